@@ -1,0 +1,175 @@
+"""Evaluation: the same prompts and the same noise at every point, for every method and seed.
+
+Rows are paired by (split, prompt, sample), so a comparison between methods or points needs no luck. What evaluation
+costs is billed apart (`eval_queries`, `eval_nfe`, `eval_seconds`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from methods.base import micro_batches
+from models.noise import SeedStream
+from models.policy import Policy
+from models.sampler import Noise, Observer, SamplerSettings
+from rewards.base import Reward
+
+MAX_BATCH = 64
+"""Images sampled at once; no number depends on it beyond rounding."""
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+Sample = Callable[[Tensor, Tensor, Denoise], Tensor]
+"""(embeddings, x_T, denoise) -> x_0, as `methods.base.SamplingMethod.sample`."""
+
+
+@dataclass
+class Evaluation:
+    """One point's evaluation.
+
+    Attributes:
+        rows: one row per (split, metric, prompt, sample) with its `value`.
+        values: split -> metric -> mean over prompts.
+        pictures: (split, prompt) -> its first image, `[3, H, W]` in [0, 1].
+    """
+
+    rows: pd.DataFrame
+    values: dict[str, dict[str, float]]
+    pictures: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+
+class Evaluator:
+    """Scores a policy on fixed prompts and fixed noise.
+
+    Args:
+        policy: whose adapter, as it stands at the call, is evaluated.
+        sampler: the evaluation sampler, one for all methods of a sweep.
+        prompts: split -> prompts.
+        images: images a prompt.
+        seed: `evaluate.seed`; never the trial's.
+        rewards: metric -> reward; `reward` is the optimised one.
+        embed: images `[B, 3, H, W]` -> features `[B, D]` of unit length, for diversity.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: SamplerSettings,
+        prompts: dict[str, Sequence[str]],
+        images: int,
+        seed: int,
+        rewards: dict[str, Reward],
+        embed: Callable[[Tensor], Tensor] | None = None,
+    ):
+        self.policy, self.sampler, self.prompts, self.images = policy, sampler, prompts, images
+        self.seeds = SeedStream(seed)
+        self.rewards = rewards
+        self.embed = embed or thumbnail_features
+
+    @torch.no_grad()
+    def __call__(self, sample: Sample | None = None, trained: bool = True) -> Evaluation:
+        """Evaluates the policy as it is now.
+
+        Args:
+            sample: a sampling method's own way to x_0; the plain sampler by default.
+            trained: False where the adapter is known to be the identity, whose drift is zero.
+        """
+        frames: list[pd.DataFrame] = []
+        pictures: dict[tuple[str, str], Tensor] = {}
+        with self.policy.meter.phase("eval"):
+            for split, prompts in self.prompts.items():
+                repeated = [prompt for prompt in prompts for _ in range(self.images)]
+                images, drift = self._sample(split, repeated, sample, trained)
+                metrics = self._scores(images, repeated) | {"drift": drift}
+                frames += [self._frame(split, metric, repeated, scores) for metric, scores in metrics.items()]
+                pictures |= {
+                    (split, prompt): image for prompt, image in zip(prompts, images[:: self.images], strict=True)
+                }
+        rows = pd.concat(frames, ignore_index=True)
+        values: dict[str, dict[str, float]] = {split: {} for split in self.prompts}
+        for (split, metric), mean in rows.groupby(["split", "metric"], sort=False)["value"].mean().items():
+            values[split][metric] = float(mean)
+        return Evaluation(rows, values, pictures)
+
+    def _sample(self, split: str, prompts: list[str], sample: Sample | None, trained: bool) -> tuple[Tensor, Tensor]:
+        """Images `[N, 3, H, W]` and drift `[N]` (NaN where it was not measured: all but a prompt's first image)."""
+        images, drifts = [], []
+        for rows in micro_batches(len(prompts), MAX_BATCH):
+            samples = range(rows.start, rows.stop)
+            chosen = torch.tensor([index % self.images == 0 for index in samples], device=self.policy.device)
+            drift = torch.zeros(len(samples), device=self.policy.device)
+            embeddings = self.policy.embed(prompts[rows])
+
+            def noise(timestep: int, samples: Sequence[int] = samples) -> Tensor:
+                return self.seeds.noise(f"evaluation/{split}", 0, timestep, samples, self.policy.latent_shape)
+
+            def observe(
+                latents: Tensor,
+                timesteps: Tensor,
+                epsilon: Tensor,
+                chosen: Tensor = chosen,
+                drift: Tensor = drift,
+                embeddings: Tensor = embeddings,
+            ) -> None:
+                with self.policy.reference():
+                    base = self.policy.epsilon(
+                        latents[chosen], timesteps[chosen], embeddings[chosen], self.sampler.guidance
+                    )
+                drift[chosen] += ((epsilon[chosen] - base) ** 2).flatten(1).mean(1) / self.sampler.steps
+
+            def denoise(
+                latents: Tensor, embeddings: Tensor, noise: Noise = noise, observe: Observer = observe
+            ) -> Tensor:
+                return self.policy.denoise(
+                    latents, embeddings, noise, self.sampler, observe=observe if trained else None
+                )
+
+            start = self.policy.initial_latents(noise(-1))
+            latents = sample(embeddings, start, denoise) if sample else denoise(start, embeddings)
+            images.append(self.policy.decode(latents))
+            drifts.append(drift.masked_fill(~chosen, torch.nan))
+        return torch.cat(images), torch.cat(drifts)
+
+    def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+        scores = {
+            metric: torch.cat([reward(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)])
+            for metric, reward in self.rewards.items()
+        }
+        if self.images > 1:
+            features = torch.cat([self.embed(images[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)])
+            scores["diversity"] = diversity(features, self.images).repeat_interleave(self.images)
+        return scores
+
+    def _frame(self, split: str, metric: str, prompts: list[str], scores: Tensor) -> pd.DataFrame:
+        frame = pd.DataFrame(
+            {
+                "split": split,
+                "metric": metric,
+                "prompt": prompts,
+                "sample": [index % self.images for index in range(len(prompts))],
+                "value": scores.cpu().double().numpy(),
+            }
+        )
+        # Diversity belongs to a prompt and drift is measured on its first image: one row a prompt for both.
+        return frame[frame["sample"] == 0] if metric in ("diversity", "drift") else frame
+
+
+def diversity(features: Tensor, images: int) -> Tensor:
+    """Mean pairwise squared distance of each prompt's images: Σ_{i,j} ‖e_i − e_j‖² / (2 n (n − 1)), `[prompts]`.
+
+    Args:
+        features: `[prompts × images, D]`, a prompt's images together.
+        images: n, at least 2.
+    """
+    grouped = features.unflatten(0, (-1, images)).double()
+    squared = torch.cdist(grouped, grouped) ** 2
+    return squared.sum((1, 2)) / (2 * images * (images - 1))
+
+
+def thumbnail_features(images: Tensor) -> Tensor:
+    """Features `[B, 3·16·16]` of unit length for a reward that has no embedding: a centred 16 × 16 thumbnail."""
+    thumbnails = F.interpolate(images, size=(16, 16), mode="bilinear", antialias=True, align_corners=False)
+    return F.normalize((thumbnails - 0.5).flatten(1), dim=1)

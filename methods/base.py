@@ -1,0 +1,160 @@
+"""The contract of an alignment method: what an author reads, and all that an author writes.
+
+A method turns prompts and a reward into updates of the policy's adapter. It is given a `Policy`, a reward, an
+`Optimiser` and a `SeedStream`, and nothing else: it never sees the clock, the store, the evaluator or the scheduler.
+The harness draws the prompts, meters, evaluates and checkpoints.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from models.noise import SeedStream
+from models.policy import Policy
+from models.sampler import SamplerSettings
+
+RewardFunction = Callable[[Tensor, list[str]], Tensor]
+"""Images `[B, 3, H, W]` in [0, 1] and B prompts in, scores `[B]` out; higher is better. Metered by the harness."""
+
+
+class Optimiser(Protocol):
+    """Where gradients go. One worker or many, plain AdamW or DeepSpeed: a method cannot tell."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulates the gradient of `loss`, a sum over this worker's rows divided by the **whole** batch's size."""
+
+    def step(self) -> float:
+        """Clips, updates, clears the gradients; returns the gradient's norm before clipping."""
+
+
+class Settings(BaseModel):
+    """A method's settings. Unknown keys are refused; every field says in its description where its default is from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSettings(Settings):
+    """What every trainable method has: AdamW (Loshchilov & Hutter 2019) and the size of a micro-batch."""
+
+    learning_rate: float = Field(gt=0, description="AdamW's learning rate, constant")
+    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled weight decay (DDPO's code)")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm (DDPO's code)")
+    adam_betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's β (torch's)")
+    adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's ε (torch's)")
+    micro_batch: int = Field(default=32, ge=1, description="images, or denoiser rows, differentiated at once")
+
+
+@dataclass(frozen=True)
+class StepMetrics:
+    """What a step reports: numbers for people to look at. The harness ends the trial if one is NaN or infinite.
+
+    Attributes:
+        loss: mean loss of the step's updates.
+        reward: mean reward of the images the step scored.
+        gradient_norm: mean norm before clipping.
+        updates: optimiser updates done; 0 where the step was skipped.
+        extra: anything else worth a curve.
+    """
+
+    loss: float
+    reward: float
+    gradient_norm: float
+    updates: int
+    extra: dict[str, float] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """One way of aligning a policy with a reward.
+
+    Class attributes an author sets:
+        name: as it is written in a sweep.
+        summary: one line for `bench list methods`.
+        reward_access: `gradient` if the reward must be differentiable, `value` if scores are enough.
+        Settings: the pydantic model of its settings.
+        default_sampler: the sampler it trains with where the sweep names none for it; None takes the sweep's.
+        cuts_last_step: whether a step may run on fewer prompts, so that the budget is met exactly.
+        trains: False for a method that only samples (see `SamplingMethod`).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    reward_access: ClassVar[Literal["gradient", "value"]]
+    Settings: ClassVar[type[Settings]]
+    default_sampler: ClassVar[SamplerSettings | None] = None
+    cuts_last_step: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        settings: Any,
+        policy: Policy,
+        reward: RewardFunction,
+        optimiser: Optimiser,
+        seeds: SeedStream,
+    ):
+        self.settings = settings
+        self.policy = policy
+        self.reward = reward
+        self.optimiser = optimiser
+        self.seeds = seeds
+        self.iteration = 0
+
+    @classmethod
+    @abstractmethod
+    def prompts_per_step(cls, settings: Any) -> int:
+        """How many prompts a full step wants from the harness."""
+
+    @classmethod
+    @abstractmethod
+    def cost(cls, settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
+        """What a step on `prompts` prompts spends, by axis: reward_queries, images, updates, nfe, as far as known.
+
+        An upper bound where it depends on a random draw. The harness uses it so as not to cross the budget.
+        """
+
+    @abstractmethod
+    def step(self, prompts: Sequence[str]) -> StepMetrics:
+        """One iteration as its paper counts it: an update for AlignProp, a rollout with its updates for DDPO."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The method's own state (the harness keeps policy, optimiser and meter). Plain values and tensors."""
+        return {"iteration": self.iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.iteration = state["iteration"]
+
+
+class SamplingMethod(Method):
+    """A method that trains nothing: it answers with images, and its curve is a single point."""
+
+    trains = False
+
+    @classmethod
+    def prompts_per_step(cls, settings: Any) -> int:
+        return 0
+
+    @classmethod
+    def cost(cls, settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
+        return {}
+
+    def step(self, prompts: Sequence[str]) -> StepMetrics:
+        raise TypeError(f"{self.name} trains nothing; call sample")
+
+    @abstractmethod
+    def sample(self, embeddings: Tensor, latents: Tensor, denoise: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """x_0 for `embeddings` `[B, L, D]` from x_T `latents`; `denoise(latents, embeddings)` runs the sampler."""
+
+
+def micro_batches(rows: int, size: int) -> Iterator[slice]:
+    """Slices that cut `rows` rows into pieces of at most `size`."""
+    for begin in range(0, rows, size):
+        yield slice(begin, min(begin + size, rows))
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean; 0 for no values (a skipped step)."""
+    return sum(values) / len(values) if values else 0.0

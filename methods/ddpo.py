@@ -1,0 +1,202 @@
+"""DDPO: denoising diffusion policy optimisation.
+
+Black, Janner, Du, Kostrikov, Levine 2023, arXiv 2305.13301; code: kvablack/ddpo-pytorch. Denoising is a Markov
+decision process whose action is x_{t−1}; the reward comes at the end and every step shares its advantage A:
+
+    score function (eq. 3):       ∇J = E[ Σ_t ∇ log p_θ(x_{t−1} | x_t, c) · A ],    one update a rollout
+    importance sampling (eq. 4):  maximise E[ Σ_t min(A ρ_t, A clip(ρ_t, 1 ± ε)) ],  ρ_t = p_θ / p_old
+
+The log-probability is the mean over a latent's dimensions, as in the code, so that the ratio is a tempered one.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.advantages import PromptStatistics, group_advantages, standardise
+from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
+from models.sampler import SamplerSettings, log_probability
+
+SD15_DIMENSIONS = 4 * 64 * 64
+"""Dimensions of Stable Diffusion 1.5's latent at 512 pixels, on which the published clip range stands."""
+
+
+class DDPOSettings(TrainingSettings):
+    """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
+
+    learning_rate: float = Field(default=1e-3, gt=0, description="3e-4 in ddpo-pytorch with LoRA")
+    estimator: Literal["importance-sampling", "score-function"] = Field(
+        default="importance-sampling", description="DDPO-IS, the better in the paper, or DDPO-SF"
+    )
+    prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a rollout")
+    images_per_prompt: int = Field(default=8, ge=1, description="images for each; 1 in ddpo-pytorch")
+    updates_per_rollout: int = Field(
+        default=2, ge=1, description="optimiser updates on a rollout; 2 to 4 in ddpo-pytorch"
+    )
+    statistics: Literal["group", "per-prompt", "batch"] = Field(
+        default="group",
+        description="group: mean of the prompt's images in this rollout; per-prompt: of its last rewards "
+        "(ddpo-pytorch); batch: of the rollout",
+    )
+    buffer_size: int = Field(default=32, ge=2, description="rewards remembered for a prompt (16 to 32 in the code)")
+    min_count: int = Field(default=16, ge=2, description="below it the rollout's statistics stand in (the code's)")
+    advantage_clip: float = Field(default=5.0, gt=0, description="advantages are clipped to ± this (the code's)")
+    clip_range: float = Field(
+        default=1e-4,
+        gt=0,
+        description="ε of the ratio for Stable Diffusion 1.5's 16,384 dimensions (the code's); rescaled by "
+        "16,384 / dimensions, so that it allows the same joint log-ratio on any latent",
+    )
+    timestep_fraction: float = Field(
+        default=1.0, gt=0, le=1, description="share of a trajectory's steps that is trained on (the code's)"
+    )
+
+
+class DDPO(Method):
+    """Policy gradient on the denoising chain."""
+
+    name = "ddpo"
+    summary = "policy gradient on the denoising chain, clipped importance sampling (DDPO)"
+    reward_access = "value"
+    Settings = DDPOSettings
+    cuts_last_step = True
+    settings: DDPOSettings
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        if self.policy.sampler.eta <= 0:
+            raise ValueError("ddpo: the training sampler's eta must be above 0, or no step has a probability")
+        self.statistics = PromptStatistics(self.settings.buffer_size, self.settings.min_count)
+
+    @classmethod
+    def prompts_per_step(cls, settings: DDPOSettings) -> int:
+        return settings.prompts_per_rollout
+
+    @classmethod
+    def cost(cls, settings: DDPOSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
+        images = prompts * settings.images_per_prompt
+        calls = images * sampler.rows_per_prediction
+        trained = trained_steps(sampler.steps, settings.timestep_fraction)
+        return {
+            "steps": 1,
+            "updates": updates(settings),
+            "reward_queries": images,
+            "images": images,
+            # A forward for the rollout; a forward and a backward for each trained step.
+            "nfe": calls * (sampler.steps + 2 * trained),
+        }
+
+    def step(self, prompts: Sequence[str]) -> StepMetrics:
+        settings, policy = self.settings, self.policy
+        prompts = [prompt for prompt in prompts for _ in range(settings.images_per_prompt)]
+        states, actions, timesteps, old, rewards = self._rollout(prompts)
+        advantages = self._advantages(rewards, prompts).clamp(-settings.advantage_clip, settings.advantage_clip)
+        embeddings = policy.embed(prompts)
+
+        # A row is a (sample, timestep) pair: rows are independent given the rollout, so they batch freely.
+        trained = trained_steps(policy.sampler.steps, settings.timestep_fraction)
+        rows = self._shuffled_rows(len(prompts), trained)
+        losses, norms, clipped = [], [], []
+        for update in range(updates(settings)):
+            chosen = rows[update :: updates(settings)]
+            if not len(chosen):
+                continue
+            for piece in micro_batches(len(chosen), settings.micro_batch):
+                step, sample = chosen[piece].T
+                mean_, sigma = policy.step_distribution(states[step, sample], timesteps[step], embeddings[sample])
+                log_ratio = log_probability(actions[step, sample], mean_, sigma) - old[step, sample]
+                loss = self.surrogate(log_ratio, advantages[sample])
+                # A sample's loss is the sum over its trained steps, as in the paper; a mean over them in the code.
+                self.optimiser.backward(loss.sum() / len(chosen))
+                losses.append(loss.detach())
+                clipped.append(((log_ratio.exp() - 1).abs() > self.clip_range).float().mean().item())
+            norms.append(self.optimiser.step())
+        self.iteration += 1
+        return StepMetrics(
+            loss=float(torch.cat(losses).mean()),
+            reward=float(rewards.mean()),
+            gradient_norm=mean(norms),
+            updates=len(norms),
+            extra={"clipped": mean(clipped)},
+        )
+
+    @property
+    def clip_range(self) -> float:
+        """ε for this latent's dimensions."""
+        dimensions = torch.Size(self.policy.latent_shape).numel()
+        return self.settings.clip_range * SD15_DIMENSIONS / dimensions
+
+    def surrogate(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
+        """The loss of each row `[B]`, from log p_θ − log p_old and the advantages."""
+        if self.settings.estimator == "score-function":
+            # Its gradient is that of −A log p_θ; p_old is a constant.
+            return -advantages * log_ratio
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)
+        return torch.maximum(-advantages * ratio, -advantages * clipped)
+
+    def _advantages(self, rewards: Tensor, prompts: Sequence[str]) -> Tensor:
+        if self.settings.statistics == "group":
+            return group_advantages(rewards, prompts)
+        if self.settings.statistics == "per-prompt":
+            return self.statistics.update(rewards, prompts)
+        return standardise(rewards)
+
+    def _rollout(self, prompts: list[str]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """States `[T, B, ...]`, actions `[T, B, ...]`, timesteps `[T]`, log p_old `[T, B]` and rewards `[B]`."""
+        policy = self.policy
+        states, actions, old, rewards = [], [], [], []
+        timesteps: list[int] = []
+        for rows in micro_batches(len(prompts), self.settings.micro_batch):
+            samples = range(rows.start, rows.stop)
+
+            def noise(timestep: int, samples: Sequence[int] = samples) -> Tensor:
+                return self.seeds.noise("rollout", self.iteration, timestep, samples, policy.latent_shape)
+
+            chosen = prompts[rows]
+            start = policy.initial_latents(noise(-1))
+            trajectory = policy.rollout(start, policy.embed(chosen), noise)
+            with torch.no_grad():
+                rewards.append(self.reward(policy.decode(trajectory.latents[-1]), chosen))
+            timesteps = trajectory.timesteps
+            states.append(trajectory.latents[:-1])
+            actions.append(trajectory.latents[1:])
+            old.append(trajectory.log_probabilities)
+        return (
+            torch.cat(states, 1),
+            torch.cat(actions, 1),
+            torch.tensor(timesteps, device=policy.device),
+            torch.cat(old, 1),
+            torch.cat(rewards),
+        )
+
+    def _shuffled_rows(self, samples: int, trained: int) -> Tensor:
+        """(step, sample) pairs `[samples × trained, 2]`, each sample with its own random choice of steps."""
+        steps = self.policy.sampler.steps
+        pairs = [
+            (step, sample)
+            for sample in range(samples)
+            for step in self.seeds.permutation(f"timesteps/{sample}", self.iteration, steps)[:trained]
+        ]
+        order = self.seeds.permutation("rows", self.iteration, len(pairs))
+        return torch.tensor([pairs[index] for index in order], device=self.policy.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"statistics": self.statistics.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.statistics.load_state_dict(state["statistics"])
+
+
+def trained_steps(steps: int, fraction: float) -> int:
+    """How many of a trajectory's steps are trained on."""
+    return max(1, int(steps * fraction))
+
+
+def updates(settings: DDPOSettings) -> int:
+    """Updates on a rollout: the score-function estimator is unbiased only on-policy, so it gets one."""
+    return 1 if settings.estimator == "score-function" else settings.updates_per_rollout

@@ -1,0 +1,23 @@
+"""The built-in methods by name. Others are named in a sweep as `module:Class` or `file.py:Class`."""
+
+from methods.alignprop import AlignProp
+from methods.base import Method
+from methods.ddpo import DDPO
+from methods.no_training import NoTraining
+from methods.rwr import RWR
+
+_METHODS: dict[str, type[Method]] = {method.name: method for method in (NoTraining, AlignProp, DDPO, RWR)}
+
+
+def names() -> list[str]:
+    """Names of the built-in methods, `base` first."""
+    return list(_METHODS)
+
+
+def load(name: str) -> type[Method]:
+    """The class of a built-in method.
+
+    Raises:
+        KeyError: there is no method of that name.
+    """
+    return _METHODS[name]

@@ -1,0 +1,105 @@
+"""A checkpoint in `StableDiffusionPipeline` layout, from a local folder or the hub, as its parts.
+
+The parts are loaded one by one with their own `from_pretrained`, as the pipeline does, without the pipeline: a
+benchmark needs neither its safety checker nor its image processor.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+
+
+class MissingModelError(FileNotFoundError):
+    """The model's weights are not here; the message says what to fetch and where to put it."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """The parts of a latent diffusion model, as diffusers and transformers load them."""
+
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    tokenizer: Any
+    scheduler: Any
+
+
+def find_model(reference: str) -> str:
+    """A folder's path, or a hub id whose files are in the cache or may be fetched.
+
+    Raises:
+        MissingModelError: a folder that is not in the layout, or a hub id that is not cached while offline.
+    """
+    folder = Path(reference).expanduser()
+    if folder.is_dir():
+        missing = [part for part in (*PARTS, "model_index.json") if not (folder / part).exists()]
+        if missing:
+            raise MissingModelError(
+                f"model {reference}: no {', '.join(missing)} in the folder; "
+                "it must have the layout that StableDiffusionPipeline.save_pretrained writes"
+            )
+        return str(folder)
+    if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
+        raise MissingModelError(
+            f"model {reference}: there is no such folder; give a folder in StableDiffusionPipeline layout, "
+            "a hub id (owner/name), or a name that `bench list models` knows"
+        )
+    return reference
+
+
+def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Components:
+    """Loads every part of `reference` on the CPU, weights as `dtype`.
+
+    Args:
+        reference: a local folder or a hub id (`owner/name`).
+        dtype: of the U-Net, the VAE and the text encoder.
+
+    Raises:
+        MissingModelError: the weights are neither in a folder, nor in the cache, nor to be had.
+    """
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    source = find_model(reference)
+    # A hub id is read from the cache first: a benchmark should not depend on the network when it need not.
+    for offline in (True, False) if not Path(source).is_dir() else (True,):
+        if not offline and os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+            break
+        options: Any = {"local_files_only": offline}
+        try:
+            return Components(
+                unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", torch_dtype=dtype, **options),
+                vae=AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=dtype, **options),
+                text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
+                tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
+                scheduler=DDIMScheduler.from_pretrained(source, subfolder="scheduler", **options),
+            )
+        except OSError as error:
+            problem = error
+    if Path(source).is_dir():
+        raise MissingModelError(f"model {reference}: {str(problem).splitlines()[0]}") from problem
+    raise MissingModelError(
+        f"model {reference}: its weights are not on this machine and could not be fetched; "
+        f"fetch them with `hf download {reference}`, or name a local folder in StableDiffusionPipeline layout"
+    ) from problem
+
+
+def model_hash(reference: str) -> str:
+    """SHA-256 over the weights and configurations of a local folder; of the id alone for a hub model."""
+    digest = hashlib.sha256()
+    folder = Path(reference)
+    if not folder.is_dir():
+        digest.update(reference.encode())
+        return digest.hexdigest()
+    for part in PARTS:
+        for file in sorted((folder / part).rglob("*")):
+            if file.is_file():
+                digest.update(f"{file.relative_to(folder)}\n".encode())
+                digest.update(file.read_bytes())
+    return digest.hexdigest()

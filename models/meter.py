@@ -1,0 +1,265 @@
+"""The ledger: what a trial spent, counted where the work happens.
+
+Denoiser, decoder and text encoder are counted by forward pre-hooks, so that a recomputation under gradient
+checkpointing is seen too (non-reentrant recomputation skips forward hooks); backward rows are counted by a hook on
+the output's gradient, so that a detached prediction is not billed. Rewards are counted by the harness's wrapper.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.flops import backward_flops, count_flops, forward_flops
+
+
+@dataclass
+class Ledger:
+    """Totals since the trial began. Rows are images' worth of work; guidance counts two denoiser rows."""
+
+    steps: int = 0
+    updates: int = 0
+    reward_queries: int = 0
+    reward_gradients: int = 0
+    images: int = 0
+    nfe_forward: int = 0
+    nfe_backward: int = 0
+    nfe_recompute: int = 0
+    decodes: int = 0
+    flops: int = 0
+    flops_recompute: int = 0
+    train_seconds: float = 0.0
+    reward_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    log_seconds: float = 0.0
+    peak_memory_bytes: int = 0
+    eval_queries: int = 0
+    eval_nfe: int = 0
+
+    @property
+    def nfe(self) -> int:
+        """Denoiser rows in all: forward, backward and recomputed."""
+        return self.nfe_forward + self.nfe_backward + self.nfe_recompute
+
+    @property
+    def wall_seconds(self) -> float:
+        return self.train_seconds + self.reward_seconds + self.eval_seconds + self.log_seconds
+
+    def as_axes(self, devices: int = 1) -> dict[str, int | float]:
+        """Every axis of the tidy frame, derived ones included."""
+        wall = self.wall_seconds
+        return asdict(self) | {"nfe": self.nfe, "wall_seconds": wall, "device_seconds": wall * devices}
+
+
+def _in_backward() -> bool:
+    # The id of the running autograd graph task; −1 outside a backward pass. Recomputation happens inside one.
+    return torch._C._current_graph_task_id() != -1
+
+
+def _first_tensor(output: Any) -> Tensor:
+    if isinstance(output, Tensor):
+        return output
+    return output[0] if isinstance(output, tuple | list) else next(iter(output.values()))
+
+
+class Meter:
+    """Counts for one trial. `watch` the modules, wrap work in `phase`, read `ledger`."""
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.ledger = Ledger()
+        self._phase: str | None = None
+        self._paused = False
+        self._flops: dict[tuple, int] = {}
+        self.reset_peak_memory()
+
+    # -- time -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Bills the seconds of the block to `name`: train, reward, eval or log. A nested phase is billed to itself."""
+        outer, begun = self._phase, self._now()
+        inner_before = self.ledger.wall_seconds
+        self._phase = name
+        try:
+            yield
+        finally:
+            inside = self.ledger.wall_seconds - inner_before
+            column = f"{name}_seconds"
+            spent = self._now() - begun - inside
+            setattr(self.ledger, column, getattr(self.ledger, column) + spent)
+            self._phase = outer
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+    @property
+    def evaluating(self) -> bool:
+        """Whether work done now is evaluation, whose cost is kept apart."""
+        return self._phase == "eval"
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Counts nothing inside the block."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    # -- modules --------------------------------------------------------------------------------------------
+
+    def watch(self, module: nn.Module, kind: str) -> None:
+        """Counts the calls of `module`: `kind` is denoiser, decoder or encoder."""
+
+        def before(called: nn.Module, args: tuple, kwargs: dict) -> None:
+            if not self._paused:
+                self._count_forward(called, kind, args, kwargs)
+
+        def after(called: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+            tensor = _first_tensor(output)
+            if self._paused or _in_backward() or not tensor.requires_grad:
+                return
+            rows = _rows(args, kwargs)
+            flops = self._flops_per_row(called, kind, args, kwargs, backward=True)
+            tensor.register_hook(lambda grad: self._count_backward(kind, rows, flops))
+
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        module.register_forward_hook(after, with_kwargs=True)
+
+    def _count_forward(self, module: nn.Module, kind: str, args: tuple, kwargs: dict) -> None:
+        rows, book = _rows(args, kwargs), self.ledger
+        if self.evaluating:
+            book.eval_nfe += rows if kind == "denoiser" else 0
+            return
+        recomputed = _in_backward()
+        flops = rows * self._flops_per_row(module, kind, args, kwargs, backward=False)
+        book.flops += flops
+        book.flops_recompute += flops if recomputed else 0
+        if kind == "denoiser":
+            if recomputed:
+                book.nfe_recompute += rows
+            else:
+                book.nfe_forward += rows
+        elif kind == "decoder" and not recomputed:
+            book.decodes += rows
+
+    def _count_backward(self, kind: str, rows: int, flops_per_row: int) -> None:
+        if kind == "denoiser":
+            self.ledger.nfe_backward += rows
+        self.ledger.flops += rows * flops_per_row
+
+    def _flops_per_row(self, module: nn.Module, kind: str, args: tuple, kwargs: dict, backward: bool) -> int:
+        rows = _rows(args, kwargs)
+        one_args = tuple(_one_row(value, rows) for value in args)
+        one_kwargs = {name: _one_row(value, rows) for name, value in kwargs.items()}
+        tensors = [value for value in (*one_args, *one_kwargs.values()) if isinstance(value, Tensor)]
+        key = (kind, backward, tuple((tuple(t.shape), t.requires_grad) for t in tensors))
+        if key not in self._flops:
+
+            def run() -> Tensor:
+                return _first_tensor(module(*one_args, **one_kwargs))
+
+            with self.paused():
+                if backward:
+                    wanted = [*tensors, *module.parameters()]
+                    self._flops[key] = backward_flops(run, wanted)
+                else:
+                    self._flops[key] = forward_flops(run)
+        return self._flops[key]
+
+    def count_images(self, rows: int) -> None:
+        """Bills `rows` images that training set out to sample."""
+        if not self.evaluating:
+            self.ledger.images += rows
+
+    # -- rewards --------------------------------------------------------------------------------------------
+
+    def count_reward(self, images: Tensor, score: Callable[[Tensor], Tensor], key: str) -> Tensor:
+        """Scores `images` `[B, 3, H, W]` with `score`, billing rows, gradients, seconds and FLOPs to the reward."""
+        rows, book = images.shape[0], self.ledger
+        if self.evaluating:
+            book.eval_queries += rows
+            return score(images)
+        # The first call of a kind is itself counted: a user's reward may be slow, or keep a count of its calls.
+        forward_key = ("reward", key, tuple(images.shape[1:]))
+        with self.phase("reward"):
+            if forward_key in self._flops:
+                values = score(images)
+            else:
+                total, values = count_flops(lambda: score(images))
+                self._flops[forward_key] = total // rows
+        book.reward_queries += rows
+        book.flops += rows * self._flops[forward_key]
+        if values.requires_grad:
+            backward = self._reward_backward_flops(images, score, key)
+
+            def count(grad: Tensor) -> None:
+                book.reward_gradients += rows
+                book.flops += rows * backward
+
+            values.register_hook(count)
+        return values
+
+    def _reward_backward_flops(self, images: Tensor, score: Callable[[Tensor], Tensor], key: str) -> int:
+        cache = ("reward backward", key, tuple(images.shape[1:]))
+        if cache not in self._flops:
+            probe = images.detach().requires_grad_()
+            self._flops[cache] = backward_flops(lambda: score(probe), [probe]) // images.shape[0]
+        return self._flops[cache]
+
+    # -- memory ---------------------------------------------------------------------------------------------
+
+    def reset_peak_memory(self) -> None:
+        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc)."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            return
+        with suppress(OSError):  # not Linux, or not allowed: the peak is then the process's own
+            Path("/proc/self/clear_refs").write_text("5")
+
+    def read_peak_memory(self) -> int:
+        """Updates and returns the peak: bytes allocated on the GPU, or the process's resident set on the CPU."""
+        on_gpu = self.device.type == "cuda"
+        peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else _peak_resident_bytes()
+        self.ledger.peak_memory_bytes = max(self.ledger.peak_memory_bytes, peak)
+        return self.ledger.peak_memory_bytes
+
+    # -- state ----------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, int | float]:
+        return asdict(self.ledger)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.ledger = Ledger(**{field.name: state[field.name] for field in fields(Ledger)})
+
+
+def _rows(args: tuple, kwargs: dict) -> int:
+    value = args[0] if args else next(value for value in kwargs.values() if isinstance(value, Tensor))
+    return int(value.shape[0])
+
+
+def _one_row(value: Any, rows: int) -> Any:
+    if isinstance(value, Tensor):
+        row = value[:1] if value.dim() and value.shape[0] == rows else value
+        return row.detach().requires_grad_(value.requires_grad)
+    return value
+
+
+def _peak_resident_bytes() -> int:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,272 @@
+"""The policy p_θ: a latent diffusion model with a LoRA adapter on its denoiser.
+
+What methods and evaluation need of a model stands here: prompts to embeddings, latents to predicted noise (guided,
+always in ε), whole trajectories with or without gradients, latents to images, and the same predictions without the
+adapter as the reference.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from models.loading import Components, load_components
+from models.meter import Meter
+from models.noise import keyed_generator
+from models.sampler import Noise, Observer, SamplerSettings, Schedule, Trajectory, log_probability
+
+DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""AlignProp's and DDPO's: every attention projection."""
+
+
+class Policy:
+    """A text-to-image diffusion policy.
+
+    Args:
+        components: the model's parts; they are frozen here, in place.
+        sampler: the sampler that methods train with.
+        rank, alpha, targets: of the LoRA adapter (Hu et al. 2021); Gaussian initialisation as in AlignProp's code.
+        seed: of the adapter's initial weights.
+        meter: counts every call of the denoiser, the decoder and the text encoder.
+        device: where the parts go.
+    """
+
+    def __init__(
+        self,
+        components: Components,
+        sampler: SamplerSettings,
+        meter: Meter,
+        rank: int = 4,
+        alpha: int | None = None,
+        targets: Sequence[str] = DEFAULT_TARGETS,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ):
+        self.sampler = sampler
+        self.meter = meter
+        self.device = torch.device(device)
+        self.unet, self.vae = components.unet, components.vae
+        self.text_encoder, self.tokenizer = components.text_encoder, components.tokenizer
+        self.schedule = Schedule(components.scheduler)
+        for part in (self.unet, self.vae, self.text_encoder):
+            part.requires_grad_(False).eval().to(self.device)
+        self._add_adapter(rank, rank if alpha is None else alpha, list(targets), seed)
+        self._embeddings: dict[str, Tensor] = {}
+        meter.watch(self.unet, "denoiser")
+        meter.watch(self.vae.decoder, "decoder")
+        meter.watch(self.text_encoder, "encoder")
+
+    @classmethod
+    def load(
+        cls,
+        reference: str,
+        sampler: SamplerSettings,
+        meter: Meter,
+        rank: int = 4,
+        alpha: int | None = None,
+        targets: Sequence[str] = DEFAULT_TARGETS,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "Policy":
+        """Loads a local folder or hub id in `StableDiffusionPipeline` layout (see `models.loading`)."""
+        components = load_components(reference, dtype)
+        return cls(components, sampler, meter, rank, alpha, targets, seed, device)
+
+    # -- the adapter ----------------------------------------------------------------------------------------
+
+    def _add_adapter(self, rank: int, alpha: int, targets: list[str], seed: int) -> None:
+        from peft import LoraConfig
+
+        # The configuration is kept to be written beside the exported adapter.
+        self.lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_generator(seed, "adapter").initial_seed())
+            try:
+                self.unet.add_adapter(self.lora_config)
+            except ValueError as error:
+                raise ValueError(f"lora.targets: {targets} matches no module of the denoiser") from error
+        for parameter in self.trainable_parameters():
+            parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base
+
+    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+        """The adapter's weights, in a fixed order."""
+        return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Predictions of the base model: the LoRA scale is zero, autograd is off.
+
+        Never between a forward and its backward: recomputation under gradient checkpointing would see the base.
+        """
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in self.unet.modules() if isinstance(module, LoraLayer)]
+        scalings = [dict(layer.scaling) for layer in layers]
+        for layer in layers:
+            layer.scaling = dict.fromkeys(layer.scaling, 0.0)
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for layer, scaling in zip(layers, scalings, strict=True):
+                layer.scaling = scaling
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The adapter's weights by name, copied."""
+        return {
+            name: parameter.detach().cpu().clone()
+            for name, parameter in self.unet.named_parameters()
+            if parameter.requires_grad
+        }
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        own = dict(self.unet.named_parameters())
+        with torch.no_grad():
+            for name, value in state.items():
+                own[name].copy_(value)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter so that diffusers' `load_lora_weights(folder)` reads it."""
+        from diffusers import StableDiffusionPipeline
+        from peft.utils import get_peft_model_state_dict
+
+        config = self.lora_config.to_dict()
+        config["target_modules"] = sorted(config["target_modules"])
+        StableDiffusionPipeline.save_lora_weights(
+            folder,
+            unet_lora_layers={name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()},
+            unet_lora_adapter_metadata={key: value for key, value in config.items() if value is not None},
+        )
+
+    # -- text -----------------------------------------------------------------------------------------------
+
+    def embed(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings `[B, L, D]`. Each distinct prompt is encoded once in a policy's life."""
+        for prompt in dict.fromkeys(prompts):
+            if prompt not in self._embeddings:
+                tokens = self.tokenizer(
+                    prompt,
+                    padding="max_length",
+                    truncation=True,
+                    max_length=self.tokenizer.model_max_length,
+                    return_tensors="pt",
+                ).input_ids.to(self.device)
+                with torch.no_grad():
+                    self._embeddings[prompt] = self.text_encoder(tokens)[0][0]
+        return torch.stack([self._embeddings[prompt] for prompt in prompts])
+
+    # -- denoising ------------------------------------------------------------------------------------------
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one latent."""
+        size = self.unet.config.sample_size
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        return self.unet.config.in_channels, height, width
+
+    def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
+        """The denoiser's raw output (ε or v), unguided: one row a latent."""
+        dtype = self.unet.dtype
+        result = self.unet(latents.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)[0]
+        return result.float()
+
+    def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
+        """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
+
+        Args:
+            latents: x_t `[B, C, h, w]`, fp32.
+            timesteps: int64 `[B]`, a row's own.
+            embeddings: `[B, L, D]` from `embed`.
+            guidance: scale w; out = out_∅ + w (out_c − out_∅). Unless it is 1 the denoiser sees 2B rows.
+        """
+        if guidance == 1.0:
+            return self.output(latents, timesteps, embeddings)
+        empty = self.embed([""]).expand(len(latents), -1, -1)
+        both = self.output(torch.cat([latents, latents]), timesteps.repeat(2), torch.cat([empty, embeddings]))
+        unconditional, conditional = both.chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
+
+    def epsilon(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
+        """Predicted noise ε `[B, ...]`, guided (see `guided_output`), whatever the model predicts."""
+        # Guidance commutes with the conversion, which is affine with the same latents for both halves.
+        output = self.guided_output(latents, timesteps, embeddings, guidance)
+        return self.schedule.epsilon(output, latents, timesteps)
+
+    def initial_latents(self, noise: Tensor) -> Tensor:
+        """x_T from standard normal noise `[B, *latent_shape]`: where an image begins, and is counted."""
+        self.meter.count_images(len(noise))
+        return noise.to(self.device) * self.schedule.init_noise_sigma
+
+    def denoise(
+        self,
+        latents: Tensor,
+        embeddings: Tensor,
+        noise: Noise,
+        sampler: SamplerSettings | None = None,
+        keep: Sequence[bool] = (),
+        checkpointing: bool = False,
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """The whole chain x_T → x_0, differentiable where asked.
+
+        Args:
+            latents: x_T `[B, C, h, w]`.
+            embeddings: `[B, L, D]`.
+            noise: the noise of each step; called only where eta is above 0.
+            sampler: the training sampler unless another is given.
+            keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
+                Steps before the first kept one run without autograd. After it the latents always carry gradient
+                through the affine path, as in AlignProp's code, and only a dropped step's ε is detached.
+            checkpointing: recompute each kept denoiser call in the backward pass instead of storing it.
+            observe: called with every step's x_t, timesteps and ε.
+        """
+        sampler = sampler or self.sampler
+        keeps = list(keep) or [False] * sampler.steps
+        started = False
+        for timestep, kept in zip(self.schedule.timesteps(sampler.steps), keeps, strict=True):
+            started = started or kept
+            rows = torch.full((len(latents),), timestep, device=self.device)
+            with torch.set_grad_enabled(started and torch.is_grad_enabled()):
+                arguments = (latents, rows, embeddings, sampler.guidance)
+                if not kept:
+                    with torch.no_grad():
+                        epsilon = self.epsilon(*arguments)
+                elif checkpointing:
+                    epsilon = checkpoint(self.epsilon, *arguments, use_reentrant=False)
+                else:
+                    epsilon = self.epsilon(*arguments)
+                if observe is not None:
+                    observe(latents, rows, epsilon)
+                latents, sigma = self.schedule.step(epsilon, latents, rows, sampler.steps, sampler.eta)
+                if sampler.eta > 0:
+                    latents = latents + sigma * noise(timestep).to(self.device)
+        return latents
+
+    @torch.no_grad()
+    def rollout(self, latents: Tensor, embeddings: Tensor, noise: Noise) -> Trajectory:
+        """A trajectory of the training sampler with its log-probabilities; eta must be above 0."""
+        sampler = self.sampler
+        timesteps = self.schedule.timesteps(sampler.steps)
+        states, log_probabilities = [latents], []
+        for timestep in timesteps:
+            rows = torch.full((len(latents),), timestep, device=self.device)
+            mean, sigma = self.step_distribution(latents, rows, embeddings)
+            latents = mean + sigma * noise(timestep).to(self.device)
+            states.append(latents)
+            log_probabilities.append(log_probability(latents, mean, sigma))
+        return Trajectory(timesteps, torch.stack(states), torch.stack(log_probabilities))
+
+    def step_distribution(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and σ of p_θ(x_{t−1} | x_t, c) under the training sampler, rows with timesteps of their own."""
+        sampler = self.sampler
+        epsilon = self.epsilon(latents, timesteps, embeddings, sampler.guidance)
+        return self.schedule.step(epsilon, latents, timesteps, sampler.steps, sampler.eta)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable, except where a pixel is clamped."""
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        return (self.vae.decode(scaled, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
