@@ -1,0 +1,78 @@
+"""What both training stages share: the clock that decays the learning rate, checkpoints and the log."""
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+WARMUP = 200
+CHECKPOINT_SECONDS = 60.0
+
+
+def save_atomically(state: Any, path: Path) -> None:
+    """`torch.save` to a temporary file, then rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+class Course:
+    """A stage's way from its first step to its last: whichever of `steps` and `minutes` ends first.
+
+    Seconds spent before an interruption count, so a resumed stage ends where it would have; the learning rate follows
+    a linear warm-up of 200 steps and half a cosine over the fraction done.
+    """
+
+    def __init__(self, log: Path, rate: float, steps: int, minutes: float) -> None:
+        self.step = 0
+        self.seconds = 0.0
+        self._log = log
+        self._rate = rate
+        self._steps = steps
+        self._minutes = minutes
+        self._saved = time.monotonic()
+
+    def done(self) -> float:
+        """Fraction of the course behind us, 0 to 1."""
+        return min(1.0, max(self.step / self._steps, self.seconds / 60 / self._minutes))
+
+    def learning_rate(self) -> float:
+        """The rate of the current step."""
+        return self._rate * min(1.0, (self.step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * self.done()))
+
+    def run(self, optimizer: torch.optim.Optimizer) -> Iterator[int]:
+        """Step numbers until the end, with the optimiser's rate set for each."""
+        while self.done() < 1.0:
+            began = time.monotonic()
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            yield self.step
+            self.step += 1
+            self.seconds += time.monotonic() - began
+
+    def due(self) -> bool:
+        """Is it time for a checkpoint? (Asked once a step.)"""
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS and self.done() < 1.0:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+    def write(self, **figures: float) -> None:
+        """Append one line of figures to the log, and print it."""
+        line = {"step": self.step, "minutes": round(self.seconds / 60, 2), "rate": self.learning_rate(), **figures}
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        with self._log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({key: float(f"{value:.5g}") for key, value in line.items()}) + "\n")
+        print(" ".join(f"{key}={value:.5g}" for key, value in line.items()), flush=True)
+
+    def state_dict(self) -> dict[str, float]:
+        return {"step": self.step, "seconds": self.seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])

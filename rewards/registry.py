@@ -1,0 +1,51 @@
+"""The rewards that ship with the package, by name. An import happens only when a reward is built."""
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from rewards.base import Reward
+
+
+class Entry(NamedTuple):
+    """Where a reward's class is, and what it says in one line."""
+
+    target: str
+    summary: str
+
+
+_BUILT_IN: dict[str, Entry] = {
+    "colourfulness": Entry("rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"),
+    "emoji-aesthetic": Entry(
+        "rewards.emoji.aesthetic:EmojiAesthetic", "small LAION-like aesthetic predictor, about 1 to 10; differentiable"
+    ),
+    "emoji-aesthetic-gold": Entry(
+        "rewards.emoji.gold:EmojiAestheticGold", "the true preference rule times P(the prompted animal is there)"
+    ),
+    "emoji-animal": Entry(
+        "rewards.emoji.animal:EmojiAnimal", "an independent classifier's P(the prompted animal); differentiable"
+    ),
+}
+
+
+def names() -> list[str]:
+    """Names of the built-in rewards, sorted."""
+    return sorted(_BUILT_IN)
+
+
+def summaries() -> dict[str, str]:
+    """Name -> one line about it."""
+    return {name: _BUILT_IN[name].summary for name in names()}
+
+
+def build(name: str, **kwargs: Any) -> Reward:
+    """Build a built-in reward.
+
+    Raises:
+        KeyError: no such reward; the message lists those there are.
+    """
+    if name not in _BUILT_IN:
+        raise KeyError(f"There is no reward {name!r}; there are {', '.join(names())}.")
+    module, _, attribute = _BUILT_IN[name].target.partition(":")
+    factory: Callable[..., Reward] = getattr(import_module(module), attribute)
+    return factory(**kwargs)
