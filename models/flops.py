@@ -41,7 +41,8 @@ def forward_flops(run: Callable[[], Any]) -> int:
 
 def backward_flops(run: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> int:
     """FLOPs of differentiating `run()` with respect to `inputs`; touches no `.grad`."""
-    with torch.enable_grad():
+    # Under gradient checkpointing the surrounding hooks must not see the tensors this extra call saves.
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept):
         output = run()
         wanted = [tensor for tensor in inputs if tensor.requires_grad]
         if not output.requires_grad or not wanted:

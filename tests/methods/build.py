@@ -1,0 +1,62 @@
+"""Builds a method on a tiny model, as the harness does."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods import registry
+from methods.base import Method
+from methods.optimiser import LocalOptimiser
+from models.meter import Meter
+from models.noise import SeedStream
+from models.policy import Policy
+from models.sampler import SamplerSettings
+
+PROMPTS = ["a cat", "a dog", "a fox", "two dogs"]
+
+
+def brightness(images: Tensor, prompts: list[str]) -> Tensor:
+    """A differentiable reward with an optimum that a tiny model can move towards."""
+    return images.mean((1, 2, 3))
+
+
+def build(
+    name: str,
+    model: Path,
+    sampler: SamplerSettings | None = None,
+    reward=brightness,
+    seed: int = 0,
+    **settings: Any,
+) -> Method:
+    cls = registry.load(name)
+    validated = cls.Settings(**settings)
+    meter = Meter()
+    policy = Policy.load(str(model), sampler or SamplerSettings(3, 2.0, 1.0), meter, rank=2, seed=seed)
+    optimiser = LocalOptimiser(policy.trainable_parameters(), validated) if cls.trains else None
+
+    def metered(images: Tensor, prompts: list[str]) -> Tensor:
+        return meter.count_reward(images, lambda batch: reward(batch, prompts), "test")
+
+    return cls(validated, policy, metered, optimiser, SeedStream(seed))
+
+
+def gradient_of_step(method: Method, prompts: list[str], update: int = 0) -> list[Tensor]:
+    """The gradient that the step's `update`-th optimiser update uses, before clipping."""
+    gradients: list[list[Tensor]] = []
+    original = method.optimiser.step
+
+    def spy() -> float:
+        gradients.append([p.grad.clone() for p in method.policy.trainable_parameters()])
+        return original()
+
+    method.optimiser.step = spy
+    method.step(prompts)
+    method.optimiser.step = original
+    return gradients[update]
+
+
+def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (ours, theirs))
+    return float((a - b).norm() / b.norm())

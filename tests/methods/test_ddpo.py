@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from methods.advantages import PromptStatistics, group_advantages, standardise
+from models.sampler import SamplerSettings
+from tests.methods.build import PROMPTS, build, gradient_of_step, relative_error
+
+SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2}
+
+
+def test_the_first_update_is_on_policy_so_both_estimators_agree(tiny_model):
+    importance = build("ddpo", tiny_model, updates_per_rollout=1, **SMALL)
+    score = build("ddpo", tiny_model, estimator="score-function", **SMALL)
+    assert relative_error(gradient_of_step(importance, PROMPTS), gradient_of_step(score, PROMPTS)) < 1e-4
+
+
+def test_the_clipped_surrogate_by_hand(tiny_model):
+    method = build("ddpo", tiny_model, SamplerSettings(3, 1.0, 1.0), **SMALL)
+    e = method.clip_range
+    log_ratio = torch.tensor([0.0, 2 * e, 2 * e, -2 * e, -2 * e])
+    advantage = torch.tensor([1.0, 1.0, -1.0, 1.0, -1.0])
+    ratio = log_ratio.exp()
+    expected = torch.tensor([-1.0, -(1 + e), ratio[2], -ratio[3], 1 - e])
+    torch.testing.assert_close(method.surrogate(log_ratio, advantage), expected)
+
+
+def test_the_clip_range_keeps_its_joint_meaning_on_a_small_latent(tiny_model):
+    method = build("ddpo", tiny_model, clip_range=1e-4, **SMALL)
+    dimensions = 4 * 4 * 4
+    assert method.clip_range * dimensions == pytest.approx(1e-4 * 16384)
+
+
+def test_eta_zero_is_refused(tiny_model):
+    with pytest.raises(ValueError, match="eta must be above 0"):
+        build("ddpo", tiny_model, SamplerSettings(3, 1.0, 0.0))
+
+
+def test_a_timestep_fraction_trains_on_that_share(tiny_model):
+    method = build("ddpo", tiny_model, SamplerSettings(4, 1.0, 1.0), timestep_fraction=0.5, **SMALL)
+    method.step(PROMPTS)
+    assert method.policy.meter.ledger.nfe_backward == 8 * 2
+    rows = method._shuffled_rows(8, 2)
+    assert all(len({int(step) for step, sample in rows if sample == index}) == 2 for index in range(8))
+
+
+def test_standardise_and_group_advantages_by_hand():
+    rewards = torch.tensor([1.0, 3.0, 10.0, 14.0])
+    np.testing.assert_allclose(standardise(rewards), (rewards - 7) / (np.std(rewards.numpy()) + 1e-6), rtol=1e-5)
+    deviations = np.array([-1.0, 1.0, -2.0, 2.0])
+    np.testing.assert_allclose(
+        group_advantages(rewards, ["a", "a", "b", "b"]), deviations / (deviations.std() + 1e-6), rtol=1e-5
+    )
+
+
+def test_prompt_statistics_use_the_rollout_until_a_prompt_is_known():
+    """The rule of ddpo-pytorch's tracker, written out with numpy."""
+    tracker = PromptStatistics(buffer_size=4, min_count=3)
+    first = torch.tensor([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(tracker.update(first, ["a", "a", "b"]), standardise(first), rtol=1e-5)
+    second = torch.tensor([5.0, 7.0, 9.0])
+    advantages = tracker.update(second, ["a", "b", "a"])
+    known = np.array([1.0, 2.0, 5.0, 9.0])
+    assert advantages[0] == pytest.approx((5 - known.mean()) / (known.std() + 1e-6), rel=1e-5)
+    assert advantages[1] == pytest.approx(float(standardise(second)[1]), rel=1e-5)
+    again = PromptStatistics(buffer_size=4, min_count=3)
+    again.load_state_dict(tracker.state_dict())
+    assert again.state_dict() == tracker.state_dict()
