@@ -1,0 +1,82 @@
+"""What can go wrong, and the exit code that says so.
+
+Every error a person can act on is a `BenchError`: what is wrong, where, what to do, in one to three lines. The command
+line prints it without a traceback; anything else is an internal error (exit code 5).
+"""
+
+GOOD = 0
+REGRESSION = 1
+BAD_INPUT = 2
+TRIALS_FAILED = 3
+NOT_COMPARABLE = 4
+INTERNAL_ERROR = 5
+INTERRUPTED = 130
+
+MAX_LINES = 3
+
+
+class BenchError(Exception):
+    """What is wrong, where, and what to do about it.
+
+    Args:
+        what: the problem, with the offending value.
+        where: a file, `file:line`, a key or an option.
+        do: what the reader can do; left out where the problem says it.
+    """
+
+    exit_code = BAD_INPUT
+
+    def __init__(self, what: str, where: str | None = None, do: str | None = None):
+        self.what, self.where, self.do = what, where, do
+        super().__init__("\n".join(self.lines()))
+
+    def lines(self) -> list[str]:
+        """At most `MAX_LINES` lines, each on its own meaningful."""
+        first = f"{self.where}: {self.what}" if self.where else self.what
+        lines = [first, self.do] if self.do else [first]
+        return [one_line(line) for line in lines]
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.what, self.where, self.do)
+
+
+class InvalidSweepError(BenchError):
+    """One or several problems in a sweep, a line each; the rest are counted.
+
+    Args:
+        problems: complete sentences that begin with `file:line: key`.
+    """
+
+    def __init__(self, problems: list[str]):
+        self.problems = problems
+        shown = problems if len(problems) <= MAX_LINES else problems[: MAX_LINES - 1]
+        self._lines = [one_line(problem) for problem in shown]
+        if len(shown) < len(problems):
+            self._lines.append(f"and {len(problems) - len(shown)} more problems")
+        super().__init__(problems[0])
+
+    def lines(self) -> list[str]:
+        return self._lines
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.problems,)
+
+
+class LockedError(BenchError):
+    """Another process is writing there."""
+
+
+class Diverged(Exception):  # noqa: N818  # named as the status it leads to
+    """A trial's loss, reward or weights are no longer finite. The message is the cause its row shows."""
+
+
+def one_line(text: str, limit: int = 400) -> str:
+    """`text` on one line, cut where it is very long: a value from a file may be anything."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def cause_of(error: BaseException) -> str:
+    """An exception as one line that a table can show."""
+    message = one_line(str(error), 240)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -1,0 +1,89 @@
+"""Files that are either whole or not there: temporary file, fsync, rename."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
+    """Has `write` fill a temporary file beside `path`, then renames it over `path`.
+
+    Args:
+        path: the file; its folder must exist.
+        write: writes the file it is given.
+        durable: whether to wait until the content is on the disk.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        if durable:
+            _sync(temporary)
+        temporary.replace(path)
+        if durable:
+            _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str, durable: bool = True) -> None:
+    """Atomically writes UTF-8 text."""
+    write_atomically(path, lambda temporary: _write(temporary, text), durable)
+
+
+def write_json(path: Path, value: Any, durable: bool = True) -> None:
+    """Atomically writes indented JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable)
+
+
+def read_json(path: Path) -> Any:
+    """The file's content, None where it is not there or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Appends one JSON value as a line, and waits until it is on the disk."""
+    line = json.dumps(value, ensure_ascii=False) + "\n"
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: Path) -> list[Any]:
+    """The JSON values of a file of lines. A torn last line, which a killed writer leaves, is dropped.
+
+    Raises:
+        ValueError: a line that is not the last is no JSON.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    values = []
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            values.append(json.loads(line))
+        except ValueError:
+            if any(rest.strip() for rest in lines[number + 1 :]):
+                raise ValueError(f"{path}:{number + 1}: damaged line") from None
+    return values
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass  # some file systems cannot sync a folder
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,286 @@
+"""A sweep becomes a list of trials: variant x seed, interleaved by seed, each fully resolved.
+
+Here a sweep meets methods, rewards and models: settings are validated by the method that takes them, references are
+resolved, weights are hashed. Nothing is trained and nothing is written.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+
+from bench import plugins, prompts
+from bench.errors import BenchError, InvalidSweepError
+from bench.identity import reward_fingerprint, trial_identity
+from bench.load import LoadedSweep, Variant, variants_of
+from bench.problems import describe, problem
+from bench.sweep import Lora, RewardSpec, Sampler, Sweep
+from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.yaml_source import Path_
+
+if TYPE_CHECKING:
+    from methods.base import Method
+
+EVALUATION_STEPS = 20
+POINTS = 8
+"""Evaluations in a budget where the sweep does not say."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A variant whose method has accepted its settings."""
+
+    variant: Variant
+    cls: "type[Method]"
+    reference: str
+    settings: Any
+    sampler: Sampler
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all trials of a sweep share."""
+
+    model: str
+    model_hash: str
+    train: tuple[str, ...]
+    heldout: tuple[str, ...]
+    reward: RewardRef
+    rewards: tuple[RewardRef, ...]
+    gold: RewardRef | None
+
+
+def plan(loaded: LoadedSweep) -> list[Trial]:
+    """Every trial of the sweep, the first seed of every variant first.
+
+    Raises:
+        BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
+    """
+    sweep = loaded.sweep
+    shared = _surroundings(loaded)
+    budget = _budget(sweep)
+    learners = _learners(loaded, shared.reward, budget)
+    return [_trial(sweep, shared, budget, learner, seed) for seed in sweep.seeds for learner in learners]
+
+
+def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
+    """The sweep as it was run: overlays applied, defaults filled, references absolute. Stored with the run."""
+    sweep = loaded.sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_none=True)
+    base = loaded.base
+    rewards = [sweep["reward"], *sweep["evaluate"]["rewards"], sweep["evaluate"].get("gold")]
+    for entry in [*rewards, *sweep["methods"]]:
+        if entry:
+            entry["name"] = plugins.resolve(entry["name"], base)
+    for key in ("train", "heldout"):
+        source = sweep["prompts"].get(key)
+        if isinstance(source, str) and source not in prompts.names():
+            sweep["prompts"][key] = str((base / source).resolve())
+    if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
+        sweep["model"] = str((base / sweep["model"]).resolve())
+    return sweep
+
+
+def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner, seed: int) -> Trial:
+    from models.sampler import SAMPLER_VERSION
+
+    lora = Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets)
+    evaluate = _evaluation(sweep)
+    resources = sweep.resources
+    decides: dict[str, Any] = {
+        "method": learner.cls.name,
+        "sampler": learner.sampler,
+        "lora": lora,
+        "reward": shared.reward,
+        "rewards": shared.rewards,
+        "gold": shared.gold,
+        "prompts_train": shared.train,
+        "prompts_heldout": shared.heldout,
+        "budget": budget,
+        "evaluate": evaluate,
+        "precision": resources.precision,
+        "workers": resources.workers,
+        "zero": resources.zero,
+    }
+    identity = trial_identity(
+        **decides,
+        method_source=plugins.source_hash(plugins.method_reference(learner.reference)),
+        settings=learner.settings.model_dump(mode="json", exclude_defaults=True),
+        sampler_version=SAMPLER_VERSION,
+        model_hash=shared.model_hash,
+    )
+    known = {"model": shared.model_hash} | {
+        ref.label: ref.weights_sha256
+        for ref in (shared.reward, *shared.rewards, shared.gold)
+        if ref is not None and ref.weights_sha256
+    }
+    return Trial(
+        **decides,
+        sweep=sweep.name,
+        variant=learner.variant.name,
+        reference=learner.reference,
+        settings=learner.settings.model_dump(mode="json"),
+        seed=seed,
+        model=shared.model,
+        model_name=sweep.model,
+        target=sweep.target,
+        threads=resources.cpus,
+        gpus=resources.gpus,
+        offload=resources.offload,
+        retries=sweep.retries,
+        weights=known,
+        identity=identity,
+    )
+
+
+# -- what trials share -----------------------------------------------------------------------------------------
+
+
+def _surroundings(loaded: LoadedSweep) -> Surroundings:
+    sweep, base = loaded.sweep, loaded.base
+    # Cheap checks first: a misspelt name should not have to wait for torch.
+    train = _at(loaded, ("prompts", "train"), lambda: prompts.read(sweep.prompts.train, base))
+    source = sweep.prompts.heldout
+    heldout = _at(loaded, ("prompts", "heldout"), lambda: prompts.read(source, base)) if source else ()
+    both = sorted(set(train) & set(heldout))
+    if both:
+        text = f"{both[0]!r} is a training prompt too; held-out prompts must not be trained on"
+        raise InvalidSweepError([problem(loaded.root, ("prompts", "heldout"), text)])
+    model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
+    reward = _reward(loaded, sweep.reward, ("reward",))
+    rewards = tuple(
+        _reward(loaded, spec, ("evaluate", "rewards", index)) for index, spec in enumerate(sweep.evaluate.rewards)
+    )
+    gold_spec = sweep.evaluate.gold
+    gold = _reward(loaded, gold_spec, ("evaluate", "gold")) if gold_spec else None
+    labels = [ref.label for ref in rewards]
+    for index, label in enumerate(labels):
+        if label in labels[:index]:
+            text = f"two rewards are called {label!r}; a column can hold one"
+            raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
+    model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
+    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold)
+
+
+def _hash_model(model: str) -> str:
+    from models.loading import MissingModelError, find_model, model_hash
+
+    try:
+        return model_hash(find_model(model))
+    except MissingModelError as error:
+        raise BenchError(str(error)) from None
+
+
+def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
+    name = plugins.resolve(spec.name, loaded.base)
+    absolute = RewardSpec(name=name, **spec.options)
+    built = _at(loaded, path, lambda: plugins.build_reward(absolute))
+    fingerprint = _at(loaded, path, lambda: reward_fingerprint(name, spec.options, built.version, built.weights_sha256))
+    return RewardRef(
+        name=name,
+        label=spec.label,
+        options=spec.options,
+        differentiable=built.differentiable,
+        version=built.version,
+        weights_sha256=built.weights_sha256,
+        fingerprint=fingerprint,
+    )
+
+
+def _budget(sweep: Sweep) -> Budget:
+    axis = sweep.primary_axis
+    stops: dict[str, float] = {name: limit for name, limit in sweep.budget.items() if name != axis}
+    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)  # type: ignore[index]
+
+
+def _evaluation(sweep: Sweep) -> EvaluationPlan:
+    evaluate = sweep.evaluate
+    default = Sampler(steps=EVALUATION_STEPS, guidance=sweep.sampler.guidance, eta=0.0)
+    return EvaluationPlan(
+        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,  # type: ignore[index]
+        images=evaluate.images,
+        seed=evaluate.seed,
+        sampler=evaluate.sampler or default,
+    )
+
+
+# -- methods ---------------------------------------------------------------------------------------------------
+
+
+def _learners(loaded: LoadedSweep, reward: RewardRef, budget: Budget) -> list[Learner]:
+    learners: list[Learner] = []
+    problems: list[str] = []
+    for variant in variants_of(loaded.sweep, loaded.root):
+        try:
+            learners.append(_learner(loaded, variant, reward, budget))
+        except InvalidSweepError as error:
+            problems += [line for line in error.problems if line not in problems]
+    if problems:
+        raise InvalidSweepError(problems)
+    return learners
+
+
+def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: Budget) -> Learner:
+    reference = plugins.resolve(variant.method, loaded.base)
+    cls = _at(loaded, (*variant.path, "name"), lambda: plugins.load_method(reference))
+    if cls.reward_access == "gradient" and not reward.differentiable:
+        text = (
+            f"{cls.name} needs the reward's gradient and {reward.label} has none; "
+            f"methods that would work: {', '.join(_value_methods())}"
+        )
+        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), text)])
+    try:
+        settings = cls.Settings(**variant.settings)
+    except ValidationError as error:
+        lines = describe(error, loaded.root, cls.Settings, (*variant.path, "settings"))
+        if variant.grid:
+            lines = [line.replace(".settings: ", ".grid: ") for line in lines]
+        raise InvalidSweepError(lines) from None
+    sampler = _training_sampler(loaded.sweep, variant, cls)
+    _refuse_unaffordable(loaded, variant, cls, settings, sampler, budget)
+    return Learner(variant, cls, reference, settings, sampler)
+
+
+def _training_sampler(sweep: Sweep, variant: Variant, cls: "type[Method]") -> Sampler:
+    own = cls.default_sampler
+    start = Sampler(steps=own.steps, guidance=own.guidance, eta=own.eta) if own else sweep.sampler
+    return start.model_copy(update=variant.sampler.model_dump(exclude_none=True))
+
+
+def _refuse_unaffordable(
+    loaded: LoadedSweep, variant: Variant, cls: "type[Method]", settings: Any, sampler: Sampler, budget: Budget
+) -> None:
+    """A step that is never begun would give a flat curve that looks like a result."""
+    if not cls.trains:
+        return
+    wanted = 1 if cls.cuts_last_step else cls.prompts_per_step(settings)
+    cost = step_cost(cls, settings, wanted, sampler)
+    for axis, limit in {budget.axis: budget.limit, **budget.stops}.items():
+        if cost.get(axis, 0) > limit:
+            text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be trained"
+            raise InvalidSweepError([problem(loaded.root, ("budget", axis), text)])
+
+
+def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
+    """What a step spends by axis, as far as it is known beforehand."""
+    from models.sampler import SamplerSettings
+
+    return cls.cost(settings, prompts_in_step, SamplerSettings(sampler.steps, sampler.guidance, sampler.eta))
+
+
+def _value_methods() -> list[str]:
+    known = (name for name in plugins.method_names())
+    return [name for name in known if plugins.load_method(name).reward_access == "value"]
+
+
+def _at(loaded: LoadedSweep, path: Path_, make: Callable[[], T]) -> T:
+    """`make()`, with the place in the sweep added to what goes wrong."""
+    try:
+        return make()
+    except InvalidSweepError:
+        raise
+    except BenchError as error:
+        text = f"{error.what}; {error.do}" if error.do else error.what
+        raise InvalidSweepError([problem(loaded.root, path, text)]) from error

@@ -1,0 +1,181 @@
+"""The run's folder: `sweep.yaml`, `plan.json`, `trials/`, `results.parquet`, `report/`.
+
+Everything that a report or a gate reads comes from here; workers write their own trial's folder and nothing else.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, LockedError
+from bench.files import read_json, write_atomically, write_json, write_text
+from bench.trial_folder import STATUSES, Status, TrialFolder
+from bench.trial_spec import Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AXES", "STATUSES", "RunFolder", "Status", "TrialFolder"]
+
+AXES = (
+    "steps", "updates", "reward_queries", "reward_gradients", "images", "nfe_forward", "nfe_backward", "nfe_recompute",
+    "nfe", "decodes", "flops", "flops_recompute", "train_seconds", "reward_seconds", "eval_seconds", "log_seconds",
+    "wall_seconds", "device_seconds", "peak_memory_bytes", "eval_queries", "eval_nfe",
+)  # fmt: skip
+"""Every axis of the tidy frame, as the meter names them."""
+
+RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
+EVALUATION_COLUMNS = ("trial", "method", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
+
+
+class RunFolder:
+    """`runs/<name>/`.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path).absolute()
+        self.sweep_path = self.path / "sweep.yaml"
+        self.results_path = self.path / "results.parquet"
+        self.report = self.path / "report"
+        self.trials_path = self.path / "trials"
+        self._plan = self.path / "plan.json"
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """A folder that a run has written.
+
+        Raises:
+            BenchError: there is none.
+        """
+        run = cls(path)
+        if not run._plan.exists():
+            what = "there is no such folder" if not run.path.exists() else "no run has written here"
+            raise BenchError(what, str(path), "name a run's folder such as runs/aesthetic, or a sweep that has run")
+        return run
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One `bench run` a folder.
+
+        Raises:
+            LockedError: another one holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            raise LockedError(
+                "another `bench run` is writing here", str(self.path), "wait for it, or use --out"
+            ) from None
+        except OSError as error:
+            raise BenchError(f"cannot be written ({error.strerror})", str(self.path), "choose another --out") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # -- the plan -----------------------------------------------------------------------------------------------
+
+    def write_plan(self, sweep: dict[str, Any], trials: Sequence[Trial], **about: Any) -> None:
+        """Stores the resolved sweep and the trials that belong to it now.
+
+        Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
+        """
+        from ruamel.yaml import YAML
+
+        text = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(sweep, text)
+        self.path.mkdir(parents=True, exist_ok=True)
+        comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
+        write_text(self.sweep_path, comment + text.getvalue())
+        rows = [
+            {
+                "sweep": trial.sweep,
+                "trial": trial.key,
+                "method": trial.method,
+                "variant": trial.variant,
+                "seed": trial.seed,
+                "identity": trial.identity,
+            }
+            for trial in trials
+        ]
+        write_json(self._plan, {**about, "trials": rows})
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The planned trials: sweep, trial, method, variant, seed, identity."""
+        return list(self.about().get("trials", []))
+
+    def about(self) -> dict[str, Any]:
+        """All of `plan.json`."""
+        found = read_json(self._plan)
+        if not isinstance(found, dict):
+            raise BenchError("is damaged or missing", str(self._plan), "run the sweep again; finished trials are kept")
+        return found
+
+    def trial(self, key: str) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(self.trials_path / key)
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def trials(self) -> list[dict[str, Any]]:
+        """A row for every planned trial: its `trial.json`, what was planned, and its axes so far."""
+        rows = []
+        for row in self.planned():
+            folder = self.trial(row["trial"])
+            curve = folder.read_curve()
+            axes = curve[-1]["axes"] if curve else {}
+            rows.append({**folder.read(), **row, "axes": axes, "points": len(curve)})
+        return rows
+
+    def results(self) -> "pd.DataFrame":
+        """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
+        import pandas as pd
+
+        rows: list[dict[str, Any]] = []
+        for planned in self.planned():
+            folder = self.trial(planned["trial"])
+            known = {key: planned[key] for key in ("sweep", "trial", "method", "variant", "seed")}
+            known["status"] = folder.read()["status"]
+            for point in folder.read_curve():
+                axes = {axis: point["axes"].get(axis, 0) for axis in AXES}
+                rows += [
+                    {**known, "point": point["point"], "split": split, "metric": metric, "value": value, **axes}
+                    for split, metrics in point["values"].items()
+                    for metric, value in metrics.items()
+                ]
+        frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, *AXES])
+        # FLOPs of a paper-scale run come near the largest 64-bit integer.
+        return frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
+
+    def write_results(self) -> "pd.DataFrame":
+        """Writes and returns `results.parquet`."""
+        frame = self.results()
+        write_atomically(self.results_path, lambda temporary: frame.to_parquet(temporary, index=False))
+        return frame
+
+    def evaluation(self) -> "pd.DataFrame":
+        """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample)."""
+        import pandas as pd
+
+        frames = []
+        for planned in self.planned():
+            rows = self.trial(planned["trial"]).read_evaluation()
+            if rows is not None and len(rows):
+                known = {key: planned[key] for key in ("trial", "method", "variant", "seed")}
+                frames.append(rows.assign(**known))
+        if not frames:
+            return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
+        together = pd.concat(frames, ignore_index=True)
+        return together[[*EVALUATION_COLUMNS, *(c for c in together.columns if c not in EVALUATION_COLUMNS)]]

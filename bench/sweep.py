@@ -1,0 +1,216 @@
+"""The sweep schema: what a YAML file may say, with every default.
+
+`python -m bench.sweep > sweeps/schema.json` writes the JSON Schema that editors complete from.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
+AXES: tuple[str, ...] = get_args(Axis)
+Precision = Literal["fp32", "bf16", "fp16"]
+
+DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
+NAME_RULE = "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+
+
+def _check_name(value: str) -> str:
+    # These names become folders: nothing that could climb out of the run's folder may pass.
+    if not re.fullmatch(NAME_PATTERN, value) or value.endswith("."):
+        raise ValueError(f"{value!r} cannot name a folder: {NAME_RULE}")
+    return value
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} appears twice")
+    return values
+
+
+def _reward_mapping(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping | RewardSpec):
+        return value
+    raise ValueError("expected a reward's name, module:function, file.py:function, or {name: ..., options}")
+
+
+def _prompt_source(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
+        return value
+    raise ValueError("expected a prompt set's name, a text file, or a list of prompts in quotes")
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+WholeNumber = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Flag = Annotated[bool, Field(strict=True)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+PromptSource = Annotated[str | tuple[str, ...], BeforeValidator(_prompt_source, json_schema_input_type=str | list[str])]
+
+
+class Part(BaseModel):
+    """A part of a sweep: unknown keys are refused, NaN and infinity too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RewardSpec(BaseModel):
+    """A reward by name or reference; every other key is an option of its constructor."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: NonEmpty = Field(description="a built-in reward, module:function, or file.py:function beside the sweep")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def label(self) -> str:
+        """What tables call it: `score` for `my_reward.py:score`."""
+        word = self.name.rpartition(":")[2]
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", word)
+
+
+AnyReward = Annotated[RewardSpec, BeforeValidator(_reward_mapping, json_schema_input_type=str | RewardSpec)]
+
+
+class Prompts(Part):
+    """What images are asked for."""
+
+    train: PromptSource = Field(description="a prompt set's name, a text file, or a list; methods learn on these")
+    heldout: PromptSource | None = Field(default=None, description="prompts that no method trains on")
+
+
+class Sampler(Part):
+    """How images are sampled: DDIM with eta and classifier-free guidance."""
+
+    steps: Count = Field(description="denoising steps")
+    guidance: Annotated[float, Field(strict=True, ge=0)] = Field(
+        default=1.0, description="guidance scale; 1 turns guidance off, anything else doubles the denoiser's rows"
+    )
+    eta: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        default=1.0, description="0 is deterministic; policy gradients need it above 0"
+    )
+
+
+class SamplerChange(Part):
+    """What a method's own training sampler changes."""
+
+    steps: Count | None = None
+    guidance: Annotated[float, Field(strict=True, ge=0)] | None = None
+    eta: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+
+
+class Lora(Part):
+    """The adapter that every method trains."""
+
+    rank: Count = Field(default=4, description="AlignProp's and DDPO's")
+    alpha: Positive | None = Field(default=None, description="the rank unless given")
+    targets: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = Field(
+        default=DEFAULT_TARGETS, description="suffixes of the denoiser's modules"
+    )
+
+
+class MethodSpec(Part):
+    """One method, or several variants of it (`grid`)."""
+
+    name: NonEmpty = Field(description="a built-in method, module:Class, or file.py:Class beside the sweep")
+    variant: Name | None = Field(default=None, description="what tables and folders call it; its name unless given")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its own; `bench list methods` names them")
+    sampler: SamplerChange = Field(default=SamplerChange(), description="its own training sampler, where it differs")
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="setting -> values; a variant for every combination"
+    )
+
+
+class Evaluate(Part):
+    """When and how every method is measured, alike for all of them."""
+
+    every: Positive | None = Field(default=None, description="in units of the budget; an eighth of it unless given")
+    images: Count = Field(default=2, description="images a prompt; with 2 or more diversity is measured")
+    seed: Seed = Field(default=1_000_003, description="of the evaluation noise, never a trial's seed")
+    sampler: Sampler | None = Field(
+        default=None, description="one for all methods: 20 steps, eta 0 and the sweep's guidance unless given"
+    )
+    rewards: tuple[AnyReward, ...] = Field(default=(), description="other rewards to report beside the optimised one")
+    gold: AnyReward | None = Field(default=None, description="the measure that the optimised reward stands for")
+
+
+class Resources(Part):
+    """What one trial may use."""
+
+    cpus: Count = Field(default=1, description="cores, and threads of arithmetic, a trial")
+    gpus: Annotated[float, Field(strict=True, ge=0)] = Field(default=0.0, description="GPUs a trial, or a share of one")
+    workers: Count = 1
+    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = 0
+    offload: Flag = False
+    precision: Precision = "fp32"
+
+
+class Sweep(Part):
+    """A comparison: methods x seeds on one model, one reward and one budget."""
+
+    model_config = ConfigDict(title="alignprop-bench sweep")
+
+    schema_: Literal[1] = Field(alias="schema", description="the version of this format")
+    name: Name = Field(description="names the run's folder, runs/NAME")
+    description: str = ""
+    model: NonEmpty = Field(description="a built-in model, a folder in StableDiffusionPipeline layout, or a hub id")
+    reward: AnyReward = Field(description="what methods optimise")
+    prompts: Prompts
+    sampler: Sampler = Field(description="the training sampler, unless a method has its own")
+    lora: Lora = Lora()
+    methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)]
+    budget: Annotated[dict[Axis, Positive], Field(min_length=1)] = Field(
+        description="axis: limit, the same for every method; further axes are safety stops"
+    )
+    evaluate: Evaluate = Evaluate()
+    target: Number | None = Field(default=None, description="the reward whose cost the report compares")
+    search: Any | None = None
+    resources: Resources = Resources()
+    retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
+        default=0, description="how often a trial that failed is tried again, from its checkpoint"
+    )
+    track: Any | None = None
+    scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
+
+    @model_validator(mode="after")
+    def _refuse_what_is_to_come(self) -> "Sweep":
+        for key, asked in {
+            "search": self.search is not None,
+            "track": self.track is not None,
+            "resources.workers": self.resources.workers > 1,
+            "resources.zero": self.resources.zero > 0,
+            "resources.offload": self.resources.offload,
+        }.items():
+            if asked:
+                raise ValueError(f"{key}: not available yet in this version; leave it out")
+        return self
+
+    @property
+    def primary_axis(self) -> str:
+        """The axis whose limit is the budget: the first one written."""
+        return next(iter(self.budget))
+
+
+def json_schema() -> str:
+    """The JSON Schema of a sweep file, for editors."""
+    import json
+
+    schema = Sweep.model_json_schema(by_alias=True)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

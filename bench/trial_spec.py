@@ -1,0 +1,100 @@
+"""`Trial`: everything a worker needs to run one trial, fully resolved and picklable."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from bench.sweep import Lora, Precision, Sampler
+
+IDENTITY_SHOWN = 8
+
+
+class Resolved(BaseModel):
+    """Frozen, and complete: nothing in it is looked up again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RewardRef(Resolved):
+    """A reward, as `bench.plugins.build_reward` takes it, with what identifies it.
+
+    Attributes:
+        name: a registered name, or a reference with an absolute path.
+        label: what tables call it; the metric is `reward/LABEL` unless it is the optimised one or gold.
+        options: of its constructor.
+        fingerprint: hash of its version, weights and, where it is not ours, source.
+    """
+
+    name: str
+    label: str
+    options: dict[str, Any] = {}
+    differentiable: bool
+    version: str
+    weights_sha256: str | None = None
+    fingerprint: str
+
+
+class Budget(Resolved):
+    """The limit that all methods share, and the safety stops. Axes are the meter's, and `seconds`."""
+
+    axis: str
+    limit: float
+    stops: dict[str, float] = {}
+
+
+class EvaluationPlan(Resolved):
+    """When and how a trial is measured. `every` is in units of the budget's axis."""
+
+    every: float
+    images: int
+    seed: int
+    sampler: Sampler
+
+
+class Trial(Resolved):
+    """One method, one variant, one seed.
+
+    Attributes:
+        method: the method's own name.
+        reference: what `bench.plugins.load_method` loads it by.
+        settings: complete, for `Method.Settings(**settings)`.
+        model: a local folder (absolute) or a hub id.
+        sampler: the training sampler.
+        reward, rewards, gold: the optimised one, those reported beside it, and what it stands for.
+        threads: of arithmetic; the same in process and under Ray.
+        weights: name -> SHA-256, for the provenance.
+        identity: SHA-256 of what decides the numbers, except the seed (see `bench.identity`).
+    """
+
+    sweep: str
+    variant: str
+    method: str
+    reference: str
+    settings: dict[str, Any]
+    seed: int
+    model: str
+    model_name: str
+    sampler: Sampler
+    lora: Lora
+    reward: RewardRef
+    rewards: tuple[RewardRef, ...] = ()
+    gold: RewardRef | None = None
+    prompts_train: tuple[str, ...]
+    prompts_heldout: tuple[str, ...] = ()
+    budget: Budget
+    evaluate: EvaluationPlan
+    target: float | None = None
+    precision: Precision = "fp32"
+    threads: int = 1
+    gpus: float = 0.0
+    workers: int = 1
+    zero: int = 0
+    offload: bool = False
+    retries: int = 0
+    weights: dict[str, str] = {}
+    identity: str
+
+    @property
+    def key(self) -> str:
+        """Its folder's name, and its name in tables: `ddpo-s0-1a2b3c4d`."""
+        return f"{self.variant}-s{self.seed}-{self.identity[:IDENTITY_SHOWN]}"

@@ -1,0 +1,102 @@
+"""Runs one trial and records how it went. Every executor calls this, in process or in an actor."""
+
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from bench.errors import Diverged, cause_of
+from bench.files import write_text
+from bench.provenance import provenance
+from bench.trial_folder import Status, TrialFolder
+from bench.trial_spec import Trial
+
+BEAT_SECONDS = 5.0
+LOCK_WAIT_SECONDS = 20.0
+"""A killed run's workers live on for a moment; a rerun waits that long for them to go."""
+
+SETTLED: frozenset[str] = frozenset({"done", "diverged", "skipped", "pruned"})
+"""Statuses that another run of the same trial would only repeat."""
+
+
+def run_and_record(trial: Trial, folder: TrialFolder, command: str = "") -> Status:
+    """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
+
+    Args:
+        trial: what to run.
+        folder: where it is recorded.
+        command: the command line, for the provenance.
+
+    Returns:
+        The status that was recorded.
+
+    Raises:
+        LockedError: another process is writing the trial.
+        KeyboardInterrupt: the user stopped it; it is recorded as interrupted.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    with folder.lock(LOCK_WAIT_SECONDS):
+        status = folder.read()["status"]
+        if status in SETTLED:  # another process finished it in the meantime
+            return status
+        torch.set_num_threads(trial.threads)
+        try:
+            begun = time.time()
+            folder.error_path.unlink(missing_ok=True)
+            folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
+            with _beating(folder):
+                status, cause = _attempts(trial, folder)
+            folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
+            if status == "done":
+                folder.drop_checkpoints()
+            return status
+        except KeyboardInterrupt:
+            folder.write_status("interrupted", "stopped by the user; run the sweep again to continue")
+            raise
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _attempts(trial: Trial, folder: TrialFolder) -> tuple[Status, str | None]:
+    from bench.trial import run_trial
+
+    for attempt in range(trial.retries + 1):
+        try:
+            run_trial(trial, folder)
+            return "done", None
+        except Diverged as error:
+            return "diverged", str(error)
+        except Exception as error:
+            write_text(folder.error_path, traceback.format_exc())
+            tried = f" (tried {attempt + 1} times)" if attempt else ""
+            cause = f"{cause_of(error)}{tried}"
+    return "failed", cause
+
+
+def _described(trial: Trial) -> dict:
+    fields = ("sweep", "method", "variant", "seed", "identity")
+    return {"spec": trial.model_dump(mode="json"), **{name: getattr(trial, name) for name in fields}}
+
+
+@contextmanager
+def _beating(folder: TrialFolder) -> Iterator[None]:
+    """Heartbeats in the background: one step of a large model may take minutes."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(BEAT_SECONDS):
+            try:
+                folder.heartbeat()
+            except OSError:
+                continue  # a full disk stops the trial itself, with a better message
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
