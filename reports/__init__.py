@@ -1,0 +1,23 @@
+"""Tidy data frames in; figures, tables and one self-contained page out. This floor imports nothing of ours.
+
+`reports.build.write_report` is the entry point. The modules, each importing only those above it:
+
+- `frame.py`       the schema of the frames, their validation, and the words for axes and metrics
+- `meta.py`        `Meta`: what a reader must know about a run and the frames do not say
+- `formatting.py`  numbers as text: three significant digits, units, ranges
+- `statistics.py`  arithmetic on one curve or one list of values: area, cost to a target, intervals
+- `comparison.py`  the same over a whole frame: per trial, per method, against a baseline, paired
+- `styles.py`      one colour and line style a method, on every figure
+- `curves.py`      the figures
+- `tables.py`      tables of formatted strings: ranking, rewards; `costs.py`: efficiency and trials
+- `headline.py`    the answer in two sentences; `notices.py`: what a reader must be warned of
+- `pictures.py`    samples of every method on the same prompts and noise
+- `page.py`, `page.html.jinja`, `markdown.py`  one document from all of it, twice; `build.py` writes them
+
+To add a table: write a function that returns a `tables.Table` and name it in `document.compose`; page and Markdown show
+every table they are given. To add a figure: write a function that returns a matplotlib `Figure` and add it
+to `document.compose`; take colours from `styles`, so that it follows the reader's light or dark mode.
+
+Rules that hold everywhere: a trial that failed is a row with its cause; NaN is printed as NaN; a target that was not
+reached is "not reached", never a number; nothing is extrapolated; under five seeds the range is shown, no interval.
+"""

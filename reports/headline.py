@@ -1,0 +1,159 @@
+"""The answer in two sentences, made from the data: who reached what for how much, and what that cost."""
+
+import math
+
+import pandas as pd
+
+from reports import comparison
+from reports.costs import Target, targets
+from reports.formatting import listing, measured, number, plural
+from reports.frame import GOING, axis_words, base_variant, select, untrained_variants
+from reports.meta import Meta
+from reports.statistics import Summary, best_of, summarise
+from reports.tables import ranked_variants
+
+
+def headline(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> str:
+    """Two sentences on the best ranked trained method; one if there is nothing to rank yet."""
+    still = untrained_variants(curves) if not curves.empty else set()
+    places = ranked_variants(curves, trials, meta)
+    trained = [variant for variant, place in places if place is not None and variant not in still]
+    if not trained:
+        return "No trained method has finished all its seeds yet, so there is no answer."
+    leader = trained[0]
+    so_far = "So far, " if trials["status"].isin(GOING).any() else ""
+    return f"{so_far}{_achievement(curves, leader, meta)} {_price(curves, leader, meta)}".strip()
+
+
+def _achievement(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
+    """What the leader reached, for how much, against whom."""
+    baseline = comparison.pick_baseline(curves, meta.baseline)
+    for target in reversed(targets(curves, meta)):
+        sentence = _against(curves, leader, baseline, target, meta) if target.of != leader else None
+        if sentence:
+            return sentence
+    final = comparison.final_summaries(curves, "reward", "train")[leader]
+    seeds = plural(final.count, "seed")
+    return f"{leader} ranks first, with a final {meta.reward} of {measured(final.mean)} over {seeds}."
+
+
+def _against(curves: pd.DataFrame, leader: str, baseline: str | None, target: Target, meta: Meta) -> str | None:
+    axis = meta.budget_column
+    axes = list(dict.fromkeys((axis, "nfe", "flops", "train_seconds")))
+    costs = comparison.costs_to_target(curves, target.value, axes)
+    own = summarise(costs.loc[costs["variant"] == leader, axis].to_numpy())
+    if own is None or not math.isfinite(own.median):
+        return None
+    goal = f"{leader} reached {target.words} ({measured(target.value)}) after {_whole(own.median)} {axis_words(axis)}"
+    seeds = f"median of {plural(own.count, 'seed')}" if own.count > 1 else "one seed"
+    if baseline is None or baseline == leader:
+        return f"{goal} ({seeds})."
+    ends = comparison.spent(curves)
+    ratios = {a: comparison.ratios_to_baseline(costs, ends, baseline, a).get(leader) for a in axes}
+    main = ratios[axis]
+    if main is None or main.summary.missing or not main.summary.median > 0:
+        return f"{goal} ({seeds})."
+    others = [
+        f"{_times(ratios[a], less)} {words}"
+        for a, less, words in _OTHER_COSTS
+        if a != axis and _says_something(ratios[a], a, meta)
+    ]
+    beside = f", with {listing(others)}" if others else ""
+    seeds = f"median of {plural(main.summary.count, 'seed')}" if main.summary.count > 1 else "one seed"
+    less = "less" if axis.endswith("seconds") else "fewer"
+    return f"{goal}: {_times(main, less)} than {baseline} ({seeds}{_spread(main.summary)}){beside}."
+
+
+def _whole(cost: float) -> str:
+    """A count interpolated between points is told in whole numbers."""
+    return number(round(cost)) if 10 <= cost < 1000 else number(cost)
+
+
+_OTHER_COSTS = (
+    ("nfe", "fewer", "denoiser evaluations"),
+    ("flops", "fewer", "FLOPs"),
+    ("train_seconds", "less", "training time"),
+)
+
+
+def _says_something(ratio: comparison.Ratio | None, axis: str, meta: Meta) -> bool:
+    if ratio is None or ratio.summary.missing or not 0 < ratio.summary.median < math.inf:
+        return False
+    return meta.seconds_comparable or axis != "train_seconds"
+
+
+def _times(ratio: comparison.Ratio | None, less: str) -> str:
+    """ "11.2× fewer"; "1.5× more" where the ratio is below one; "at least" where it is a lower bound."""
+    assert ratio is not None
+    median = ratio.summary.median
+    if median >= 1:
+        return f"{'at least ' if ratio.at_least else ''}{number(median)}× {less}"
+    return f"{'at most ' if ratio.at_least else ''}{number(1 / median)}× more"
+
+
+def _spread(summary: Summary) -> str:
+    low, high = number(summary.low), number(summary.high)
+    return "" if low == high or summary.low < 1 else f", {low} to {high}×"
+
+
+def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
+    """What became of the reward itself, of held-out prompts, and of what was not optimised: gold and diversity."""
+    reward = _move(curves, leader, "reward", "train")
+    if reward is None:
+        return ""
+    heldout = _move(curves, leader, "reward", "heldout")
+    aside = f" (on held-out prompts {_from_to(*heldout)})" if heldout else ""
+    rest = [
+        f"{metric} {_verb(*move)}{_turn(curves, leader, meta) if metric == 'gold' else ''}"
+        for metric in ("gold", "diversity")
+        if (move := _move(curves, leader, metric, "train")) is not None
+    ]
+    joined = f", while {listing(rest)}" if rest else ""
+    return f"Its {meta.reward} {_verb(*reward)}{aside}{joined}."
+
+
+def _verb(before: float, after: float) -> str:
+    if measured(before) == measured(after):
+        return f"stayed at {measured(after)}"
+    return f"{'rose' if after > before else 'fell'} {_from_to(before, after)}"
+
+
+def _from_to(before: float, after: float) -> str:
+    return f"from {measured(before)} to {measured(after)}"
+
+
+def _move(curves: pd.DataFrame, leader: str, metric: str, split: str) -> tuple[float, float] | None:
+    """(untrained, trained); None where either was not measured."""
+    before = _before(curves, base_variant(curves), leader, metric, split)
+    after = _final(curves, leader, metric, split)
+    return None if before is None or after is None else (before, after)
+
+
+def _turn(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
+    """Where gold was highest, if it was before the end and it fell clearly since: over-optimisation has a place."""
+    rows = select(comparison.finished(curves), "gold", "train")
+    axis, places = meta.budget_column, []
+    for _, curve in rows[rows["variant"] == leader].groupby("trial"):
+        best = best_of(curve[axis], curve["value"])
+        last = float(curve["value"].iloc[-1])
+        if best is None or not last < best[0] - 0.05 * abs(best[0]):
+            return ""
+        places.append(best[1])
+    found = summarise(places)
+    if found is None:
+        return ""
+    return f" after a peak at {number(found.median)} {axis_words(axis)}"
+
+
+def _final(curves: pd.DataFrame, variant: str, metric: str, split: str) -> float | None:
+    found = comparison.final_summaries(curves, metric, split).get(variant)
+    return None if found is None or found.missing else found.mean
+
+
+def _before(curves: pd.DataFrame, base: str | None, leader: str, metric: str, split: str) -> float | None:
+    """The untrained model's value: base's where it ran, else the leader's own first point."""
+    if base is not None:
+        return _final(curves, base, metric, split)
+    first = select(curves[curves["variant"] == leader], metric, split).groupby("trial").head(1)
+    value = first["value"].mean(skipna=False) if len(first) else math.nan
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,54 @@
+"""What a reader must know about a run and its frames do not say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reports.frame import AXES
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The run's own words. Only `name` and `budget_axis` are needed; everything absent is left out of the report.
+
+    Args:
+        name: the sweep's name.
+        description: one or two sentences on the question it asks.
+        budget_axis: the axis whose limit all methods share, one of `frame.AXES` (`seconds` means `train_seconds`).
+        budget_limit: that limit.
+        target: the reward whose cost is compared, if the sweep names one.
+        baseline: the variant that ratios refer to; None takes `ddpo` if it ran, else the worst trained variant.
+        reward: the name of the optimised reward.
+        gold: the name of the measure that the reward stands for, if there is one.
+        evaluation: the evaluation protocol, in words.
+        command: the command that produced the run.
+        versions: what it ran on (`torch`, `diffusers`, ...).
+        seconds_comparable: False when trials shared a device: seconds are then shown and not ranked.
+    """
+
+    name: str
+    budget_axis: str
+    budget_limit: float | None = None
+    description: str = ""
+    target: float | None = None
+    baseline: str | None = None
+    reward: str = "reward"
+    gold: str | None = None
+    evaluation: str = ""
+    command: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    seconds_comparable: bool = True
+
+    def __post_init__(self) -> None:
+        if self.budget_column not in AXES:
+            raise ValueError(f"budget_axis {self.budget_axis!r} is not an axis; known: seconds, {', '.join(AXES)}.")
+
+    @property
+    def budget_column(self) -> str:
+        """The column of the curves frame that the budget is counted on."""
+        return "train_seconds" if self.budget_axis == "seconds" else self.budget_axis
+
+    def metric_words(self, metric: str) -> str:
+        """`reward` -> "reward" by its name, `reward/NAME` -> NAME, the others as they are."""
+        if metric.startswith("reward/"):
+            return metric.removeprefix("reward/")
+        return metric

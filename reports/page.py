@@ -1,0 +1,73 @@
+"""The report as one HTML file: nothing is loaded from elsewhere, light and dark follow the reader."""
+
+import re
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from reports.curves import palette_css
+from reports.document import Document
+from reports.formatting import number, plural
+from reports.frame import DONE, axis_words
+from reports.pictures import column_words, data_uri
+
+_RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
+
+
+def to_html(document: Document) -> str:
+    """The whole page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["cell"] = cell_html
+    environment.filters["header"] = lambda text: Markup("<br>").join(escape(line) for line in str(text).split("\n"))
+    light, dark = palette_css(document.styles)
+    template = environment.get_template("page.html.jinja")
+    return template.render(
+        document=document,
+        meta=document.meta,
+        light=Markup(light),
+        dark=Markup(dark),
+        facts=_facts(document),
+        figures=[(figures.axis, figures.words, [Markup(svg) for svg in figures.svgs]) for figures in document.figures],
+        pictures=_pictures(document),
+        column_words=column_words,
+    )
+
+
+def cell_html(text: object) -> Markup:
+    """A cell: the range after a value and any second line are set quieter than the value."""
+    first, *more = str(text).split("\n")
+    found = _RANGE.search(first)
+    value = Markup("<span class=value>{}</span>").format(first[: found.start()] if found else first)
+    if found:
+        value += Markup(" <span class=range>{}</span>").format(found[1])
+    for line in more:
+        value += Markup("<span class=second>{}</span>").format(line)
+    return value
+
+
+def _facts(document: Document) -> list[str]:
+    """The line under the title: how much there is to read."""
+    trials, meta = document.trials.cells, document.meta
+    facts = [plural(trials["method"].nunique(), "method"), plural(trials["seed"].nunique(), "seed")]
+    done = int((trials["status"] == DONE).sum())
+    facts.append(plural(len(trials), "trial") if done == len(trials) else f"{done} of {len(trials)} trials done")
+    if meta.budget_limit is not None:
+        facts.append(f"a budget of {number(meta.budget_limit)} {axis_words(meta.budget_column)} each")
+    return facts
+
+
+def _pictures(document: Document) -> list[tuple[str, list[tuple[str, list[str | None]]]]]:
+    """(percent of the budget, [(variant, [data URI])])."""
+    sheet = document.sheet
+    if sheet is None:
+        return []
+    return [
+        (f"{fraction:.0%}".replace("%", " %"),
+         [(variant, [None if image is None else data_uri(image) for image in images])
+          for variant, images in sheet.rows[fraction].items()])
+        for fraction in sheet.fractions
+    ]  # fmt: skip

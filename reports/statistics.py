@@ -1,0 +1,145 @@
+"""Arithmetic on one curve, or on one value a seed. No frames here; `comparison.py` applies it to them.
+
+Everywhere: an axis is a sequence that does not decrease, values belong to its points, higher is better, and
+nothing is said about what lies outside the observed points.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+SEEDS_FOR_AN_INTERVAL = 5
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where a curve first reaches a target: `fraction` of the way from point `index` - 1 to point `index`."""
+
+    index: int
+    fraction: float
+
+    def at(self, axis: ArrayLike) -> float:
+        """The axis there, by linear interpolation between the two points."""
+        axis = np.asarray(axis, dtype=float)
+        if self.index == 0:
+            return float(axis[0])
+        before, after = axis[self.index - 1], axis[self.index]
+        return float(before + self.fraction * (after - before))
+
+
+def crossing(values: ArrayLike, target: float) -> Crossing | None:
+    """The first place where the piecewise linear curve reaches `target`, or None.
+
+    A point that is not finite joins nothing: if the curve is above the target after it, it is taken as reached at
+    that later point, the first place where it was seen.
+    """
+    values = np.asarray(values, dtype=float)
+    reached = np.flatnonzero(np.isfinite(values) & (values >= target))
+    if reached.size == 0:
+        return None
+    index = int(reached[0])
+    before = values[index - 1] if index else math.nan
+    if not math.isfinite(before):
+        return Crossing(index, 1.0)
+    return Crossing(index, float((target - before) / (values[index] - before)))
+
+
+def cost_to_target(axis: ArrayLike, values: ArrayLike, target: float) -> float | None:
+    """The axis where the curve first reaches the target; None if it never does."""
+    found = crossing(values, target)
+    return None if found is None else found.at(axis)
+
+
+def normalised_area(axis: ArrayLike, values: ArrayLike, low: float, high: float) -> float | None:
+    """Mean height of the piecewise linear curve over [low, high]: (1 / (high - low)) ∫ value d axis.
+
+    None if the curve does not span the range, NaN if a point within it is NaN. At a step of the axis with no
+    width, the later point counts from there on.
+    """
+    axis, values = np.asarray(axis, dtype=float), np.asarray(values, dtype=float)
+    if axis.size == 0 or not high > low or axis[0] > low or axis[-1] < high:
+        return None
+    inside = (axis > low) & (axis < high)
+    left, right = np.interp([low, high], axis, values)
+    grid = np.concatenate([[low], axis[inside], [high]])
+    heights = np.concatenate([[left], values[inside], [right]])
+    return float(((heights[1:] + heights[:-1]) / 2 * np.diff(grid)).sum() / (high - low))
+
+
+def best_of(axis: ArrayLike, values: ArrayLike) -> tuple[float, float] | None:
+    """The highest finite value of the curve and the axis where it stands first; None if no value is finite."""
+    axis, values = np.asarray(axis, dtype=float), np.asarray(values, dtype=float)
+    if not np.isfinite(values).any():
+        return None
+    index = int(np.nanargmax(np.where(np.isfinite(values), values, np.nan)))
+    return float(values[index]), float(axis[index])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One value a seed, summed up. With a NaN among them every statistic is NaN: it is not dropped."""
+
+    count: int
+    missing: int  # how many of them are NaN
+    mean: float
+    median: float
+    low: float
+    high: float
+    interval: tuple[float, float] | None  # Student-t for the mean, from five seeds on
+
+
+def summarise(values: Sequence[float] | NDArray[np.float64]) -> Summary | None:
+    """None for no values at all. +inf is allowed ("not reached") and moves the median and the range, as it should."""
+    array = np.asarray(values, dtype=float)
+    if array.size == 0:
+        return None
+    missing = int(np.isnan(array).sum())
+    if missing:
+        return Summary(array.size, missing, math.nan, math.nan, math.nan, math.nan, None)
+    low, high = float(array.min()), float(array.max())
+    interval = t_interval(array) if array.size >= SEEDS_FOR_AN_INTERVAL else None
+    # np.median averages the middle two: with one of them infinite, the median is infinite too, which is right.
+    return Summary(array.size, 0, float(array.mean()), float(np.median(array)), low, high, interval)
+
+
+def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """mean ± t_{n-1} · s / √n; None for fewer than two values or where one is not finite."""
+    values = np.asarray(values, dtype=float)
+    if values.size < 2 or not np.isfinite(values).all():
+        return None
+    half = stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+@dataclass(frozen=True)
+class Band:
+    """Median and range over seeds on a common axis."""
+
+    axis: NDArray[np.float64]
+    median: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def band(curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int = 200) -> Band | None:
+    """Median and range of several curves where all of them were observed; None where that is nowhere.
+
+    The grid holds every observed point in the range, or `points` of them evenly if there are more.
+    """
+    curves = [(axis, values) for axis, values in curves if len(axis)]
+    if not curves:
+        return None
+    low, high = max(axis[0] for axis, _ in curves), min(axis[-1] for axis, _ in curves)
+    if not high > low:
+        return None
+    observed = np.unique(np.concatenate([axis for axis, _ in curves]))
+    grid = np.unique(np.concatenate([[low, high], observed[(observed > low) & (observed < high)]]))
+    if grid.size > points:
+        grid = np.linspace(low, high, points)
+    heights = np.stack([np.interp(grid, axis, values) for axis, values in curves])
+    return Band(grid, np.median(heights, axis=0), heights.min(axis=0), heights.max(axis=0))

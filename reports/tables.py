@@ -1,0 +1,203 @@
+"""Tables of formatted strings: the ranking, the rewards and the paired differences.
+
+A `Table` knows its title, its cells and what must be said under it; page, Markdown and terminal all print it.
+Raw numbers come from `comparison.py`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from reports import comparison
+from reports.formatting import (
+    NOT_REACHED,
+    NOTHING,
+    Scale,
+    measured,
+    number,
+    scale_for,
+    with_range,
+)
+from reports.frame import DONE, SPLIT_WORDS, axis_words, base_variant, metrics_in, untrained_variants
+from reports.meta import Meta
+from reports.statistics import SEEDS_FOR_AN_INTERVAL, Summary
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print. `best` holds (row, column) of cells to set in bold; `text` names left-aligned columns."""
+
+    title: str
+    cells: pd.DataFrame
+    note: str = ""
+    text: tuple[str, ...] = ("method",)
+    best: frozenset[tuple[int, str]] = field(default_factory=frozenset)
+
+
+def value_cell(summary: Summary | None, signed: bool = False) -> str:
+    """The mean over seeds with its range, or from five seeds on with the half-width of its Student-t interval."""
+    if summary is None:
+        return NOTHING
+    if summary.missing:
+        return "NaN" if summary.count == 1 else f"NaN ({summary.missing} of {summary.count} seeds)"
+    middle = measured(summary.mean, signed=signed)
+    if summary.interval is not None:
+        return f"{middle} ± {measured(summary.interval[1] - summary.mean)}"
+    return with_range(middle, measured(summary.low, signed=signed), measured(summary.high, signed=signed))
+
+
+def cost_cell(summary: Summary | None, scale: Scale) -> str:
+    """The median over seeds with its range; +inf reads "not reached"."""
+    if summary is None:
+        return NOTHING
+
+    def words(value: float) -> str:
+        return NOT_REACHED if value == float("inf") else number(value / scale.divisor)
+
+    return with_range(words(summary.median), words(summary.low), words(summary.high))
+
+
+def spread_note(counts: Iterable[int]) -> str:
+    """What the figure in brackets means, for tables of `value_cell`."""
+    few = any(count < SEEDS_FOR_AN_INTERVAL for count in counts)
+    many = any(count >= SEEDS_FOR_AN_INTERVAL for count in counts)
+    parts = []
+    if few:
+        parts.append("mean over seeds (range); under five seeds no interval is claimed")
+    if many:
+        parts.append("mean over seeds ± half of the 95 % Student-t interval")
+    text = "; from five seeds on ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def seed_counts(trials: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """Variant -> (trials that are done, trials planned)."""
+    done = (trials["status"] == DONE).groupby(trials["variant"])
+    return {str(v): (int(n), int(m)) for v, n, m in zip(done.groups, done.sum(), done.size(), strict=True)}
+
+
+def ranked_variants(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[tuple[str, int | None]]:
+    """Every variant, best first, with its place, None for one that is not ranked.
+
+    Ranked by the median normalised area under the training reward over the budget axis. A variant is ranked only when
+    all its planned seeds are done and none is NaN: a method is not to win by the seeds that survived.
+    """
+    areas = comparison.area_summaries(curves, meta.budget_column) if not curves.empty else {}
+    counts = seed_counts(trials)
+
+    def complete(variant: str) -> bool:
+        done, planned = counts[variant]
+        return done == planned and variant in areas and areas[variant].count == done and not areas[variant].missing
+
+    def order(variant: str) -> tuple[bool, float, str]:
+        height = areas[variant].median if variant in areas and not areas[variant].missing else float("-inf")
+        return (not complete(variant), -height, variant)
+
+    ordered = sorted(counts, key=order)
+    return [(variant, place + 1 if complete(variant) else None) for place, variant in enumerate(ordered)]
+
+
+def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
+    """The table at the top: place, seeds, final rewards, area, cost to the target, what it spent."""
+    axis = meta.budget_column
+    columns = {
+        f"{metric}\n{SPLIT_WORDS[split]}": comparison.final_summaries(curves, metric, split)
+        for metric, split in _pairs(curves, ("reward", "gold"))
+        if (metric, split) != ("gold", "heldout")
+    }
+    areas = comparison.area_summaries(curves, axis)
+    ends = comparison.spent(curves[curves["status"] == DONE])
+    costs = comparison.costs_to_target(curves, meta.target, [axis]) if meta.target is not None else None
+    scale = scale_for(axis, ends[axis])
+    counts = seed_counts(trials)
+    still = untrained_variants(curves)
+    rows = []
+    for variant, place in ranked_variants(curves, trials, meta):
+        done, planned = counts[variant]
+        row = {"#": str(place) if place else NOTHING, "method": variant, "seeds": _of(done, planned)}
+        row |= {name: value_cell(summaries.get(variant)) for name, summaries in columns.items()}
+        row["area under\nthe reward"] = value_cell(areas.get(variant))
+        if costs is not None:
+            found = comparison.summarise(costs.loc[costs["variant"] == variant, axis].to_numpy())
+            header = scale.label(f"{axis_words(axis)}\nto {measured(meta.target)}")
+            row[header] = NOTHING if variant in still else cost_cell(found, scale)
+        own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
+        row[scale.label(f"{axis_words(axis)}\nspent")] = NOTHING if variant in still else cost_cell(own, scale)
+        rows.append(row)
+    return Table(
+        "Ranking", pd.DataFrame(rows), _ranking_note(curves, meta, [c for c, _ in counts.values()]), ("method",)
+    )
+
+
+def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
+    span = comparison.common_range(curves, meta.budget_column)
+    words = axis_words(meta.budget_column)
+    if span is None:
+        area = "No stretch of the budget was seen by every trial, so there is no area and no rank"
+    else:
+        scale = scale_for(meta.budget_column, span)
+        area = (
+            "Ranked by the median over seeds of the mean height of the reward curve (training prompts) over "
+            f"{number(span[0] / scale.divisor)} to {scale.label(number(span[1] / scale.divisor))} {words}, "
+            "the stretch that every trained trial has seen"
+        )
+    return f"{area}. {spread_note(seeds)} A method is ranked once all its seeds are done.".replace("  ", " ")
+
+
+def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
+    """Methods × (training prompts, held-out prompts, each other reward, gold, diversity, drift), after training."""
+    columns = {f"{meta.metric_words(metric)}\n{SPLIT_WORDS[split]}": comparison.final_summaries(curves, metric, split)
+               for metric, split in _pairs(curves, metrics_in(curves))}  # fmt: skip
+    variants = [variant for variant, _ in ranked_variants(curves, trials, meta)]
+    base = base_variant(curves)
+    variants.sort(key=lambda v: v != base)
+    rows = [{"method": v, **{name: value_cell(found.get(v)) for name, found in columns.items()}} for v in variants]
+    gold = f" Gold is {meta.gold}: what the reward stands for, never optimised." if meta.gold else ""
+    named = f"Reward is {meta.reward}." if meta.reward != "reward" else ""
+    note = f"{named}{gold} After training. {spread_note([c for c, _ in seed_counts(trials).values()])}".strip()
+    return Table("Rewards, diversity and drift", pd.DataFrame(rows), note)
+
+
+def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table | None:
+    """Each method minus the untrained model on the same prompts and noise; None without per-prompt values or base."""
+    base = base_variant(curves)
+    if evaluation.empty or base is None:
+        return None
+    done = set(trials.loc[trials["status"] == DONE, "trial"])
+    evaluation = evaluation[evaluation["trial"].isin(done)]
+    rows: list[dict[str, str]] = []
+    seen: list[int] = []
+    for variant, _ in ranked_variants(curves, trials, meta):
+        for metric, split in _pairs(evaluation, ("reward", "gold")):
+            found = comparison.paired_difference(evaluation, variant, base, metric, split) if variant != base else None
+            if found is None:
+                continue
+            seen.append(found.over_seeds.count)
+            first = not rows or rows[-1]["variant"] != variant
+            rows.append({
+                "variant": variant,
+                "method": variant if first else "",
+                "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
+                "difference": value_cell(found.over_seeds, signed=True),
+                "pairs better": f"{100 * found.better:.0f} %",
+                "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
+            })  # fmt: skip
+    if not seen:
+        return None
+    note = (
+        f"Each method minus {base} on the same prompts and the same noise, after training. {spread_note(seen)} "
+        "Pairs better: the share in which the method scores higher. Clear seeds: those whose 95 % Student-t interval "
+        "over prompts excludes zero, given that trained model."
+    )
+    cells = pd.DataFrame(rows).drop(columns="variant")
+    return Table(f"Difference from {base}, paired", cells, note, ("method", "measure"))
+
+
+def _pairs(frame: pd.DataFrame, metrics: Iterable[str]) -> list[tuple[str, str]]:
+    present = set(map(tuple, frame[["metric", "split"]].drop_duplicates().to_numpy()))
+    return [(metric, split) for metric in metrics for split in SPLIT_WORDS if (metric, split) in present]
+
+
+def _of(done: int, planned: int) -> str:
+    return str(planned) if done == planned else f"{done} of {planned}"

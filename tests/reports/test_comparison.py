@@ -1,0 +1,151 @@
+"""Statistics over frames small enough to work out by hand."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from reports import comparison
+from reports.frame import AXES
+
+
+def curve(variant, seed, queries, values, status="done", method=None):
+    """Rows of one trial; every axis runs like the queries, memory is 100 + point."""
+    rows = []
+    for point, (spent, value) in enumerate(zip(queries, values, strict=True)):
+        axes = dict.fromkeys(AXES, float(spent)) | {"peak_memory_bytes": 100.0 + point}
+        rows.append({
+            "trial": f"{variant}-s{seed}", "method": method or variant, "variant": variant, "seed": seed,
+            "status": status, "point": point, "split": "train", "metric": "reward", "value": value, **axes,
+        })  # fmt: skip
+    return rows
+
+
+@pytest.fixture
+def small():
+    return pd.DataFrame([
+        *curve("base", 0, [0], [0.2]),
+        *curve("alignprop", 0, [0, 10, 20], [0.2, 0.6, 1.0]),
+        *curve("alignprop", 1, [0, 10, 20], [0.2, 1.0, 1.2]),
+        *curve("ddpo", 0, [0, 50, 100], [0.2, 0.4, 0.6]),
+        *curve("ddpo", 1, [0, 50, 100], [0.2, 0.3, 0.4]),
+    ])  # fmt: skip
+
+
+def test_final_values_are_the_last_points(small):
+    finals = comparison.final_values(small, "reward", "train").set_index("trial")["value"]
+    assert finals.to_dict() == {
+        "base-s0": 0.2,
+        "alignprop-s0": 1.0,
+        "alignprop-s1": 1.2,
+        "ddpo-s0": 0.6,
+        "ddpo-s1": 0.4,
+    }
+
+
+def test_the_common_range_is_what_every_trained_trial_has_seen(small):
+    assert comparison.common_range(small, "reward_queries") == (0, 20)
+
+
+def test_a_failed_trial_does_not_narrow_the_range_and_a_running_one_does(small):
+    failed = pd.concat([small, pd.DataFrame(curve("rwr", 0, [0, 5], [0.2, 0.2], status="failed"))])
+    running = failed.assign(status=failed["status"].replace("failed", "running"))
+    assert comparison.common_range(failed, "reward_queries") == (0, 20)
+    assert comparison.common_range(running, "reward_queries") == (0, 5)
+
+
+def test_areas_by_hand(small):
+    areas = comparison.areas(small, "reward_queries").set_index("trial")["value"]
+    assert areas["base-s0"] == pytest.approx(0.2)
+    assert areas["alignprop-s0"] == pytest.approx(0.6)
+    assert areas["ddpo-s0"] == pytest.approx((0.2 + 0.28) / 2)  # 0.28 at 20 queries
+
+
+def test_costs_to_target_by_hand(small):
+    costs = comparison.costs_to_target(small, 0.4, ["reward_queries", "peak_memory_bytes"]).set_index("trial")
+    assert costs.loc["alignprop-s0", "reward_queries"] == pytest.approx(5)
+    assert costs.loc["alignprop-s1", "reward_queries"] == pytest.approx(2.5)
+    assert costs.loc["ddpo-s1", "reward_queries"] == pytest.approx(100)
+    assert costs.loc["ddpo-s1", "peak_memory_bytes"] == 102
+    assert "base-s0" not in costs.index
+
+
+def test_ratios_are_taken_seed_by_seed(small):
+    costs = comparison.costs_to_target(small, 0.4, ["reward_queries"])
+    found = comparison.ratios_to_baseline(costs, comparison.spent(small), "ddpo", "reward_queries")["alignprop"]
+    assert (found.summary.low, found.summary.high) == pytest.approx((50 / 5, 100 / 2.5))
+    assert not found.at_least
+
+
+def test_a_baseline_that_never_arrived_gives_a_lower_bound_from_all_it_spent(small):
+    costs = comparison.costs_to_target(small, 0.5, ["reward_queries"])
+    found = comparison.ratios_to_baseline(costs, comparison.spent(small), "ddpo", "reward_queries")["alignprop"]
+    assert found.at_least
+    assert found.summary.high == pytest.approx(100 / 3.75)
+
+
+def test_a_seed_that_never_arrived_counts_as_infinite(small):
+    costs = comparison.costs_to_target(small, 1.1, ["reward_queries"]).set_index("trial")
+    assert costs.loc["alignprop-s0", "reward_queries"] == math.inf
+    assert not costs.loc["alignprop-s0", "reached"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [("alignprop", "alignprop"), (None, "ddpo"), ("absent", "ddpo"), ("base", "ddpo")]
+)
+def test_the_baseline_is_the_named_one_then_ddpo(small, wanted, expected):
+    assert comparison.pick_baseline(small, wanted) == expected
+
+
+def test_without_ddpo_the_baseline_is_the_worst_trained_method(small):
+    renamed = small.assign(
+        method=small["method"].replace("ddpo", "rwr"), variant=small["variant"].replace("ddpo", "rwr")
+    )
+    assert comparison.pick_baseline(renamed, None) == "rwr"
+    assert comparison.pick_baseline(small[small["variant"] != "ddpo"], None) is None  # nothing to compare with
+
+
+def paired_rows(variant, seed, values, point=1):
+    return [
+        {"trial": f"{variant}-s{seed}", "method": variant, "variant": variant, "seed": seed, "point": point,
+         "split": "train", "metric": "reward", "prompt": prompt, "sample": sample, "value": value}
+        for (prompt, sample), value in values.items()
+    ]  # fmt: skip
+
+
+def test_paired_differences_by_hand():
+    base = {("a", 0): 1.0, ("a", 1): 2.0, ("b", 0): 3.0}
+    one = {("a", 0): 1.5, ("a", 1): 2.5, ("b", 0): 3.2}
+    two = {("a", 0): 0.0, ("a", 1): 2.0, ("b", 0): 4.0, ("c", 0): 9.0}  # c has no partner
+    frame = pd.DataFrame([
+        *paired_rows("base", 0, base, point=0), *paired_rows("ddpo", 0, one), *paired_rows("ddpo", 1, two),
+        *paired_rows("ddpo", 1, {("a", 0): 99.0}, point=0),
+    ])  # fmt: skip
+    found = comparison.paired_difference(frame, "ddpo", "base")
+    assert found.over_seeds.low == pytest.approx(0)
+    assert found.over_seeds.high == pytest.approx(0.4)
+    assert found.pairs == 6
+    assert found.better == pytest.approx(4 / 6)
+
+
+def test_pairing_by_seed_where_the_other_has_seeds_and_none_without_partners():
+    low, high = {("a", 0): 1.0}, {("a", 0): 5.0}
+    frame = pd.DataFrame(
+        [*paired_rows("x", 0, low), *paired_rows("x", 1, high), *paired_rows("y", 0, low), *paired_rows("y", 1, high)]
+    )
+    assert comparison.paired_difference(frame, "x", "y").over_seeds.high == 0
+    assert comparison.paired_difference(frame, "x", "absent") is None
+
+
+def test_nan_in_a_pair_is_not_dropped():
+    frame = pd.DataFrame([*paired_rows("x", 0, {("a", 0): math.nan, ("b", 0): 1.0}),
+                          *paired_rows("base", 0, {("a", 0): 0.0, ("b", 0): 0.0})])  # fmt: skip
+    assert comparison.paired_difference(frame, "x", "base").over_seeds.missing == 1
+
+
+def test_a_clear_seed_has_an_interval_over_prompts_off_zero():
+    base = {(str(i), 0): 0.0 for i in range(6)}
+    better = {(str(i), 0): 1.0 + 0.1 * i for i in range(6)}
+    mixed = {(str(i), 0): (-1.0) ** i for i in range(6)}
+    frame = pd.DataFrame([*paired_rows("base", 0, base), *paired_rows("x", 0, better), *paired_rows("x", 1, mixed)])
+    assert comparison.paired_difference(frame, "x", "base").clear_seeds == 1

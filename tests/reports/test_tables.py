@@ -1,0 +1,171 @@
+"""What the tables say, and what they refuse to say."""
+
+import dataclasses
+import math
+
+import pandas as pd
+import pytest
+
+from reports import costs, tables
+from reports.costs import Target
+from reports.headline import headline
+from reports.notices import notices
+
+
+def with_status(trials, trial, status, cause=None):
+    trials = trials.copy()
+    trials.loc[trials["trial"] == trial, ["status", "cause"]] = [status, cause]
+    return trials
+
+
+def applied(curves, trials):
+    return curves.assign(status=curves["trial"].map(trials.set_index("trial")["status"]))
+
+
+def test_ranking_orders_by_area_and_prints_strings(run, meta):
+    curves, _, trials = run
+    table = tables.ranking(curves, trials, meta)
+    assert list(table.cells["method"]) == ["alignprop", "ddpo", "rwr", "base"]
+    assert list(table.cells["#"]) == ["1", "2", "3", "4"]
+    assert all(isinstance(cell, str) for cell in table.cells.to_numpy().ravel())
+    assert table.cells.set_index("method").loc["ddpo", "reward queries\nto 1.00"] == "not reached"
+
+
+def test_a_method_with_a_broken_seed_stays_in_the_ranking_without_a_place(run, meta):
+    curves, _, trials = run
+    trials = with_status(trials, "alignprop-s1-0123abcd", "diverged", "NaN")
+    row = tables.ranking(applied(curves, trials), trials, meta).cells.set_index("method").loc["alignprop"]
+    assert (row["#"], row["seeds"]) == ("–", "2 of 3")
+
+
+def test_a_method_without_any_curve_is_still_a_row(run, meta):
+    curves, _, trials = run
+    curves = curves[curves["variant"] != "rwr"]
+    trials.loc[trials["variant"] == "rwr", "status"] = "failed"
+    cells = tables.ranking(curves, trials, meta).cells.set_index("method")
+    assert (cells.loc["rwr", "seeds"], cells.loc["rwr", "reward\ntraining prompts"]) == ("0 of 3", "–")
+
+
+def test_nan_is_printed_and_takes_the_place_away(run, meta):
+    curves, _, trials = run
+    odd = (curves["trial"] == "alignprop-s0-0123abcd") & (curves["point"] == 11) & (curves["metric"] == "reward")
+    curves.loc[odd, "value"] = math.nan
+    row = tables.ranking(curves, trials, meta).cells.set_index("method").loc["alignprop"]
+    assert row["reward\ntraining prompts"] == "NaN (1 of 3 seeds)"
+    assert row["#"] == "–"
+    assert any(
+        "NaN" in notice.text for notice in notices(curves, pd.DataFrame(columns=["value", "variant"]), trials, meta)
+    )
+
+
+def test_efficiency_has_costs_ratios_and_the_best_in_bold(run, meta):
+    curves, _, trials = run
+    found = costs.targets(curves, meta)
+    assert [target.words for target in found] == ["the target", "ddpo’s final reward"]
+    table = costs.efficiency(curves, trials, meta, found[1])
+    cells = table.cells.set_index("method")
+    assert "×" in cells.loc["alignprop", "reward\nqueries"]
+    assert "×" not in cells.loc["ddpo", "reward\nqueries"]
+    assert (0, "reward\nqueries") in table.best
+    assert cells.loc["rwr", "reward\nqueries"] == "not reached"
+    assert "base" not in cells.index
+
+
+def test_seconds_that_cannot_be_compared_are_shown_and_not_ranked(run, meta):
+    curves, _, trials = run
+    meta = dataclasses.replace(meta, seconds_comparable=False)
+    table = costs.efficiency(curves, trials, meta, Target("the target", 1.0))
+    seconds = next(column for column in table.cells if "time" in column)
+    assert table.cells[seconds].iloc[0] != "–"
+    assert not any(column == seconds for _, column in table.best)
+    assert "Seconds are not ranked" in table.note
+    assert "training time" not in headline(curves, trials, meta)
+
+
+def test_without_a_target_the_baselines_final_reward_stands_alone(run, meta):
+    curves = run[0]
+    found = costs.targets(curves, dataclasses.replace(meta, target=None))
+    assert [target.of for target in found] == ["ddpo"]
+
+
+def test_a_baseline_that_ended_below_its_start_is_no_target(run, meta):
+    curves, _, trials = run
+    fallen = (curves["variant"] == "ddpo") & (curves["point"] == 16)
+    curves.loc[fallen, "value"] = 0.1
+    assert costs.targets(curves, dataclasses.replace(meta, target=None)) == []
+    assert headline(curves, trials, dataclasses.replace(meta, target=None)).startswith("alignprop ranks first")
+
+
+def test_trials_put_the_broken_first_with_their_cause(run, meta):
+    curves, _, trials = run
+    trials = with_status(trials, "rwr-s2-0123abcd", "failed", "out of memory; lower the batch")
+    trials = with_status(trials, "ddpo-s0-0123abcd", "running")
+    cells = costs.trials_table(applied(curves, trials), trials, meta).cells
+    assert list(cells["status"][:3]) == ["failed", "running", "done"]
+    assert cells["cause"].iloc[0] == "out of memory; lower the batch"
+    assert len(cells) == 12
+
+
+def test_rewards_put_base_first_and_name_other_rewards(run, meta):
+    curves, _, trials = run
+    cells = tables.rewards(curves, trials, meta).cells
+    assert cells["method"].iloc[0] == "base"
+    assert "emoji-alignment\ntraining prompts" in cells
+    assert cells.columns[1] == "reward\ntraining prompts"
+
+
+def test_five_seeds_bring_an_interval(make_run, meta):
+    curves, _, trials = make_run(seeds=(0, 1, 2, 3, 4))
+    table = tables.ranking(curves, trials, meta)
+    assert "±" in table.cells["reward\ntraining prompts"].iloc[0]
+    assert "Student-t" in table.note
+
+
+def test_paired_needs_base_and_values(run, meta):
+    curves, evaluation, trials = run
+    table = tables.paired(curves, evaluation, trials, meta)
+    assert list(table.cells["method"][:5]) == ["alignprop", "", "", "", "ddpo"]
+    assert tables.paired(curves, evaluation.head(0), trials, meta) is None
+    assert tables.paired(curves[curves["variant"] != "base"], evaluation, trials, meta) is None
+
+
+def test_headline_says_who_for_how_much_and_at_what_price(run, meta):
+    curves, _, trials = run
+    text = headline(curves, trials, meta)
+    assert "alignprop reached ddpo’s final reward" in text
+    assert "× fewer than ddpo (median of 3 seeds" in text
+    assert "gold fell from 0.500 to 0.200 after a peak at" in text
+    assert "diversity fell" in text
+
+
+def test_headline_without_gold_without_base_with_one_seed(make_run, meta):
+    curves, _, trials = make_run(seeds=(0,))
+    keep = ~curves["metric"].isin(["gold", "diversity"]) & (curves["variant"] != "base")
+    text = headline(curves[keep], trials[trials["variant"] != "base"], meta)
+    assert "one seed" in text
+    assert "gold" not in text
+
+
+def test_headline_before_anything_is_done(run, meta):
+    curves, _, trials = run
+    trials = trials.assign(status="running")
+    assert "no answer" in headline(applied(curves, trials), trials, meta)
+    partly = with_status(run[2], "rwr-s2-0123abcd", "running")
+    assert headline(applied(curves, partly), partly, meta).startswith("So far, ")
+
+
+def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
+    curves, evaluation, trials = run
+    assert notices(curves, evaluation, trials, meta) == []
+    trials = with_status(trials, "rwr-s2-0123abcd", "planned")
+    trials.at[0, "provenance"] = trials.at[0, "provenance"] | {"precision": "bf16", "dirty": True}
+    texts = [notice.text for notice in notices(curves, evaluation, trials, meta)]
+    assert texts[0].startswith("This run is still going: 11 of 12")
+    assert any("differ in precision: bf16; fp32" in text for text in texts)
+    assert any("uncommitted" in text for text in texts)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (3, 9)])
+def test_any_seeds(make_run, meta, seeds):
+    curves, _, trials = make_run(seeds=seeds)
+    assert len(tables.ranking(curves, trials, meta).cells) == 4
