@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import micro_batches
+from methods.base import RewardFunction, micro_batches
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import Noise, Observer, SamplerSettings
-from rewards.base import Reward
 
 MAX_BATCH = 64
 """Images sampled at once; no number depends on it beyond rounding."""
@@ -61,7 +60,7 @@ class Evaluator:
         prompts: dict[str, Sequence[str]],
         images: int,
         seed: int,
-        rewards: dict[str, Reward],
+        rewards: dict[str, RewardFunction],
         embed: Callable[[Tensor], Tensor] | None = None,
     ):
         self.policy, self.sampler, self.prompts, self.images = policy, sampler, prompts, images
@@ -89,10 +88,13 @@ class Evaluator:
                     (split, prompt): image for prompt, image in zip(prompts, images[:: self.images], strict=True)
                 }
         rows = pd.concat(frames, ignore_index=True)
-        values: dict[str, dict[str, float]] = {split: {} for split in self.prompts}
-        for (split, metric), mean in rows.groupby(["split", "metric"], sort=False)["value"].mean().items():
-            values[split][metric] = float(mean)
-        return Evaluation(rows, values, pictures)
+        values = {
+            split: {
+                str(metric): float(group["value"].mean()) for metric, group in of_split.groupby("metric", sort=False)
+            }
+            for split, of_split in rows.groupby("split", sort=False)
+        }
+        return Evaluation(rows, {str(split): means for split, means in values.items()}, pictures)
 
     def _sample(self, split: str, prompts: list[str], sample: Sample | None, trained: bool) -> tuple[Tensor, Tensor]:
         """Images `[N, 3, H, W]` and drift `[N]` (NaN where it was not measured: all but a prompt's first image)."""

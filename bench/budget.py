@@ -1,0 +1,41 @@
+"""How much of a step the budget still allows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.trial_spec import Budget
+from methods.base import Method
+from models.sampler import SamplerSettings
+
+
+def affordable_prompts(
+    method: type[Method],
+    settings: Any,
+    sampler: SamplerSettings,
+    budget: Budget,
+    book: Mapping[str, int | float],
+) -> int:
+    """Prompts of the next step: a full step's, fewer where the method may cut its last, 0 when the budget is spent.
+
+    A step whose cost is known beforehand is not begun if it would cross a limit. On an axis whose cost is known only
+    afterwards (seconds, FLOPs), a step is begun while anything is left.
+
+    Args:
+        book: the ledger's axes so far.
+    """
+    limits = {budget.axis: budget.limit, **budget.stops}
+    full = method.prompts_per_step(settings)
+    smallest = 1 if method.cuts_last_step else full
+    for prompts in range(full, smallest - 1, -1):
+        cost = method.cost(settings, prompts, sampler)
+        if all(
+            spent(axis, book) + cost[axis] <= limit if axis in cost else spent(axis, book) < limit
+            for axis, limit in limits.items()
+        ):
+            return prompts
+    return 0
+
+
+def spent(axis: str, book: Mapping[str, int | float]) -> float:
+    """What is gone of a budget axis; `seconds` are those of training and its rewards, never evaluation's."""
+    return book["train_seconds"] + book["reward_seconds"] if axis == "seconds" else book[axis]

@@ -1,0 +1,268 @@
+"""One trial from its first evaluation to its last: the loop that every executor runs.
+
+Draw prompts, let the method step, meter, evaluate at fixed amounts of the budget, append to the curve, checkpoint.
+The curve's point is written before the checkpoint, and a resumed trial cuts the curve back to its checkpoint, so a
+process killed anywhere continues to bitwise the same curve.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.budget import affordable_prompts, spent
+from bench.errors import Diverged
+from bench.evaluation import Evaluation, Evaluator
+from bench.plugins import build_reward, load_method
+from bench.store import TrialFolder
+from bench.sweep import RewardSpec, Sampler
+from bench.trial_spec import RewardRef, Trial
+from methods.base import Method, RewardFunction, SamplingMethod, StepMetrics, TrainingSettings
+from methods.optimiser import LocalOptimiser
+from models.meter import Meter
+from models.noise import SeedStream
+from models.policy import Policy
+from models.sampler import SamplerSettings
+from rewards.base import Reward
+
+PICTURES_PER_SPLIT = 8
+"""Prompts of a split whose first image is kept at every point, spread evenly over the split."""
+
+
+def run_trial(trial: Trial, folder: TrialFolder) -> None:
+    """Runs or resumes `trial`, writing everything to `folder`, whose lock the caller holds.
+
+    Raises:
+        Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
+    """
+    quieten()
+    torch.set_num_threads(max(1, int(trial.threads)))
+    loop = TrialLoop(trial, folder)
+    loop.resume_or_begin()
+    while loop.step():
+        pass
+    loop.finish()
+
+
+class TrialLoop:
+    """A trial's state between steps."""
+
+    def __init__(self, trial: Trial, folder: TrialFolder):
+        self.trial, self.folder = trial, folder
+        device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
+        self.meter = Meter(device)
+        self.seeds = SeedStream(trial.seed)
+        self.policy = Policy.load(
+            trial.model,
+            sampler_settings(trial.sampler),
+            self.meter,
+            rank=trial.lora.rank,
+            alpha=int(trial.lora.alpha or trial.lora.rank),
+            targets=trial.lora.targets,
+            seed=trial.seed,
+            device=device,
+            dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[trial.precision],
+        )
+        rewards = {
+            metric: build_reward(RewardSpec(name=ref.name, **ref.options)).to(device)
+            for metric, ref in reward_metrics(trial).items()
+        }
+        self.method_class = load_method(trial.reference)
+        self.settings = self.method_class.Settings(**trial.settings)
+        self.optimiser = (
+            LocalOptimiser(self.policy.trainable_parameters(), self.settings)
+            if isinstance(self.settings, TrainingSettings)
+            else None
+        )
+        self.method: Method = self.method_class(
+            self.settings,
+            self.policy,
+            metered(rewards["reward"], self.meter),
+            self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
+            self.seeds,
+        )
+        self.splits: dict[str, Sequence[str]] = {"train": trial.prompts_train}
+        if trial.prompts_heldout:
+            self.splits["heldout"] = trial.prompts_heldout
+        self.evaluator = Evaluator(
+            self.policy,
+            sampler_settings(trial.evaluate.sampler),
+            self.splits,
+            trial.evaluate.images,
+            trial.evaluate.seed,
+            {metric: metered(reward, self.meter) for metric, reward in rewards.items()},
+            embed=next((r.embed for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
+        )
+        self.point = -1
+        self.drawn = 0  # prompts drawn so far
+        self.latest: float | None = None
+        self.recent: list[StepMetrics] = []
+
+    # -- the loop -------------------------------------------------------------------------------------------
+
+    def resume_or_begin(self) -> None:
+        """Continues from the last good checkpoint, or evaluates the untrained policy."""
+        state = self.folder.load_checkpoint()
+        self.point = state["point"] if state else -1
+        self.folder.cut(self.point)
+        if state is None:
+            self.encode_prompts()
+            self.evaluate()
+            return
+        with self.meter.paused():  # it is billed already
+            self.encode_prompts()
+        self.policy.load_state_dict(state["policy"])
+        self.method.load_state_dict(state["method"])
+        if self.optimiser is not None:
+            self.optimiser.load_state_dict(state["optimiser"])
+        self.meter.load_state_dict(state["meter"])
+        self.drawn, self.latest = state["drawn"], state["latest"]
+
+    def step(self) -> bool:
+        """One step of the method, and an evaluation where one is due. False when the budget is spent."""
+        if isinstance(self.method, SamplingMethod):
+            return False
+        book = self.meter.ledger.as_axes()
+        wanted = affordable_prompts(self.method_class, self.settings, self.policy.sampler, self.trial.budget, book)
+        if wanted == 0:
+            return False
+        with self.meter.phase("train"):
+            metrics = self.method.step(self.draw_prompts(wanted))
+        self.meter.ledger.steps += 1
+        self.meter.ledger.updates += metrics.updates
+        self.recent.append(metrics)
+        check_finite(metrics, self.meter.ledger.steps)
+        axis, every = self.trial.budget.axis, self.trial.evaluate.every
+        before, after = spent(axis, book), spent(axis, self.meter.ledger.as_axes())
+        self.folder.heartbeat(progress=min(1.0, after / self.trial.budget.limit), latest=self.latest)
+        if after // every > before // every:
+            self.evaluate()
+        return True
+
+    def finish(self) -> None:
+        """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""
+        if self.recent:
+            self.evaluate()
+        if self.method.trains:
+            self.policy.save_adapter(self.folder.adapter)
+        self.folder.heartbeat(progress=1.0, latest=self.latest)
+
+    def encode_prompts(self) -> None:
+        """Encodes the training prompts, once in a trial's life, so that a resumed one spends the same."""
+        with self.meter.phase("train"):
+            self.policy.embed([*self.trial.prompts_train, ""])
+
+    def draw_prompts(self, count: int) -> list[str]:
+        """The next prompts of the training set: one random order an epoch, keyed by the trial's seed."""
+        prompts = self.trial.prompts_train
+        drawn = []
+        for position in range(self.drawn, self.drawn + count):
+            epoch, index = divmod(position, len(prompts))
+            drawn.append(prompts[self.seeds.permutation("prompts", epoch, len(prompts))[index]])
+        self.drawn += count
+        return drawn
+
+    # -- a point --------------------------------------------------------------------------------------------
+
+    def evaluate(self) -> None:
+        """Evaluates, appends a point to the curve, and checkpoints."""
+        self.point += 1
+        sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
+        evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
+        self.meter.read_peak_memory()
+        with self.meter.phase("log"):
+            self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
+            self.save_pictures(evaluation)
+        axes = self.meter.ledger.as_axes()
+        self.latest = evaluation.values["train"]["reward"]
+        self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
+        if not math.isfinite(self.latest):
+            raise Diverged(f"the reward is {self.latest} at point {self.point}, after {axes['steps']:.0f} steps")
+        self.recent = []
+        with self.meter.phase("log"):
+            self.folder.save_checkpoint(self.state())
+
+    def save_pictures(self, evaluation: Evaluation) -> None:
+        """Keeps the first image of some prompts, to look at."""
+        for split, prompts in self.splits.items():
+            for prompt in spread(prompts, PICTURES_PER_SPLIT):
+                pixels = evaluation.pictures[split, prompt].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+                self.folder.save_picture(self.point, split, prompt, pixels)
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed trial needs, as plain values and tensors."""
+        return {
+            "policy": self.policy.state_dict(),
+            "method": self.method.state_dict(),
+            "optimiser": self.optimiser.state_dict() if self.optimiser else {},
+            "meter": self.meter.state_dict(),
+            "point": self.point,
+            "drawn": self.drawn,
+            "latest": self.latest,
+        }
+
+
+def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
+    """Metric -> reward: the optimised one, its gold, and those reported beside it."""
+    others = {f"reward/{ref.label}": ref for ref in trial.rewards}
+    return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
+
+
+def sampler_settings(sampler: Sampler) -> SamplerSettings:
+    """The schema's sampler as the policy takes it."""
+    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
+
+
+def metered(reward: Reward, meter: Meter) -> RewardFunction:
+    """The reward as methods see it, billed to `meter`."""
+
+    def score(images: Tensor, prompts: list[str]) -> Tensor:
+        return meter.count_reward(images, lambda batch: reward(batch, prompts), reward.name)
+
+    return score
+
+
+def check_finite(metrics: StepMetrics, step: int) -> None:
+    """Raises `Diverged` if a step's numbers are not finite."""
+    for name in ("loss", "reward", "gradient_norm"):
+        value = getattr(metrics, name)
+        if not math.isfinite(value):
+            raise Diverged(f"the {name.replace('_', ' ')} is {value} at step {step}")
+
+
+def training_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
+    """Means over the steps since the last point."""
+    if not steps:
+        return {}
+    columns: dict[str, Callable[[StepMetrics], float]] = {
+        "loss": lambda step: step.loss,
+        "reward": lambda step: step.reward,
+        "gradient_norm": lambda step: step.gradient_norm,
+        **{name: lambda step, name=name: step.extra[name] for name in steps[0].extra},  # type: ignore[misc]
+    }
+    return {name: sum(map(column, steps)) / len(steps) for name, column in columns.items()}
+
+
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """At most `count` of `items`, evenly spread, in order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]
+
+
+def quieten() -> None:
+    """Silences the libraries' progress bars and notices, which would garble a sweep's output."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed announces its choice when imported
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)

@@ -1,0 +1,142 @@
+"""The trial loop on a tiny model: budget, points, resume, divergence."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from bench.errors import Diverged
+from bench.sweep import Lora, Sampler
+from bench.trial import TrialLoop, run_trial, spread
+from bench.trial_folder import TrialFolder
+from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from methods import registry
+
+SETTINGS = {
+    "base": {},
+    "alignprop": {"batch_size": 2},
+    "ddpo": {"prompts_per_rollout": 2, "images_per_prompt": 2},
+    "rwr": {"prompts_per_rollout": 2, "images_per_prompt": 2, "updates_per_rollout": 1, "batch_size": 4},
+}
+TIMES = {"train_seconds", "reward_seconds", "eval_seconds", "log_seconds", "wall_seconds", "device_seconds"}
+MACHINE = TIMES | {"peak_memory_bytes"}
+
+
+def make_trial(model, method="ddpo", reward=None, limit=12.0, every=4.0, **changes) -> Trial:
+    reference = RewardRef(
+        name=reward or "colourfulness", label="colourfulness", differentiable=True, version="1", fingerprint="x"
+    )
+    fields = {
+        "sweep": "test",
+        "variant": method,
+        "method": method,
+        "reference": method,
+        "settings": registry.load(method).Settings(**SETTINGS[method]).model_dump(mode="json"),
+        "seed": 0,
+        "model": str(model),
+        "model_name": "tiny",
+        "sampler": Sampler(steps=2, guidance=1.0, eta=1.0),
+        "lora": Lora(rank=2),
+        "reward": reference,
+        "gold": reference,
+        "prompts_train": ("a cat", "a dog", "a fox"),
+        "prompts_heldout": ("two dogs",),
+        "budget": Budget(axis="reward_queries", limit=limit),
+        "evaluate": EvaluationPlan(every=every, images=2, seed=9, sampler=Sampler(steps=2, guidance=1.0, eta=0.0)),
+        "identity": "0" * 64,
+    }
+    return Trial(**(fields | changes))
+
+
+def points(folder: TrialFolder) -> list[dict]:
+    """The curve without what depends on the clock and the machine."""
+    return [
+        {**row, "axes": {axis: value for axis, value in row["axes"].items() if axis not in MACHINE}}
+        for row in folder.read_curve()
+    ]
+
+
+@pytest.mark.parametrize("method", registry.names())
+def test_a_trial_from_nothing_to_its_end(method, tiny_model, tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    run_trial(make_trial(tiny_model, method), folder)
+    curve = folder.read_curve()
+    queries = [row["axes"]["reward_queries"] for row in curve]
+    assert queries == ([0] if method == "base" else [0, 4, 8, 12])
+    assert curve[-1]["axes"]["eval_queries"] == len(curve) * 4 * 2 * 2, "4 prompts, 2 images, 2 rewards"
+    rows = folder.read_evaluation()
+    assert set(rows["point"]) == {row["point"] for row in curve}
+    for row in curve:
+        here = rows[(rows["point"] == row["point"]) & (rows["split"] == "heldout") & (rows["metric"] == "gold")]
+        assert row["values"]["heldout"]["gold"] == pytest.approx(here["value"].mean())
+    assert len(list((folder.samples / "point-0000").glob("*.png"))) == 4
+    assert (folder.adapter / "pytorch_lora_weights.safetensors").exists() == (method != "base")
+
+
+@pytest.mark.parametrize("method", ["alignprop", "ddpo", "rwr"])
+def test_killed_anywhere_it_continues_to_the_same_curve(method, tiny_model, tmp_path):
+    trial = make_trial(tiny_model, method)
+    straight = TrialFolder(tmp_path / "straight")
+    run_trial(trial, straight)
+
+    class Killed(BaseException):
+        pass
+
+    cut = TrialFolder(tmp_path / "cut")
+    steps = {"alignprop": 3, "ddpo": 2, "rwr": 2}[method]
+    loop = TrialLoop(trial, cut)
+    loop.resume_or_begin()
+    for _ in range(steps):
+        loop.step()
+    # Killed after a point was written and before its checkpoint: the point must be written again, once.
+    loop.folder.save_checkpoint = lambda *_: (_ for _ in ()).throw(Killed())
+    with pytest.raises(Killed):
+        loop.evaluate()
+    run_trial(trial, TrialFolder(cut.path))
+    assert points(cut) == points(straight)
+    pd.testing.assert_frame_equal(cut.read_evaluation(), straight.read_evaluation(), check_exact=True)
+
+
+def test_the_same_trial_twice_is_bitwise_the_same(tiny_model, tmp_path):
+    first, second = TrialFolder(tmp_path / "a"), TrialFolder(tmp_path / "b")
+    for folder in (first, second):
+        torch.manual_seed(hash(folder.key) % 1000)  # nothing may depend on the global generator
+        run_trial(make_trial(tiny_model), folder)
+    assert json.dumps(points(first)) == json.dumps(points(second))
+
+
+def test_seeds_differ_but_share_the_evaluation(tiny_model, tmp_path):
+    curves = []
+    for seed in (0, 1):
+        folder = TrialFolder(tmp_path / str(seed))
+        run_trial(make_trial(tiny_model, seed=seed), folder)
+        curves.append(points(folder))
+    assert curves[0][0]["values"] == curves[1][0]["values"], "point 0 is the base model"
+    assert curves[0][-1]["values"] != curves[1][-1]["values"]
+
+
+NAN_REWARD = """
+calls = 0
+def score(images, prompts):
+    global calls
+    calls += 1
+    return images.mean((1, 2, 3)) * (float("nan") if calls > {after} else 1.0)
+score.differentiable = True
+"""
+
+
+def test_a_nan_ends_the_trial_and_keeps_the_last_good_checkpoint(tiny_model, tmp_path):
+    plugin = tmp_path / "nan_reward.py"
+    plugin.write_text(NAN_REWARD.format(after=6))
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(Diverged, match="is nan"):
+        run_trial(make_trial(tiny_model, "alignprop", reward=f"{plugin}:score"), folder)
+    found = folder.load_checkpoint()
+    assert found is not None
+    assert all(torch.isfinite(value).all() for value in found["policy"].values())
+
+
+def test_pictures_are_spread_over_the_prompts():
+    assert spread("abcdefghij", 4) == ["a", "c", "f", "h"]
+    assert spread("ab", 4) == ["a", "b"]
