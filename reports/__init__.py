@@ -8,7 +8,7 @@
 - `statistics.py`  arithmetic on one curve or one list of values: area, cost to a target, intervals
 - `comparison.py`  the same over a whole frame: per trial, per method, against a baseline, paired
 - `styles.py`      one colour and line style a method, on every figure
-- `curves.py`      the figures
+- `curves.py`      the figures; `svg.py` makes them part of a page
 - `tables.py`      tables of formatted strings: ranking, rewards; `costs.py`: efficiency and trials
 - `headline.py`    the answer in two sentences; `notices.py`: what a reader must be warned of
 - `pictures.py`    samples of every method on the same prompts and noise

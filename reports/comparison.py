@@ -127,7 +127,8 @@ def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, 
 def pick_baseline(curves: pd.DataFrame, wanted: str | None) -> str | None:
     """The trained, finished variant that ratios refer to: the wanted one, else `ddpo`, else the lowest final reward."""
     finals = final_summaries(curves, "reward", "train")
-    trained = {v: s for v, s in finals.items() if v not in untrained_variants(curves)}
+    still = untrained_variants(curves)
+    trained = {v: s for v, s in finals.items() if v not in still}
     for name in (wanted, "ddpo"):
         if name in trained:
             return name

@@ -1,37 +1,38 @@
 """The figures: every seed thin, the median bold, the range shaded, the target and the untrained model as lines.
 
-Drawn with seaborn and matplotlib without pyplot, so that no global state is touched. In a page the SVG's colours are
-CSS variables (`page_svg`), so one figure serves light and dark; files are written as PNG on white.
+Drawn in seaborn's style with matplotlib, without pyplot, so that no global state is touched. Files are
+written as PNG on white; `svg.py` makes the same figures part of a page.
 """
 
 import io
 import math
-import re
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from reports.formatting import Scale, measured, number, scale_for
 from reports.frame import DONE, SPLIT_WORDS, axis_words, select, untrained_variants
 from reports.meta import Meta
-from reports.statistics import Band, band
-from reports.styles import Style, styles
+from reports.statistics import band
+from reports.styles import Style
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"}
 _LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
 _MANY_POINTS = 20_000  # above this, seeds are drawn as pixels inside the SVG to keep the page small
 
-_STYLE = {
+STYLE = {
     **sns.axes_style("ticks"),
     "font.family": "sans-serif",
     "font.size": 10,
@@ -44,6 +45,7 @@ _STYLE = {
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.unicode_minus": True,
     "axes.titlepad": 9,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
@@ -78,32 +80,43 @@ def panel_title(metric: str, split: str, meta: Meta) -> str:
 
 
 def panel(
-    curves: pd.DataFrame, axis: str, metric: str, split: str, meta: Meta, targets: Mapping[str, float] | None = None
+    curves: pd.DataFrame,
+    axis: str,
+    metric: str,
+    split: str,
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    targets: Mapping[str, float] | None = None,
 ) -> Figure:
     """One figure of one metric on one split against one axis.
 
-    `targets`, by name, are lines on the training reward; one under a variant's name takes that variant's colour.
+    `chosen` is `styles.styles` of the whole run. `targets`, by name, are lines on the training reward; one under a
+    variant's name takes that variant's colour.
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.0))
         FigureCanvasAgg(figure)
         # Fixed margins: a fitted layout draws everything twice, and panels beside each other line up this way.
         axes = figure.subplots(gridspec_kw={"left": 0.125, "right": 0.985, "bottom": 0.165, "top": 0.9})
-        _draw(axes, curves, axis, metric, split, meta, targets or {})
+        _draw(axes, curves, axis, metric, split, meta, chosen, targets or {})
         return figure
 
 
 def strip(
-    curves: pd.DataFrame, axis: str, pairs: Iterable[tuple[str, str]], meta: Meta, targets: Mapping[str, float]
+    curves: pd.DataFrame,
+    axis: str,
+    pairs: Iterable[tuple[str, str]],
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    targets: Mapping[str, float],
 ) -> Figure:
     """Several panels beside each other with a legend: the figure for a README or a paper."""
     pairs = list(pairs)
-    with mpl.rc_context(_STYLE | {"figure.facecolor": PAPER}):
+    with mpl.rc_context(STYLE | {"figure.facecolor": PAPER}):
         figure = Figure(figsize=(4.1 * len(pairs), 3.4), layout="constrained")
         FigureCanvasAgg(figure)
         for axes, (metric, split) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
-            _draw(axes, curves, axis, metric, split, meta, targets)
-        chosen = styles(curves)
+            _draw(axes, curves, axis, metric, split, meta, chosen, targets)
         handles = [
             Line2D([], [], color=s.colour, linestyle=s.dashes, linewidth=2.2, label=v) for v, s in chosen.items()
         ]
@@ -114,62 +127,23 @@ def strip(
 def png(figure: Figure, dpi: int = 160) -> bytes:
     """The figure as a PNG file."""
     buffer = io.BytesIO()
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": ""})
     return buffer.getvalue()
 
 
-def page_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an SVG element for a page: colours are CSS variables, text is text in the page's font.
-
-    Args:
-        name: unique on the page; the element's ids are derived from it.
-        label: what a screen reader says.
-    """
-    buffer = io.StringIO()
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(
-        r'(?<=[ "#])(?:figure|patch|axes|matplotlib\.axis|xtick|ytick|text|line2d|LineCollection|PolyCollection'
-        r'|FillBetweenPolyCollection|legend|PathCollection)_\d+(?=")',
-        lambda m: f"{name}-{m[0]}",
-        svg,
-    )
-    # matplotlib writes the family by itself since 3.11 and as the end of the shorthand before
-    svg = re.sub(r"((?<!-)font: [^;\"]*?px |font-family: )[^;\"]+", r"\1var(--font)", svg)
-    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{_attribute(label)}"', svg, count=1)
-    return re.sub(r"(fill|stroke|stop-color): (#[0-9a-f]{6})\b", _as_variable, svg)
-
-
-def palette_css(chosen: Mapping[str, Style]) -> tuple[str, str]:
-    """The CSS declarations of the variants' colours, for light and for dark."""
-    pairs = {style.colour: style.dark for style in chosen.values()}
-    light = "".join(f"{_variable(colour)}:{colour};" for colour in pairs)
-    return light, "".join(f"{_variable(colour)}:{dark};" for colour, dark in pairs.items())
-
-
-def _variable(colour: str) -> str:
-    return _VARIABLES.get(colour, f"--c{colour[1:]}")
-
-
-def _as_variable(match: re.Match[str]) -> str:
-    return f"{match[1]}: var({_variable(match[2])}, {match[2]})"
-
-
-def _attribute(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
-
-
 def _draw(
-    axes: Axes, curves: pd.DataFrame, axis: str, metric: str, split: str, meta: Meta, targets: Mapping[str, float]
+    axes: Axes,
+    curves: pd.DataFrame,
+    axis: str,
+    metric: str,
+    split: str,
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    targets: Mapping[str, float],
 ) -> None:
-    chosen = styles(curves)
     rows = select(curves, metric, split)
-    still = untrained_variants(curves)
+    still = untrained_variants(rows)
     moving = rows[~rows["variant"].isin(still)]
     scale = scale_for(axis, moving.groupby("trial")[axis].max())
     moving = moving.assign(x=moving[axis] / scale.divisor)
@@ -178,8 +152,9 @@ def _draw(
         axes.axhline(
             values.median(), color=chosen[variant].colour, linestyle=chosen[variant].dashes, linewidth=1.5, zorder=2
         )
-    _seeds(axes, moving, chosen)
-    _medians(axes, moving, chosen)
+    lines = _lines(moving)
+    _seeds(axes, lines, chosen)
+    _medians(axes, lines, chosen)
     if metric == "reward" and split == "train":
         for name, target in targets.items():
             _target(axes, name, target, chosen)
@@ -204,35 +179,62 @@ def _target(axes: Axes, name: str, target: float, chosen: Mapping[str, Style]) -
         )  # fmt: skip
 
 
-def _seeds(axes: Axes, moving: pd.DataFrame, chosen: Mapping[str, Style]) -> None:
-    if moving.empty:
-        return
-    sns.lineplot(
-        moving, x="x", y="value", hue="variant", units="trial", estimator=None, sort=False, legend=False, ax=axes,
-        palette={variant: style.colour for variant, style in chosen.items()}, linewidth=0.8, alpha=0.55,
-        rasterized=len(moving) > _MANY_POINTS,
-    )  # fmt: skip
-    last = moving.dropna(subset=["value"]).groupby("trial").tail(1)
-    lone = last[last["trial"].map(moving.groupby("trial").size()) == 1]
-    stopped = last[~last["status"].isin((DONE, "running"))]
-    for marks, marker, size in ((lone, "o", 24), (stopped, "x", 36)):
-        axes.scatter(marks["x"], marks["value"], c=[chosen[v].colour for v in marks["variant"]], marker=marker,
-                     s=size, linewidths=1.6, zorder=4)  # fmt: skip
+@dataclass(frozen=True)
+class _Line:
+    """One trial on one panel."""
+
+    variant: str
+    status: str
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
 
 
-def _medians(axes: Axes, moving: pd.DataFrame, chosen: Mapping[str, Style]) -> None:
-    alive = moving[moving["status"].isin((DONE, "running"))]
-    for variant, rows in alive.groupby("variant"):
-        found = _band(rows)
+def _lines(moving: pd.DataFrame) -> list[_Line]:
+    """The trials of a panel, in one pass: grouping a frame of a thousand trials anew for each is slow."""
+    trials = moving["trial"].to_numpy()
+    starts = np.flatnonzero(np.concatenate([[True], trials[1:] != trials[:-1]])) if len(trials) else np.array([], int)
+    columns = [moving[name].to_numpy() for name in ("variant", "status", "x", "value")]
+    ends = [*starts[1:], len(trials)]
+    return [
+        _Line(str(columns[0][i]), str(columns[1][i]), columns[2][i:j], columns[3][i:j])
+        for i, j in zip(starts, ends, strict=False)
+    ]
+
+
+def _seeds(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> None:
+    """Every seed, one collection a variant; a dot for a lone point, a cross where a trial stopped unfinished."""
+    for variant in dict.fromkeys(line.variant for line in lines):
+        segments = [np.column_stack([line.x, line.y]) for line in lines if line.variant == variant]
+        drawn = LineCollection(segments, colors=chosen[variant].colour, linewidths=0.8, alpha=0.55, zorder=2)
+        drawn.set_rasterized(_many(lines))
+        axes.add_collection(drawn, autolim=True)
+    axes.autoscale_view()
+    for line in lines:
+        stopped = line.status not in (DONE, "running")
+        finite = np.flatnonzero(np.isfinite(line.y))
+        if finite.size and (stopped or len(line.x) == 1):
+            x, y, colour = line.x[finite[-1]], line.y[finite[-1]], chosen[line.variant].colour
+            axes.plot([x], [y], "x" if stopped else "o", color=colour, markersize=6, markeredgewidth=1.6, zorder=4)
+
+
+def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> None:
+    alive = [line for line in lines if line.status in (DONE, "running") and len(line.x) > 1]
+    variants = list(dict.fromkeys(line.variant for line in alive))
+    for variant in variants:
+        points = max(40, min(200, 4000 // len(variants)))
+        found = band([(line.x, line.y) for line in alive if line.variant == variant], points)
         if found is None:
             continue
-        style = chosen[str(variant)]
-        axes.fill_between(found.axis, found.low, found.high, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
+        style = chosen[variant]
+        shade = axes.fill_between(
+            found.axis, found.low, found.high, color=style.colour, alpha=0.13, linewidth=0, zorder=1
+        )
+        shade.set_rasterized(_many(lines))
         axes.plot(found.axis, found.median, color=style.colour, linestyle=style.dashes, linewidth=2.3, zorder=3)
 
 
-def _band(rows: pd.DataFrame) -> Band | None:
-    return band([(c["x"].to_numpy(), c["value"].to_numpy()) for _, c in rows.groupby("trial") if len(c) > 1])
+def _many(lines: Sequence[_Line]) -> bool:
+    return sum(len(line.x) for line in lines) > _MANY_POINTS
 
 
 def _dress(axes: Axes, moving: pd.DataFrame, axis: str, scale: Scale, title: str) -> None:
@@ -251,7 +253,7 @@ def _dress(axes: Axes, moving: pd.DataFrame, axis: str, scale: Scale, title: str
     axes.set_ylabel("")
     ticks: Any = FuncFormatter(lambda value, _: number(value))
     axes.xaxis.set_major_formatter(ticks)
-    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y")
     axes.set_axisbelow(True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from reports import costs, curves, headline, notices, pictures, tables
+from reports import costs, curves, headline, notices, pictures, svg, tables
 from reports.frame import DONE, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.styles import Style, styles
@@ -57,6 +57,7 @@ def compose(
     sheet = pictures.arrange(samples, order, untrained_variants(frame) if seen else ())
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
+    chosen = _ordered(styles(frame), order) if seen else {}
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
@@ -67,11 +68,11 @@ def compose(
         paired=tables.paired(frame, evaluation, trials, meta) if seen else None,
         trials=costs.trials_table(frame, trials, meta),
         commands=_commands(trials),
-        figures=_figures(frame, pairs, meta, lines) if seen else (),
+        figures=_figures(frame, pairs, meta, chosen, lines) if seen else (),
         main_panels=min(MAIN_PANELS, len(pairs)),
         sheet=sheet,
-        styles=_ordered(styles(frame), order) if seen else {},
-        files=_files(frame, pairs, meta, lines, sheet) if seen else {},
+        styles=chosen,
+        files=_files(frame, pairs, meta, chosen, lines, sheet) if seen else {},
     )
 
 
@@ -82,15 +83,19 @@ def axes_to_draw(frame: pd.DataFrame, meta: Meta) -> list[str]:
 
 
 def _figures(
-    frame: pd.DataFrame, pairs: Sequence[tuple[str, str]], meta: Meta, lines: Mapping[str, float]
+    frame: pd.DataFrame,
+    pairs: Sequence[tuple[str, str]],
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    lines: Mapping[str, float],
 ) -> tuple[FigureSet, ...]:
     sets = []
     for axis in axes_to_draw(frame, meta):
         svgs = []
         for number, (metric, split) in enumerate(pairs):
             label = f"{curves.panel_title(metric, split, meta)} against {axis_words(axis)}"
-            figure = curves.panel(frame, axis, metric, split, meta, lines)
-            svgs.append(curves.page_svg(figure, f"f-{axis.replace('_', '-')}-{number}", label))
+            figure = curves.panel(frame, axis, metric, split, meta, chosen, lines)
+            svgs.append(svg.page_svg(figure, f"f-{axis.replace('_', '-')}-{number}", label))
         sets.append(FigureSet(axis, axis_words(axis), tuple(svgs)))
     return tuple(sets)
 
@@ -99,11 +104,14 @@ def _files(
     frame: pd.DataFrame,
     pairs: Sequence[tuple[str, str]],
     meta: Meta,
+    chosen: Mapping[str, Style],
     lines: Mapping[str, float],
     sheet: pictures.Sheet | None,
 ) -> dict[str, bytes]:
     files = {
-        f"curves-{axis.replace('_', '-')}.png": curves.png(curves.strip(frame, axis, pairs[:MAIN_PANELS], meta, lines))
+        f"curves-{axis.replace('_', '-')}.png": curves.png(
+            curves.strip(frame, axis, pairs[:MAIN_PANELS], meta, chosen, lines)
+        )
         for axis in axes_to_draw(frame, meta)
     }
     if sheet is not None:

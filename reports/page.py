@@ -6,11 +6,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from reports.curves import palette_css
 from reports.document import Document
 from reports.formatting import number, plural
 from reports.frame import DONE, axis_words
 from reports.pictures import column_words, data_uri
+from reports.svg import palette_css
 
 _RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
 
