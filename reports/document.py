@@ -1,5 +1,6 @@
 """What a report holds, in reading order, before it is HTML or Markdown."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,7 @@ class Document:
     rewards: tables.Table | None
     paired: tables.Table | None
     trials: tables.Table
-    commands: Mapping[str, str]  # unfinished trial -> the command that runs it again
+    commands: tuple[str, ...]  # what runs the unfinished trials again
     figures: tuple[FigureSet, ...]
     main_panels: int
     sheet: pictures.Sheet | None
@@ -119,14 +120,13 @@ def _files(
     return files
 
 
-def _commands(trials: pd.DataFrame) -> dict[str, str]:
-    rows = trials[trials["status"] != DONE]
-    found = {}
-    for trial, record in zip(rows["trial"], rows["provenance"], strict=True):
+def _commands(trials: pd.DataFrame) -> tuple[str, ...]:
+    found = []
+    for record in trials.loc[trials["status"] != DONE, "provenance"]:
         command = record.get("command") if isinstance(record, Mapping) else None
         if command:
-            found[str(trial)] = command if isinstance(command, str) else " ".join(map(str, command))
-    return found
+            found.append(command if isinstance(command, str) else shlex.join(map(str, command)))
+    return tuple(dict.fromkeys(found))
 
 
 def _ordered(found: Mapping[str, Style], order: Sequence[str]) -> dict[str, Style]:

@@ -17,7 +17,7 @@ def to_markdown(document: Document) -> str:
     parts += [f"![{name.removesuffix('.png')}](figures/{name})" for name in _shown(document)]
     parts += [table_markdown(table) for table in [*found[1:], document.trials] if table is not None]
     if document.commands:
-        parts.append("Run again:\n\n```\n" + "\n".join(dict.fromkeys(document.commands.values())) + "\n```")
+        parts.append("Run again:\n\n```\n" + "\n".join(document.commands) + "\n```")
     parts += [f"## {title}\n\n{text}" for title, text in _about(document)]
     return "\n\n".join(part for part in parts if part) + "\n"
 

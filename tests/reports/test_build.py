@@ -12,7 +12,7 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from reports import curves as figures
-from reports.build import write_report
+from reports.build import ranking_table, write_report
 from reports.pictures import arrange, grid
 from reports.styles import styles
 from reports.svg import page_svg
@@ -148,6 +148,11 @@ def test_names_cannot_inject_markup_or_mathematics(run, meta, tmp_path):
     write_report(*run, dataclasses.replace(meta, name=nasty, description=nasty), PICTURELESS, tmp_path)
     assert "<script>alert" not in check_page(tmp_path / "report.html")
     assert "<script>" not in (tmp_path / "report.md").read_text()
+
+
+def test_the_ranking_for_a_terminal(run, meta):
+    table = ranking_table(run[0], run[2], meta)
+    assert list(table["method"]) == ["alignprop", "ddpo", "rwr", "base"]
 
 
 def test_figures_are_well_formed_and_follow_the_readers_mode(run, meta):
