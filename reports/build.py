@@ -12,7 +12,6 @@ from reports.markdown import to_markdown
 from reports.meta import Meta
 from reports.page import to_html
 from reports.pictures import Picture
-from reports.tables import ranking
 
 FORMATS = ("html", "md")
 
@@ -35,13 +34,6 @@ def build_report(
     trials = validate_trials(trials, checked)
     checked = checked if checked.empty else with_statuses(checked, trials)
     return compose(checked, validate_evaluation(evaluation), trials, meta, pictures)
-
-
-def ranking_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> pd.DataFrame:
-    """The ranking as strings, best first, for a terminal; a header may hold a line break. Checks as `build_report`."""
-    checked = validate_curves(curves, meta.budget_column)
-    trials = validate_trials(trials, checked)
-    return ranking(with_statuses(checked, trials), trials, meta).cells
 
 
 def write_report(

@@ -53,8 +53,10 @@ def arrange(pictures: Sequence[Picture], variants: Sequence[str], still: Iterabl
     fractions = sorted({_quarter(p.fraction) for p in moving or kept})
     order = [v for v in dict.fromkeys([*variants, *(p.variant for p in kept)]) if any(p.variant == v for p in kept)]
     order.sort(key=lambda v: v not in still)
+    nearest_last = sorted(kept, key=lambda p: -abs(p.fraction - _quarter(p.fraction)))
     cells = {
-        (p.variant, None if p.variant in still else _quarter(p.fraction), p.prompt, p.split): p.image for p in kept
+        (p.variant, None if p.variant in still else _quarter(p.fraction), p.prompt, p.split): p.image
+        for p in nearest_last
     }
     rows = {
         fraction: {
@@ -94,12 +96,19 @@ def grid(rows: Mapping[str, Mapping[str, Image.Image]], size: int = 96) -> Image
     return sheet
 
 
-def final_grid(sheet: Sheet, size: int = 96) -> Image.Image:
-    """`grid` of the sheet's last fraction."""
+def final_grid(sheet: Sheet, size: int = 96, columns: int = 12) -> Image.Image:
+    """`grid` of the sheet's last fraction: at most `columns` prompts, a third of them held out where there are any."""
+    heldout = [i for i, (_, split) in enumerate(sheet.columns) if split != "train"]
+    train = [i for i, (_, split) in enumerate(sheet.columns) if split == "train"]
+    some = min(len(heldout), max(columns // 3, columns - len(train)))
+    shown = [*train[: columns - some], *heldout[:some]]
     rows = sheet.rows[sheet.fractions[-1]]
-    labels = [prompt for prompt, _ in sheet.columns]
     return grid(
-        {v: {p: i for p, i in zip(labels, images, strict=True) if i is not None} for v, images in rows.items()}, size
+        {
+            variant: {sheet.columns[i][0]: image for i in shown if (image := images[i]) is not None}
+            for variant, images in rows.items()
+        },
+        size,
     )
 
 

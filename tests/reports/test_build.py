@@ -12,8 +12,8 @@ from matplotlib.collections import LineCollection
 from PIL import Image
 
 from reports import curves as figures
-from reports.build import ranking_table, write_report
-from reports.pictures import arrange, grid
+from reports.build import write_report
+from reports.pictures import Picture, arrange, final_grid, grid
 from reports.styles import styles
 from reports.svg import page_svg
 
@@ -150,11 +150,6 @@ def test_names_cannot_inject_markup_or_mathematics(run, meta, tmp_path):
     assert "<script>" not in (tmp_path / "report.md").read_text()
 
 
-def test_the_ranking_for_a_terminal(run, meta):
-    table = ranking_table(run[0], run[2], meta)
-    assert list(table["method"]) == ["alignprop", "ddpo", "rwr", "base"]
-
-
 def test_figures_are_well_formed_and_follow_the_readers_mode(run, meta):
     figure = figures.panel(run[0], "nfe", "reward", "train", meta, styles(run[0]), {"target": 1.0, "ddpo": 0.8})
     svg = page_svg(figure, "f-1", 'a "label" <here>')
@@ -189,6 +184,23 @@ def test_pictures_put_base_first_beside_every_fraction(make_pictures):
     assert sheet.columns[-1] == ("a lobster", "heldout")
     assert all(image is not None for row in sheet.rows[0.5].values() for image in row)
     assert arrange([], ["base"]) is None
+
+
+def test_of_several_points_the_one_nearest_to_a_quarter_is_shown():
+    def picture(fraction, colour):
+        image = Image.new("RGB", (8, 8), colour)
+        return Picture("ddpo", 0, int(fraction * 100), fraction, "a cat", "train", image)
+
+    sheet = arrange([picture(0.27, "red"), picture(0.2, "green"), picture(0.36, "blue")], ["ddpo"])
+    assert sheet.fractions == (0.25,)
+    assert sheet.rows[0.25]["ddpo"][0].getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_the_picture_for_a_readme_shows_both_kinds_of_prompt(make_pictures):
+    sheet = arrange(make_pictures(), ["ddpo"], {"base"})
+    narrow, wide = final_grid(sheet, size=32, columns=3), final_grid(sheet, size=32)
+    assert wide.width - narrow.width == 5 * 36  # two training prompts and one held out, against all eight
+    assert final_grid(sheet, size=32, columns=8).width == wide.width
 
 
 def test_large_pictures_are_cut_to_fit_the_page(make_pictures, monkeypatch):
