@@ -77,9 +77,7 @@ def usable_cores() -> int:
 
 def this_command() -> str:
     """The command line as it can be typed again."""
-    program = Path(sys.argv[0]).name
-    program = "python -m bench" if program == "__main__.py" else program
-    return " ".join([program, *map(shlex.quote, sys.argv[1:])])
+    return " ".join([Path(sys.argv[0]).name, *map(shlex.quote, sys.argv[1:])])
 
 
 def _processor() -> str:

@@ -94,6 +94,11 @@ class TrialFolder:
                 record = {**record, "status": "interrupted", "cause": cause}
         return record
 
+    def recorded_status(self) -> str:
+        """The status that was last written, stale or not."""
+        record = read_json(self._record)
+        return str(record.get("status", "planned")) if isinstance(record, dict) else "planned"
+
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
         """Records a status, keeping the other fields of `trial.json`."""
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,100 @@
+"""The `bench` command: verbs in the order a person uses them, exit codes, errors in one to three lines."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from bench import console
+from bench.errors import BAD_INPUT, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of
+
+VERBS = {
+    "run": "Run a sweep: train, evaluate, report.",
+    "plan": "List a sweep's trials and their cost; run nothing.",
+    "status": "Show how a run's trials stand.",
+    "report": "Write a run's comparison report.",
+    "list": "List methods, rewards, models, prompts or sweeps.",
+    "doctor": "Check the installation.",
+}
+
+
+class Verbs(click.Group):
+    """Verbs are imported when they are called, so `bench --help` imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        return import_module(f"bench.commands.{cmd_name}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from bench.overlay import suggestion
+
+            hint = suggestion(args[0], list(VERBS)) or f"there are {', '.join(VERBS)}"
+            raise BenchError(f"there is no verb {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 good, 1 regression, 2 bad input, 3 trials failed, 4 not comparable, 5 internal error, "
+    "130 interrupted.",
+)
+@click.version_option(package_name="alignprop-bench", prog_name="bench")
+def bench() -> None:
+    """Compare ways of aligning text-to-image diffusion models with a reward.
+
+    First look: bench run sweeps/quickstart.yaml
+    """
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Runs one command line; returns its exit code and never raises, except with `--debug`."""
+    debug = "--debug" in arguments
+    try:
+        result = bench.main(list(arguments), prog_name="bench", standalone_mode=False)
+        return result if isinstance(result, int) else GOOD
+    except BenchError as error:
+        if debug:
+            traceback.print_exc()
+        console.error(error)
+        return error.exit_code
+    except click.UsageError as error:
+        console.error(BenchError(error.format_message(), do=_usage(error)))
+        return BAD_INPUT
+    except click.ClickException as error:
+        console.error(BenchError(error.format_message()))
+        return BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        console.note("interrupted; run the same command again to continue")
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone, as `head` does
+        return GOOD
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
+        console.error(BenchError(f"internal error: {cause_of(error)}", do=do))
+        return INTERNAL_ERROR
+
+
+def _usage(error: click.UsageError) -> str | None:
+    return f"`{error.ctx.command_path} --help` shows how it is used" if error.ctx else None
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(run_command(sys.argv[1:]))

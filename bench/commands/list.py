@@ -1,0 +1,114 @@
+"""`bench list`: what a sweep may name."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, json_option
+
+KINDS = ("methods", "rewards", "models", "prompts", "sweeps")
+
+
+@click.command("list", short_help="List methods, rewards, models, prompts or sweeps.")
+@click.argument("kind", type=click.Choice(KINDS))
+@json_option
+@debug_option
+def command(kind: str, as_json: bool) -> None:
+    """List what a sweep may name, with one line about each."""
+    rows = {"methods": methods, "rewards": rewards, "models": models, "prompts": prompts, "sweeps": sweeps}[kind]()
+    if as_json:
+        console.say_json(rows)
+        return
+    if not rows:
+        console.say(f"there are no {kind}")
+        return
+    extra = [key for key in rows[0] if key not in ("name", "summary", "settings")]
+    columns = ["name", *extra, "summary"]
+    console.table(columns, [[row[column] for column in columns] for row in rows])
+
+
+def methods() -> list[dict[str, Any]]:
+    """Built-in and installed methods with their settings and defaults."""
+    from bench.plugins import load_method, method_names
+
+    rows = []
+    for name in method_names():
+        cls = load_method(name)
+        settings = {
+            key: {
+                "default": None if field.is_required() else field.get_default(call_default_factory=True),
+                "description": field.description,
+            }
+            for key, field in cls.Settings.model_fields.items()
+        }
+        rows.append({"name": name, "access": cls.reward_access, "summary": cls.summary, "settings": settings})
+    return rows
+
+
+def rewards() -> list[dict[str, Any]]:
+    """Built-in and installed rewards."""
+    from bench.plugins import reward_names
+    from rewards.registry import summaries
+
+    known = summaries()
+    return [{"name": name, "summary": known.get(name, "from an installed package")} for name in reward_names()]
+
+
+def models() -> list[dict[str, Any]]:
+    """Models that ship with the package or are installed."""
+    from bench.plugins import embedded_models, installed
+
+    rows = [
+        {"name": name, "megabytes": round(_size(folder) / 1e6, 1), "summary": _first_words(folder / "README.md")}
+        for name, folder in embedded_models().items()
+    ]
+    return rows + [
+        {"name": name, "megabytes": "", "summary": f"from {value}"} for name, value in installed("models").items()
+    ]
+
+
+def prompts() -> list[dict[str, Any]]:
+    """Prompt sets that ship with the package."""
+    from bench import prompts as sets
+
+    return [
+        {"name": name, "prompts": len(sets.read(name, Path())), "summary": sets.summary(name)} for name in sets.names()
+    ]
+
+
+def sweeps() -> list[dict[str, Any]]:
+    """Sweep files in `sweeps/`, here or in the checkout this code runs from."""
+    from bench.errors import BenchError
+    from bench.load import load_sweep
+
+    rows = []
+    for path in _sweep_files():
+        try:
+            summary = load_sweep(path).sweep.description
+        except BenchError as error:
+            summary = f"not valid: {error.lines()[0]}"
+        rows.append({"name": str(path), "summary": " ".join(summary.split())})
+    return rows
+
+
+def _sweep_files() -> list[Path]:
+    here = Path("sweeps")
+    shipped = Path(__file__).resolve().parents[2] / "sweeps"
+    return sorted((here if here.is_dir() else shipped).glob("*.yaml"))
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _first_words(card: Path) -> str:
+    """The first sentence of a model card, behind its front matter and headings."""
+    if not card.is_file():
+        return ""
+    text = card.read_text(encoding="utf-8")
+    if text.startswith("---"):
+        text = text.split("---", 2)[-1]
+    prose = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "!", "|", "<"))]
+    return prose[0].split(". ")[0].rstrip(".") if prose else ""

@@ -1,0 +1,63 @@
+"""`bench plan`: the trials of a sweep and what they will cost, without running anything."""
+
+from pathlib import Path
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+
+
+@click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
+@sweep_options
+@out_option
+@json_option
+@debug_option
+def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
+    from bench.estimate import estimate
+    from bench.load import load_sweep
+    from bench.plan import plan
+    from bench.store import RunFolder
+
+    loaded = load_sweep(sweep, scale, overrides)
+    trials = plan(loaded)
+    run = RunFolder(run_path(loaded, out))
+    estimates = [estimate(trial) for trial in trials]
+    statuses = [run.trial(trial.key).read()["status"] for trial in trials]
+    if as_json:
+        rows = [
+            {"trial": trial.key, "status": status, "estimate": cost.as_dict(), **trial.model_dump(mode="json")}
+            for trial, cost, status in zip(trials, estimates, statuses, strict=True)
+        ]
+        console.say_json(rows)
+        return
+    first = trials[0]
+    stops = "".join(f", at most {limit:,g} {axis}" for axis, limit in first.budget.stops.items())
+    budget = f"{first.budget.limit:,g} {first.budget.axis}{stops}"
+    what = f"model {first.model_name}, reward {first.reward.label}"
+    console.say(f"{loaded.sweep.name}: {console.plural(len(trials), 'trial')}, each {budget}; {what}")
+    console.table(
+        ["trial", "status", "sampler", "steps", "queries", "denoiser rows", "points", "eval images", "eval rows"],
+        [
+            (
+                trial.key,
+                status,
+                f"T={trial.sampler.steps} w={trial.sampler.guidance:g} η={trial.sampler.eta:g}",
+                console.number(cost.steps),
+                console.number(cost.reward_queries),
+                console.number(cost.nfe),
+                cost.points,
+                console.number(cost.eval_images),
+                console.number(cost.eval_nfe),
+            )
+            for trial, cost, status in zip(trials, estimates, statuses, strict=True)
+        ],
+        right=("steps", "queries", "denoiser rows", "points", "eval images", "eval rows"),
+    )
+    training = [cost.nfe for cost in estimates]
+    known = sum(rows for rows in training if rows is not None)
+    evaluation = sum(cost.eval_nfe for cost in estimates)
+    unknown = f" and {training.count(None)} unknown" if None in training else ""
+    console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
+    console.say(f"run it: bench run {sweep}" + (f" --scale {scale}" if scale else ""))

@@ -1,0 +1,182 @@
+"""`bench run`: the main verb. Plans a sweep, runs what is not done yet, and reports."""
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED
+from bench.execution import NAMES
+
+if TYPE_CHECKING:
+    from bench.reporting import Summary
+    from bench.store import RunFolder
+    from bench.trial_spec import Trial
+
+BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
+"""Statuses that make the run's exit code 3; skipped and pruned trials were meant to end so."""
+
+
+@click.command("run", short_help="Run a sweep: train, evaluate, report.")
+@sweep_options
+@out_option
+@click.option(
+    "--executor", "executor_name", type=click.Choice(NAMES), default="ray", show_default=True, help="Where trials run."
+)
+@json_option
+@debug_option
+def command(
+    sweep: Path,
+    scale: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    executor_name: str,
+    as_json: bool,
+) -> int:
+    """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
+
+    Trials that are done already are not run again, so Ctrl-C and the same command continue where it stopped.
+    """
+    from bench.execution import executor
+    from bench.load import load_sweep
+    from bench.plan import plan, resolved_sweep
+    from bench.provenance import this_command
+    from bench.reporting import describe_run
+    from bench.store import RunFolder
+
+    loaded = load_sweep(sweep, scale, overrides)
+    trials = plan(loaded)
+    chosen = executor(executor_name)
+    at_once = chosen.parallel(trials)
+    run = RunFolder(run_path(loaded, out))
+    with run.lock():
+        line = this_command()
+        about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
+        run.write_plan(resolved_sweep(loaded), trials, **about)
+        todo = _todo(trials, run)
+        _announce(trials, todo, run, executor_name, at_once)
+        stopped = _execute(chosen, todo, run, line)
+        summary = _report(run)
+    rows = run.trials()
+    code = INTERRUPTED if stopped else TRIALS_FAILED if any(row["status"] in BROKEN for row in rows) else GOOD
+    if as_json:
+        console.say_json(_as_json(run, rows, summary, code))
+    else:
+        _tell(rows, summary, stopped)
+    return code
+
+
+def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
+    """What is left to run: a finished trial is not run again, and a diverged one would only diverge again."""
+    from bench.worker import SETTLED
+
+    return [trial for trial in trials if run.trial(trial.key).read()["status"] not in SETTLED]
+
+
+def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:
+    budget = trials[0].budget
+    already = len(trials) - len(todo)
+    parts = [console.plural(len(trials), "trial")]
+    if already:
+        parts.append(f"{already} done already")
+    parts.append(f"{budget.limit:,g} {budget.axis} each")
+    if todo:
+        parts.append(f"{min(at_once, len(todo))} at a time ({name})")
+    console.note(f"{trials[0].sweep}: {', '.join(parts)} → {shown(run.path)}")
+
+
+def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str) -> bool:
+    """Runs the trials; True if the user stopped them."""
+    from bench.execution.progress import watching
+    from bench.settle import settle
+
+    if not todo:
+        return False
+    stopped = False
+    with _inside(run.path), _terminable():
+        try:
+            with watching(todo, run):
+                chosen.execute(todo, run, line)
+        except KeyboardInterrupt:
+            stopped = True
+        finally:
+            settle(todo, run, stopped)
+    return stopped
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Works in the run's folder: Ray's workers put the driver's directory first on their import path, and a user's own
+    `models` package there would shadow ours.
+    """
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """A polite kill stops a run as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _report(run: "RunFolder") -> "Summary | None":
+    """The report of whatever there is; none before the first point of any trial."""
+    from bench.reporting import report
+
+    if not any(run.trial(row["trial"]).path.exists() for row in run.planned()):
+        return None
+    return report(run)
+
+
+def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
+    if summary is not None and summary.ranking is not None:
+        cells = summary.ranking.cells
+        columns = [str(column) for column in cells.columns]
+        numbers = [column for column in columns if column not in summary.ranking.text]
+        console.table(columns, cells.to_numpy().tolist(), right=numbers)
+        console.say(summary.answer)
+    for row in rows:
+        if row["status"] not in ("done", "planned") or (row["status"] == "planned" and not stopped):
+            console.say(f"{row['trial']}: {row['status']}" + (f": {row['cause']}" if row.get("cause") else ""))
+    if summary is not None:
+        console.say(f"report: {shown(summary.files[0])}")
+    if stopped:
+        console.say("stopped; run the same command again to continue")
+
+
+def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | None", code: int) -> dict[str, Any]:
+    keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
+    return {
+        "run": str(run.path),
+        "exit_code": code,
+        "answer": summary.answer if summary else None,
+        "ranking": summary.ranking.cells.to_dict("records") if summary and summary.ranking else [],
+        "report": [str(path) for path in summary.files] if summary else [],
+        "trials": [{key: row.get(key) for key in keys} for row in rows],
+    }
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,82 @@
+"""What the verbs print: tables for people, JSON for programs, errors in one to three lines."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from bench.errors import BenchError
+
+STATUS_STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "failed": "red",
+    "diverged": "red",
+    "interrupted": "yellow",
+    "skipped": "dim",
+    "pruned": "dim",
+    "planned": "dim",
+}
+WIDE = 200
+
+
+def say(text: str = "") -> None:
+    """A line for the reader on standard output."""
+    print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """A line about what is going on, on standard error, so that standard output stays clean."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """JSON for a program."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
+    """A table; cells are shown as they are, an empty one as nothing.
+
+    Args:
+        columns: their titles.
+        rows: of cells.
+        right: titles of right-aligned columns.
+    """
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    shown = Table(box=SIMPLE, pad_edge=False, header_style="bold")
+    aligned = set(right)
+    for column in columns:
+        shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
+    console.print(shown)
+
+
+def error(problem: BenchError) -> None:
+    """An error on standard error."""
+    lines = problem.lines()
+    note(f"error: {lines[0]}")
+    for line in lines[1:]:
+        note(f"  {line}")
+
+
+def number(value: float | None) -> str:
+    """`12,345`; a dash where it is not known."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def value(number_: float | None) -> str:
+    """A reward to four digits; nothing where there is none."""
+    return "" if number_ is None else f"{number_:.4g}"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

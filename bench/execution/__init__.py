@@ -1,0 +1,31 @@
+"""Where trials run: in this process (`inline`), or in actors that Ray Tune places (`ray`, the default).
+
+An executor is one module with `execute(trials, run, command)` and `parallel(trials)`; both call `bench.worker`, so the
+numbers do not depend on it. Progress is read from the store (`progress.py`): an executor reports nothing itself.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from bench.store import RunFolder
+from bench.trial_spec import Trial
+
+NAMES = ("ray", "inline")
+
+
+class Executor(Protocol):
+    """What a module in this folder offers."""
+
+    def execute(self, trials: Sequence[Trial], run: RunFolder, command: str) -> None:
+        """Runs every trial to its end; returns when none is left. Failures are in the store, not raised."""
+
+    def parallel(self, trials: Sequence[Trial]) -> int:
+        """How many of the trials run at once."""
+
+
+def executor(name: str) -> Executor:
+    """The executor of that name; Ray is imported only when it is asked for."""
+    from importlib import import_module
+
+    module = {"ray": "ray_tune", "inline": "inline"}[name]
+    return cast(Executor, import_module(f"bench.execution.{module}"))

@@ -1,0 +1,25 @@
+"""One trial after another in this process: for debugging, for CI, and where Ray cannot start."""
+
+import logging
+from collections.abc import Sequence
+
+from bench.errors import LockedError
+from bench.store import RunFolder
+from bench.trial_spec import Trial
+from bench.worker import run_and_record
+
+logger = logging.getLogger(__name__)
+
+
+def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
+    """See `bench.execution.Executor`."""
+    for trial in trials:
+        try:
+            run_and_record(trial, run.trial(trial.key), command)
+        except LockedError as error:
+            logger.warning("%s: %s", error.where, error.what)
+
+
+def parallel(trials: Sequence[Trial]) -> int:
+    """One at a time."""
+    return 1

@@ -1,0 +1,184 @@
+"""Progress of a run, read from the store: a bar a trial on a terminal, plain `key=value` lines otherwise."""
+
+import math
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+from bench.store import RunFolder
+from bench.trial_folder import TrialFolder
+from bench.trial_spec import Trial
+
+POLL_SECONDS = 0.5
+MOST_BARS = 24
+"""Above it, finished trials' bars go away."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What can be seen of a trial from outside."""
+
+    key: str
+    label: str
+    status: str
+    cause: str | None
+    progress: float
+    latest: float | None
+    points: tuple[dict[str, Any], ...]
+    seconds: float | None
+
+
+class Display(Protocol):
+    """Shows views as they change."""
+
+    def show(self, view: View) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def view_of(folder: TrialFolder, label: str) -> View:
+    """The trial as its folder tells it now."""
+    record = folder.read()
+    curve = folder.read_curve() if record["status"] != "planned" else []
+    pulse = folder.pulse()
+    latest = pulse.get("latest")
+    if latest is None and curve:
+        latest = curve[-1]["values"].get("train", {}).get("reward")
+    progress = 1.0 if record["status"] == "done" else float(pulse.get("progress") or 0.0)
+    return View(
+        folder.key, label, record["status"], record.get("cause"), progress, latest, tuple(curve), record.get("seconds")
+    )
+
+
+class Bars:
+    """One rich progress bar a trial."""
+
+    STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "interrupted": "yellow"}  # noqa: RUF012
+
+    def __init__(self, count: int, stream: TextIO):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self.crowded = count > MOST_BARS
+        self.tasks: dict[str, Any] = {}
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[latest]}", justify="right"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[status]}"),
+            console=Console(file=stream),
+            refresh_per_second=4,
+        )
+        self.progress.start()
+
+    def show(self, view: View) -> None:
+        if view.status == "planned":
+            return
+        if view.key not in self.tasks:
+            self.tasks[view.key] = self.progress.add_task(view.label, total=1.0, latest="", status="")
+        style = self.STYLES.get(view.status, "white")
+        words = view.status if not view.cause else f"{view.status}: {view.cause}"
+        self.progress.update(
+            self.tasks[view.key],
+            completed=view.progress,
+            latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
+            status=f"[{style}]{_escaped(words)}[/]",
+            visible=not (self.crowded and view.status == "done"),
+        )
+
+    def close(self) -> None:
+        self.progress.stop()
+
+
+class Lines:
+    """A line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 reward=5.31 progress=38%`."""
+
+    def __init__(self, axis: str, stream: TextIO, known: dict[str, int] | None = None):
+        """`known`: points that an earlier run left, which are no news."""
+        self.axis = axis
+        self.stream = stream
+        self.seen = {key: ("planned", points) for key, points in (known or {}).items()}
+
+    def show(self, view: View) -> None:
+        status, points = self.seen.get(view.key, ("planned", 0))
+        if view.status != status and view.status == "running":
+            self._say(view, "status=running")
+        for point in view.points[points:] if len(view.points) > points else ():
+            self._say(view, self._point(point), f"progress={view.progress:.0%}")
+        if view.status not in (status, "running", "planned"):
+            parts = [f"status={view.status}"]
+            if view.latest is not None:
+                parts.append(f"reward={view.latest:.4f}")
+            if view.seconds is not None:
+                parts.append(f"seconds={view.seconds:.0f}")
+            if view.cause:
+                parts.append(f'cause="{view.cause}"')
+            self._say(view, *parts)
+        self.seen[view.key] = (view.status, len(view.points))
+
+    def _point(self, point: dict[str, Any]) -> str:
+        parts = [f"point={point['point']}"]
+        spent = point["axes"].get(self.axis)
+        if spent is not None:
+            parts.append(f"{self.axis}={spent:g}")
+        for split, metrics in point["values"].items():
+            reward = metrics.get("reward", math.nan)
+            parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
+        return " ".join(parts)
+
+    def _say(self, view: View, *parts: str) -> None:
+        print(f"trial={view.key}", *parts, file=self.stream, flush=True)
+
+    def close(self) -> None:
+        return
+
+
+@contextmanager
+def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO = sys.stderr) -> Iterator[None]:
+    """Shows the trials' progress on `stream` while the block runs them."""
+    if not trials:
+        yield
+        return
+    folders = {trial.key: run.trial(trial.key) for trial in trials}
+    known = {key: len(folder.read_curve()) for key, folder in folders.items()}
+    display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget.axis, stream, known)
+    stop = threading.Event()
+    since = time.time()
+
+    def poll() -> None:
+        for trial in trials:
+            folder = folders[trial.key]
+            record = folder.read()
+            # What an earlier run left says nothing about this one until the trial begins again.
+            if record.get("updated", 0.0) < since:
+                continue
+            display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}"))
+
+    def watch() -> None:
+        while not stop.wait(POLL_SECONDS):
+            try:
+                poll()
+            except (OSError, ValueError):
+                continue  # a file is just being replaced: look again
+
+    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        poll()
+        display.close()
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text if len(text) <= 60 else text[:59] + "…")

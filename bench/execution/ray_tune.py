@@ -1,0 +1,157 @@
+"""Trials as Ray Tune trials on a local Ray that is started and stopped for the user.
+
+Tune places the trials and limits how many run at once; status, retries and results are ours (`bench.worker`), so
+Tune's own logging and storage are off or hidden. Actors are reused: starting one and importing torch costs as much
+as an embedded-scale evaluation.
+"""
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError, cause_of
+from bench.provenance import usable_cores
+from bench.store import RunFolder
+from bench.trial_spec import Trial
+
+OBJECT_STORE_BYTES = 80 * 2**20
+"""Near Ray's minimum: nothing large goes through it."""
+
+ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def parallel(trials: Sequence[Trial]) -> int:
+    """As many as fit on the cores and the GPUs."""
+    if not trials:
+        return 1
+    first = trials[0]
+    cores = usable_cores()
+    if first.threads > cores:
+        what = f"{first.threads} cores a trial are asked for and this machine has {cores}"
+        raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
+    fit = cores // first.threads
+    if first.gpus > 0:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        if first.gpus > gpus:
+            what = f"{first.gpus:g} GPUs a trial are asked for and this machine has {gpus}"
+            raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
+        fit = min(fit, int(gpus / first.gpus))
+    return max(1, min(fit, len(trials)))
+
+
+def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
+    """See `bench.execution.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
+    at_once = parallel(trials)
+    scratch = run.path / ".ray"
+    start_ray(trials[0].threads)
+    try:
+        _fit(trials, run, command, at_once, scratch)
+    finally:
+        stop_ray()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def start_ray(threads: int) -> None:
+    """Starts a local, quiet Ray whose workers compute with `threads` threads.
+
+    Raises:
+        BenchError: it does not start.
+    """
+    os.environ.update(ENVIRONMENT)
+    # Read by the workers' arithmetic libraries when they are imported, before any trial can say so.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import ray
+
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(
+            address="local",
+            num_cpus=usable_cores(),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            object_store_memory=OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+        )
+    except Exception as error:
+        raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
+
+
+def stop_ray() -> None:
+    """Stops it and its workers."""
+    import ray
+
+    ray.shutdown()
+
+
+def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, scratch: Path) -> None:
+    from ray import tune
+
+    for name in ("ray", "ray.tune", "ray.train"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    first = trials[0]
+    body = tune.with_parameters(
+        _body,
+        specs={trial.key: trial.model_dump(mode="json") for trial in trials},
+        run_path=str(run.path),
+        command=command,
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(body, {"cpu": first.threads, "gpu": first.gpus}),
+        param_space={"trial": tune.grid_search([trial.key for trial in trials])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[_silence()],
+        ),
+    )
+    tuner.fit()
+
+
+def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:
+    """What an actor does for one trial. A failure is in the store already; Tune need not know."""
+    import gc
+
+    from bench.errors import LockedError
+    from bench.worker import run_and_record
+
+    trial = Trial.model_validate(specs[config["trial"]])
+    try:
+        run_and_record(trial, RunFolder(Path(run_path)).trial(trial.key), command)
+    except LockedError:
+        return  # the other process records it
+    finally:
+        gc.collect()
+
+
+def _silence() -> Any:
+    """Tune prints a line a trial whatever its verbosity, unless it is given a callback of that kind."""
+    from ray.tune.progress_reporter import TrialProgressCallback
+
+    class Silence(TrialProgressCallback):
+        def _print(self, msg: str) -> None:
+            return
+
+        def log_result(self, trial: Any, result: dict, error: bool = False) -> None:
+            return
+
+    return Silence()
