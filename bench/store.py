@@ -53,7 +53,7 @@ class RunFolder:
             BenchError: there is none.
         """
         run = cls(path)
-        if not run._plan.exists():
+        if not run.exists():
             what = "there is no such folder" if not run.path.exists() else "no run has written here"
             raise BenchError(what, str(path), "name a run's folder such as runs/aesthetic, or a sweep that has run")
         return run
@@ -81,6 +81,10 @@ class RunFolder:
             yield
         finally:
             lock.release()
+
+    def exists(self) -> bool:
+        """Whether a run has written here."""
+        return self._plan.exists()
 
     # -- the plan -----------------------------------------------------------------------------------------------
 

@@ -57,9 +57,9 @@ def command(
     run = RunFolder(run_path(loaded, out))
     with run.lock():
         line = this_command()
-        about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
-        run.write_plan(resolved_sweep(loaded), trials, **about)
         todo = _todo(trials, run)
+        about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
+        run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
         _announce(trials, todo, run, executor_name, at_once)
         stopped = _execute(chosen, todo, run, line)
         summary = _report(run)
@@ -77,6 +77,15 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     from bench.worker import SETTLED
 
     return [trial for trial in trials if run.trial(trial.key).read()["status"] not in SETTLED]
+
+
+def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> dict[str, Any]:
+    """How trials of an earlier call ran stays true: their seconds were taken beside others, under that command."""
+    if not run.exists():
+        return about
+    before = run.about()
+    kept = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
+    return {**about, **kept, "parallel": max(before.get("parallel", 1), about["parallel"] if anything else 1)}
 
 
 def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TextIO
 
 from bench.store import RunFolder
 from bench.trial_folder import TrialFolder
-from bench.trial_spec import Trial
+from bench.trial_spec import Budget, Trial
 
 POLL_SECONDS = 0.5
 MOST_BARS = 24
@@ -97,11 +97,11 @@ class Bars:
 
 
 class Lines:
-    """A line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 reward=5.31 progress=38%`."""
+    """A line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 progress=38% reward=5.31`."""
 
-    def __init__(self, axis: str, stream: TextIO, known: dict[str, int] | None = None):
+    def __init__(self, budget: Budget, stream: TextIO, known: dict[str, int] | None = None):
         """`known`: points that an earlier run left, which are no news."""
-        self.axis = axis
+        self.budget = budget
         self.stream = stream
         self.seen = {key: ("planned", points) for key, points in (known or {}).items()}
 
@@ -110,7 +110,7 @@ class Lines:
         if view.status != status and view.status == "running":
             self._say(view, "status=running")
         for point in view.points[points:] if len(view.points) > points else ():
-            self._say(view, self._point(point), f"progress={view.progress:.0%}")
+            self._say(view, self._point(point))
         if view.status not in (status, "running", "planned"):
             parts = [f"status={view.status}"]
             if view.latest is not None:
@@ -124,9 +124,9 @@ class Lines:
 
     def _point(self, point: dict[str, Any]) -> str:
         parts = [f"point={point['point']}"]
-        spent = point["axes"].get(self.axis)
+        spent = point["axes"].get(self.budget.axis)
         if spent is not None:
-            parts.append(f"{self.axis}={spent:g}")
+            parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
         for split, metrics in point["values"].items():
             reward = metrics.get("reward", math.nan)
             parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
@@ -147,7 +147,7 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO = sys.stder
         return
     folders = {trial.key: run.trial(trial.key) for trial in trials}
     known = {key: len(folder.read_curve()) for key, folder in folders.items()}
-    display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget.axis, stream, known)
+    display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget, stream, known)
     stop = threading.Event()
     since = time.time()
 
