@@ -46,12 +46,14 @@ def command(
     from bench.execution import executor
     from bench.load import load_sweep
     from bench.plan import plan, resolved_sweep
+    from bench.preflight import check_model
     from bench.provenance import this_command
     from bench.reporting import describe_run
     from bench.store import RunFolder
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
+    check_model(trials[0].model)
     chosen = executor(executor_name)
     at_once = chosen.parallel(trials)
     run = RunFolder(run_path(loaded, out))
