@@ -1,5 +1,6 @@
 """What must be there before the first trial starts, so that it is said once and not by every trial."""
 
+import os
 from pathlib import Path
 
 from bench.errors import BenchError
@@ -15,15 +16,13 @@ def check_model(reference: str) -> None:
     """
     if Path(reference).is_dir():
         return
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
-    for offline in (True, False):
-        try:
-            hf_hub_download(reference, "model_index.json", local_files_only=offline, etag_timeout=SECONDS)
-            return
-        except Exception as error:
-            problem = error
-    do = "fetch them where there is a network (`hf download` with that id), or name a local folder as `model`"
-    raise BenchError(
-        f"the weights of {reference} are not on this machine and cannot be fetched", "model", do
-    ) from problem
+    if isinstance(try_to_load_from_cache(reference, "model_index.json"), str | os.PathLike):
+        return
+    try:
+        HfApi().model_info(reference, timeout=SECONDS)
+    except Exception as error:
+        do = f"fetch them where there is a network (`hf download {reference}`), or name a local folder as `model`"
+        what = f"the weights of {reference} are not on this machine and cannot be fetched"
+        raise BenchError(what, "model", do) from error
