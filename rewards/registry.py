@@ -15,6 +15,7 @@ class Entry(NamedTuple):
 
 
 _BUILT_IN: dict[str, Entry] = {
+    "aesthetic": Entry("rewards.laion:LaionAesthetic", "LAION aesthetic predictor v2 on CLIP ViT-L/14; differentiable"),
     "colourfulness": Entry("rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"),
     "emoji-aesthetic": Entry(
         "rewards.emoji.aesthetic:EmojiAesthetic", "small LAION-like aesthetic predictor, about 1 to 10; differentiable"
