@@ -1,7 +1,7 @@
 """What a reward is: images and prompts in, one number an image out.
 
-To add one, subclass `Reward`, or hand any callable to `CallableReward`; rewards that ship with the package are listed in
-`rewards/registry.py`. Rewards know nothing of meters, policies or methods: the harness wraps them.
+To add one, subclass `Reward`, or hand any callable to `CallableReward`; rewards that ship with the package are listed
+in `rewards/registry.py`. Rewards know nothing of meters, policies or methods: the harness wraps them.
 """
 
 from abc import ABC, abstractmethod
@@ -59,7 +59,7 @@ class EmbeddingReward(Reward):
 class CallableReward(Reward):
     """Any callable `(images, prompts) -> one number an image` as a reward.
 
-    The numbers may come as a tensor, an array or a list. Unless `differentiable` is said, it is called without autograd.
+    The numbers may come as a tensor, an array or a list. It is called without autograd unless `differentiable` is said.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CallableReward(Reward):
         version: str = "1",
     ) -> None:
         self.function = function
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self.differentiable = differentiable
         self.version = version
 

@@ -16,7 +16,9 @@ class Entry(NamedTuple):
 
 _BUILT_IN: dict[str, Entry] = {
     "aesthetic": Entry("rewards.laion:LaionAesthetic", "LAION aesthetic predictor v2 on CLIP ViT-L/14; differentiable"),
-    "colourfulness": Entry("rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"),
+    "colourfulness": Entry(
+        "rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"
+    ),
     "emoji-aesthetic": Entry(
         "rewards.emoji.aesthetic:EmojiAesthetic", "small LAION-like aesthetic predictor, about 1 to 10; differentiable"
     ),
@@ -24,7 +26,7 @@ _BUILT_IN: dict[str, Entry] = {
         "rewards.emoji.gold:EmojiAestheticGold", "the true preference rule times P(the prompted animal is there)"
     ),
     "emoji-animal": Entry(
-        "rewards.emoji.animal:EmojiAnimal", "an independent classifier's P(the prompted animal); differentiable"
+        "rewards.emoji.gold:EmojiAnimal", "an independent classifier's P(the prompted animal); differentiable"
     ),
 }
 

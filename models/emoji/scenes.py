@@ -2,18 +2,19 @@
 
     python -m models.emoji.scenes --count 32000 --seed 0 --out build/emoji/scenes.npz
 
-The file holds `images` (uint8 [N, 64, 64, 3]), `captions`, the labels `animal`, `colour`, `count` (int) and `named` (does
-the caption name the colour), and the labels' names `animals`, `colours`, `held_out`.
+The file holds `images` (uint8 [N, 64, 64, 3]), `captions`, the labels `animal`, `colour`, `count` (int) and `named`
+(does the caption name the colour), and the labels' names `animals`, `plurals`, `colours`, `held_out`.
 """
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from models.emoji.vocabulary import ANIMALS, COLOURS, HELD_OUT, Animal, caption
+from models.emoji.vocabulary import ANIMALS, COLOURS, HELD_OUT, TRAINED, Animal, caption
 
 SIZE = 64
 FONT_NAME = "NotoColorEmoji.ttf"
@@ -74,7 +75,10 @@ class Painter:
         self._resized: dict[tuple[str, int], Image.Image] = {}
 
     def _glyph(self, name: str, size: int) -> Image.Image:
-        """The glyph with its longer side `size` pixels long (premultiplied, so no dark rims; soft edges cost the autoencoder less)."""
+        """The glyph with its longer side `size` pixels long.
+
+        Premultiplied, so that it has no dark rims; bilinear, for soft edges cost the autoencoder less.
+        """
         if (name, size) not in self._resized:
             glyph = self._glyphs[name]
             scale = size / max(glyph.size)
@@ -94,7 +98,9 @@ class Painter:
         return np.asarray(scene, dtype=np.uint8)
 
 
-def render(number: int, seed: int, font: Path | None = None, animals: tuple[Animal, ...] = ANIMALS) -> dict[str, NDArray]:
+def render(
+    number: int, seed: int, font: Path | None = None, animals: tuple[Animal, ...] = ANIMALS
+) -> dict[str, NDArray]:
     """`number` scenes with captions and labels, as the module's docstring lists them."""
     rng = np.random.default_rng(seed)
     painter = Painter(font)
@@ -120,6 +126,7 @@ def label_names() -> dict[str, NDArray]:
     """What the label numbers mean, for files that leave this package."""
     return {
         "animals": np.array([animal.name for animal in ANIMALS]),
+        "plurals": np.array([animal.plural for animal in ANIMALS]),
         "colours": np.array(list(COLOURS)),
         "held_out": np.array([animal.name for animal in HELD_OUT]),
     }
@@ -129,11 +136,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Render captioned emoji scenes to an npz file.")
     parser.add_argument("--count", type=int, default=32_000, help="number of scenes (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--trained-only", action="store_true", help="leave the six held-out animals out")
     parser.add_argument("--font", type=Path, help=f"path of {FONT_NAME} (default: searched in the usual folders)")
     parser.add_argument("--out", type=Path, default=Path("build/emoji/scenes.npz"), help="default: %(default)s")
     options = parser.parse_args()
+    scenes: Any
     try:
-        scenes = render(options.count, options.seed, options.font)
+        animals = TRAINED if options.trained_only else ANIMALS
+        scenes = render(options.count, options.seed, options.font, animals)
     except (FileNotFoundError, ValueError) as problem:
         raise SystemExit(str(problem)) from None
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """Stage one: the autoencoder, on mean squared error with a little absolute error and a very small KL term."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ def to_pixels(images: np.ndarray) -> Tensor:
 
 
 @torch.no_grad()
-def psnr(autoencoder: AutoencoderKL, images: np.ndarray) -> float:
+def psnr(autoencoder: Any, images: np.ndarray) -> float:
     """Mean over images of the PSNR in dB of the reconstruction from the latent mean, on the 0-1 scale."""
     values = []
     for batch in np.array_split(images, max(1, len(images) // 50)):
@@ -35,7 +35,7 @@ def psnr(autoencoder: AutoencoderKL, images: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def encode_all(autoencoder: AutoencoderKL, images: np.ndarray) -> tuple[Tensor, Tensor]:
+def encode_all(autoencoder: Any, images: np.ndarray) -> tuple[Tensor, Tensor]:
     """Means and standard deviations of the latents, [N, 4, 16, 16] each."""
     moments = [autoencoder.encode(to_pixels(batch)).latent_dist for batch in np.array_split(images, len(images) // 50)]
     return torch.cat([m.mean for m in moments]), torch.cat([m.std for m in moments])
@@ -57,7 +57,17 @@ def train_autoencoder(scenes: Path, held_out: Path, build: Path, steps: int, min
         course.load_state_dict(state["course"])
     generator = np.random.default_rng(course.step)
     running = 0.0
-    for step in course.run(optimizer):
+
+    def save() -> None:
+        state = {
+            "autoencoder": autoencoder.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "course": course.state_dict(),
+        }
+        save_atomically(state, checkpoint)
+        course.write(mse=running, psnr=psnr(autoencoder, checked))
+
+    for _step in course.run(optimizer):
         pixels = to_pixels(images[generator.integers(len(images), size=BATCH)])
         posterior = autoencoder.encode(pixels).latent_dist
         decoded = autoencoder.decode(posterior.sample()).sample
@@ -67,14 +77,7 @@ def train_autoencoder(scenes: Path, held_out: Path, build: Path, steps: int, min
         loss.backward()
         torch.nn.utils.clip_grad_norm_(autoencoder.parameters(), 1.0)
         optimizer.step()
-        running = error.item() if step == 0 else 0.98 * running + 0.02 * error.item()
+        running = error.item() if running == 0.0 else 0.98 * running + 0.02 * error.item()
         if course.due():
-            save_atomically(
-                {
-                    "autoencoder": autoencoder.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "course": course.state_dict(),
-                },
-                checkpoint,
-            )
-            course.write(mse=running, psnr=psnr(autoencoder, checked))
+            save()
+    save()

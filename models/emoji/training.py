@@ -2,13 +2,14 @@
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import nn
 
 WARMUP = 200
 CHECKPOINT_SECONDS = 60.0
@@ -19,7 +20,24 @@ def save_atomically(state: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Makes every worker's gradients the mean over workers, in one exchange; nothing where there is one worker."""
+    if not dist.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def rank_and_workers() -> tuple[int, int]:
+    """This process's place among the workers: (0, 1) without torch.distributed."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 class Course:
@@ -42,13 +60,20 @@ class Course:
         """Fraction of the course behind us, 0 to 1."""
         return min(1.0, max(self.step / self._steps, self.seconds / 60 / self._minutes))
 
+    def agree(self) -> None:
+        """Sets every worker's clock to the first worker's, so that all end, and decay, together."""
+        if dist.is_initialized():
+            seconds = torch.tensor(self.seconds, dtype=torch.float64)
+            dist.broadcast(seconds, 0)
+            self.seconds = float(seconds)
+
     def learning_rate(self) -> float:
         """The rate of the current step."""
         return self._rate * min(1.0, (self.step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * self.done()))
 
     def run(self, optimizer: torch.optim.Optimizer) -> Iterator[int]:
         """Step numbers until the end, with the optimiser's rate set for each."""
-        while self.done() < 1.0:
+        while self._agreed() < 1.0:
             began = time.monotonic()
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate()
@@ -56,9 +81,13 @@ class Course:
             self.step += 1
             self.seconds += time.monotonic() - began
 
+    def _agreed(self) -> float:
+        self.agree()
+        return self.done()
+
     def due(self) -> bool:
-        """Is it time for a checkpoint? (Asked once a step.)"""
-        if time.monotonic() - self._saved < CHECKPOINT_SECONDS and self.done() < 1.0:
+        """Is it time for a checkpoint? Asked once a step; the caller saves once more at the end."""
+        if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return False
         self._saved = time.monotonic()
         return True

@@ -1,0 +1,82 @@
+"""Assembles what `models.emoji.train` left in its working folder into the `StableDiffusionPipeline` layout.
+
+    python -m models.emoji.export --out models/emoji/v1
+
+The model card and the samples that lie there are kept.
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
+
+from models.emoji.networks import TOKENS, build_scheduler
+from models.emoji.train_denoiser import build_denoiser, load_autoencoder
+
+MERGED_FILES = ("README.md", "samples.png")  # the card survives a new export
+
+
+def assemble(build: Path) -> Any:
+    """The pipeline with the averaged weights, fp32."""
+    tokenizer = CLIPTokenizer.from_pretrained(build / "tokenizer", model_max_length=TOKENS)
+    parts = build_denoiser(tokenizer)
+    parts.load_state_dict(torch.load(build / "denoiser.pt", weights_only=True)["average"])
+    autoencoder = load_autoencoder(build)
+    scale = torch.load(build / "latents.pt", weights_only=True)["scale"]
+    autoencoder.register_to_config(scaling_factor=round(scale, 6))
+    return StableDiffusionPipeline(
+        vae=autoencoder,
+        text_encoder=parts["text_encoder"],
+        tokenizer=tokenizer,
+        unet=parts["unet"],
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export(build: Path, out: Path) -> None:
+    """Write fp16 safetensors to `out`, all of it or nothing."""
+    temporary = out.with_name(out.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    assemble(build).to(torch.float16).save_pretrained(temporary, safe_serialization=True)
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 does not write them, 4 reads them
+        shutil.copy(build / "tokenizer" / name, temporary / "tokenizer" / name)
+    declare_single_precision(temporary / "text_encoder" / "config.json")
+    for name in MERGED_FILES:
+        if (out / name).exists():
+            shutil.copy(out / name, temporary / name)
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    temporary.rename(out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def declare_single_precision(config: Path) -> None:
+    """transformers 5 loads weights in the precision the config names; the other parts load as fp32 unless asked."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("torch_dtype", None)
+    settings["dtype"] = "float32"
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the trained checkpoint in diffusers' layout.")
+    parser.add_argument("--build", type=Path, default=Path("build/emoji"), help="default: %(default)s")
+    parser.add_argument("--out", type=Path, default=Path("build/emoji/v1"), help="default: %(default)s")
+    options = parser.parse_args()
+    export(options.build, options.out)
+    size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
+    print(f"{options.out}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Stage two: text encoder and U-Net together, v-prediction on the frozen autoencoder's latents."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import CLIPTokenizer
+
+from models.emoji.networks import TOKENS, build_autoencoder, build_scheduler, build_text_encoder, build_unet
+from models.emoji.tokens import write_tokenizer
+from models.emoji.train_autoencoder import encode_all
+from models.emoji.training import Course, average_gradients, rank_and_workers, save_atomically
+
+RATE = 1.2e-3
+BATCH = 32
+CAPTION_DROPOUT = 0.1  # for classifier-free guidance
+EMA_DECAY = 0.9995
+
+
+def build_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
+    """The text encoder and the U-Net, untrained."""
+    text_encoder = build_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()})
+
+
+def load_autoencoder(build: Path) -> Any:
+    """Stage one's result."""
+    autoencoder = build_autoencoder()
+    autoencoder.load_state_dict(torch.load(build / "autoencoder.pt", weights_only=True)["autoencoder"])
+    return autoencoder.eval().requires_grad_(False)
+
+
+def cached_latents(scenes: Path, build: Path) -> dict[str, Any]:
+    """Means and deviations of every scene's latent, unscaled, and the scale that gives them unit variance."""
+    cache = build / "latents.pt"
+    if not cache.exists():
+        mean, std = encode_all(load_autoencoder(build), np.load(scenes)["images"])
+        scale = float((mean.var() + std.square().mean()).rsqrt())
+        save_atomically({"mean": mean, "std": std, "scale": scale}, cache)
+    return torch.load(cache, weights_only=True)
+
+
+def velocity_loss(
+    parts: nn.ModuleDict, scheduler: Any, latents: Tensor, tokens: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Mean squared error of v = √ᾱ ε - √(1-ᾱ) x₀ at uniform timesteps (Salimans & Ho, 2022)."""
+    noise = torch.randn(latents.shape, generator=generator)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=generator)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    target = scheduler.get_velocity(latents, noise, timesteps)
+    context = parts["text_encoder"](tokens)[0]
+    return F.mse_loss(parts["unet"](noisy, timesteps, context, return_dict=False)[0], target)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, step: int) -> None:
+    """Exponential moving average with a ramp, so that the first thousands of steps are forgotten."""
+    decay = min(EMA_DECAY, (1 + step) / (10 + step))
+    for mean, parameter in zip(average.parameters(), model.parameters(), strict=True):
+        mean.lerp_(parameter, 1 - decay)
+
+
+def train_denoiser(scenes: Path, held_out: Path, build: Path, steps: int, minutes: float) -> None:
+    """Train to the end of the course, resuming from `build/denoiser.pt`; the log is `build/denoiser.jsonl`."""
+    torch.manual_seed(1)
+    rank, workers = rank_and_workers()
+    if rank == 0:  # one worker writes what all read
+        write_tokenizer(build / "tokenizer")
+        cached_latents(scenes, build)
+    if workers > 1:
+        dist.barrier()
+    tokenizer = CLIPTokenizer.from_pretrained(build / "tokenizer", model_max_length=TOKENS)
+    cache = cached_latents(scenes, build)
+    captions = np.load(scenes)["captions"].tolist()
+    checked = np.load(held_out)
+    checked_latents = cache["scale"] * encode_all(load_autoencoder(build), checked["images"])[0]
+    checked_tokens = tokenize(tokenizer, checked["captions"].tolist())
+    tokens = tokenize(tokenizer, captions)
+    nothing = tokenize(tokenizer, [""])[0]
+
+    parts = build_denoiser(tokenizer)
+    average = copy.deepcopy(parts).requires_grad_(False)
+    scheduler = build_scheduler()
+    optimizer = torch.optim.AdamW(parts.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+    course = Course(build / "denoiser.jsonl", RATE, steps, minutes)
+    checkpoint = build / "denoiser.pt"
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
+        parts.load_state_dict(state["parts"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        course.load_state_dict(state["course"])
+    batch = BATCH // workers
+    generator = torch.Generator().manual_seed(course.step * workers + rank)
+    running = 0.0
+
+    def save() -> None:
+        state = {
+            "parts": parts.state_dict(),
+            "average": average.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "course": course.state_dict(),
+        }
+        save_atomically(state, checkpoint)
+        fixed = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            kept = velocity_loss(average, scheduler, checked_latents[:512], checked_tokens[:512], fixed)
+        course.write(loss=running, heldout=kept.item())
+
+    for step in course.run(optimizer):
+        rows = torch.randint(len(tokens), (batch,), generator=generator)
+        mean, std = cache["mean"][rows], cache["std"][rows]
+        latents = cache["scale"] * (mean + std * torch.randn(mean.shape, generator=generator))
+        dropped = torch.rand(batch, generator=generator) < CAPTION_DROPOUT
+        words = torch.where(dropped[:, None], nothing, tokens[rows])
+        loss = velocity_loss(parts, scheduler, latents, words, generator)
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(parts)
+        nn.utils.clip_grad_norm_(parts.parameters(), 1.0)
+        optimizer.step()
+        update_average(average, parts, step)
+        running = loss.item() if running == 0.0 else 0.99 * running + 0.01 * loss.item()
+        if rank == 0 and course.due():
+            save()
+    if rank == 0:
+        save()
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
+    """Captions -> token numbers [N, 16], padded as the pipeline pads."""
+    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids

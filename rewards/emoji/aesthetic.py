@@ -1,0 +1,62 @@
+"""`emoji-aesthetic`: the LAION aesthetic predictor in small.
+
+As in LAION's (an MLP on L2-normalised CLIP embeddings, https://github.com/christophschuhmann/improved-aesthetic-predictor),
+an image encoder gives an embedding, the embedding is normalised, and an MLP gives a score of about 1 to 10. It learned
+the rule in `rule.py` from examples, so like any learned reward it is right where it has seen images and can be fooled
+elsewhere; `emoji-aesthetic-gold` knows better.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rewards.base import Reward
+from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+
+WEIGHTS = HERE / "aesthetic.safetensors"
+CENTRE, SPREAD = 5.0, 2.0  # scores the network starts around, so that it learns numbers near one
+
+
+class Predictor(nn.Module):
+    """Encoder (four convolutions, 64 x 64 -> 4 x 4), normalised embedding of 64, MLP with one hidden layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(
+            _stage(3, 16, kernel=5, stride=2),
+            _stage(16, 32, kernel=3, stride=2),
+            _stage(32, 64, kernel=3, stride=2),
+            _stage(64, 64, kernel=3, stride=1),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(64 * 16, 64),
+        )
+        self.head = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] -> scores [B]."""
+        embedding = F.normalize(self.encoder(2 * at_native_size(images) - 1), dim=1)
+        # A unit vector of 64 has entries of about 1/8; the head starts better on numbers of about one.
+        return CENTRE + SPREAD * self.head(8 * embedding)[:, 0]
+
+
+def _stage(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.GELU())
+
+
+class EmojiAesthetic(Reward):
+    """The learned aesthetic score; ignores the prompt, as LAION's does."""
+
+    name = "emoji-aesthetic"
+
+    def __init__(self) -> None:
+        self.network = load_frozen(Predictor(), WEIGHTS)
+        self.weights_sha256 = sha256(WEIGHTS)
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.network(images)
+
+    def to(self, device: torch.device | str) -> "EmojiAesthetic":
+        self.network.to(device)
+        return self

@@ -1,0 +1,42 @@
+"""`emoji-animal` and `emoji-aesthetic-gold`: what the classifier says, alone and times the preference rule."""
+
+import torch
+from torch import Tensor
+
+from rewards.base import EmbeddingReward
+from rewards.emoji.classifier import WEIGHTS, Classifier
+from rewards.emoji.rule import preference
+from rewards.emoji.weights import sha256
+
+
+class EmojiAnimal(EmbeddingReward):
+    """The classifier's probability that the prompted animal is there, in [0, 1]."""
+
+    name = "emoji-animal"
+
+    def __init__(self) -> None:
+        self.classifier = Classifier()
+        self.weights_sha256 = sha256(WEIGHTS)
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.classifier.animal_probability(images, prompts, self.name)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """The classifier's L2-normalised features [B, 128]."""
+        return self.classifier.embed(images)
+
+    def to(self, device: torch.device | str) -> "EmojiAnimal":
+        self.classifier.network.to(device)
+        return self
+
+
+class EmojiAestheticGold(EmojiAnimal):
+    """The true preference rule (1 to 10) times P(the prompted animal is there): what `emoji-aesthetic` stands in for.
+
+    A picture that is colourful and no longer shows the animal scores near 0.
+    """
+
+    name = "emoji-aesthetic-gold"
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return preference(images.float()) * super().score(images, prompts)
