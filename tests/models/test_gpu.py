@@ -1,0 +1,44 @@
+"""The CUDA twins of what the CPU tests prove. Run with `make test-gpu`."""
+
+import pytest
+import torch
+
+from models.meter import Meter
+from models.noise import SeedStream
+from models.policy import Policy
+from models.sampler import SamplerSettings
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine"),
+]
+
+PROMPTS = ["a cat", "a dog"]
+
+
+def run(model, device):
+    policy = Policy.load(str(model), SamplerSettings(3, 2.0, 1.0), Meter(device), rank=2, device=device)
+    with torch.no_grad():
+        for index, parameter in enumerate(policy.trainable_parameters()):
+            generator = torch.Generator().manual_seed(index)
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator).to(device)
+
+    def noise(timestep):
+        return SeedStream(0).noise("test", 0, timestep, range(2), policy.latent_shape)
+
+    images = policy.decode(
+        policy.denoise(policy.initial_latents(noise(-1)), policy.embed(PROMPTS), noise, keep=[True] * 3)
+    )
+    images.square().sum().backward()
+    gradient = torch.cat([parameter.grad.flatten().cpu() for parameter in policy.trainable_parameters()])
+    return images.detach().cpu(), gradient, policy.meter
+
+
+def test_images_gradients_and_counts_agree_with_the_cpu(tiny_model):
+    images, gradient, meter = run(tiny_model, "cpu")
+    on_gpu, gpu_gradient, gpu_meter = run(tiny_model, "cuda")
+    torch.testing.assert_close(on_gpu, images, rtol=1e-3, atol=1e-3)
+    assert (gpu_gradient - gradient).norm() / gradient.norm() < 1e-2
+    for axis in ("nfe_forward", "nfe_backward", "decodes", "images"):
+        assert getattr(gpu_meter.ledger, axis) == getattr(meter.ledger, axis)
+    assert gpu_meter.read_peak_memory() > 0

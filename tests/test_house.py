@@ -1,0 +1,46 @@
+"""The house keeps its floors: a folder imports from floors below it, never from its own floor's others or above."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = {"rewards": 1, "models": 1, "reports": 1, "methods": 2, "bench": 3}
+MOST_LINES = 600
+
+
+def sources():
+    return [path for folder in FLOORS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def imports_of(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append(node.module or "")
+    return [name.split(".")[0] for name in found]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_down_and_files_stay_small(path):
+    home = path.relative_to(ROOT).parts[0]
+    for other in imports_of(path):
+        if other in FLOORS and other != home:
+            assert FLOORS[other] < FLOORS[home], f"{home} (floor {FLOORS[home]}) imports {other}"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_no_path_of_a_machine_is_in_the_tree():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a git checkout")
+    here = {f"{ROOT.parent}/", f"{Path.home()}/"} - {"//"}
+    for name in tracked.stdout.splitlines():
+        path = ROOT / name
+        if path.suffix in (".py", ".md", ".yaml", ".toml", ".json", ".txt") and path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not any(machine in text for machine in here), name
