@@ -259,7 +259,7 @@ class TrialFolder:
 def slug(text: str, limit: int = 40) -> str:
     """`text` as part of a file's name; distinct texts stay distinct."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
-    if plain == text.replace(" ", "-"):
+    if plain == text.replace(" ", "-") and "-" not in text:
         return plain
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")
 

@@ -134,13 +134,13 @@ def _convert(node: Any, constructor: Any, where: Any) -> Node:
     if isinstance(node, MappingNode):
         return Node(_mapping(node, constructor, where), place)
     if isinstance(node, SequenceNode):
+        _refuse_tag(node, "seq", place)
         return Node([_convert(item, constructor, where) for item in node.value], place)
     assert isinstance(node, ScalarNode)
     kind = str(node.tag).rpartition(":")[2]
     if kind == "timestamp":  # a date is no type of ours: read as it is written
         return Node(str(node.value), place)
-    if kind not in PLAIN or not str(node.tag).startswith("tag:yaml.org,2002:"):
-        raise BenchError(f"the tag !{kind.lstrip('!')} is not allowed", place, "only plain values are")
+    _refuse_tag(node, kind if kind in PLAIN else "plain value", place)
     try:
         return Node(getattr(constructor, f"construct_yaml_{kind}")(node), place)
     except (ValueError, KeyError):
@@ -148,8 +148,7 @@ def _convert(node: Any, constructor: Any, where: Any) -> Node:
 
 
 def _mapping(node: Any, constructor: Any, where: Any) -> dict[str, Node]:
-    if str(node.tag) != "tag:yaml.org,2002:map":
-        raise BenchError(f"the tag {node.tag} is not allowed", where(node.start_mark.line), "only plain values are")
+    _refuse_tag(node, "map", where(node.start_mark.line))
     result: dict[str, Node] = {}
     for key_node, value_node in node.value:
         place = where(key_node.start_mark.line)
@@ -162,6 +161,13 @@ def _mapping(node: Any, constructor: Any, where: Any) -> dict[str, Node]:
         # A key and its value may be lines apart; the key is what a reader looks for.
         result[key] = Node(value.value, place)
     return result
+
+
+def _refuse_tag(node: Any, plain: str, place: str) -> None:
+    """A tag asks for an object: `!!python/object/apply:os.system [rm]`."""
+    if str(node.tag) != f"tag:yaml.org,2002:{plain}":
+        word = str(node.tag).rpartition("2002:")[2].lstrip("!")
+        raise BenchError(f"the tag !{word} is not allowed", place, "only plain values are")
 
 
 def _explain(error: MarkedYAMLError) -> str:

@@ -140,8 +140,9 @@ class Lines:
 
 
 @contextmanager
-def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO = sys.stderr) -> Iterator[None]:
-    """Shows the trials' progress on `stream` while the block runs them."""
+def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = None) -> Iterator[None]:
+    """Shows the trials' progress on `stream` (standard error) while the block runs them."""
+    stream = stream or sys.stderr
     if not trials:
         yield
         return

@@ -1,0 +1,67 @@
+"""A small valid sweep on the tiny model, and the command line in process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.cli import run_command
+
+SWEEP = """\
+schema: 1
+name: tiny
+model: {model}
+reward: colourfulness
+prompts:
+  train: [a cat, a dog, a fox]
+  heldout: [two dogs]
+sampler: {{steps: 3}}
+methods:
+  - name: base
+  - name: alignprop
+    settings:
+      batch_size: 2
+  - name: ddpo
+    settings: {{prompts_per_rollout: 2, images_per_prompt: 2}}
+seeds: [0, 1]
+budget:
+  reward_queries: 8
+evaluate:
+  every: 4
+  sampler: {{steps: 2, eta: 0.0}}
+"""
+
+
+@dataclass
+class Answer:
+    """What a command line said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sweep_text(tiny_model: Path) -> str:
+    return SWEEP.format(model=tiny_model)
+
+
+@pytest.fixture
+def sweep_file(tmp_path: Path, sweep_text: str) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text)
+    return path
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Runs `bench ARGUMENTS` in this process."""
+
+    def call(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = run_command([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    return call

@@ -1,0 +1,222 @@
+"""Whatever is wrong with a sweep, the answer is exit code 2 and one to three lines that help."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+BOMB = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}, *a]\n" for i in range(20))
+
+EDITS = {
+    "unknown key": ("seeds:", "sedes: [1]\nseeds:", ["tiny.yaml:16", "sedes: unknown key", "did you mean seeds?"]),
+    "unknown key in a part": ("  every: 4", "  evry: 4", ["evaluate.evry: unknown key", "every"]),
+    "unknown setting": (
+        "batch_size: 2",
+        "batch_sise: 2",
+        ["tiny.yaml:13", "methods[1].settings.batch_sise", "batch_size?"],
+    ),
+    "unknown top-level key in a method": ("- name: base", "- name: base\n    lr: 1", ["methods[0].lr: unknown key"]),
+    "wrong type": ("batch_size: 2", "batch_size: many", ["methods[1].settings.batch_size: expected a whole number"]),
+    "setting out of range": ("batch_size: 2", "batch_size: 0", ["greater than or equal to 1, got 0"]),
+    "text for a number": ("steps: 3", "steps: three", ["sampler.steps: expected a whole number, got 'three'"]),
+    "bool for a number": ("steps: 3", "steps: true", ["sampler.steps: expected a whole number"]),
+    "fraction for a count": ("steps: 3", "steps: 2.5", ["sampler.steps: expected a whole number"]),
+    "mapping for a list": ("seeds: [0, 1]", "seeds: {a: 1}", ["seeds: expected a list"]),
+    "list for a mapping": ("sampler: {steps: 3}", "sampler: [3]", ["sampler: expected a mapping"]),
+    "nothing where something is needed": (
+        "sampler: {steps: 3}",
+        "sampler:",
+        ["sampler: expected a mapping", "nothing"],
+    ),
+    "missing key": ("model: ", "description: ", ["model: is missing"]),
+    "missing schema": ("schema: 1\n", "", ["schema: is missing", "version"]),
+    "schema of the future": ("schema: 1", "schema: 2", ["tiny.yaml:1: schema: 2 is none of 1"]),
+    "unknown method": (
+        "name: alignprop",
+        "name: alignprp",
+        ["tiny.yaml:11", "no method 'alignprp'; did you mean alignprop?"],
+    ),
+    "unknown reward": ("colourfulness", "colorfulness", ["reward: there is no reward", "did you mean colourfulness?"]),
+    "reward option that does not exist": (
+        "colourfulness",
+        "{name: colourfulness, nope: 1}",
+        ["cannot be built", "takes no arguments"],
+    ),
+    "reward file that does not exist": ("colourfulness", "mine.py:score", ["reward: there is no file", "mine.py"]),
+    "reward module that does not exist": ("colourfulness", "no_such_module:score", ["no module 'no_such_module'"]),
+    "negative budget": (
+        "reward_queries: 8",
+        "reward_queries: -8",
+        ["budget.reward_queries: must be greater than 0, got -8"],
+    ),
+    "budget of nothing": ("\n  reward_queries: 8", " {}", ["budget: must not be empty"]),
+    "budget on an unknown axis": ("reward_queries: 8", "queries: 8", ["'queries' is none of reward_queries"]),
+    "infinite budget": (
+        "reward_queries: 8",
+        "reward_queries: .inf",
+        ["budget.reward_queries: expected a finite number"],
+    ),
+    "budget below one step": ("reward_queries: 8", "reward_queries: 1", ["less than one step of alignprop"]),
+    "no seeds": ("[0, 1]", "[]", ["seeds: must not be empty"]),
+    "negative seed": ("[0, 1]", "[-1]", ["seeds[0]: must be greater than or equal to 0"]),
+    "a seed twice": ("[0, 1]", "[3, 3]", ["seeds: 3 appears twice"]),
+    "no methods": ("methods:\n  - name: base", "methods: []\nx:\n  - name: base", ["methods: must not be empty"]),
+    "two methods of one name": ("- name: base", "- name: ddpo", ["two methods are called 'ddpo'", "variant"]),
+    "held-out prompt that is trained on": (
+        "[two dogs]",
+        "[a cat]",
+        ["prompts.heldout: 'a cat' is a training prompt too"],
+    ),
+    "unknown prompt set": ("[two dogs]", "animal", ["no prompt set or text file 'animal'; did you mean animals?"]),
+    "prompt twice": ("[two dogs]", "[two dogs, two dogs]", ["prompts.heldout: the prompt 'two dogs' appears twice"]),
+    "numbers as prompts": ("[two dogs]", "[1, 2]", ["prompts.heldout: expected a prompt set's name"]),
+    "model that is not there": ("model: ", "model: /nowhere", ["model: there is no model '/nowhere"]),
+    "name that climbs": ("name: tiny", "name: ../tiny", ["name: '../tiny' cannot name a folder"]),
+    "duplicate key": ("seeds:", "name: again\nseeds:", ["tiny.yaml:16: the key 'name' appears twice", "tiny.yaml:2"]),
+    "tab": ("  reward_queries", "\treward_queries", ["tab", "spaces"]),
+    "unclosed list": ("[0, 1]", "[0, 1", ["is not YAML"]),
+    "colon in a value": ("name: tiny", "name: tiny: er", ["tiny.yaml:2", "quote the value"]),
+    "python tag": ("name: tiny", "name: !!python/object/apply:os.system [ls]", ["tag", "not allowed"]),
+    "own tag": ("name: tiny", "name: !mine tiny", ["tag !mine is not allowed"]),
+    "two documents": ("seeds:", "---\nseeds:", ["several YAML documents"]),
+    "search": ("seeds:", "search: {trials: 3}\nseeds:", ["search: not available yet in this version"]),
+    "several workers": ("seeds:", "resources: {workers: 2}\nseeds:", ["resources.workers: not available yet"]),
+    "grid and settings at once": (
+        "batch_size: 2",
+        "batch_size: 2\n    grid: {batch_size: [1]}",
+        ["grid.batch_size: is in settings too"],
+    ),
+    "impossible precision": (
+        "seeds:",
+        "resources: {precision: fp8}\nseeds:",
+        ["precision: 'fp8' is none of fp32, bf16, fp16"],
+    ),
+}
+
+FILES = {
+    "an alias bomb": (BOMB.encode(), ["anchors and aliases", "not allowed"]),
+    "empty": (b"", ["is empty"]),
+    "only a comment": (b"# nothing\n", ["is empty"]),
+    "a list": (b"- 1\n- 2\n", ["is no sweep"]),
+    "prose": (b"Dear diary, today I aligned a model.", ["is no sweep"]),
+    "binary": (bytes(range(256)), ["not text in UTF-8"]),
+    "control characters": (b"name: \x00\x01", ["is not YAML"]),
+    "too large": (b"# " + b"x" * 300_000, ["at most"]),
+    "too deep": (b"[" * 5000, ["nested deeper"]),
+}
+
+OPTIONS = {
+    "unknown scale": (["--scale", "papr"], ["--scale", "no scale 'papr'"]),
+    "--set without a value": (["--set", "seeds"], ["--set", "is no path=value"]),
+    "--set of nothing": (["--set", "=1"], ["--set", "is no path=value"]),
+    "--set with an unknown key": (
+        ["--set", "budgt.reward_queries=5"],
+        ["--set budgt.reward_queries=5", "did you mean budget?"],
+    ),
+    "--set with an unknown variant": (["--set", "methods.dpo.settings.x=5"], ["'dpo'", "did you mean ddpo?"]),
+    "--set with an unknown setting": (
+        ["--set", "methods.ddpo.settings.clip=5"],
+        ["methods[2].settings.clip: unknown key"],
+    ),
+    "--set with a bad value": (["--set", "seeds=[1"], ["--set seeds=[1", "is not YAML"]),
+    "--set with an alias": (["--set", "seeds=*x"], ["anchors and aliases"]),
+    "--set out of a list": (["--set", "seeds.7=1"], ["seeds is a list of 2", "'7'"]),
+    "--set with an empty part": (["--set", "a..b=1"], ["empty part"]),
+    "unknown option": (["--sacle", "paper"], ["--sacle"]),
+}
+
+
+def check(answer, fragments):
+    """Exit code 2, one to three lines on standard error, nothing on standard output, and the help that is promised."""
+    assert answer.code == 2, answer
+    assert answer.out == ""
+    lines = answer.err.strip().splitlines()
+    assert 1 <= len(lines) <= 3, answer.err
+    assert lines[0].startswith("error: ")
+    assert "Traceback" not in answer.err
+    for fragment in fragments:
+        assert fragment in answer.err, answer.err
+
+
+@pytest.mark.parametrize("case", EDITS)
+def test_broken_sweep(cli, sweep_text, tmp_path, case):
+    old, new, fragments = EDITS[case]
+    assert sweep_text.count(old) >= 1
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace(old, new, 1))
+    check(cli("plan", path), fragments)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_broken_file(cli, tmp_path, case):
+    content, fragments = FILES[case]
+    path = tmp_path / "tiny.yaml"
+    path.write_bytes(content)
+    check(cli("run", path), fragments)
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_bad_option(cli, sweep_file, case):
+    options, fragments = OPTIONS[case]
+    check(cli("plan", sweep_file, *options), fragments)
+
+
+def test_missing_file_names_its_neighbour(cli, sweep_file):
+    check(cli("run", sweep_file.with_name("tinny.yaml")), ["no such file", "did you mean", "tiny.yaml"])
+
+
+def test_folder_as_file(cli, tmp_path):
+    check(cli("run", tmp_path), ["is a folder"])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_unreadable_file(cli, sweep_file):
+    sweep_file.chmod(0)
+    check(cli("run", sweep_file), ["cannot be read", "Permission denied"])
+
+
+def test_file_that_fails_to_read(cli, sweep_file, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    check(cli("run", sweep_file), ["cannot be read (Permission denied)"])
+
+
+def test_gradient_method_on_a_value_reward(cli, sweep_text, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(images, prompts):\n    return [0.0] * len(prompts)\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace("colourfulness", "mine.py:score"))
+    check(
+        cli("plan", path),
+        ["tiny.yaml:11: methods[1].name: alignprop needs the reward's gradient and score has none", "ddpo", "rwr"],
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../evil", "/etc/passwd", "a/b", "..", ".hidden", "", "A", "x" * 65, "a b", "a\\b", "nul\0", "ü", "-rf", "a."],
+)
+def test_variant_cannot_leave_the_folder(cli, sweep_text, tmp_path, name):
+    path = tmp_path / "tiny.yaml"
+    quoted = '"' + name.replace("\\", "\\\\").replace("\0", "\\0") + '"'
+    path.write_text(sweep_text.replace("- name: base", f"- name: base\n    variant: {quoted}"))
+    check(cli("run", path, "--executor", "inline"), ["methods[0].variant", "cannot name a folder"])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_problems_are_counted(cli, sweep_text, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text + "a: 1\nb: 2\nc: 3\nd: 4\n")
+    check(cli("plan", path), ["and 2 more problems"])
+
+
+def test_unknown_verb(cli):
+    check(cli("rnu"), ["no verb 'rnu'", "did you mean run?"])
+
+
+def test_run_that_is_not_there(cli, tmp_path):
+    for verb in ("status", "report"):
+        check(cli(verb, tmp_path / "nope"), ["no such folder"])
+        check(cli(verb, tmp_path), ["no run has written here"])

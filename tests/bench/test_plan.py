@@ -1,0 +1,147 @@
+"""A sweep becomes trials: their order, what is filled in, and what their identity depends on."""
+
+import pytest
+
+from bench.load import load_sweep
+from bench.plan import plan, resolved_sweep
+from bench.store import RunFolder
+
+
+def trials(path, *overrides):
+    return plan(load_sweep(path, None, overrides))
+
+
+def identities(path, *overrides):
+    return {trial.variant: trial.identity for trial in trials(path, *overrides)}
+
+
+def test_variant_by_seed_interleaved_and_resolved(sweep_file, tiny_model):
+    found = trials(sweep_file)
+    assert [(trial.variant, trial.seed) for trial in found] == [
+        (variant, seed) for seed in (0, 1) for variant in ("base", "alignprop", "ddpo")
+    ]
+    trial = found[1]
+    assert trial.settings["batch_size"] == 2
+    assert trial.settings["weight_decay"] == 1e-4, "defaults are filled in"
+    assert trial.model == str(tiny_model)
+    assert trial.lora.alpha == trial.lora.rank
+    assert trial.budget.limit == 8
+    assert trial.key == f"alignprop-s0-{trial.identity[:8]}"
+    assert type(trial).model_validate_json(trial.model_dump_json()) == trial
+
+
+def test_a_method_may_have_its_own_training_sampler(sweep_file):
+    (base, *_) = trials(sweep_file, "methods=[{name: rwr, settings: {images_per_prompt: 1}, sampler: {eta: 0.5}}]")
+    assert (base.sampler.steps, base.sampler.guidance, base.sampler.eta) == (10, 2.0, 0.5), "RWR's own, one key changed"
+    (alignprop, *_) = trials(sweep_file, "methods=[{name: alignprop, settings: {batch_size: 2}}]")
+    assert alignprop.sampler.steps == 3, "the sweep's"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "name=renamed",
+        "description=other words",
+        "methods.alignprop.variant=renamed",
+        "seeds=[4]",
+        "retries=3",
+        "target=2.5",
+        "resources.cpus=2",
+        "methods.alignprop.settings.weight_decay=1e-4",
+        "lora.rank=4",
+    ],
+)
+def test_identity_ignores_names_and_written_out_defaults(sweep_file, override):
+    before, after = identities(sweep_file), identities(sweep_file, override)
+    assert sorted(before.values()) == sorted(after.values())
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "methods.alignprop.settings.learning_rate=2e-3",
+        "methods.alignprop.sampler.steps=4",
+        "lora.rank=8",
+        "budget.reward_queries=9",
+        "budget.seconds=100",
+        "evaluate.every=2",
+        "evaluate.seed=5",
+        "prompts.train=[a cat, a dog]",
+        "prompts.heldout=null",
+        "evaluate.gold=colourfulness",
+        "resources.precision=bf16",
+    ],
+)
+def test_identity_follows_what_decides_the_numbers(sweep_file, override):
+    assert identities(sweep_file)["alignprop"] != identities(sweep_file, override)["alignprop"]
+
+
+def test_one_method_s_setting_leaves_the_others(sweep_file):
+    before = identities(sweep_file)
+    after = identities(sweep_file, "methods.ddpo.settings.learning_rate=5e-3")
+    assert {name for name in before if before[name] != after[name]} == {"ddpo"}
+
+
+def test_a_reward_file_counts_by_its_content_not_its_place(sweep_file, tmp_path):
+    source = "def score(images, prompts):\n    return images.mean((1, 2, 3))\n"
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(source)
+    only_base = "methods=[{name: base}]"
+    first = identities(sweep_file, only_base, "reward=a/mine.py:score")
+    assert first == identities(sweep_file, only_base, "reward=b/mine.py:score")
+    (tmp_path / "b" / "mine.py").write_text(source.replace("mean", "amax"))
+    assert first != identities(sweep_file, only_base, "reward=b/mine.py:score")
+
+
+def test_a_file_beside_the_sweep_cannot_shadow_our_packages(sweep_file, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise RuntimeError('the wrong models')\n")
+    (tmp_path / "mine.py").write_text(
+        "import models.sampler\ndef score(images, prompts):\n    return [0.0] * len(prompts)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert trials(sweep_file, "methods=[{name: base}]", "reward=mine.py:score")[0].reward.label == "score"
+
+
+def test_a_method_from_a_file(sweep_file, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from methods.no_training import NoTraining\nclass Mine(NoTraining):\n    name = 'mine'\n    summary = 'mine'\n"
+    )
+    (trial, *_) = trials(sweep_file, "methods=[{name: 'mine.py:Mine'}]")
+    assert trial.variant == "mine"
+    assert trial.reference == f"{tmp_path / 'mine.py'}:Mine"
+
+
+def test_the_stored_sweep_plans_the_same_trials_from_anywhere(sweep_file, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(images, prompts):\n    return [0.0] * len(prompts)\n")
+    (tmp_path / "words.txt").write_text("# mine\na bee\n\na bat\n")
+    loaded = load_sweep(
+        sweep_file,
+        None,
+        [
+            "methods=[{name: base}, {name: ddpo, settings: {prompts_per_rollout: 1, images_per_prompt: 2}}]",
+            "reward=mine.py:score",
+            "prompts.train=words.txt",
+            "evaluate.rewards=[colourfulness]",
+        ],
+    )
+    found = plan(loaded)
+    run = RunFolder(tmp_path / "elsewhere" / "run")
+    run.write_plan(resolved_sweep(loaded), found)
+    assert [trial.key for trial in plan(load_sweep(run.sweep_path))] == [trial.key for trial in found]
+
+
+def test_plan_prints_what_is_known_beforehand(cli, sweep_file):
+    answer = cli("plan", sweep_file)
+    assert answer.code == 0
+    assert "6 trials, each 8 reward_queries" in answer.out
+    import json
+
+    rows = json.loads(cli("plan", sweep_file, "--json").out)
+    ddpo = next(row for row in rows if row["variant"] == "ddpo")["estimate"]
+    # 4 images a step, 3 sampling steps, and a forward and a backward for each of them: 36 rows; the budget allows two.
+    assert ddpo["steps"] == 2
+    assert ddpo["nfe"] == 2 * 4 * 3 * 3
+    # Points at 0, 4 and 8 queries; 4 prompts, 2 images each.
+    assert (ddpo["points"], ddpo["eval_images"]) == (3, 24)

@@ -1,0 +1,153 @@
+"""Trials under a real Ray: the same numbers as inline, and every way a worker can end is a row with its cause."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bench.store import RunFolder
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+MACHINE = {"peak_memory_bytes"}
+
+ENDINGS = """\
+import math, os
+from methods.ddpo import DDPO
+
+class Raises(DDPO):
+    name = "raises"
+    def step(self, prompts):
+        raise RuntimeError("it broke")
+
+class Diverges(DDPO):
+    name = "diverges"
+    def step(self, prompts):
+        metrics = super().step(prompts)
+        return type(metrics)(math.nan, metrics.reward, metrics.gradient_norm, metrics.updates)
+
+class Dies(DDPO):
+    name = "dies"
+    def step(self, prompts):
+        os._exit(9)
+
+class Slow(DDPO):
+    name = "slow"
+    def step(self, prompts):
+        import time
+        time.sleep(0.5)
+        return super().step(prompts)
+"""
+
+
+def command(*arguments):
+    return [sys.executable, "-c", "from bench.cli import main; main()", *map(str, arguments)]
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        command("run", *arguments), capture_output=True, text=True, timeout=280, check=False, **options
+    )
+
+
+def curves(path):
+    """Curves without what depends on the clock and the machine."""
+    found = RunFolder.open(path)
+    return {
+        row["trial"]: [
+            {**p, "axes": {a: v for a, v in p["axes"].items() if not a.endswith("seconds") and a not in MACHINE}}
+            for p in found.trial(row["trial"]).read_curve()
+        ]
+        for row in found.trials()
+    }
+
+
+def methods(*names):
+    settings = "settings: {prompts_per_rollout: 1, images_per_prompt: 2}"
+    return "methods=[" + ", ".join(f"{{name: 'ways.py:{name}', {settings}}}" for name in names) + "]"
+
+
+@pytest.fixture
+def ways(sweep_file, tmp_path):
+    (tmp_path / "ways.py").write_text(ENDINGS)
+    return sweep_file
+
+
+def test_same_numbers_as_inline_and_quiet(sweep_file, tmp_path):
+    ray = run(sweep_file, "--out", tmp_path / "ray", "--json")
+    assert ray.returncode == 0, ray.stderr
+    assert json.loads(ray.stdout)["exit_code"] == 0, "JSON is all there is on standard output"
+    inline = run(sweep_file, "--executor", "inline", "--out", tmp_path / "inline")
+    assert inline.returncode == 0, inline.stderr
+    assert curves(tmp_path / "ray") == curves(tmp_path / "inline")
+    strange = [line for line in ray.stderr.splitlines() if not line.startswith(("trial=", "tiny: "))]
+    assert strange == []
+    assert not (tmp_path / "ray" / ".ray").exists()
+
+
+def test_every_ending_is_a_row_with_its_cause(ways, tmp_path):
+    done = run(
+        ways, "--set", methods("Raises", "Diverges", "Dies", "Slow"), "--set", "seeds=[0]", "--out", tmp_path / "run"
+    )
+    assert done.returncode == 3, done.stderr
+    rows = {row["variant"]: (row["status"], row["cause"]) for row in RunFolder.open(tmp_path / "run").trials()}
+    assert rows["raises"] == ("failed", "RuntimeError: it broke")
+    assert rows["diverges"] == ("diverged", "the loss is nan at step 1")
+    assert rows["dies"][0] == "failed"
+    assert "process died" in rows["dies"][1]
+    assert rows["slow"] == ("done", None)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def start_and_wait_for_points(ways, tmp_path, points):
+    """A run in the background, once its trial has written `points` points."""
+    arguments = (
+        ways,
+        "--set",
+        methods("Slow"),
+        "--set",
+        "seeds=[0]",
+        "--set",
+        "evaluate.every=2",
+        "--out",
+        tmp_path / "run",
+    )
+    process = subprocess.Popen(command("run", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        curve = next(tmp_path.glob("run/trials/*/curve.jsonl"), None)
+        if curve and len(curve.read_text().splitlines()) >= points:
+            return process, arguments
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
+    process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
+    process.send_signal(getattr(signal, how))
+    out, err = process.communicate(timeout=120)
+    run_folder = RunFolder.open(tmp_path / "run")
+    if how == "SIGINT":
+        assert process.returncode == 130, err
+        assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
+        assert "Traceback" not in out + err
+    # Inline: a trial is the same trial wherever it is continued.
+    again = run(*arguments, "--executor", "inline")
+    assert again.returncode == 0, again.stderr
+    straight = run(*arguments[:-1], tmp_path / "straight", "--executor", "inline")
+    assert straight.returncode == 0, straight.stderr
+    assert curves(tmp_path / "run") == curves(tmp_path / "straight")
+
+
+def test_more_cores_than_there_are(ways, tmp_path):
+    done = run(ways, "--set", f"resources.cpus={(os.cpu_count() or 1) * 64}", "--out", tmp_path / "run")
+    assert done.returncode == 2
+    assert "resources.cpus" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 3
+    assert not (tmp_path / "run").exists()
