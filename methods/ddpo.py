@@ -34,7 +34,7 @@ class DDPOSettings(TrainingSettings):
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a rollout")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each; 1 in ddpo-pytorch")
     updates_per_rollout: int = Field(
-        default=2, ge=1, description="optimiser updates on a rollout; 2 to 4 in ddpo-pytorch"
+        default=4, ge=1, description="optimiser updates on a rollout; 2 to 4 in ddpo-pytorch"
     )
     statistics: Literal["group", "per-prompt", "batch"] = Field(
         default="group",

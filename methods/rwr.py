@@ -28,7 +28,7 @@ class RWRSettings(TrainingSettings):
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each; 10,240 images a round in the paper")
     buffer_rollouts: int = Field(default=6, ge=1, description="rounds kept to learn from; the paper keeps one")
-    updates_per_rollout: int = Field(default=6, ge=1, description="optimiser updates after a round")
+    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round")
     batch_size: int = Field(default=64, ge=1, description="samples an update, drawn from the buffer")
     weighting: Literal["softmax", "sparse"] = Field(
         default="softmax", description="RWR, or RWR-sparse: weight 1 for the best share, 0 for the rest"
