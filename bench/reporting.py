@@ -106,11 +106,11 @@ def pictures(run: RunFolder) -> "list[Picture]":
     """Every sample that the trials kept."""
     from PIL import Image
 
+    from bench.budget import spent
     from reports.pictures import Picture
 
     about = run.about()
     axis, limit = about["budget"]["axis"], about["budget"]["limit"]
-    column = "train_seconds" if axis == "seconds" else axis
     found: list[Picture] = []
     for row in run.planned():
         folder = run.trial(row["trial"])
@@ -123,8 +123,8 @@ def pictures(run: RunFolder) -> "list[Picture]":
                         continue
                     with Image.open(path) as image:
                         picture = image.convert("RGB")
-                    spent = min(1.0, point["axes"].get(column, 0) / limit)
-                    found.append(Picture(row["variant"], row["seed"], number, spent, prompt, split, picture))
+                    fraction = min(1.0, spent(axis, point["axes"]) / limit)
+                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, picture))
     return found
 
 

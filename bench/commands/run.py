@@ -86,7 +86,7 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     if not run.exists():
         return about
     before = run.about()
-    kept = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
+    kept: dict[str, Any] = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
     return {**about, **kept, "parallel": max(before.get("parallel", 1), about["parallel"] if anything else 1)}
 
 
@@ -110,10 +110,9 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str) 
     if not todo:
         return False
     stopped = False
-    with _inside(run.path), _terminable():
+    with _inside(run.path), _terminable(), watching(todo, run):
         try:
-            with watching(todo, run):
-                chosen.execute(todo, run, line)
+            chosen.execute(todo, run, line)
         except KeyboardInterrupt:
             stopped = True
         finally:

@@ -62,11 +62,13 @@ def _runs() -> list[dict[str, Any]]:
 
 def _trials(where: Path) -> list[dict[str, Any]]:
     from bench.execution.progress import view_of
+    from bench.trial_spec import Budget
 
     run = find_run(where)
+    budget = Budget.model_validate(run.about()["budget"])
     rows = []
     for row in run.trials():
-        view = view_of(run.trial(row["trial"]), row["variant"])
+        view = view_of(run.trial(row["trial"]), row["variant"], budget)
         kept = {
             key: row.get(key) for key in ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
         }

@@ -40,7 +40,7 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-def view_of(folder: TrialFolder, label: str) -> View:
+def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     """The trial as its folder tells it now."""
     record = folder.read()
     curve = folder.read_curve() if record["status"] != "planned" else []
@@ -48,10 +48,18 @@ def view_of(folder: TrialFolder, label: str) -> View:
     latest = pulse.get("latest")
     if latest is None and curve:
         latest = curve[-1]["values"].get("train", {}).get("reward")
-    progress = 1.0 if record["status"] == "done" else float(pulse.get("progress") or 0.0)
+    reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
+    progress = 1.0 if record["status"] == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
     return View(
         folder.key, label, record["status"], record.get("cause"), progress, latest, tuple(curve), record.get("seconds")
     )
+
+
+def spent_of(axis: str, axes: dict[str, Any]) -> float:
+    """What a point had spent of a budget axis."""
+    from bench.budget import spent
+
+    return float(spent(axis, axes))
 
 
 class Bars:
@@ -124,9 +132,8 @@ class Lines:
 
     def _point(self, point: dict[str, Any]) -> str:
         parts = [f"point={point['point']}"]
-        spent = point["axes"].get(self.budget.axis)
-        if spent is not None:
-            parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
+        spent = spent_of(self.budget.axis, point["axes"])
+        parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
         for split, metrics in point["values"].items():
             reward = metrics.get("reward", math.nan)
             parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
@@ -159,7 +166,7 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
             # What an earlier run left says nothing about this one until the trial begins again.
             if record.get("updated", 0.0) < since:
                 continue
-            display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}"))
+            display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}", trial.budget))
 
     def watch() -> None:
         while not stop.wait(POLL_SECONDS):

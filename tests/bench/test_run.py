@@ -18,7 +18,7 @@ def fake_points(trial, folder, count=3):
     done = state["point"] if state else -1
     folder.cut(done)
     for point in range(done + 1, count):
-        spent = trial.budget.limit * point / (count - 1)
+        spent = trial.budget.limit * point / 2
         value = 1.0 + point * (trial.method != "base")
         folder.write_evaluation(
             pd.DataFrame(
@@ -155,7 +155,7 @@ def test_retries_continue_from_the_checkpoint(run, body, tmp_path):
     assert [row["point"] for row in curve.trial(key).read_curve()] == [0, 1, 2]
 
 
-def test_ctrl_c_and_the_same_command_continue(run, body, tmp_path):
+def test_ctrl_c_and_the_same_command_continue(run, body, cli, tmp_path):
     def stop(trial, folder):
         fake_points(trial, folder, 2)
         raise KeyboardInterrupt
@@ -172,6 +172,8 @@ def test_ctrl_c_and_the_same_command_continue(run, body, tmp_path):
         ("alignprop", 1): "planned",
         ("ddpo", 1): "planned",
     }
+    rows = json.loads(cli("status", tmp_path / "run", "--json").out)
+    assert [row["progress"] for row in rows] == [1.0, 0.5, 0.0, 0.0, 0.0, 0.0]
     body.special = {}
     body.calls.clear()
     assert run().code == 0
