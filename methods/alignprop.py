@@ -119,10 +119,7 @@ class AlignProp(Method):
 
     def _scores(self, prompts: list[str], samples: Sequence[int], keep: list[bool]) -> Tensor:
         """Rewards `[B]` of images sampled with the steps in `keep` differentiable."""
-
-        def noise(timestep: int) -> Tensor:
-            return self.seeds.noise("rollout", self.iteration, timestep, samples, self.policy.latent_shape)
-
+        noise = self.rollout_noise(samples)
         start = self.policy.initial_latents(noise(-1))
         latents = self.policy.denoise(
             start,

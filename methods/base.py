@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.noise import SeedStream
 from models.policy import Policy
-from models.sampler import SamplerSettings
+from models.sampler import Noise, SamplerSettings
 
 RewardFunction = Callable[[Tensor, list[str]], Tensor]
 """Images `[B, 3, H, W]` in [0, 1] and B prompts in, scores `[B]` out; higher is better. Metered by the harness."""
@@ -119,6 +119,14 @@ class Method(ABC):
     @abstractmethod
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         """One iteration as its paper counts it: an update for AlignProp, a rollout with its updates for DDPO."""
+
+    def rollout_noise(self, samples: Sequence[int]) -> Noise:
+        """This iteration's noise for the images numbered `samples`: of x_T at timestep −1, then of each step."""
+
+        def noise(timestep: int) -> Tensor:
+            return self.seeds.noise("rollout", self.iteration, timestep, samples, self.policy.latent_shape)
+
+        return noise
 
     def state_dict(self) -> dict[str, Any]:
         """The method's own state (the harness keeps policy, optimiser and meter). Plain values and tensors."""

@@ -151,11 +151,7 @@ class DDPO(Method):
         states, actions, old, rewards = [], [], [], []
         timesteps: list[int] = []
         for rows in micro_batches(len(prompts), self.settings.micro_batch):
-            samples = range(rows.start, rows.stop)
-
-            def noise(timestep: int, samples: Sequence[int] = samples) -> Tensor:
-                return self.seeds.noise("rollout", self.iteration, timestep, samples, policy.latent_shape)
-
+            noise = self.rollout_noise(range(rows.start, rows.stop))
             chosen = prompts[rows]
             start = policy.initial_latents(noise(-1))
             trajectory = policy.rollout(start, policy.embed(chosen), noise)

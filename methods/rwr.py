@@ -117,11 +117,7 @@ class RWR(Method):
         policy = self.policy
         latents, rewards = [], []
         for rows in micro_batches(len(prompts), self.settings.micro_batch):
-            samples = range(rows.start, rows.stop)
-
-            def noise(timestep: int, samples: Sequence[int] = samples) -> Tensor:
-                return self.seeds.noise("rollout", self.iteration, timestep, samples, policy.latent_shape)
-
+            noise = self.rollout_noise(range(rows.start, rows.stop))
             with torch.no_grad():
                 start = policy.initial_latents(noise(-1))
                 latents.append(policy.denoise(start, policy.embed(prompts[rows]), noise))

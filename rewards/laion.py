@@ -7,6 +7,7 @@ side to the model's size by antialiased bicubic interpolation (within 1/255 of P
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class LaionAesthetic(EmbeddingReward):
             raise FileNotFoundError(f"there is no file {self._head}; give `head`, the predictor's .pth or .safetensors")
         self.weights_sha256 = hashlib.sha256(self._head.read_bytes()).hexdigest()
         self._device = torch.device("cpu")
-        self._parts: tuple[nn.Module, nn.Module, int] | None = None
+        self._parts: tuple[Any, AestheticHead, int] | None = None
 
     def to(self, device: torch.device | str) -> "LaionAesthetic":
         self._device = torch.device(device)
@@ -83,11 +84,11 @@ class LaionAesthetic(EmbeddingReward):
         vision, _, size = self._loaded()
         return F.normalize(vision(pixel_values=preprocess(images, size)).image_embeds, dim=1)
 
-    def _loaded(self) -> tuple[nn.Module, nn.Module, int]:
+    def _loaded(self) -> tuple[Any, AestheticHead, int]:
         if self._parts is None:
             from transformers import CLIPVisionModelWithProjection
 
-            vision = CLIPVisionModelWithProjection.from_pretrained(self._clip, dtype=torch.float32)
+            vision: Any = CLIPVisionModelWithProjection.from_pretrained(self._clip, dtype=torch.float32)
             head = AestheticHead(vision.config.projection_dim)
             head.load_state_dict(_read(self._head))
             for part in (vision, head):

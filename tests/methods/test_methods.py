@@ -153,7 +153,7 @@ def test_settings_have_descriptions_and_unknown_ones_are_refused():
     for name in registry.names():
         settings = registry.load(name).Settings
         assert all(field.description for field in settings.model_fields.values()), name
-        with pytest.raises(ValueError, match="extra_forbidden|Extra inputs"):
+        with pytest.raises(ValueError, match=r"Extra inputs"):
             settings(no_such_setting=1)
 
 
