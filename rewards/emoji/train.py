@@ -5,8 +5,10 @@
     python -m rewards.emoji.train classifier
 
     python -m models.emoji.scenes --trained-only --count 12000 --seed 600000 --out build/emoji/aesthetic-scenes.npz
-    python -m models.emoji.sample --trained-only --images 1500 --steps 10 --seed 600001 \\
+    python -m models.emoji.sample --trained-only --images 600 --steps 10 --seed 600001 \\
         --out build/emoji/aesthetic-samples.npz
+    python -m models.emoji.sample --trained-only --images 400 --steps 5 --eta 1 --seed 600002 \\
+        --out build/emoji/aesthetic-samples-noisy.npz
     python -m rewards.emoji.train aesthetic
 """
 

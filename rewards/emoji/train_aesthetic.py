@@ -18,7 +18,7 @@ from rewards.emoji.training import as_pixels, fit, load_images, write_weights
 
 BATCH = 64
 RATE = 2e-3
-STEPS = 4000
+STEPS = 2000
 
 
 def restyle(images: Tensor) -> Tensor:
