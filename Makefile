@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart test test-slow test-gpu lint types format schema emoji emoji-rewards tune clean
+.PHONY: help install run quickstart test test-slow test-gpu lint types format schema clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ types: $(STAMP) ## mypy
 format: $(STAMP) ## rewrite the sources as ruff formats them
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
+	$(BIN)/python -m bench.sweep > sweeps/schema.json
 
 clean: ## remove the environment, caches and build files (never runs/)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

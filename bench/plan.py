@@ -16,7 +16,7 @@ from bench.identity import reward_fingerprint, trial_identity
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.problems import describe, problem
 from bench.sweep import Lora, RewardSpec, Sampler, Sweep
-from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
 from bench.yaml_source import Path_
 
 if TYPE_CHECKING:
@@ -239,6 +239,10 @@ def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: B
             lines = [line.replace(".settings: ", ".grid: ") for line in lines]
         raise InvalidSweepError(lines) from None
     sampler = _training_sampler(loaded.sweep, variant, cls)
+    try:
+        cls.check(settings, sampler_settings(sampler))
+    except ValueError as error:
+        raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {error}")]) from None
     _refuse_unaffordable(loaded, variant, cls, settings, sampler, budget)
     return Learner(variant, cls, reference, settings, sampler)
 
@@ -265,9 +269,7 @@ def _refuse_unaffordable(
 
 def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
     """What a step spends by axis, as far as it is known beforehand."""
-    from models.sampler import SamplerSettings
-
-    return cls.cost(settings, prompts_in_step, SamplerSettings(sampler.steps, sampler.guidance, sampler.eta))
+    return cls.cost(settings, prompts_in_step, sampler_settings(sampler))
 
 
 def _value_methods() -> list[str]:

@@ -19,14 +19,13 @@ from bench.errors import Diverged
 from bench.evaluation import Evaluation, Evaluator
 from bench.plugins import build_reward, load_method
 from bench.store import TrialFolder
-from bench.sweep import RewardSpec, Sampler
-from bench.trial_spec import RewardRef, Trial
+from bench.sweep import RewardSpec
+from bench.trial_spec import RewardRef, Trial, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
-from models.sampler import SamplerSettings
 from rewards.base import Reward
 
 PICTURES_PER_SPLIT = 8
@@ -210,11 +209,6 @@ def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
     """Metric -> reward: the optimised one, its gold, and those reported beside it."""
     others = {f"reward/{ref.label}": ref for ref in trial.rewards}
     return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
-
-
-def sampler_settings(sampler: Sampler) -> SamplerSettings:
-    """The schema's sampler as the policy takes it."""
-    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
 
 
 def metered(reward: Reward, meter: Meter) -> RewardFunction:

@@ -1,10 +1,13 @@
 """`Trial`: everything a worker needs to run one trial, fully resolved and picklable."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.sweep import Lora, Precision, Sampler
+
+if TYPE_CHECKING:
+    from models.sampler import SamplerSettings
 
 IDENTITY_SHOWN = 8
 
@@ -98,3 +101,10 @@ class Trial(Resolved):
     def key(self) -> str:
         """Its folder's name, and its name in tables: `ddpo-s0-1a2b3c4d`."""
         return f"{self.variant}-s{self.seed}-{self.identity[:IDENTITY_SHOWN]}"
+
+
+def sampler_settings(sampler: Sampler) -> "SamplerSettings":
+    """The schema's sampler as policies and methods take it."""
+    from models.sampler import SamplerSettings
+
+    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)

@@ -59,13 +59,18 @@ class AlignProp(Method):
     settings: AlignPropSettings
 
     @classmethod
+    def check(cls, settings: AlignPropSettings, sampler: SamplerSettings) -> None:
+        if settings.keep_steps is not None and settings.keep_steps > sampler.steps:
+            raise ValueError(f"keep_steps is {settings.keep_steps}, but the training sampler has {sampler.steps} steps")
+
+    @classmethod
     def prompts_per_step(cls, settings: AlignPropSettings) -> int:
         return settings.batch_size
 
     @classmethod
     def cost(cls, settings: AlignPropSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         calls = prompts * sampler.rows_per_prediction * sampler.steps
-        kept = min(settings.keep_steps, sampler.steps) if settings.keep_steps else sampler.steps
+        kept = settings.keep_steps or sampler.steps
         passes = 2 if settings.checkpointing == "step" else 1
         return {
             "steps": 1,

@@ -96,12 +96,21 @@ class Method(ABC):
         optimiser: Optimiser,
         seeds: SeedStream,
     ):
+        self.check(settings, policy.sampler)
         self.settings = settings
         self.policy = policy
         self.reward = reward
         self.optimiser = optimiser
         self.seeds = seeds
         self.iteration = 0
+
+    @classmethod  # noqa: B027  (most methods fit any sampler and write none)
+    def check(cls, settings: Any, sampler: SamplerSettings) -> None:
+        """Refuses settings that do not fit the training sampler; the plan asks before anything runs.
+
+        Raises:
+            ValueError: what does not fit, in one sentence.
+        """
 
     @classmethod
     @abstractmethod

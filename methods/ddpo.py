@@ -67,9 +67,12 @@ class DDPO(Method):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if self.policy.sampler.eta <= 0:
-            raise ValueError("ddpo: the training sampler's eta must be above 0, or no step has a probability")
         self.statistics = PromptStatistics(self.settings.buffer_size, self.settings.min_count)
+
+    @classmethod
+    def check(cls, settings: DDPOSettings, sampler: SamplerSettings) -> None:
+        if sampler.eta <= 0:
+            raise ValueError("the training sampler's eta must be above 0, or no step has a probability")
 
     @classmethod
     def prompts_per_step(cls, settings: DDPOSettings) -> int:

@@ -1,5 +1,6 @@
 """`bench plan`: the trials of a sweep and what they will cost, without running anything."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -60,4 +61,5 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
     evaluation = sum(cost.eval_nfe for cost in estimates)
     unknown = f" and {training.count(None)} unknown" if None in training else ""
     console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
-    console.say(f"run it: bench run {sweep}" + (f" --scale {scale}" if scale else ""))
+    chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
+    console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bench.errors import InvalidSweepError
 from bench.load import load_sweep
 from bench.plan import plan, resolved_sweep
 from bench.store import RunFolder
@@ -145,3 +146,8 @@ def test_plan_prints_what_is_known_beforehand(cli, sweep_file):
     assert ddpo["nfe"] == 2 * 4 * 3 * 3
     # Points at 0, 4 and 8 queries; 4 prompts, 2 images each.
     assert (ddpo["points"], ddpo["eval_images"]) == (3, 24)
+
+
+def test_settings_that_do_not_fit_the_sampler_are_refused_before_anything_runs(sweep_file):
+    with pytest.raises(InvalidSweepError, match=r"tiny\.yaml:\d+: methods\[2\]: ddpo: .*eta must be above 0"):
+        trials(sweep_file, "methods.ddpo.sampler.eta=0")

@@ -64,3 +64,8 @@ def test_keep_steps_belongs_to_fixed():
         AlignPropSettings(truncation="fixed")
     with pytest.raises(ValidationError, match="keep_steps"):
         AlignPropSettings(keep_steps=2)
+
+
+def test_more_kept_steps_than_the_sampler_has_are_refused(tiny_model):
+    with pytest.raises(ValueError, match="keep_steps is 5, but the training sampler has 4 steps"):
+        build("alignprop", tiny_model, SamplerSettings(4, 1.0, 0.0), truncation="fixed", keep_steps=5)
