@@ -18,7 +18,7 @@ from transformers import CLIPTokenizer
 from models.emoji.networks import TOKENS, build_scheduler
 from models.emoji.train_denoiser import build_denoiser, load_autoencoder
 
-MERGED_FILES = ("README.md", "samples.png")  # the card survives a new export
+KEPT_FILES = ("README.md", "samples.png", "samples-guided.png")  # the card survives a new export
 
 
 def assemble(build: Path) -> Any:
@@ -49,7 +49,7 @@ def export(build: Path, out: Path) -> None:
     for name in ("vocab.json", "merges.txt"):  # transformers 5 does not write them, 4 reads them
         shutil.copy(build / "tokenizer" / name, temporary / "tokenizer" / name)
     declare_single_precision(temporary / "text_encoder" / "config.json")
-    for name in MERGED_FILES:
+    for name in KEPT_FILES:
         if (out / name).exists():
             shutil.copy(out / name, temporary / name)
     old = out.with_name(out.name + ".old")

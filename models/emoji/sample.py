@@ -3,6 +3,7 @@
     python -m models.emoji.sample --images 1000 --steps 20 --guidance 2 --out build/emoji/samples.npz
     python -m models.emoji.sample --reconstruct build/emoji/classifier-heldout.npz --out build/emoji/reconstructions.npz
     python -m models.emoji.sample --steps 10 --grid models/emoji/v1/samples.png
+    python -m models.emoji.sample --steps 20 --guidance 2 --grid models/emoji/v1/samples-guided.png
 
 The file has the scenes' format (see `scenes.py`). It samples through `StableDiffusionPipeline` itself, so that a figure
 says what anyone who loads the folder gets.
@@ -109,7 +110,7 @@ def main() -> None:
     if options.grid:
         images = sample(pipeline, [caption(animal) for animal in ANIMALS], *settings)
         options.grid.parent.mkdir(parents=True, exist_ok=True)
-        grid(images, 13).save(options.grid, optimize=True)
+        grid(images, 13).quantize(256).save(options.grid, optimize=True)
         return
     if options.reconstruct:
         with np.load(options.reconstruct) as data:

@@ -2,8 +2,8 @@
 
     python -m models.emoji.scenes --count 36000 --seed 0 --out build/emoji/scenes.npz
     python -m models.emoji.scenes --count 1000 --seed 900001 --out build/emoji/scenes-heldout.npz
-    python -m models.emoji.train vae --minutes 16
-    python -m models.emoji.train unet --minutes 65
+    python -m models.emoji.train vae --minutes 13
+    python -m models.emoji.train unet --minutes 74 --workers 2
     python -m models.emoji.export --out models/emoji/v1
 
 A smaller one to try the path: `--steps 20` on both stages.
@@ -23,14 +23,14 @@ import torch.distributed as dist
 from models.emoji.train_autoencoder import train_autoencoder
 from models.emoji.train_denoiser import train_denoiser
 
-STAGES = {"vae": (train_autoencoder, 16.0), "unet": (train_denoiser, 65.0)}
+STAGES = {"vae": (train_autoencoder, 13.0), "unet": (train_denoiser, 74.0)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded checkpoint, one stage a call.")
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--steps", type=int, default=1_000_000, help="end after this many steps")
-    parser.add_argument("--minutes", type=float, help="or after this many minutes (default: vae 16, unet 65)")
+    parser.add_argument("--minutes", type=float, help="or after this many minutes (default: vae 13, unet 74)")
     parser.add_argument("--threads", type=int, default=2, help="default: %(default)s")
     parser.add_argument(
         "--workers", type=int, default=1, help="unet: data-parallel processes of one thread each; 2 suit two cores"
