@@ -7,5 +7,6 @@
 - `labels.json`    the names the classifier's outputs stand for
 - `train.py`       `python -m rewards.emoji.train`: the recipes of both networks
 - `measure.py`     `python -m rewards.emoji.measure`: animals, backgrounds and counts recognised in a samples file
+- `neighbours.py`  a stricter judge of animals that is no network
 - `README.md`      the card: data, recipes, quality, commands
 """

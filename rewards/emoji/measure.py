@@ -1,11 +1,12 @@
 """How well the pictures in a file show what their captions say, as the independent classifier sees it.
 
-    python -m rewards.emoji.measure build/emoji/samples.npz
+    python -m rewards.emoji.measure build/emoji/samples.npz --renderings build/emoji/classifier-scenes.npz
     python -m rewards.emoji.measure --aesthetic build/emoji/aesthetic-scenes.npz build/emoji/aesthetic-samples.npz
 
-The first form takes a file of `python -m models.emoji.sample` (or `.scenes`); animals are counted on captions of one
-animal, backgrounds on captions that name one, counts on all. The second gives the aesthetic predictor's rank
-correlation with the rule on the tenth of those files that its training left out.
+The first form takes files of `python -m models.emoji.sample` (or `.scenes`); animals are counted on captions of one
+animal, backgrounds on captions that name one, counts on all. `animal_by_chance` is the same with the captions shuffled,
+and `--renderings` adds a stricter judge of animals (`neighbours.py`). The second form gives the aesthetic predictor's
+rank correlation with the rule on the tenth of those files that its training left out.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from torch import Tensor
 from rewards.emoji.aesthetic import WEIGHTS as AESTHETIC_WEIGHTS
 from rewards.emoji.aesthetic import Predictor
 from rewards.emoji.classifier import Classifier
+from rewards.emoji.neighbours import neighbours_accuracy
 from rewards.emoji.rule import preference
 from rewards.emoji.train_aesthetic import agreement, restyle, split, strange
 from rewards.emoji.training import as_pixels, load_images
@@ -42,6 +44,7 @@ def measure(images: Tensor, columns: dict[str, Any]) -> dict[str, Any]:
     }
     single = wanted["count"] == 1
     named = torch.from_numpy(columns["named"])
+    shuffled = wanted["animal"][torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
     by_animal = {
         name: right["animal"][single & (wanted["animal"] == index)].float().mean().item()
         for index, name in enumerate(names)
@@ -50,6 +53,7 @@ def measure(images: Tensor, columns: dict[str, Any]) -> dict[str, Any]:
     return {
         "images": len(images),
         "animal": right["animal"][single].float().mean().item(),
+        "animal_by_chance": (found["animal"] == shuffled)[single].float().mean().item(),
         "animal_of_several": right["animal"][~single].float().mean().item(),
         "background": right["colour"][named].float().mean().item(),
         "count": right["count"].float().mean().item(),
@@ -77,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure samples with the independent classifier.")
     parser.add_argument("files", type=Path, nargs="+", help="an npz of samples or scenes")
     parser.add_argument("--aesthetic", action="store_true", help="measure the aesthetic predictor instead")
+    parser.add_argument("--renderings", type=Path, help="scenes for the nearest-neighbour judge of animals")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     figures: dict[str, Any]
@@ -84,6 +89,10 @@ def main() -> None:
         figures = measure_aesthetic(options.files[0], options.files[1:])
     else:
         figures = {file.stem: measure(*load_images(file)) for file in options.files}
+        if options.renderings:
+            renderings = load_images(options.renderings)
+            for file in options.files:
+                figures[file.stem]["animal_by_neighbours"] = neighbours_accuracy(*load_images(file), *renderings)
     text = json.dumps(figures, indent=1)
     if options.json:
         options.json.write_text(text + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from rewards.emoji.training import as_pixels
 NEIGHBOURS = 5
 RENDERINGS = 6000
 FOREGROUND = 0.25  # summed difference from the background's colour
+EDGES = (slice(0, 3), slice(-3, None))
 
 
 def subject(images: Tensor) -> Tensor:
@@ -24,9 +25,6 @@ def subject(images: Tensor) -> Tensor:
     ground = torch.stack(corners).median(0).values[:, :, None, None]
     mask = ((pixels - ground).abs().sum(1, keepdim=True) > FOREGROUND).float()
     return torch.cat([pixels * mask, mask], dim=1).flatten(1)
-
-
-EDGES = (slice(0, 3), slice(-3, None))
 
 
 def neighbours_accuracy(images: Tensor, columns: dict[str, Any], renderings: Tensor, rendered: dict[str, Any]) -> float:

@@ -14,6 +14,7 @@ from rewards.base import RewardError
 from rewards.emoji import augment
 from rewards.emoji.classifier import find_animal, load_labels
 from rewards.emoji.measure import measure
+from rewards.emoji.neighbours import neighbours_accuracy
 from rewards.emoji.rule import preference
 from rewards.emoji.train_aesthetic import strange, train_aesthetic
 
@@ -80,6 +81,20 @@ def test_the_classifier_recognises_scenes(drawn: dict[str, np.ndarray]) -> None:
     assert figures["animal"] > 0.97
     assert figures["background"] > 0.97
     assert figures["count"] > 0.97
+
+
+def test_captions_of_other_pictures_are_right_by_chance_only(drawn: dict[str, np.ndarray]) -> None:
+    images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2)
+    assert measure(images, drawn)["animal_by_chance"] < 0.1
+
+
+def test_the_nearest_renderings_agree_with_the_captions(drawn: dict[str, np.ndarray]) -> None:
+    images = torch.from_numpy(drawn["images"]).permute(0, 3, 1, 2)
+    rendered = scenes.render(2500, 78, animals=TRAINED)
+    renderings = torch.from_numpy(rendered["images"]).permute(0, 3, 1, 2)
+    assert neighbours_accuracy(images, drawn, renderings, rendered) > 0.9
+    wrong = {**drawn, "animal": np.roll(drawn["animal"], 1)}
+    assert neighbours_accuracy(images, wrong, renderings, rendered) < 0.1
 
 
 def test_blobs_and_shuffled_patches_show_no_animal(drawn: dict[str, np.ndarray]) -> None:

@@ -20,7 +20,9 @@ def scenes(tmp_path: Path) -> Path:
     """A file of noise in the scenes' format: no font needed."""
     file = tmp_path / "scenes.npz"
     images = np.random.default_rng(0).integers(0, 255, size=(60, 64, 64, 3), dtype=np.uint8)
-    np.savez(file, images=images, captions=np.array(every_caption()[:60]), **label_names())
+    np.savez(
+        file, images=images, captions=np.array(every_caption()[:60]), named=np.arange(60) % 13 > 0, **label_names()
+    )
     return file
 
 
