@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart test test-slow test-gpu lint types format schema clean
+.PHONY: help install run quickstart test test-slow test-gpu lint types format schema emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -47,6 +47,21 @@ format: $(STAMP) ## rewrite the sources as ruff formats them
 
 schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
 	$(BIN)/python -m bench.sweep > sweeps/schema.json
+
+BUILD := build/emoji
+emoji-figures: $(STAMP) ## measure the embedded checkpoint, its judge and the aesthetic reward again (needs the emoji font)
+	$(BIN)/python -m models.emoji.scenes --count 24000 --seed 500000 --out $(BUILD)/classifier-scenes.npz
+	$(BIN)/python -m models.emoji.scenes --count 2000 --seed 500001 --out $(BUILD)/classifier-heldout.npz
+	$(BIN)/python -m models.emoji.sample --reconstruct $(BUILD)/classifier-heldout.npz --out $(BUILD)/reconstructions.npz
+	$(BIN)/python -m models.emoji.sample --seed 1 --images 1000 --steps 20 --guidance 2 --out $(BUILD)/fresh-guided20.npz
+	$(BIN)/python -m models.emoji.sample --seed 1 --images 1000 --steps 10 --out $(BUILD)/fresh-10.npz
+	$(BIN)/python -m models.emoji.sample --seed 1 --images 1000 --steps 5 --eta 1 --out $(BUILD)/fresh-noisy5.npz
+	$(BIN)/python -m rewards.emoji.measure $(BUILD)/fresh-guided20.npz $(BUILD)/fresh-10.npz $(BUILD)/fresh-noisy5.npz \
+	  $(BUILD)/classifier-heldout.npz $(BUILD)/reconstructions.npz --renderings $(BUILD)/classifier-scenes.npz \
+	  --json $(BUILD)/figures.json
+	$(BIN)/python -m models.emoji.scenes --trained-only --count 12000 --seed 600000 --out $(BUILD)/aesthetic-scenes.npz
+	$(BIN)/python -m models.emoji.sample --trained-only --images 600 --steps 10 --seed 600001 --out $(BUILD)/aesthetic-samples.npz
+	$(BIN)/python -m rewards.emoji.measure --aesthetic $(BUILD)/aesthetic-scenes.npz $(BUILD)/aesthetic-samples.npz
 
 clean: ## remove the environment, caches and build files (never runs/)
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
