@@ -27,7 +27,9 @@ SD15_DIMENSIONS = 4 * 64 * 64
 class DDPOSettings(TrainingSettings):
     """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
 
-    learning_rate: float = Field(default=1e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in ddpo-pytorch with LoRA")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in ddpo-pytorch with LoRA"
+    )
     estimator: Literal["importance-sampling", "score-function"] = Field(
         default="importance-sampling", description="DDPO-IS, the better in the paper, or DDPO-SF"
     )

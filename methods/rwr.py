@@ -24,7 +24,9 @@ from models.sampler import SamplerSettings
 class RWRSettings(TrainingSettings):
     """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
 
-    learning_rate: float = Field(default=3e-4, gt=0, description="1e-5 in jannerm/ddpo, full fine-tuning")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
+    )
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each; 10,240 images a round in the paper")
     buffer_rollouts: int = Field(default=6, ge=1, description="rounds kept to learn from; the paper keeps one")
@@ -33,7 +35,7 @@ class RWRSettings(TrainingSettings):
     weighting: Literal["softmax", "sparse"] = Field(
         default="softmax", description="RWR, or RWR-sparse: weight 1 for the best share, 0 for the rest"
     )
-    temperature: float = Field(default=0.3, gt=0, description="β of softmax(r / β), on standardised rewards")
+    temperature: float = Field(default=0.3, gt=0, description="β of softmax(r / β), on standardised rewards; tuned")
     keep_share: float = Field(default=0.1, gt=0, le=1, description="the share that RWR-sparse keeps (paper)")
     statistics: Literal["group", "batch"] = Field(
         default="group", description="rewards standardised around their prompt's mean, or the rollout's"
