@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import write_tiny_pipeline
+from tests.tiny import write_tiny_laion, write_tiny_pipeline
 
 torch.set_num_threads(1)
 
@@ -20,3 +20,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_v_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same layout, predicting v."""
     return write_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "v", "v_prediction")
+
+
+@pytest.fixture(scope="session")
+def laion_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `clip/` and `head.pth`, the LAION aesthetic predictor in tiny."""
+    return write_tiny_laion(tmp_path_factory.mktemp("laion"))

@@ -79,3 +79,24 @@ def write_tiny_pipeline(folder: Path, prediction_type: str = "epsilon", latent_s
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def write_tiny_laion(folder: Path) -> Path:
+    """Writes `clip/` and `head.pth`: the LAION aesthetic predictor's architecture with random tiny weights."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    from rewards.laion import AestheticHead
+
+    torch.manual_seed(0)
+    config = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        projection_dim=8,
+    )
+    CLIPVisionModelWithProjection(config).save_pretrained(folder / "clip")
+    torch.save(AestheticHead(8).state_dict(), folder / "head.pth")
+    return folder

@@ -116,7 +116,14 @@ def start_and_wait_for_points(ways, tmp_path, points):
         "--out",
         tmp_path / "run",
     )
-    process = subprocess.Popen(command("run", *arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("run", *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that was started in the background inherits an ignored SIGINT, and would hand it on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.time() + 120
     while time.time() < deadline:
         curve = next(tmp_path.glob("run/trials/*/curve.jsonl"), None)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from rewards.laion import AestheticHead, LaionAesthetic, preprocess
 
@@ -22,30 +21,12 @@ PUBLISHED = {  # sac+logos+ava1-l14-linearMSE.pth
 }
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("laion")
-    config = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        projection_dim=8,
-    )
-    CLIPVisionModelWithProjection(config).save_pretrained(folder / "clip")
-    torch.save(AestheticHead(8).state_dict(), folder / "head.pth")
-    return folder
-
-
 def test_the_head_has_the_published_layout():
     assert {key: tuple(value.shape) for key, value in AestheticHead(768).state_dict().items()} == PUBLISHED
 
 
-def test_it_scores_is_frozen_and_differentiable(weights):
-    reward = LaionAesthetic(str(weights / "clip"), str(weights / "head.pth"))
+def test_it_scores_is_frozen_and_differentiable(laion_weights):
+    reward = LaionAesthetic(str(laion_weights / "clip"), str(laion_weights / "head.pth"))
     images = torch.rand(3, 3, 64, 48, requires_grad=True)
     scores = reward(images, ["a cat"] * 3)
     scores.sum().backward()
@@ -82,6 +63,6 @@ def test_missing_weights_are_one_sentence(monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_head_is_named(weights, tmp_path):
+def test_a_missing_head_is_named(laion_weights, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
-        LaionAesthetic(str(weights / "clip"), str(tmp_path / "nothing.pth"))
+        LaionAesthetic(str(laion_weights / "clip"), str(tmp_path / "nothing.pth"))
