@@ -127,13 +127,14 @@ def _folder_or_hub(reference: str) -> str:
 
 def _hub_file(repository: str, name: str) -> Path:
     """A hub file from the cache, or fetched."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(repository, name)
     if isinstance(cached, str):
         return Path(cached)
     try:
-        return Path(hf_hub_download(repository, name, etag_timeout=5))
+        HfApi().model_info(repository, timeout=10.0)  # asks once; the download itself would retry for half a minute
+        return Path(hf_hub_download(repository, name))
     except Exception as error:  # offline, unknown, forbidden: all mean that a person has to fetch it
         raise FileNotFoundError(
             f"{repository} ({name}) is not on this machine and cannot be fetched; "
