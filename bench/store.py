@@ -17,14 +17,7 @@ from bench.trial_spec import Trial
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["AXES", "STATUSES", "RunFolder", "Status", "TrialFolder"]
-
-AXES = (
-    "steps", "updates", "reward_queries", "reward_gradients", "images", "nfe_forward", "nfe_backward", "nfe_recompute",
-    "nfe", "decodes", "flops", "flops_recompute", "train_seconds", "reward_seconds", "eval_seconds", "log_seconds",
-    "wall_seconds", "device_seconds", "peak_memory_bytes", "eval_queries", "eval_nfe",
-)  # fmt: skip
-"""Every axis of the tidy frame, as the meter names them."""
+__all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
 EVALUATION_COLUMNS = ("trial", "method", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
@@ -146,6 +139,8 @@ class RunFolder:
     def results(self) -> "pd.DataFrame":
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
         import pandas as pd
+
+        from reports.frame import AXES
 
         rows: list[dict[str, Any]] = []
         for planned in self.planned():

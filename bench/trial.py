@@ -33,13 +33,12 @@ PICTURES_PER_SPLIT = 8
 
 
 def run_trial(trial: Trial, folder: TrialFolder) -> None:
-    """Runs or resumes `trial`, writing everything to `folder`, whose lock the caller holds.
+    """Runs or resumes `trial`, writing everything to `folder`; the caller holds its lock and has set the threads.
 
     Raises:
         Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
     """
     quieten()
-    torch.set_num_threads(max(1, int(trial.threads)))
     loop = TrialLoop(trial, folder)
     loop.resume_or_begin()
     while loop.step():
