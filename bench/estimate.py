@@ -8,6 +8,7 @@ from bench.plan import step_cost
 from bench.plugins import load_method
 from bench.trial_spec import Trial
 from methods.base import Method
+from models.sampler import rows_per_prediction
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _evaluation(trial: Trial, cls: type[Method], steps: int | None) -> tuple[int
     points = 1 if steps == 0 else _points(trial)
     train, heldout = (len(trial.evaluated.get(split, ())) for split in ("train", "heldout"))
     sampler, images = trial.evaluate.sampler, trial.evaluate.images
-    calls = sampler.steps * (1 if sampler.guidance == 1.0 else 2)
+    calls = sampler.steps * rows_per_prediction(sampler.guidance)
     shown = points * (train + heldout) * images
     if not cls.trains:
         # Training prompts are drawn anew only before the first round; what is chosen for held-out ones comes on top.

@@ -1,11 +1,9 @@
 """Runs one trial and records how it went. Every executor calls this, in process or in an actor."""
 
-import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 
+from bench.background import repeating
 from bench.errors import Diverged, cause_of
 from bench.files import write_text
 from bench.provenance import provenance
@@ -47,7 +45,8 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "") -> Stat
             begun = time.time()
             folder.error_path.unlink(missing_ok=True)
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
-            with _beating(folder):
+            # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
+            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", passing=(OSError,)):
                 status, cause = _attempts(trial, folder)
             folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
@@ -85,24 +84,3 @@ def _attempts(trial: Trial, folder: TrialFolder) -> tuple[Status, str | None]:
 def _described(trial: Trial) -> dict:
     fields = ("sweep", "method", "variant", "seed", "identity")
     return {"spec": trial.model_dump(mode="json"), **{name: getattr(trial, name) for name in fields}}
-
-
-@contextmanager
-def _beating(folder: TrialFolder) -> Iterator[None]:
-    """Heartbeats in the background: one step of a large model may take minutes."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(BEAT_SECONDS):
-            try:
-                folder.heartbeat()
-            except OSError:
-                continue  # a full disk stops the trial itself, with a better message
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()

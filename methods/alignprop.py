@@ -22,8 +22,8 @@ from methods.common.backprop import (
     Draw,
     ascend,
     choose_checkpointing,
-    nfe,
     sample_with_gradient,
+    update_cost,
 )
 from models.sampler import SamplerSettings
 
@@ -89,14 +89,7 @@ class AlignProp(Method):
 
     @classmethod
     def cost(cls, settings: AlignPropSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
-        kept = settings.keep_steps or sampler.steps
-        return {
-            "steps": 1,
-            "updates": 1,
-            "reward_queries": prompts,
-            "images": prompts,
-            "nfe": nfe(settings, sampler, prompts, sampler.steps, kept),
-        }
+        return update_cost(settings, sampler, prompts, forward=sampler.steps, kept=settings.keep_steps or sampler.steps)
 
     def kept_steps(self) -> list[bool]:
         """For each denoising step, noisy to clean, whether its predicted noise keeps its gradient."""

@@ -20,8 +20,8 @@ from methods.common.backprop import (
     Draw,
     ascend,
     choose_checkpointing,
-    nfe,
     sample_with_gradient,
+    update_cost,
 )
 from models.sampler import SamplerSettings
 
@@ -56,13 +56,7 @@ class DRaFT(Method):
 
     @classmethod
     def cost(cls, settings: DRaFTSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
-        return {
-            "steps": 1,
-            "updates": 1,
-            "reward_queries": prompts,
-            "images": prompts,
-            "nfe": nfe(settings, sampler, prompts, sampler.steps, settings.keep_steps),
-        }
+        return update_cost(settings, sampler, prompts, forward=sampler.steps, kept=settings.keep_steps)
 
     def loss(self, rewards: Tensor) -> Tensor:
         """The loss of each image `[B]`."""

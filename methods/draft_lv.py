@@ -21,8 +21,8 @@ from methods.common.backprop import (
     Draw,
     ascend,
     choose_checkpointing,
-    nfe,
     sample_with_gradient,
+    update_cost,
 )
 from models.checkpointing import Checkpointing
 from models.sampler import SamplerSettings
@@ -54,13 +54,7 @@ class DRaFTLV(Method):
     @classmethod
     def cost(cls, settings: DRaFTLVSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         images = 1 + settings.repeats
-        return {
-            "steps": 1,
-            "updates": 1,
-            "reward_queries": prompts * images,
-            "images": prompts * images,
-            "nfe": nfe(settings, sampler, prompts, sampler.steps + settings.repeats, kept=images),
-        }
+        return update_cost(settings, sampler, prompts, sampler.steps + settings.repeats, kept=images, images=images)
 
     def loss(self, rewards: Tensor) -> Tensor:
         """The loss of each image `[B]`."""

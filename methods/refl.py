@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from methods.base import Method, StepMetrics
-from methods.common.backprop import BackpropSettings, Draw, ascend, choose_checkpointing, nfe
+from methods.common.backprop import BackpropSettings, Draw, ascend, choose_checkpointing, update_cost
 from models.checkpointing import Checkpointing
 from models.sampler import SamplerSettings
 
@@ -67,13 +67,7 @@ class ReFL(Method):
     @classmethod
     def cost(cls, settings: ReFLSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         latest = stops(settings, sampler.steps)[-1]
-        return {
-            "steps": 1,
-            "updates": 1,
-            "reward_queries": prompts,
-            "images": prompts,
-            "nfe": nfe(settings, sampler, prompts, forward=latest + 1, kept=1),
-        }
+        return update_cost(settings, sampler, prompts, forward=latest + 1, kept=1)
 
     def loss(self, rewards: Tensor) -> Tensor:
         """The loss of each image `[B]`."""

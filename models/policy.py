@@ -18,7 +18,15 @@ from models.checkpointing import Checkpointing, block_checkpointing, stored_byte
 from models.loading import Components, load_components
 from models.meter import Meter
 from models.noise import keyed_generator
-from models.sampler import Noise, Observer, SamplerSettings, Schedule, Trajectory, log_probability
+from models.sampler import (
+    Noise,
+    Observer,
+    SamplerSettings,
+    Schedule,
+    Trajectory,
+    log_probability,
+    rows_per_prediction,
+)
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """AlignProp's and DDPO's: every attention projection."""
@@ -231,7 +239,7 @@ class Policy:
         if checkpointing == "step":
             return checkpoint(self.epsilon, *arguments, use_reentrant=False, preserve_rng_state=False)
         if checkpointing == "block":
-            rows = len(latents) * (1 if guidance == 1.0 else 2)
+            rows = len(latents) * rows_per_prediction(guidance)
 
             def count(name: str, block: torch.nn.Module, args: tuple[Any, ...], first: bool) -> None:
                 self.meter.count_recomputed_block(name, block, args, rows if first else 0)

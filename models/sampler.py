@@ -33,7 +33,12 @@ class SamplerSettings:
     @property
     def rows_per_prediction(self) -> int:
         """Denoiser rows that one prediction of one image costs."""
-        return 1 if self.guidance == 1.0 else 2
+        return rows_per_prediction(self.guidance)
+
+
+def rows_per_prediction(guidance: float) -> int:
+    """Denoiser rows of one guided prediction: the conditional one, and the unconditional one where w is not 1."""
+    return 1 if guidance == 1.0 else 2
 
 
 class Noise(Protocol):

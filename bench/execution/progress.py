@@ -2,13 +2,13 @@
 
 import math
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
+from bench.background import repeating
 from bench.store import RunFolder
 from bench.trial_folder import TrialFolder
 from bench.trial_spec import Budget, Trial
@@ -156,7 +156,6 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     folders = {trial.key: run.trial(trial.key) for trial in trials}
     known = {key: len(folder.read_curve()) for key, folder in folders.items()}
     display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget, stream, known)
-    stop = threading.Event()
     since = time.time()
 
     def poll() -> None:
@@ -168,20 +167,11 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
                 continue
             display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}", trial.budget))
 
-    def watch() -> None:
-        while not stop.wait(POLL_SECONDS):
-            try:
-                poll()
-            except (OSError, ValueError):
-                continue  # a file is just being replaced: look again
-
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
-    thread.start()
     try:
-        yield
+        # A file that is just being replaced cannot be read: look again.
+        with repeating(poll, POLL_SECONDS, "progress", passing=(OSError, ValueError)):
+            yield
     finally:
-        stop.set()
-        thread.join()
         poll()
         display.close()
 

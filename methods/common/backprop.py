@@ -157,15 +157,24 @@ def choose_checkpointing(method: Method, prompts: Sequence[str], kept: int) -> C
     return "step"
 
 
-def nfe(settings: BackpropSettings, sampler: SamplerSettings, prompts: int, forward: int, kept: int) -> int:
-    """Denoiser rows of an update.
+def update_cost(
+    settings: BackpropSettings, sampler: SamplerSettings, prompts: int, forward: int, kept: int, images: int = 1
+) -> dict[str, int]:
+    """What an update by `ascend` spends (see `Method.cost`).
 
     Args:
         prompts: of the update.
         forward: predictions a prompt.
         kept: those of them that keep their gradient. Each is differentiated, and where its activations are not stored
             (`auto` may decide so) computed again.
+        images: images a prompt.
     """
     calls = prompts * sampler.rows_per_prediction
     backward = 1 if settings.checkpointing == "none" else 2
-    return calls * (forward + backward * kept) + drift_nfe(settings, calls * kept)
+    return {
+        "steps": 1,
+        "updates": 1,
+        "reward_queries": prompts * images,
+        "images": prompts * images,
+        "nfe": calls * (forward + backward * kept) + drift_nfe(settings, calls * kept),
+    }

@@ -18,7 +18,7 @@ from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batc
 from methods.common.denoising import add_noise, squared_error
 from methods.common.drift import drift_penalty, reference_epsilon, reference_nfe
 from methods.common.rollouts import Samples, collect, draw_batch
-from models.sampler import SamplerSettings
+from models.sampler import SamplerSettings, rows_per_prediction
 
 
 class RegressionSettings(TrainingSettings):
@@ -61,7 +61,7 @@ class WeightedRegression(Method):
     @classmethod
     def cost(cls, settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         images = prompts * settings.images_per_prompt
-        learned = settings.updates_per_rollout * settings.batch_size * (1 if settings.loss_guidance == 1 else 2)
+        learned = settings.updates_per_rollout * settings.batch_size * rows_per_prediction(settings.loss_guidance)
         return {
             "steps": 1,
             "updates": settings.updates_per_rollout,

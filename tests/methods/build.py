@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from methods import registry
@@ -55,8 +54,3 @@ def gradient_of_step(method: Method, prompts: list[str], update: int = 0) -> lis
     method.step(prompts)
     method.optimiser.step = original
     return gradients[update]
-
-
-def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (ours, theirs))
-    return float((a - b).norm() / b.norm())

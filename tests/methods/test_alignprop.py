@@ -5,10 +5,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from bench.conformance.compare import relative_error
 from methods.alignprop import AlignPropSettings
 from methods.common import backprop
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, build, gradient_of_step
 
 
 def test_uniform_keeps_the_last_k_steps_with_k_uniform(tiny_model):

@@ -3,8 +3,9 @@ import math
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "timestep_fraction": 1.0}

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from methods.common.advantages import PromptStatistics, group_advantages, standardise
 from methods.common.trajectories import shuffled_rows
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, build, gradient_of_step
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2}
 

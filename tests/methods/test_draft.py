@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 
 SAMPLER = SamplerSettings(3, 2.0, 1.0)
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from methods import registry
 from methods.common.drift import penalise_drift
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
 VALUE = ["ddpo", "dpok", "rwr", "rwr-sparse", "raft", "d3po", "dpo", "nft"]

@@ -5,6 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
+from bench.conformance.compare import relative_error
 from methods.alignprop import AlignProp, AlignPropSettings
 from methods.base import Method
 from methods.ddpo import DDPO, DDPOSettings
@@ -12,7 +13,7 @@ from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings, Schedule
-from tests.methods.build import PROMPTS, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, build, gradient_of_step
 
 # -- finite differences -----------------------------------------------------------------------------------------
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from bench.conformance.compare import relative_error
 from methods.refl import ReFLSettings, stops
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(40, range(30, 40)), (5, range(3, 5)), (1, range(1))])

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from methods.common.advantages import group_advantages
 from methods.common.denoising import add_noise, squared_error
 from methods.common.rollouts import draw_batch
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "batch_size": 4}

@@ -24,8 +24,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from bench.conformance.compare import relative_error
 from models.sampler import SamplerSettings, log_probability
-from tests.methods.build import PROMPTS, gradient_of_step, relative_error
+from tests.methods.build import PROMPTS, gradient_of_step
 from tests.methods.peers.build import MODELS, build_trained, model_folder, needs_trl, noise_of, peers_gradient
 from tests.methods.shaken import shake
 
