@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart test test-slow test-gpu benchmark lint types format schema emoji-figures clean
+.PHONY: help install run quickstart test test-slow test-gpu benchmark benchmark-gpu lint types format schema emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ test-gpu: $(STAMP) ## tests that need a CUDA device
 
 benchmark: $(STAMP) ## one update of ours beside TRL's: median ratios and peak memory (ARGS=... for another shape)
 	$(BIN)/python -m tests.performance.against_trl $(ARGS)
+
+benchmark-gpu: $(STAMP) ## the same on a CUDA device
+	$(BIN)/python -m tests.performance.against_trl --device cuda $(ARGS)
 
 lint: $(STAMP) ## ruff: lint and format
 	$(BIN)/ruff check .

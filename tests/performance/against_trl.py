@@ -1,15 +1,16 @@
 """One AlignProp update and one DDPO epoch of ours beside TRL 0.23.1's.
 
-    python -m tests.performance.against_trl [--rounds 9] [--steps 5] [--guidance 1] [--json FILE]
+    python -m tests.performance.against_trl [--device cuda] [--rounds 9] [--steps 5] [--guidance 1] [--json FILE]
 
 Same weights, adapter, prompts, reward, sampler and kept steps; one process, the contestants taking turns within each
 round, so that whatever else the machine does falls on all of them. Seconds are the process's own CPU time, which with
-one thread is the wall's less what other processes took. A ratio is TRL's seconds over ours in the same round; the
+one thread is the wall's less what other processes took; on a GPU, which should then do nothing else, the wall's,
+synchronised. A ratio is TRL's seconds over ours in the same round; the
 median over the rounds is what counts. Every first step is a warm-up: the meter counts FLOPs in it.
 
 Memory is measured apart, each contestant alone in a fresh process: the peak of the resident set over three steps,
-above what was resident once the method was built. That contains what the allocator keeps back, as a machine sees it,
-and not the libraries, of which TRL's are larger.
+above what was resident once the method was built (on a GPU, of allocated memory). That contains what the allocator
+keeps back, as a machine sees it, and not the libraries, of which TRL's are larger.
 """
 
 import argparse
@@ -50,6 +51,7 @@ class Shape:
     rollout: int = 64  # images of a DDPO epoch, eight a prompt
     updates: int = 4  # on a rollout
     rank: int = 8
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
     """The method on the embedded model, and the prompts of a step."""
     cls = registry.load(contestant.method)
     settings = cls.Settings(**contestant.settings)
-    meter = Meter()
+    meter = Meter(shape.device)
     sampler = SamplerSettings(shape.steps, shape.guidance, shape.eta)
-    policy = Policy.load(str(ROOT / "models" / "emoji" / "v1"), sampler, meter, rank=shape.rank)
-    reward = build_reward("emoji-aesthetic")
+    policy = Policy.load(str(ROOT / "models" / "emoji" / "v1"), sampler, meter, rank=shape.rank, device=shape.device)
+    reward = build_reward("emoji-aesthetic").to(shape.device)
     method = cls(
         settings,
         policy,
@@ -121,6 +123,14 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
     return method, list(animals[: cls.prompts_per_step(settings)])
 
 
+def seconds_now(device: str) -> float:
+    """A clock whose differences are the seconds of a contestant's own work (see the module's text)."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def timed(shape: Shape, rounds: int) -> list[tuple[Contestant, list[float], int]]:
     """Seconds of each contestant's step in each round, and a step's denoiser rows."""
     entries = [(contestant, *build(contestant, shape)) for contestant in contestants(shape)]
@@ -129,10 +139,10 @@ def timed(shape: Shape, rounds: int) -> list[tuple[Contestant, list[float], int]
     for turn in range(rounds + 1):
         for index, (_, method, prompts) in enumerate(entries):
             before = method.policy.meter.ledger.nfe
-            begun = time.process_time()
+            begun = seconds_now(shape.device)
             method.step(prompts)
             if turn:
-                seconds[index].append(time.process_time() - begun)
+                seconds[index].append(seconds_now(shape.device) - begun)
             rows[index] = method.policy.meter.ledger.nfe - before
     return [(contestant, times, nfe) for (contestant, _, _), times, nfe in zip(entries, seconds, rows, strict=True)]
 
@@ -140,7 +150,8 @@ def timed(shape: Shape, rounds: int) -> list[tuple[Contestant, list[float], int]
 def peak_of(index: int, shape: Shape) -> int:
     """Bytes above the built method at the peak of three steps; to be called in a process of its own."""
     method, prompts = build(contestants(shape)[index], shape)
-    resident = psutil.Process().memory_info().rss
+    on_cpu = shape.device == "cpu"
+    resident = psutil.Process().memory_info().rss if on_cpu else torch.cuda.memory_allocated()
     method.policy.meter.reset_peak_memory()
     for _ in range(3):
         method.step(prompts)
@@ -199,6 +210,8 @@ def main() -> None:
     given = vars(parser.parse_args())
     rounds, target, index = given.pop("rounds"), given.pop("json"), given.pop("peak_of")
     shape = Shape(**given)
+    if shape.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device {shape.device}: there is no CUDA device on this machine")
     torch.set_num_threads(1)
     if index is not None:
         print(peak_of(index, shape))
