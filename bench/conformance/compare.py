@@ -1,4 +1,4 @@
-"""Comparing states and gradients, and holding the global random generators still meanwhile."""
+"""Comparing states and gradients, and holding torch's global settings and generators still meanwhile."""
 
 import math
 import random
@@ -24,6 +24,17 @@ def global_generators(seed: int) -> Iterator[None]:
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Tensors and modules that are made inside the block have this type, unless they say another."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def global_state() -> list[Any]:

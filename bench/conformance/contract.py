@@ -9,7 +9,6 @@ from bench.conformance.check import Verdict, check, failed, passed
 from bench.conformance.subject import Opaque, Rig, Subject
 from bench.console import plural
 from bench.errors import cause_of
-from bench.plan import unfit_reward
 from bench.sweep import AXES, NAME_PATTERN
 from methods.base import TrainingSettings
 
@@ -91,25 +90,36 @@ def costs(subject: Subject) -> Verdict:
 
 @check("reward-access", "trains")
 def reward_access(subject: Subject) -> Verdict:
-    """`gradient`: it differentiates the reward, and the plan refuses one that cannot be; `value`: scores are enough."""
+    """`gradient`: it differentiates the reward, and never updates without; `value`: scores are enough."""
     rig = subject.build()
     rig.step()
     differentiated = rig.meter.ledger.reward_gradients
-    refusal = unfit_reward(subject.cls, "a reward", differentiable=False)
+    blind = subject.build(reward=Opaque())
     if subject.cls.reward_access == "gradient":
         if not differentiated:
             return failed("it says that it needs the reward's gradient, but never differentiates it")
-        if not refusal:
-            return failed("the plan accepts a reward that cannot be differentiated")
-        return passed("it differentiates the reward, and the plan refuses one that has no gradient")
+        return _refuses(blind)
     if differentiated:
         return failed(f"it says that scores are enough, but differentiated {differentiated} of them")
-    blind = subject.build(reward=Opaque())
     try:
         blind.step()
     except Exception as error:
         return failed(f"it says that scores are enough, but its step fails without a gradient: {cause_of(error)}")
     return _finite_or(blind, "it learns from scores alone, whether the reward can be differentiated or not")
+
+
+def _refuses(blind: Rig) -> Verdict:
+    """The plan refuses such a reward; one that says it has a gradient, and has none, gets as far as here."""
+    assert blind.optimiser is not None
+    try:
+        blind.step()
+    except Exception as error:
+        reason = cause_of(error)
+    else:
+        reason = "the step ends without an update"
+    if blind.optimiser.seen:
+        return failed("it updates the adapter on a reward that has no gradient")
+    return passed(f"it differentiates the reward, and stops where one has no gradient ({reason})")
 
 
 def _finite_or(rig: Rig, reason: str) -> Verdict:

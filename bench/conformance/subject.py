@@ -21,6 +21,8 @@ from models.sampler import SamplerSettings
 PROMPTS = ("a cat", "a dog", "a fox", "two dogs")
 STEPS, GUIDANCE = 3, 2.0
 GLOBAL_SEED = 12345
+SHAKE = 0.3
+"""Standard deviation of the noise by which an adapter is moved."""
 
 
 class Subject:
@@ -58,15 +60,22 @@ class Subject:
             return SamplerSettings(STEPS, guidance, eta)
         return SamplerSettings(STEPS, guidance, wanted[0])
 
-    def prompts(self) -> list[str]:
-        """A whole step's."""
+    def prompts(self, images: int = 1) -> list[str]:
+        """A whole step's, or as many as `images` images take where those are more."""
         wanted = self.cls.prompts_per_step(self.settings) if self.cls.trains else len(PROMPTS)
-        return [PROMPTS[index % len(PROMPTS)] for index in range(wanted)]
+        each = self.cls.cost(self.settings, 1, self.sampler()).get("images", 1)
+        return [PROMPTS[index % len(PROMPTS)] for index in range(max(wanted, -(-images // max(1, each))))]
 
     def build(
         self, seed: int = 0, guidance: float = GUIDANCE, reward: "KitReward | None" = None, **changes: Any
     ) -> "Rig":
-        """A fresh method; `seed` is its seed stream's, the adapter begins the same at every seed."""
+        """A fresh method; `seed` is its seed stream's, the adapter begins the same at every seed.
+
+        Args:
+            guidance: of the training sampler.
+            reward: `Weighted` by default.
+            changes: settings, laid over the subject's.
+        """
         settings = self.cls.Settings(**{**self.changes, **changes})
         meter = RowMeter()
         policy = Policy(copy.deepcopy(self.components), self.sampler(guidance), meter, rank=2, seed=0)
@@ -178,6 +187,18 @@ class Rig:
     reward: KitReward
     prompts: list[str]
     metrics: list[StepMetrics] = field(default_factory=list)
+
+    @torch.no_grad()
+    def shake(self) -> None:
+        """Moves the adapter by noise, the same for all: a fresh one is the base model, with half of its gradient 0."""
+        generator = torch.Generator().manual_seed(0)
+        for parameter in self.policy.trainable_parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=SHAKE)
+
+    def to_double(self) -> None:
+        """Every weight in fp64; what a step then computes rounds by 1e-16 instead of 1e-7."""
+        for module in (self.policy.unet, self.policy.vae, self.policy.text_encoder, self.reward):
+            module.double()
 
     def step(self, prompts: list[str] | None = None) -> StepMetrics:
         """One step, or one round of choosing, with the global generators seeded alike before each.

@@ -154,6 +154,20 @@ class ScalesByTheMicroBatch(Good):
         return super().loss(reward, total) * (1 + 1e-3 / self.settings.micro_batch)
 
 
+class ScalesLargePieces(Good):
+    """By the rows of a piece, not by the setting: four rows and fewer are cut rightly."""
+
+    def loss(self, reward, total):
+        return super().loss(reward, total) * (1.5 if len(reward) > 4 else 1)
+
+
+class UpdatesWithoutAGradient(Good):
+    """Its loss always has a gradient, if only of zero."""
+
+    def loss(self, reward, total):
+        return super().loss(reward, total) + 0 * self.policy.trainable_parameters()[0].sum()
+
+
 class DrawsByPosition(Good):
     """From its second step on, noise depends on how the batch is cut."""
 
@@ -179,6 +193,7 @@ BROKEN = {
     UnderstatesItsCost: "costs",
     DeniesItsGradient: "reward-access",
     ClaimsAGradient: "reward-access",
+    UpdatesWithoutAGradient: "reward-access",
     Flatters: "metrics",
     UnfreezesTheDecoder: "adapter",
     ForgetsALayer: "adapter",
@@ -188,6 +203,7 @@ BROKEN = {
     IgnoresItsSeed: "seeds",
     DrawsGlobally: "random-state",
     ScalesByTheMicroBatch: "micro-batch",
+    ScalesLargePieces: "micro-batch",
     DrawsByPosition: "curve",
     Fickle: "sampling",
 }
