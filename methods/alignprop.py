@@ -4,8 +4,8 @@ Prabhudesai, Goyal, Pathak, Fragkiadaki 2023, arXiv 2310.03739; code: mihirp1998
 
     θ ← θ − η ∇_θ E_c,x_T [ L(r(D(x_0), c)) ],   x_0 = the whole DDIM chain from x_T under θ
 
-The gradient is kept through the last K steps only (truncated backpropagation through time), K drawn at random so
-that no step is favoured. Memory is bounded by computing calls again in the backward pass.
+The gradient is kept through the last K steps only (truncated backpropagation through time), K drawn at random, once for
+an update's trajectories, so that no step is favoured. Memory is bounded by computing calls again in the backward pass.
 """
 
 from collections.abc import Iterator, Sequence

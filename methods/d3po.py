@@ -33,7 +33,7 @@ from models.sampler import SamplerSettings
 
 
 class D3POSettings(TrajectorySettings):
-    """Defaults are for the embedded scale; β, ε and what AdamW has are the code's."""
+    """Defaults are for the embedded scale; β, ε and AdamW's settings are the code's, but for its rate and its own ε."""
 
     learning_rate: float = Field(default=3e-3, gt=0, description="3e-5 in the code, with LoRA; larger on a small model")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the code")

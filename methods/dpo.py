@@ -6,7 +6,8 @@ x^w and a worse x^l of one prompt, under the same timestep t and the same noise 
     minimise −log σ( −(β/2) [ (ℓ^w − ℓ_ref^w) − (ℓ^l − ℓ_ref^l) ] ),    ℓ = ‖ε − ε_θ(x_t, t, c)‖²
 
 with the base model as reference. The paper learns from people's choices collected beforehand; here the policy draws
-the images as it goes and the reward chooses, so that reward queries are what is spent.
+the images as it goes and the reward chooses, so that reward queries are what is spent. The code also drops a caption in
+five; here every row keeps its prompt.
 
 In the code ℓ is the **mean** over the 16,384 dimensions of Stable Diffusion 1.5's latent and its β of 5,000 stands on
 it: on the sum over dimensions, the joint quantity, it is 0.305. That joint meaning is kept on any latent: β is rescaled
@@ -34,7 +35,9 @@ class DPOSettings(TrainingSettings):
     """Defaults are for the embedded scale; the paper's are full fine-tuning."""
 
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="1e-8 · batch size, 2e-5, in the code, full fine-tuning; larger with LoRA"
+        default=3e-3,
+        gt=0,
+        description="1e-8 · batch size, 2e-5, in the code's launcher, full fine-tuning; larger with LoRA",
     )
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the paper")
@@ -44,7 +47,8 @@ class DPOSettings(TrainingSettings):
     beta: float = Field(
         default=5000.0,
         gt=0,
-        description="β for Stable Diffusion 1.5's 16,384 dimensions (paper), rescaled by dimensions / 16,384",
+        description="β for Stable Diffusion 1.5's 16,384 dimensions, 5,000 in the code's launcher, 2,000 to 5,000 in "
+        "the paper; rescaled by dimensions / 16,384",
     )
 
 

@@ -4,8 +4,9 @@ Clark, Vicol, Swersky, Fleet 2023, arXiv 2309.17400, Algorithm 1. After a DRaFT-
 
     x_1 = √ᾱ_1 sg(x_0) + √(1 − ᾱ_1) ε,   x̂_0 = (x_1 − √(1 − ᾱ_1) ε_θ(x_1, c)) / √ᾱ_1,   g_i = ∇_θ r(x̂_0, c)
 
-sg stops the gradient; the update uses the mean of g_0 … g_n (the paper's sum; under Adam the scale is immaterial). An
-image is sampled once and differentiated 1 + n times: more gradient for a chain, at 1 + n reward queries a prompt.
+sg stops the gradient; the update uses the mean of g_0 … g_n (the paper's sum; Adam forgets the scale, the gradient's
+clip does not). An image is sampled once and differentiated 1 + n times: more gradient for a chain, at 1 + n reward
+queries a prompt.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,6 @@
 """DiffusionNFT: online reinforcement on the forward process.
 
-Zheng, Chen, Ye, Wang, Zhang, Jiang, Su, Ermon, Zhu, Liu 2025, arXiv 2509.16117, eq. 5; code: NVlabs/DiffusionNFT. An
+Zheng, Chen, Ye, Wang, Zhang, Jiang, Su, Ermon, Zhu, Liu 2025, arXiv 2509.16117; code: NVlabs/DiffusionNFT. An
 image that `old` drew is a good one with probability q, from its advantage A among its prompt's images; the policy v_θ
 is trained as the good direction from `old`, and its mirror image as the bad one:
 
@@ -12,8 +12,11 @@ x̂_0± is the clean latent that v± predicts at x_t, the forward noising of x_0
 will do, and no trajectory is stored. The samples come from `old`, a second set of adapter weights that follows the
 policy by an exponential moving average, fast at first. The loss is without guidance, and so is the code's sampling.
 
-The squares are means over dimensions, as in the code. Its model is a flow, x̂_0 = x_t − t v; here x̂_0 comes from v or ε
-by the schedule. Its last term is in the flow's v, where δε = (1 − t) δv; the weight is kept as it is.
+The squares are means over dimensions, as in the code. Its model is a flow, x̂_0 = x_t − t v; here x̂_0 comes from v or
+ε by the schedule. Its last term is in the flow's v, where δε = (1 − t) δv; the weight is kept as it is. A is a reward
+less its prompt's mean, over the standard deviation of those differences; the code divides by that of the rewards
+themselves, which is larger where prompts differ, and evaluates a moving average of the policy's weights, where we
+evaluate the policy.
 """
 
 from collections.abc import Sequence
@@ -40,7 +43,7 @@ class NFTSettings(TrainingSettings):
     )
     images_per_prompt: int = Field(default=8, ge=2, description="images for each; 24 in the code")
     timesteps_per_image: int = Field(
-        default=4, ge=1, description="draws of t and noise for each image; in the code, each of the sampler's 10 steps"
+        default=4, ge=1, description="draws of t and noise for each image; in the code, 9 of the sampler's 10 steps"
     )
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a round; 1 or 2 in the code")
     beta: float = Field(default=1.0, gt=0, description="β: 1 in the code, 0.1 for its OCR and multi-reward runs")

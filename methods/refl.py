@@ -5,9 +5,10 @@ Xu, Liu, Wu, Tong, Li, Ding, Tang, Dong 2023 (ImageReward), arXiv 2304.05977, Al
     m ~ U over late steps;  x_m by m steps without gradient;  x̂_0 = (x_m − √(1−ᾱ) ε_θ(x_m, c)) / √ᾱ
     θ ← θ − η λ ∇_θ E[ φ(r(x̂_0, c)) ],   φ(r) = relu(2 − r) on ImageReward's scale, λ = 1e-3
 
-The source samples 40 steps without guidance and draws m from 30..39, one draw an update. It hands the denoiser the
-index m where the timestep belongs; here the denoiser sees the timestep of x_m. The paper's algorithm also
-trains on the pre-training loss; its data is no part of a comparison by reward (see `drift_weight` for a pull back).
+The source samples 40 steps without guidance and draws m from 30..39 for each micro-batch of two; here one draw serves
+an update, whose result may not depend on how it is cut. It hands the denoiser the index m where the timestep belongs,
+and predicts x̂_0 with ᾱ of the step before; here both are those of x_m. The paper's algorithm also trains on the
+pre-training loss; its data is no part of a comparison by reward (see `drift_weight` for a pull back).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,12 +1,14 @@
 """Reward-weighted regression: denoising on the policy's own samples, weighted by their reward.
 
 Peters & Schaal 2007; for diffusion: Lee et al. 2023, arXiv 2302.12192; the baseline of DDPO (arXiv 2305.13301,
-section 4.1) in jannerm/ddpo:
+section 4.2) in jannerm/ddpo:
 
     maximise Σ_i w_i · (−‖target − prediction_θ(x_t, t, c_i)‖²),    w = N · softmax(r / β)
 
-over N samples. It learns from its own samples, so they must be good ones: collect with enough steps and guidance. Its
-variant with hard weights is `rwr-sparse`.
+over N samples. Rewards are standardised first, so that β means the same for any reward; the code weighs raw rewards,
+softmax(0.2 r), within each prompt, whose β here is 5 / σ for rewards with a spread of σ. It learns from its own
+samples, so they must be good ones: collect with enough steps and guidance. Its variant with hard weights is
+`rwr-sparse`.
 """
 
 from typing import ClassVar, Literal

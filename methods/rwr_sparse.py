@@ -1,9 +1,12 @@
 """RWR-sparse: denoising on the best share of the policy's own samples.
 
-The second baseline of DDPO (Black et al. 2023, arXiv 2305.13301, section 4.1; jannerm/ddpo): reward-weighted regression
+The second baseline of DDPO (Black et al. 2023, arXiv 2305.13301, section 4.2; jannerm/ddpo): reward-weighted regression
 (`methods/rwr.py`) whose weights are one for a reward above a percentile, and zero below it:
 
     minimise Σ_i 1[r_i in the top share] · ‖target − prediction_θ(x_t, t, c_i)‖²
+
+The code takes the top share of each prompt's samples; here it is the top share of the buffer, by rewards standardised
+around their prompt's mean, so that a prompt with a wider spread gives more.
 """
 
 from typing import ClassVar

@@ -1,8 +1,9 @@
 """A value function V(x_t, c, t): the reward to expect of the trajectory that stands at x_t.
 
 The network is DPOK's (google-research/dpok, reward_model.py): the latent and the pooled prompt embedding through three
-layers of 256 units, each scaled by a vector of the timestep's own, to one number. Its passes are negligible beside the
-denoiser's and are not metered.
+layers of 256 units, each scaled by a vector of the timestep's own, to one number. Ours pools by the mean over tokens,
+where the code has CLIP's projected text feature, and its scales begin at 1 and its output at the mean reward, where the
+code draws both. Its passes are negligible beside the denoiser's and are not metered.
 """
 
 from itertools import pairwise

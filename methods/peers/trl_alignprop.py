@@ -109,7 +109,8 @@ class TRLAlignProp(TRLMethod):
             for parameter in self.policy.trainable_parameters():
                 parameter.grad = None
         reward = float(torch.cat(self._rewards).mean())
-        return StepMetrics(10 - reward, reward, mean(self._norms), len(self._norms))
+        skipped = float(not self._norms)
+        return StepMetrics(10 - reward, reward, mean(self._norms), len(self._norms), extra={"skipped": skipped})
 
     def _score(self, images: Tensor, prompts: Sequence[str], metadata: Sequence[Any]) -> tuple[Tensor, dict[str, Any]]:
         rewards, extra = super()._score(images, prompts, metadata)

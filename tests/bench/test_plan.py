@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from bench.identity import method_source, modules_of
 from bench.load import load_sweep
 from bench.plan import plan, resolved_sweep
 from bench.store import RunFolder
+from methods import registry
+
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 
 
 def trials(path, *overrides):
@@ -194,3 +198,15 @@ def test_evaluation_may_look_at_fewer_prompts_than_training_uses(sweep_file):
     assert all(len(prompts) == 1 for prompts in fewer.evaluated.values())
     assert estimate(fewer).eval_images < estimate(everything).eval_images
     assert fewer.identity != everything.identity
+
+
+def test_the_papers_scale_has_settings_for_every_method_that_trains():
+    """Each accepted by its method; where the main sweep has the same method, the same ones."""
+    families = load_sweep(SWEEPS / "families.yaml", "paper", ["model=emoji-v1", "reward=colourfulness"])
+    assert {spec.name for spec in families.sweep.methods} == set(registry.names())
+    written = {spec.name: spec for spec in families.sweep.methods}
+    for name, spec in written.items():
+        assert bool(spec.settings) == registry.load(name).trains, name
+    for spec in load_sweep(SWEEPS / "aesthetic.yaml", "paper").sweep.methods:
+        assert written[spec.name].settings == spec.settings
+    assert len(plan(families)) == 3 * len(registry.names())

@@ -1,6 +1,7 @@
 """A method whose requirement is not installed: its trials are skipped, with the reason, and the rest goes on."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -92,3 +93,17 @@ def test_an_extra_of_ours_is_what_to_install(monkeypatch):
     monkeypatch.setattr(preflight, "requires", lambda name: declared)
     text = missing_requirement(["no-such-thing==0.23.1"])
     assert text == "needs no-such-thing==0.23.1: pip install 'alignprop-bench[peers]'"
+
+
+@pytest.mark.parametrize("name", ["trl-alignprop", "trl-ddpo"])
+def test_the_peers_without_their_library(name, cli, sweep_file, monkeypatch):
+    def version(distribution):
+        raise PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(preflight, "version", version)
+    one = ("--set", f"methods=[{{name: {name}}}]", "--set", "budget.reward_queries=64")
+    answer = cli("plan", sweep_file, *one, "--json")
+    assert answer.code == 0, answer.err
+    rows = json.loads(answer.out)
+    assert {row["status"] for row in rows} == {"skipped"}
+    assert {row["cause"] for row in rows} == {"needs trl==0.23.1: pip install 'alignprop-bench[peers]'"}

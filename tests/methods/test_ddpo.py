@@ -33,6 +33,34 @@ def test_the_clip_range_keeps_its_joint_meaning_on_a_small_latent(tiny_model):
     assert method.clip_range * dimensions == pytest.approx(1e-4 * 16384)
 
 
+@pytest.mark.parametrize("estimator", ["importance-sampling", "score-function"])
+def test_an_outlier_s_advantage_is_clipped(tiny_model, estimator):
+    """One image of sixteen is far better than the rest: its advantage of 3.9 counts as the clip's 2."""
+    settings = {"prompts_per_rollout": 4, "images_per_prompt": 4, "updates_per_rollout": 1, "statistics": "batch"}
+
+    def outlier(images, prompts):
+        values = torch.zeros(len(images))
+        values[3] = 10.0
+        return values
+
+    methods = [
+        build("ddpo", tiny_model, reward=outlier, estimator=estimator, micro_batch=16, advantage_clip=clip, **settings)
+        for clip in (2.0, 5.0)
+    ]
+    clipped, whole = (gradient_of_step(method, PROMPTS) for method in methods)
+    assert standardise(outlier([0] * 16, None)).max() == pytest.approx(3.87, abs=0.01)
+
+    def gradient_of(advantages):
+        method = build("ddpo", tiny_model, reward=outlier, estimator=estimator, micro_batch=16, **settings)
+        method._advantages = lambda rewards, prompts: advantages
+        return gradient_of_step(method, PROMPTS)
+
+    advantages = standardise(outlier([0] * 16, None))
+    assert relative_error(clipped, gradient_of(advantages.clamp(-2, 2))) < 1e-6
+    assert relative_error(whole, gradient_of(advantages)) < 1e-6
+    assert relative_error(clipped, whole) > 0.1
+
+
 def test_eta_zero_is_refused(tiny_model):
     with pytest.raises(ValueError, match="eta must be above 0"):
         build("ddpo", tiny_model, SamplerSettings(3, 1.0, 0.0))

@@ -11,6 +11,7 @@ from tests.methods.build import PROMPTS, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
 VALUE = ["ddpo", "dpok", "rwr", "rwr-sparse", "raft", "d3po", "dpo", "nft"]
+GRADIENT = ["alignprop", "draft", "draft-lv", "refl"]
 ON_IN_THE_SOURCE = {"dpok", "nft"}
 
 
@@ -42,23 +43,37 @@ def test_the_penalty_against_finite_differences(tiny_v_model):
     assert (ends[0] - ends[1]) / 4e-4 == pytest.approx(slope, rel=1e-2)
 
 
-def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(tiny_v_model):
-    """The gradient with the penalty less that without it is the penalty's, here by `penalise_drift`."""
-    settings = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "timestep_fraction": 0.4}
-    off, on = (
-        gradient_of_step(shaken("ddpo", tiny_v_model, drift_weight=weight, **settings), PROMPTS)
-        for weight in (0.0, 9.0)
-    )
-    again = shaken("ddpo", tiny_v_model, drift_weight=9.0, **settings)
-    policy = again.policy
-    start = policy.initial_latents(again.rollout_noise([0, 0, 2, 2, 4, 4, 6, 6])(-1))
-    first = torch.full((8,), policy.schedule.timesteps(3)[0])
-    embeddings = policy.embed([prompt for prompt in PROMPTS for _ in range(2)])
-    penalise_drift(again, start, first, embeddings, policy.sampler.guidance)
+def predictions(method):
+    """The arguments of every prediction that the method differentiates, as they are made."""
+    made, original = [], method.policy.guided_output
+
+    def spy(latents, timesteps, embeddings, guidance=1.0):
+        if torch.is_grad_enabled():
+            made.append((latents.detach(), timesteps, embeddings, guidance))
+        return original(latents, timesteps, embeddings, guidance)
+
+    method.policy.guided_output = spy
+    return made
+
+
+@pytest.mark.parametrize("name", VALUE + GRADIENT)
+def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(name, tiny_v_model):
+    """The gradient with the penalty less that without it is the penalty's at the predictions that it differentiates."""
+    cls = registry.load(name)
+    settings = {**cls.small, **({"updates_per_rollout": 1} if name in VALUE else {})}
+    without = shaken(name, tiny_v_model, **settings, drift_weight=0.0)
+    trained = predictions(without)
+    off = gradient_of_step(without, PROMPTS)
+    on = gradient_of_step(shaken(name, tiny_v_model, **settings, drift_weight=50.0), PROMPTS)
+    again = shaken(name, tiny_v_model, **settings, drift_weight=50.0)
+    rows = sum(len(latents) for latents, *_ in trained)
+    assert rows >= len(PROMPTS)
+    for inputs in trained:
+        penalise_drift(again, *inputs, total=rows)
     assert relative_error([a - b for a, b in zip(on, off, strict=True)], gradients(again)) < 1e-3
 
 
-@pytest.mark.parametrize("name", VALUE)
+@pytest.mark.parametrize("name", VALUE + GRADIENT)
 def test_it_is_off_unless_the_source_has_it_on(name):
     assert (registry.load(name).Settings().drift_weight > 0) == (name in ON_IN_THE_SOURCE)
 

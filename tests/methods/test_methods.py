@@ -27,6 +27,28 @@ def test_every_native_method_that_trains_passes_every_check(name, check, subject
     assert finding.outcome == "pass", finding
 
 
+VARIANTS = {
+    "alignprop uniform": ("alignprop", {"truncation": "uniform"}),
+    "alignprop per-step": ("alignprop", {"truncation": "per-step"}),
+    "alignprop gaussian": ("alignprop", {"truncation": "gaussian"}),
+    "alignprop block": ("alignprop", {"checkpointing": "block"}),
+    "alignprop with drift": ("alignprop", {"drift_weight": 0.1}),
+    "ddpo score-function": ("ddpo", {"estimator": "score-function"}),
+    "ddpo per-prompt": ("ddpo", {"statistics": "per-prompt", "min_count": 2}),
+    "ddpo random timesteps": ("ddpo", {"timestep_fraction": 0.7, "timestep_choice": "random"}),
+    "ddpo with drift": ("ddpo", {"drift_weight": 0.1}),
+    "rwr guided with drift": ("rwr", {"loss_guidance": 2.0, "drift_weight": 0.1}),
+}
+
+
+@pytest.mark.parametrize("check", ["costs", "metrics", "edge-cases", "resume", "micro-batch"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_so_do_the_settings_that_change_what_it_computes(variant, check, tiny_model):
+    name, settings = VARIANTS[variant]
+    finding = run_check(build_subject(registry.load(name), settings, tiny_model), check)
+    assert finding.outcome == "pass", finding
+
+
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", SAMPLING)
 def test_a_method_that_trains_nothing_says_what_does_not_apply(name, check, subjects):

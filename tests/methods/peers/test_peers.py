@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.testing import CHECKS, build_subject, run_check
 from methods import registry
 from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, brightness, build
@@ -30,6 +31,14 @@ def global_state():
 def test_the_registry_does_not_import_trl():
     code = "import sys, methods.registry; sys.exit(any(name.split('.')[0] == 'trl' for name in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", PEERS)
+def test_the_kit_asks_of_it_what_it_does_not_declare_itself_exempt_from(name, check, tiny_model):
+    finding = run_check(build_subject(registry.load(name), {}, tiny_model), check)
+    asked = {"contract", "costs", "reward-access", "metrics", "adapter", "edge-cases"}
+    assert finding.outcome == ("pass" if check in asked else "does not apply"), finding
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
