@@ -54,6 +54,10 @@ class Shape:
     device: str = "cpu"
 
 
+EXAMPLE = (24, 8)
+"""Images of an epoch, and updates on them, in TRL's own example of DDPO (examples/scripts/ddpo.py): 3 images each."""
+
+
 @dataclass(frozen=True)
 class Contestant:
     """A method with settings, under the name that the table gives it."""
@@ -79,26 +83,30 @@ class Result:
 
 
 def contestants(shape: Shape) -> list[Contestant]:
-    """TRL's first in each family. TRL's trained batch is a whole update's images, at one timestep."""
+    """TRL's first in each family."""
     kept = {"batch_size": shape.batch, "truncation": "fixed", "keep_steps": shape.keep}
-    epoch = {
-        "prompts_per_rollout": shape.rollout // 8,
-        "images_per_prompt": 8,
-        "updates_per_rollout": shape.updates,
-    }
-    # TRL trains on every step, from an x_T for each image.
-    alike = {"timestep_fraction": 1.0, "timestep_choice": "random", "initial_noise": "independent"}
-    rows = shape.rollout // shape.updates
     return [
         Contestant("alignprop", "TRL (recomputes always)", "trl-alignprop", kept),
         *(
             Contestant("alignprop", f"ours, checkpointing {level}", "alignprop", {**kept, "checkpointing": level})
             for level in ("step", "none", "auto")
         ),
-        Contestant("ddpo", f"TRL ({rows} images, a timestep at a time)", "trl-ddpo", epoch),
+        *_ddpo("ddpo", shape.rollout, shape.updates, shape.steps),
+        *_ddpo("ddpo-small", *EXAMPLE, shape.steps),
+    ]
+
+
+def _ddpo(family: str, rollout: int, updates: int, steps: int) -> list[Contestant]:
+    """An epoch of `rollout` images, eight a prompt. TRL's trained batch is a whole update's images, at one timestep."""
+    epoch = {"prompts_per_rollout": rollout // 8, "images_per_prompt": 8, "updates_per_rollout": updates}
+    # TRL trains on every step, from an x_T for each image.
+    alike = {"timestep_fraction": 1.0, "timestep_choice": "random", "initial_noise": "independent"}
+    rows = rollout // updates
+    return [
+        Contestant(family, f"TRL ({rows} images, a timestep at a time)", "trl-ddpo", epoch),
         *(
-            Contestant("ddpo", f"ours, {size} rows at a time", "ddpo", {**epoch, **alike, "micro_batch": size})
-            for size in (rows, 2 * rows, rows * shape.steps)
+            Contestant(family, f"ours, {size} rows at a time", "ddpo", {**epoch, **alike, "micro_batch": size})
+            for size in (rows, 2 * rows, rows * steps)
         ),
     ]
 
@@ -191,11 +199,11 @@ def compare(shape: Shape, rounds: int) -> list[Result]:
 
 
 def table(results: list[Result]) -> str:
-    lines = [f"{'':11}{'':40}{'seconds':>8}  {'times as fast as TRL':22}{'peak MiB':>9}{'NFE':>8}"]
+    lines = [f"{'':12}{'':40}{'seconds':>8}  {'times as fast as TRL':22}{'peak MiB':>9}{'NFE':>8}"]
     for line in results:
         ratio = f"{line.ratio:.2f} ({line.ratio_low:.2f} to {line.ratio_high:.2f})"
         lines.append(
-            f"{line.family:11}{line.label:40}{line.seconds:8.3f}  {ratio:22}{line.peak_bytes / 2**20:9.0f}{line.nfe:8d}"
+            f"{line.family:12}{line.label:40}{line.seconds:8.3f}  {ratio:22}{line.peak_bytes / 2**20:9.0f}{line.nfe:8d}"
         )
     return "\n".join(lines)
 
