@@ -46,7 +46,7 @@ KNOWN: dict[str, Style] = {
     "rwr-sparse": Style("#c283b1", "#ecbcdf", DASHED),
     "raft": Style("#7a4fa3", "#b795da", DASHDOT),
     "d3po": Style("#8a2d3b", "#e07f8d"),
-    "diffusion-dpo": Style("#b0606b", "#f0a7b1", DASHED),
+    "dpo": Style("#b0606b", "#f0a7b1", DASHED),
     "nft": Style("#6b6b00", "#c3c352"),
     "best-of-n": Style("#444b54", "#c4cad2", DOTTED),
 }

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from methods import registry
+from reports.styles import KNOWN
+
 ROOT = Path(__file__).parents[1]
 FLOORS = {"rewards": 1, "models": 1, "reports": 1, "methods": 2, "bench": 3}
 MOST_LINES = 600
@@ -44,3 +47,8 @@ def test_no_path_of_a_machine_is_in_the_tree():
         if path.suffix in (".py", ".md", ".yaml", ".toml", ".json", ".txt") and path.is_file():
             text = path.read_text(encoding="utf-8")
             assert not any(machine in text for machine in here), name
+
+
+def test_every_built_in_method_has_a_style_of_its_own():
+    drawn = [(KNOWN[name].colour, KNOWN[name].dashes) for name in registry.names()]
+    assert len(set(drawn)) == len(registry.names())
