@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def repeating(
-    task: Callable[[], None], seconds: float, name: str, passing: tuple[type[Exception], ...] = ()
+    task: Callable[[], None], seconds: float, name: str, retry_on: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
     """Calls `task` every `seconds` in a thread of its own while the block runs; the last call has ended after it.
 
@@ -15,7 +15,7 @@ def repeating(
         task: what to do.
         seconds: pause before each call, the first included.
         name: of the thread.
-        passing: errors after which the next turn tries again; any other ends the thread.
+        retry_on: errors after which the next turn tries again; any other ends the thread.
     """
     stop = threading.Event()
 
@@ -23,7 +23,7 @@ def repeating(
         while not stop.wait(seconds):
             try:
                 task()
-            except passing:
+            except retry_on:
                 continue
 
     thread = threading.Thread(target=loop, name=name, daemon=True)

@@ -89,7 +89,8 @@ class Evaluator:
         together = pd.concat(frames, ignore_index=True)
         values = {
             split: {
-                str(metric): float(group["value"].mean()) for metric, group in of_split.groupby("metric", sort=False)
+                str(metric): float(group["value"].mean(skipna=False))
+                for metric, group in of_split.groupby("metric", sort=False)
             }
             for split, of_split in together.groupby("split", sort=False)
         }

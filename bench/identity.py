@@ -88,24 +88,30 @@ def modules_of(reference: str) -> list[str]:
     target = reference.rpartition(":")[0]
     own = "" if target.endswith(".py") else target.partition(".")[0]
     found: set[str] = set()
-    waiting = [Path(target) if target.endswith(".py") else _file_of(target)]
+    waiting = [target]
     while waiting:
-        path = waiting.pop()
-        for name in _imports(path.read_text(encoding="utf-8")) if path else ():
+        module = waiting.pop()
+        path = Path(module) if module.endswith(".py") else _file_of(module)
+        # A file is in no package, so nothing in it is imported relatively.
+        package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
+        for name in _imports(path.read_text(encoding="utf-8"), package) if path else ():
             if name.partition(".")[0] in ("methods", own) and name not in found and name != target and _file_of(name):
                 found.add(name)
-                waiting.append(_file_of(name))
+                waiting.append(name)
     return sorted(found)
 
 
 @lru_cache(maxsize=512)
-def _imports(source: str) -> tuple[str, ...]:
+def _imports(source: str, package: str) -> tuple[str, ...]:
+    """Names that a module of `package` imports, and the names in them, which may be modules too."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
     return tuple(names)
 
 

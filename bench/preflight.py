@@ -37,6 +37,23 @@ def check_model(reference: str) -> None:
         raise BenchError(what, "model", do) from error
 
 
+def usable_gpus(asked: float) -> int:
+    """GPUs that this process sees.
+
+    Raises:
+        BenchError: they are fewer than `asked`, a trial's; none are needed where it asks for none.
+    """
+    if asked <= 0:
+        return 0
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if asked > gpus:
+        what = f"{asked:g} GPUs a trial are asked for and this machine has {gpus}"
+        raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
+    return gpus
+
+
 def reason_to_skip(trial: "Trial") -> str | None:
     """What its method needs and this environment lacks; None where nothing."""
     from bench.plugins import load_method

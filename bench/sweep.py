@@ -11,7 +11,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
 AXES: tuple[str, ...] = get_args(Axis)
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "bf16"]
+"""No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -115,7 +116,7 @@ class Lora(Part):
     """The adapter that every method trains."""
 
     rank: Count = Field(default=4, description="AlignProp's and DDPO's")
-    alpha: Positive | None = Field(default=None, description="the rank unless given")
+    alpha: Count | None = Field(default=None, description="the rank unless given")
     targets: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = Field(
         default=DEFAULT_TARGETS, description="suffixes of the denoiser's modules"
     )

@@ -53,6 +53,7 @@ class TrialLoop:
     def __init__(self, trial: Trial, folder: TrialFolder):
         self.trial, self.folder = trial, folder
         device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
+        exact_arithmetic()
         self.meter = Meter(device)
         self.seeds = SeedStream(trial.seed)
         self.policy = Policy.load(
@@ -60,11 +61,11 @@ class TrialLoop:
             sampler_settings(trial.sampler),
             self.meter,
             rank=trial.lora.rank,
-            alpha=int(trial.lora.alpha or trial.lora.rank),
+            alpha=trial.lora.alpha,
             targets=trial.lora.targets,
             seed=trial.seed,
             device=device,
-            dtype={"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[trial.precision],
+            dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision],
         )
         rewards = {
             metric: build_reward(RewardSpec(name=ref.name, **ref.options)).to(device)
@@ -202,6 +203,13 @@ class TrialLoop:
             "drawn": self.drawn,
             "latest": self.latest,
         }
+
+
+def exact_arithmetic() -> None:
+    """cuDNN's convolutions in the precision that was asked for, not TF32, and by algorithms that repeat."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 def reward_metrics(trial: Trial) -> dict[str, RewardRef]:

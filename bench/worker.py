@@ -46,7 +46,7 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "") -> Stat
             folder.error_path.unlink(missing_ok=True)
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
             # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
-            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", passing=(OSError,)):
+            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
                 status, cause = _attempts(trial, folder)
             folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":

@@ -92,7 +92,7 @@ class DDPO(Method):
         advantages = self._advantages(rollout.rewards, prompts)
         advantages = advantages.clamp(-settings.advantage_clip, settings.advantage_clip)
 
-        # A sample's loss is the sum over its trained steps, as in the paper; a mean over them in the code.
+        # The loss is the mean over trained (step, sample) rows, as in the code; the paper sums over a sample's steps.
         rows = shuffled_rows(self, len(prompts))
         done = policy_gradient.learn(self, rollout, rows, advantages[rows[:, 1]], self.surrogate, updates(settings))
         self.iteration += 1

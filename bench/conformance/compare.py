@@ -55,7 +55,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """‖ours − theirs‖ / ‖theirs‖ over all tensors together; 0 where both are zero."""
+    """‖ours − theirs‖ / ‖theirs‖ over all tensors together; NaN, which no comparison passes, where `theirs` is zero."""
     a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (ours, theirs))
-    distance = float((a - b).norm())
-    return distance / float(b.norm()) if distance else 0.0
+    length = float(b.norm())
+    return float((a - b).norm()) / length if length else math.nan

@@ -90,20 +90,20 @@ def micro_batch(subject: Subject) -> Verdict:
     are therefore asked again in fp64, where only what is no rounding is left.
     """
     pieces, (apart, size) = _cuts(subject)
-    cut = f"cut into {_listed(pieces)} pieces"
+    if not pieces:
+        return failed("a step made no update, so there is no gradient to compare")
     words = f"micro-batches of {size} and {MICRO_BATCHES[-1]} give gradients {apart:.1e} apart"
+    cut = f"cut into {', '.join(map(str, pieces[:-1]))} and {pieces[-1]} pieces"
     if apart < GRADIENT_TOLERANCE:
         return passed(f"{words} ({cut}), which is rounding")
     _, (exactly, size) = _cuts(subject, double=True)
     if exactly < DOUBLE_TOLERANCE:
         return passed(f"{words} ({cut}); it is rounding that the loss amplifies, as {exactly:.1e} in fp64 shows")
-    if not pieces:
-        return failed("a step made no update, so there is no gradient to compare")
     return failed(f"{words}, in fp64 {exactly:.1e}; {GRADIENT_TOLERANCE:g} and {DOUBLE_TOLERANCE:g} would be rounding")
 
 
 def _cuts(subject: Subject, double: bool = False) -> tuple[list[int], tuple[float, int]]:
-    """The first update's `backward` calls for each micro-batch size, and how far apart gradients are, and at which."""
+    """The first update's `backward` calls for each micro-batch size; how far apart gradients are, and at which size."""
     updates = {}
     for size in MICRO_BATCHES:
         with default_dtype(torch.float64 if double else torch.float32):
@@ -117,12 +117,13 @@ def _cuts(subject: Subject, double: bool = False) -> tuple[list[int], tuple[floa
             return [], (math.inf, size)
         updates[size] = rig.optimiser.seen[0]
     whole = updates[MICRO_BATCHES[-1]].gradient
-    apart = max((relative_error(updates[size].gradient, whole), size) for size in MICRO_BATCHES[:-1])
-    return [update.backwards for update in updates.values()], apart
+    apart = [(relative_error(updates[size].gradient, whole), size) for size in MICRO_BATCHES[:-1]]
+    return [update.backwards for update in updates.values()], _worst(apart)
 
 
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
+def _worst(apart: list[tuple[float, int]]) -> tuple[float, int]:
+    """The largest error; a NaN, which `max` may pass over, before any other."""
+    return max(apart, key=lambda entry: math.inf if math.isnan(entry[0]) else entry[0])
 
 
 @check("curve", "trains", "exact")

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from bench.errors import LockedError
+from bench.preflight import usable_gpus
 from bench.store import RunFolder
 from bench.trial_spec import Trial
 from bench.worker import run_and_record
@@ -22,4 +23,6 @@ def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
 
 def parallel(trials: Sequence[Trial]) -> int:
     """One at a time."""
+    if trials:
+        usable_gpus(trials[0].gpus)
     return 1

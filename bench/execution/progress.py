@@ -169,7 +169,7 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
 
     try:
         # A file that is just being replaced cannot be read: look again.
-        with repeating(poll, POLL_SECONDS, "progress", passing=(OSError, ValueError)):
+        with repeating(poll, POLL_SECONDS, "progress", retry_on=(OSError, ValueError)):
             yield
     finally:
         poll()

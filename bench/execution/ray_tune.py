@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, cause_of
+from bench.preflight import usable_gpus
 from bench.provenance import usable_cores
 from bench.store import RunFolder
 from bench.trial_spec import Trial
@@ -44,13 +45,7 @@ def parallel(trials: Sequence[Trial]) -> int:
         raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
     fit = cores // first.threads
     if first.gpus > 0:
-        import torch
-
-        gpus = torch.cuda.device_count()
-        if first.gpus > gpus:
-            what = f"{first.gpus:g} GPUs a trial are asked for and this machine has {gpus}"
-            raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
-        fit = min(fit, int(gpus / first.gpus))
+        fit = min(fit, int(usable_gpus(first.gpus) / first.gpus))
     return max(1, min(fit, len(trials)))
 
 

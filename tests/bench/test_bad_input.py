@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 BOMB = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}, *a]\n" for i in range(20))
 
@@ -89,8 +90,9 @@ EDITS = {
     "impossible precision": (
         "seeds:",
         "resources: {precision: fp8}\nseeds:",
-        ["precision: 'fp8' is none of fp32, bf16, fp16"],
+        ["precision: 'fp8' is none of fp32, bf16"],
     ),
+    "a share of an alpha": ("seeds:", "lora: {alpha: 0.5}\nseeds:", ["lora.alpha: "]),
 }
 
 FILES = {
@@ -220,3 +222,11 @@ def test_run_that_is_not_there(cli, tmp_path):
     for verb in ("status", "report"):
         check(cli(verb, tmp_path / "nope"), ["no such folder"])
         check(cli(verb, tmp_path), ["no run has written here"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("executor", ["inline", "ray"])
+def test_a_gpu_that_is_not_there(cli, sweep_file, tmp_path, executor):
+    """It is not quietly the CPU instead."""
+    answer = cli("run", sweep_file, "--set", "resources.gpus=1", "--executor", executor, "--out", tmp_path / "run")
+    check(answer, ["resources.gpus: 1 GPUs a trial are asked for and this machine has 0", "--set resources.gpus=0"])

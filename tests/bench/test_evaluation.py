@@ -74,6 +74,15 @@ def test_evaluation_costs_nothing_on_the_training_axes(tiny_model):
     assert book.train_seconds == 0
 
 
+def test_an_image_without_a_score_is_not_averaged_over(tiny_model):
+    evaluate = evaluator(tiny_model)
+    scores = torch.tensor([1.0, torch.nan, 1.0, 1.0])
+    evaluate.rewards["gold"] = lambda images, prompts: scores[: len(images)]
+    values = evaluate(trained=False).values["train"]
+    assert values["gold"] != values["gold"]
+    assert values["reward"] == values["reward"]
+
+
 def test_diversity_by_hand():
     features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
     torch.testing.assert_close(diversity(features, 2), torch.tensor([1.0, 0.0], dtype=torch.float64))

@@ -118,6 +118,11 @@ def test_identity_follows_the_modules_that_a_method_is_made_of(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     reference = "their_package.method:Theirs"
     assert {"their_package.parts", "methods.ddpo", "methods.common.advantages"} <= set(modules_of(reference))
+    (package / "more.py").write_text("from . import rest\n")
+    (package / "rest.py").write_text("from .parts import SIZE\n")
+    (package / "relative.py").write_text("from .more import rest\nfrom methods.base import Method\n")
+    relative = set(modules_of("their_package.relative:Theirs"))
+    assert {f"their_package.{name}" for name in ("more", "rest", "parts")} < relative
     before = method_source(reference)
     assert before == method_source(reference)
     (package / "parts.py").write_text("SIZE = 2\n")
@@ -208,5 +213,10 @@ def test_the_papers_scale_has_settings_for_every_method_that_trains():
     for name, spec in written.items():
         assert bool(spec.settings) == registry.load(name).trains, name
     for spec in load_sweep(SWEEPS / "aesthetic.yaml", "paper").sweep.methods:
-        assert written[spec.name].settings == spec.settings
+        assert (written[spec.name].settings, written[spec.name].sampler) == (spec.settings, spec.sampler)
+    for name, peer in (("alignprop", "trl-alignprop"), ("ddpo", "trl-ddpo")):
+        ours, theirs = (registry.load(each).Settings(**written[each].settings).model_dump() for each in (name, peer))
+        shared = set(ours) & set(theirs) - {"statistics", "truncation"}  # TRL has other choices of these
+        assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
+        assert written[name].sampler == written[peer].sampler
     assert len(plan(families)) == 3 * len(registry.names())

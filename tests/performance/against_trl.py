@@ -97,13 +97,22 @@ def contestants(shape: Shape) -> list[Contestant]:
 
 
 def _ddpo(family: str, rollout: int, updates: int, steps: int) -> list[Contestant]:
-    """An epoch of `rollout` images, eight a prompt. TRL's trained batch is a whole update's images, at one timestep."""
+    """An epoch of `rollout` images, eight a prompt.
+
+    TRL's trained batch is a whole update's images, at one timestep. It samples at most as many images at once as our
+    largest micro-batch, which cuts our sampling too: the smaller ones are slower at that as well.
+    """
     epoch = {"prompts_per_rollout": rollout // 8, "images_per_prompt": 8, "updates_per_rollout": updates}
     # TRL trains on every step, from an x_T for each image.
     alike = {"timestep_fraction": 1.0, "timestep_choice": "random", "initial_noise": "independent"}
     rows = rollout // updates
     return [
-        Contestant(family, f"TRL ({rows} images, a timestep at a time)", "trl-ddpo", epoch),
+        Contestant(
+            family,
+            f"TRL ({rows} images, a timestep at a time)",
+            "trl-ddpo",
+            {**epoch, "micro_batch": rows * steps},
+        ),
         *(
             Contestant(family, f"ours, {size} rows at a time", "ddpo", {**epoch, **alike, "micro_batch": size})
             for size in (rows, 2 * rows, rows * steps)
