@@ -33,9 +33,9 @@ from models.sampler import SamplerSettings
 
 
 class D3POSettings(TrajectorySettings):
-    """Defaults are for the embedded scale; β, ε and AdamW's settings are the code's, but for its rate and its own ε."""
+    """Defaults are for the embedded scale; the ratio's clip and AdamW's decay are the code's."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="3e-5 in the code, with LoRA; larger on a small model")
+    learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-5 in the code, with LoRA")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the code")
     updates_per_rollout: int = Field(
         default=4, ge=1, description="optimiser updates on a rollout; one a pair, 20 an epoch, in the code"
@@ -46,7 +46,9 @@ class D3POSettings(TrajectorySettings):
         description="AdamW's ε; 1e-8 in the code. β / 2 and the mean over 16,384 leave gradients of about 1e-9 "
         "a weight, which 1e-8 would swallow",
     )
-    beta: float = Field(default=0.1, gt=0, description="β (the code's), on the joint log-ratio over 16,384")
+    beta: float = Field(
+        default=1.0, gt=0, description="β, on the joint log-ratio over 16,384; tuned (sweeps/tuning); 0.1 in the code"
+    )
     ratio_clip: float = Field(
         default=0.1, gt=0, lt=1, description="ε: the ratio is clipped to 1 ± ε (the code's), likewise"
     )

@@ -37,7 +37,7 @@ class DPOSettings(TrainingSettings):
     learning_rate: float = Field(
         default=3e-3,
         gt=0,
-        description="1e-8 · batch size, 2e-5, in the code's launcher, full fine-tuning; larger with LoRA",
+        description="tuned (sweeps/tuning); 1e-8 · batch size, 2e-5, in the code's launcher, full fine-tuning",
     )
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
     images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the paper")
@@ -45,10 +45,10 @@ class DPOSettings(TrainingSettings):
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round; ours")
     batch_size: int = Field(default=32, ge=1, description="pairs an update, drawn from the buffer; 2,048 in the paper")
     beta: float = Field(
-        default=5000.0,
+        default=10000.0,
         gt=0,
-        description="β for Stable Diffusion 1.5's 16,384 dimensions, 5,000 in the code's launcher, 2,000 to 5,000 in "
-        "the paper; rescaled by dimensions / 16,384",
+        description="β for Stable Diffusion 1.5's 16,384 dimensions: tuned (sweeps/tuning); 5,000 in the launcher, "
+        "2,000 to 5,000 in the paper; rescaled by dimensions / 16,384",
     )
 
 

@@ -35,7 +35,7 @@ class DPOKSettings(TrajectorySettings):
     """Defaults are for the embedded scale; α, β and the gradient's clip are the code's."""
 
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="as `ddpo`, for a small model; 1e-5 in the code, with LoRA of rank 4"
+        default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, with LoRA of rank 4"
     )
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay (the code's)")
     max_grad_norm: float = Field(default=0.1, gt=0, description="gradients are clipped to this norm (the code's)")
@@ -53,7 +53,7 @@ class DPOKSettings(TrajectorySettings):
     reward_weight: float = Field(default=100.0, gt=0, description="α, weight of the advantage (the code's)")
     drift_weight: float = Field(default=0.01, ge=0, description="β, weight of mean ‖ε_θ − ε_base‖² (the code's)")
     value_learning_rate: float = Field(
-        default=1e-3, gt=0, description="of V's AdamW; 1e-4 in the code, over many more rollouts"
+        default=3e-3, gt=0, description="of V's AdamW; tuned (sweeps/tuning); 1e-4 in the code, over many more rollouts"
     )
     value_updates: int = Field(
         default=20, ge=0, description="V's updates after a rollout; one of 5 batches in the code"

@@ -30,9 +30,10 @@ class DRaFTSettings(BackpropSettings):
     """Defaults are for the embedded scale."""
 
     learning_rate: float = Field(
-        default=4e-3, gt=0, description="AlignProp's tuned one at this scale; about 4e-4 with LoRA in the paper"
+        default=1.6e-2, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"
     )
-    keep_steps: int = Field(default=1, ge=1, description="K; 1 to 10 in the paper, of 50 steps")
+    batch_size: int = Field(default=8, ge=1, description="images an update; tuned (sweeps/tuning)")
+    keep_steps: int = Field(default=1, ge=1, description="K; tuned (sweeps/tuning); 1 to 10 of 50 steps in the paper")
 
 
 class DRaFT(Method):

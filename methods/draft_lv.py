@@ -33,8 +33,9 @@ class DRaFTLVSettings(BackpropSettings):
     """Defaults are for the embedded scale."""
 
     learning_rate: float = Field(
-        default=4e-3, gt=0, description="AlignProp's tuned one at this scale; about 4e-4 with LoRA in the paper"
+        default=8e-3, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"
     )
+    batch_size: int = Field(default=4, ge=1, description="images an update; tuned (sweeps/tuning)")
     repeats: int = Field(default=2, ge=1, description="n, how often x_0 is noised anew (the paper's)")
 
 

@@ -37,7 +37,7 @@ from models.sampler import SamplerSettings
 class NFTSettings(TrainingSettings):
     """Defaults are for the embedded scale; the source fine-tunes Stable Diffusion 3.5 with LoRA."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="3e-4 in the code, with LoRA; larger on a small model")
+    learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in the code, with LoRA")
     prompts_per_rollout: int = Field(
         default=8, ge=1, description="distinct draws of a prompt in a round; 48 in the code"
     )
@@ -46,7 +46,11 @@ class NFTSettings(TrainingSettings):
         default=4, ge=1, description="draws of t and noise for each image; in the code, 9 of the sampler's 10 steps"
     )
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a round; 1 or 2 in the code")
-    beta: float = Field(default=1.0, gt=0, description="β: 1 in the code, 0.1 for its OCR and multi-reward runs")
+    beta: float = Field(
+        default=0.03,
+        gt=0,
+        description="β: tuned (sweeps/tuning); 1 in the code, 0.1 for its OCR and multi-reward runs",
+    )
     advantage_clip: float = Field(default=5.0, gt=0, description="A_max: advantages are clipped to ± this (the code's)")
     old_rate: float = Field(
         default=1e-3, ge=0, description="`old`'s decay is this times the updates so far (the code's)"

@@ -28,7 +28,7 @@ class ReFLSettings(BackpropSettings):
     """Defaults are for the embedded scale."""
 
     learning_rate: float = Field(
-        default=4e-3, gt=0, description="AlignProp's tuned one at this scale; 1e-5 in the code, for full fine-tuning"
+        default=8e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, for full fine-tuning"
     )
     loss_scale: float = Field(default=1.0, gt=0, description="λ; 1e-3 in the code")
     threshold: float | None = Field(
@@ -37,7 +37,10 @@ class ReFLSettings(BackpropSettings):
         "gradient on another, so by default the loss is −λ·r",
     )
     stop_from: float = Field(
-        default=0.75, ge=0, lt=1, description="earliest stop as a share of T, rounded down; 30 of 40 in the code"
+        default=0.4,
+        ge=0,
+        lt=1,
+        description="earliest stop as a share of T, rounded down; tuned (sweeps/tuning); 30 of 40 in the code",
     )
     stop_to: float = Field(
         default=1.0, gt=0, le=1, description="end of the stops as a share of T, itself excluded; 40 of 40 in the code"

@@ -23,9 +23,13 @@ from methods.rwr import Statistics, standardised
 class RWRSparseSettings(RegressionSettings):
     """Defaults are for the embedded scale; where nothing else is said, those of `rwr`."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="as `rwr`; 1e-5 in jannerm/ddpo, full fine-tuning")
+    learning_rate: float = Field(
+        default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
+    )
     images_per_prompt: int = Field(default=8, ge=1, description="images for each; 10,240 images a round in the paper")
-    keep_share: float = Field(default=0.1, gt=0, le=1, description="share of the buffer that is learned from (paper)")
+    keep_share: float = Field(
+        default=0.05, gt=0, le=1, description="share of the buffer that is learned from: tuned; 0.1 in the paper"
+    )
     statistics: Statistics = Field(
         default="group", description="rewards standardised around their prompt's mean, or the rollout's"
     )
@@ -35,7 +39,7 @@ class RWRSparse(WeightedRegression):
     """Plain denoising on the best of own samples."""
 
     name = "rwr-sparse"
-    summary = "denoising on the best tenth of the policy's own samples (RWR-sparse)"
+    summary = "denoising on the best of the policy's own samples (RWR-sparse)"
     Settings = RWRSparseSettings
     continuous = False  # which samples are the best
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
