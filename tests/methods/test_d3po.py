@@ -8,7 +8,13 @@ from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
-SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "timestep_fraction": 1.0}
+SMALL = {
+    "beta": 0.1,
+    "prompts_per_rollout": 4,
+    "images_per_prompt": 2,
+    "updates_per_rollout": 1,
+    "timestep_fraction": 1.0,
+}
 
 
 def test_the_gradient_by_hand(tiny_v_model):
