@@ -6,6 +6,8 @@ computed again, the policy says so. Backward rows are counted by a hook on the o
 prediction is not billed. Rewards are counted by the harness's wrapper.
 """
 
+import ctypes
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -235,10 +237,17 @@ class Meter:
     # -- memory ---------------------------------------------------------------------------------------------
 
     def reset_peak_memory(self) -> None:
-        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc)."""
+        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc).
+
+        Freed memory that the C library keeps for reuse goes back first, so that what an earlier trial of this process
+        had needed is not counted again. Some always stays: only a fresh process measures one trial alone.
+        """
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
+        gc.collect()
+        with suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):  # not Linux, or not allowed: the peak is then the process's own
             Path("/proc/self/clear_refs").write_text("5")
 

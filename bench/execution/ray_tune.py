@@ -1,8 +1,8 @@
 """Trials as Ray Tune trials on a local Ray that is started and stopped for the user.
 
 Tune places the trials and limits how many run at once; status, retries and results are ours (`bench.worker`), so
-Tune's own logging and storage are off or hidden. Actors are reused: starting one and importing torch costs as much
-as an embedded-scale evaluation.
+Tune's own logging and storage are off or hidden. Every trial has a process of its own: one that had served another
+would count that trial's memory into its own peak.
 """
 
 import logging
@@ -110,7 +110,7 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, sc
     tuner = tune.Tuner(
         tune.with_resources(body, {"cpu": first.threads, "gpu": first.gpus}),
         param_space={"trial": tune.grid_search([trial.key for trial in trials])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=True),
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),

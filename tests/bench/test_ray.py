@@ -35,6 +35,13 @@ class Dies(DDPO):
     def step(self, prompts):
         os._exit(9)
 
+class Process(DDPO):
+    name = "process"
+    def step(self, prompts):
+        metrics = super().step(prompts)
+        metrics.extra["process"] = float(os.getpid())
+        return metrics
+
 class Slow(DDPO):
     name = "slow"
     def step(self, prompts):
@@ -88,6 +95,15 @@ def test_same_numbers_as_inline_and_quiet(sweep_file, tmp_path):
     strange = [line for line in ray.stderr.splitlines() if not line.startswith(("trial=", "tiny: "))]
     assert strange == []
     assert not (tmp_path / "ray" / ".ray").exists()
+
+
+def test_a_trial_has_a_process_of_its_own(ways, tmp_path):
+    """Its peak memory is the process's: one that had served another trial would report that trial's too."""
+    done = run(ways, "--set", methods("Process"), "--set", "seeds=[0, 1, 2, 3]", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    found = RunFolder.open(tmp_path / "run")
+    processes = {found.trial(row["trial"]).read_curve()[-1]["extra"]["process"] for row in found.trials()}
+    assert len(processes) == 4
 
 
 def test_every_ending_is_a_row_with_its_cause(ways, tmp_path):
