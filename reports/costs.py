@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports import comparison
-from reports.formatting import NOT_REACHED, NOTHING, Scale, measured, number, scale_for, with_range
+from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
 from reports.frame import BROKEN, GOING, SECONDS, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.statistics import Summary, summarise
@@ -79,21 +79,15 @@ def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) ->
     if cost is None or ratio is None or ratio.summary.missing or cost.median == float("inf"):
         return text
     summary, bound = ratio.summary, "≥ " if ratio.at_least else ""
-
-    def words(value: float) -> str:
-        return number(value) if value else NOT_REACHED
-
-    middle = f"{bound}{words(summary.median)}×"
-    if summary.low != summary.high:
-        middle = with_range(middle, words(summary.low), words(summary.high))
-    return f"{text}\n{middle}"
+    ratios = with_range(f"{bound}{number(summary.median)}×", number(summary.low), number(summary.high))
+    return f"{text}\n{ratios}"
 
 
 def _efficiency_note(meta: Meta, baseline: str | None) -> str:
     note = (
         "Median over seeds (range) of what had been spent where the reward on training prompts first reached it, by "
-        "linear interpolation between evaluated points; a seed that never did counts as infinite. Evaluation is not "
-        "included. The lowest cost of a column is bold."
+        "linear interpolation between evaluated points; a seed that never did counts as infinite (∞). Evaluation is "
+        "not included. The lowest cost of a column is bold."
     )
     if baseline:
         note += (

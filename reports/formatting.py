@@ -77,7 +77,7 @@ def with_range(middle: str, low: str, high: str) -> str:
     """ "1.83 (1.75–1.90)"; the range is left out where it says nothing."""
     if low == high:
         return middle
-    dash = " to " if "−" in low + high or "+" in low + high or NOT_REACHED in high else "–"
+    dash = " to " if "−" in low + high or "+" in low + high else "–"
     return f"{middle} ({low}{dash}{high})"
 
 

@@ -47,15 +47,19 @@ def value_cell(summary: Summary | None, signed: bool = False) -> str:
     return with_range(middle, measured(summary.low, signed=signed), measured(summary.high, signed=signed))
 
 
+def median_cell(summary: Summary | None) -> str:
+    """The median over seeds with its range."""
+    if summary is None or summary.missing:
+        return value_cell(summary)
+    return with_range(measured(summary.median), measured(summary.low), measured(summary.high))
+
+
 def cost_cell(summary: Summary | None, scale: Scale) -> str:
-    """The median over seeds with its range; +inf reads "not reached"."""
+    """The median over seeds with its range; +inf reads "not reached", and ∞ in a range."""
     if summary is None:
         return NOTHING
-
-    def words(value: float) -> str:
-        return NOT_REACHED if value == float("inf") else number(value / scale.divisor)
-
-    return with_range(words(summary.median), words(summary.low), words(summary.high))
+    low, middle, high = (number(value / scale.divisor) for value in (summary.low, summary.median, summary.high))
+    return with_range(NOT_REACHED if summary.median == float("inf") else middle, low, high)
 
 
 def spread_note(counts: Iterable[int]) -> str:
@@ -117,7 +121,7 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
         done, planned = counts[variant]
         row = {"#": str(place) if place else NOTHING, "method": variant, "seeds": _of(done, planned)}
         row |= {name: value_cell(summaries.get(variant)) for name, summaries in columns.items()}
-        row["area under\nthe reward"] = value_cell(areas.get(variant))
+        row["area under\nthe reward"] = median_cell(areas.get(variant))
         if costs is not None:
             found = comparison.summarise(costs.loc[costs["variant"] == variant, axis].to_numpy())
             header = scale.label(f"{axis_words(axis)}\nto {measured(meta.target)}")
@@ -138,11 +142,11 @@ def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
     else:
         scale = scale_for(meta.budget_column, span)
         area = (
-            "Ranked by the median over seeds of the mean height of the reward curve (training prompts) over "
+            "Ranked by the area under the reward: the mean height of the curve on training prompts over "
             f"{number(span[0] / scale.divisor)} to {scale.label(number(span[1] / scale.divisor))} {words}, "
-            "the stretch that every trained trial has seen"
+            "the stretch that every trained trial has seen; median over seeds (range), as costs are"
         )
-    return f"{area}. {spread_note(seeds)} A method is ranked once all its seeds are done.".replace("  ", " ")
+    return f"{area}. Rewards: {spread_note(seeds)[:1].lower()}{spread_note(seeds)[1:]} A method is ranked once all its seeds are done.".replace("  ", " ")
 
 
 def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:

@@ -71,6 +71,26 @@ def test_efficiency_has_costs_ratios_and_the_best_in_bold(run, meta):
     assert "base" not in cells.index
 
 
+def test_a_seed_that_never_got_there_is_infinitely_dear(run, meta):
+    curves, _, trials = run
+    late = (curves["variant"] == "alignprop") & (curves["seed"] == 1) & (curves["metric"] == "reward")
+    curves.loc[late, "value"] = 0.5
+    cells = costs.efficiency(curves, trials, meta, costs.targets(curves, meta)[1]).cells.set_index("method")
+    cost, ratio = cells.loc["alignprop", "reward\nqueries"].split("\n")
+    assert cost.endswith("–∞)")
+    assert "× (0–" in ratio
+
+
+def test_the_column_that_ranks_is_in_the_order_of_the_places(run, meta):
+    """With the mean there and the median in the ranking, the second place could show a higher area than the first."""
+    curves, _, trials = run
+    lucky = (curves["variant"] == "ddpo") & (curves["seed"] == 2) & (curves["metric"] == "reward")
+    curves.loc[lucky, "value"] += 5.0
+    cells = tables.ranking(curves, trials, meta).cells
+    heights = [float(cell.split()[0]) for cell in cells["area under\nthe reward"]]
+    assert heights == sorted(heights, reverse=True)
+
+
 def test_seconds_that_cannot_be_compared_are_shown_and_not_ranked(run, meta):
     curves, _, trials = run
     meta = dataclasses.replace(meta, seconds_comparable=False)
