@@ -146,7 +146,9 @@ def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
             f"{number(span[0] / scale.divisor)} to {scale.label(number(span[1] / scale.divisor))} {words}, "
             "the stretch that every trained trial has seen; median over seeds (range), as costs are"
         )
-    return f"{area}. Rewards: {spread_note(seeds)[:1].lower()}{spread_note(seeds)[1:]} A method is ranked once all its seeds are done.".replace("  ", " ")
+    spread = spread_note(seeds)
+    values = f"Rewards: {spread[:1].lower()}{spread[1:]} " if spread else ""
+    return f"{area}. {values}A method is ranked once all its seeds are done."
 
 
 def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
