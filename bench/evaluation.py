@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.base import EvaluatedRows, RewardFunction, micro_batches
+from methods.base import EvaluatedRows, micro_batches
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings
@@ -22,6 +22,8 @@ MAX_BATCH = 64
 
 Sample = Callable[[EvaluatedRows], Tensor]
 """x_0 of some images, as `methods.base.SamplingMethod.sample`."""
+
+Score = Callable[[Tensor, list[str]], dict[str, Tensor]]
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Evaluator:
         prompts: split -> prompts.
         images: images a prompt.
         seed: `evaluate.seed`; never the trial's.
-        rewards: metric -> reward; `reward` is the optimised one.
+        score: images `[B, 3, H, W]` and B prompts -> metric -> scores `[B]`; `reward` is the optimised one.
         embed: images `[B, 3, H, W]` -> features `[B, D]` of unit length, for diversity.
     """
 
@@ -59,12 +61,12 @@ class Evaluator:
         prompts: Mapping[str, Sequence[str]],
         images: int,
         seed: int,
-        rewards: dict[str, RewardFunction],
+        score: Score,
         embed: Callable[[Tensor], Tensor] | None = None,
     ):
         self.policy, self.sampler, self.prompts, self.images = policy, sampler, prompts, images
         self.seeds = SeedStream(seed)
-        self.rewards = rewards
+        self.score = score
         self.embed = embed or thumbnail_features
 
     @torch.no_grad()
@@ -135,10 +137,8 @@ class Evaluator:
         return latents, drift
 
     def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
-        scores = {
-            metric: torch.cat([reward(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)])
-            for metric, reward in self.rewards.items()
-        }
+        pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)]
+        scores = {metric: torch.cat([piece[metric] for piece in pieces]) for metric in pieces[0]}
         if self.images > 1:
             features = torch.cat([self.embed(images[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)])
             scores["diversity"] = diversity(features, self.images).repeat_interleave(self.images)

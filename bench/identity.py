@@ -13,12 +13,15 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.plugins import is_reference, source_hash
 from bench.prompts import prompts_hash
-from bench.sweep import Lora, Sampler
+from bench.sweep import Lora, RewardSpec, Sampler
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef
+
+if TYPE_CHECKING:
+    from rewards.base import Reward
 
 
 def trial_identity(
@@ -140,10 +143,25 @@ def _text_hash(module: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path else module
 
 
-def reward_fingerprint(name: str, options: Mapping[str, Any], version: str, weights: str | None) -> str:
-    """Hash of what decides a reward's scores. A reference counts by its source, not by where its file lies."""
-    what = source_hash(name) + name.rpartition(":")[2] if is_reference(name) else name
-    return digest({"what": what, "options": dict(options), "version": version, "weights": weights})
+def reward_fingerprint(spec: RewardSpec, built: "Reward") -> str:
+    """Hash of what decides a reward's scores. A reference counts by its source, not by where its file lies.
+
+    Args:
+        spec: with absolute files.
+        built: the reward that it describes, whose parts have versions and weights of their own.
+    """
+    described: dict[str, Any] = {"options": spec.options, "version": built.version, "weights": built.weights_sha256}
+    if spec.parts:
+        described |= {
+            "what": spec.kind,
+            "parts": [reward_fingerprint(part, built.parts[part.shown]) for part in spec.parts],
+            "part_weights": [part.weight for part in spec.parts],
+        }
+    elif spec.name is not None and is_reference(spec.name):
+        described["what"] = source_hash(spec.name) + spec.name.rpartition(":")[2]
+    else:
+        described["what"] = spec.name or spec.http
+    return digest(described)
 
 
 def digest(value: Any) -> str:

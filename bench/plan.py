@@ -6,6 +6,7 @@ resolved, weights are hashed. Nothing is trained and nothing is written.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from bench.yaml_source import Path_
 
 if TYPE_CHECKING:
     from methods.base import Method
+    from rewards.base import Reward
 
 EVALUATION_STEPS = 20
 POINTS = 8
@@ -68,12 +70,15 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
 
 def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
     """The sweep as it was run: overlays applied, defaults filled, references absolute. Stored with the run."""
-    sweep = loaded.sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_none=True)
     base = loaded.base
-    rewards = [sweep["reward"], *sweep["evaluate"]["rewards"], sweep["evaluate"].get("gold")]
-    for entry in [*rewards, *sweep["methods"]]:
-        if entry:
-            entry["name"] = plugins.resolve(entry["name"], base)
+    sweep = loaded.sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_none=True)
+    own, evaluate = loaded.sweep.reward, loaded.sweep.evaluate
+    sweep["reward"] = _resolved(own, base)
+    sweep["evaluate"]["rewards"] = [_resolved(spec, base) for spec in evaluate.rewards]
+    if evaluate.gold:
+        sweep["evaluate"]["gold"] = _resolved(evaluate.gold, base)
+    for entry in sweep["methods"]:
+        entry["name"] = plugins.resolve(entry["name"], base)
     for key in ("train", "heldout"):
         source = sweep["prompts"].get(key)
         if isinstance(source, str) and source not in prompts.names():
@@ -81,6 +86,10 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
     return sweep
+
+
+def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
+    return plugins.resolve_reward(spec, base).model_dump(mode="json", exclude_none=True)
 
 
 def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner, seed: int) -> Trial:
@@ -111,11 +120,9 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
         sampler_version=SAMPLER_VERSION,
         model_hash=shared.model_hash,
     )
-    known = {"model": shared.model_hash} | {
-        ref.label: ref.weights_sha256
-        for ref in (shared.reward, *shared.rewards, shared.gold)
-        if ref is not None and ref.weights_sha256
-    }
+    known = {"model": shared.model_hash}
+    for ref in (shared.reward, *shared.rewards, *([shared.gold] if shared.gold else [])):
+        known |= ref.weights
     return Trial(
         **decides,
         sweep=sweep.name,
@@ -156,9 +163,11 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
     gold_spec = sweep.evaluate.gold
     gold = _reward(loaded, gold_spec, ("evaluate", "gold")) if gold_spec else None
     labels = [ref.label for ref in rewards]
+    parts = {part.shown for part in sweep.reward.inside()}
     for index, label in enumerate(labels):
-        if label in labels[:index]:
-            text = f"two rewards are called {label!r}; a column can hold one"
+        if label in labels[:index] or label in parts:
+            what = "is a part of the reward and reported already" if label in parts else "appears twice"
+            text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
     return Surroundings(model, model_hash, train, heldout, reward, rewards, gold)
@@ -174,19 +183,26 @@ def _hash_model(model: str) -> str:
 
 
 def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
-    name = plugins.resolve(spec.name, loaded.base)
-    absolute = RewardSpec(name=name, **spec.options)
+    if spec.weight is not None:
+        text = "a weight belongs to a part of a sum: reward: {sum: [{name: ..., weight: ...}, ...]}"
+        raise InvalidSweepError([problem(loaded.root, (*path, "weight"), text)])
+    absolute = plugins.resolve_reward(spec, loaded.base)
     built = _at(loaded, path, lambda: plugins.build_reward(absolute))
-    fingerprint = _at(loaded, path, lambda: reward_fingerprint(name, spec.options, built.version, built.weights_sha256))
     return RewardRef(
-        name=name,
-        label=spec.label,
-        options=spec.options,
+        spec=absolute,
+        label=spec.shown,
         differentiable=built.differentiable,
-        version=built.version,
-        weights_sha256=built.weights_sha256,
-        fingerprint=fingerprint,
+        weights=_weights(absolute, built),
+        fingerprint=_at(loaded, path, lambda: reward_fingerprint(absolute, built)),
     )
+
+
+def _weights(spec: RewardSpec, built: "Reward") -> dict[str, str]:
+    """Label -> SHA-256, of the reward and all it is made of."""
+    own = {spec.shown: built.weights_sha256} if built.weights_sha256 else {}
+    for part in spec.parts:
+        own |= _weights(part, built.parts[part.shown])
+    return own
 
 
 def _budget(sweep: Sweep) -> Budget:

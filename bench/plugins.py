@@ -172,24 +172,53 @@ def check_reward_name(name: str) -> None:
         raise _unknown("reward", name, reward_names())
 
 
+def resolve_reward(spec: "RewardSpec", base: Path) -> "RewardSpec":
+    """The reward with every file in it made absolute, relative to `base` (the sweep's folder)."""
+    changes: dict[str, Any] = {}
+    if spec.name is not None:
+        changes["name"] = resolve(spec.name, base)
+    if spec.clip is not None:
+        changes["clip"] = resolve_reward(spec.clip, base)
+    for kind in ("sum", "ensemble"):
+        parts = getattr(spec, kind)
+        if parts is not None:
+            changes[kind] = tuple(resolve_reward(part, base) for part in parts)
+    return spec.model_copy(update=changes)
+
+
 def build_reward(spec: "RewardSpec") -> "Reward":
-    """The reward a sweep names, built with its options.
+    """The reward a sweep asks for, built with its options, frozen.
 
     Raises:
         BenchError: it is unknown, its weights are missing, or its options do not fit.
     """
-    from rewards import registry
-
-    check_reward_name(spec.name)
     try:
-        if spec.name in registry.names():
-            return registry.build(spec.name, **spec.options)
-        return _as_reward(load_object(installed("rewards").get(spec.name, spec.name)), spec)
+        return _built(spec).freeze()
     except BenchError:
         raise
     except Exception as error:
         reason = str(error) if isinstance(error, OSError | ImportError) else cause_of(error)
-        raise BenchError(f"reward {spec.name} cannot be built: {reason}") from error
+        raise BenchError(f"reward {spec.shown} cannot be built: {reason}") from error
+
+
+def _built(spec: "RewardSpec") -> "Reward":
+    from rewards import registry
+    from rewards.combine import Clip, Ensemble, Sum
+
+    if spec.name is not None:
+        check_reward_name(spec.name)
+        if spec.name in registry.names():
+            return registry.build(spec.name, **spec.options)
+        return _as_reward(load_object(installed("rewards").get(spec.name, spec.name)), spec)
+    if spec.http is not None:
+        from rewards.remote import RemoteReward
+
+        return RemoteReward(spec.http, spec.shown, **spec.options)
+    parts = {part.shown: build_reward(part) for part in spec.parts}
+    if spec.sum is not None:
+        weights = [1.0 if part.weight is None else part.weight for part in spec.parts]
+        return Sum(parts, spec.shown, weights, **spec.options)
+    return (Ensemble if spec.ensemble else Clip)(parts, spec.shown, **spec.options)
 
 
 def _as_reward(found: Any, spec: "RewardSpec") -> "Reward":
@@ -203,7 +232,7 @@ def _as_reward(found: Any, spec: "RewardSpec") -> "Reward":
         raise BenchError(f"reward {spec.name} is a {type(found).__name__}; expected a Reward or a function")
     function = partial(found, **spec.options) if spec.options else found
     # A plain function says that it can be differentiated by an attribute: `score.differentiable = True`.
-    return CallableReward(function, name=spec.label, differentiable=getattr(found, "differentiable", False))
+    return CallableReward(function, name=spec.shown, differentiable=getattr(found, "differentiable", False))
 
 
 # -- models ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -13,6 +13,9 @@ Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "
 AXES: tuple[str, ...] = get_args(Axis)
 Precision = Literal["fp32", "bf16"]
 """No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
+
+REWARD_KINDS = ("name", "sum", "ensemble", "clip", "http")
+"""A reward has exactly one of these keys."""
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -38,7 +41,11 @@ def _reward_mapping(value: Any) -> Any:
         return {"name": value}
     if isinstance(value, Mapping | RewardSpec):
         return value
-    raise ValueError("expected a reward's name, module:function, file.py:function, or {name: ..., options}")
+    raise ValueError(f"expected a reward's name, module:function, file.py:function, or a mapping with {_kinds()}")
+
+
+def _kinds() -> str:
+    return f"{', '.join(REWARD_KINDS[:-1])} or {REWARD_KINDS[-1]}"
 
 
 def _prompt_source(value: Any) -> Any:
@@ -65,24 +72,75 @@ class Part(BaseModel):
 
 
 class RewardSpec(BaseModel):
-    """A reward by name or reference; every other key is an option of its constructor."""
+    """A reward: by name or reference, made of other rewards, or on a server. Every other key is an option of it."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
-    name: NonEmpty = Field(description="a built-in reward, module:function, or file.py:function beside the sweep")
+    name: NonEmpty | None = Field(
+        default=None, description="a built-in reward, module:function, or file.py:function beside the sweep"
+    )
+    sum: "Annotated[tuple[AnyReward, ...], Field(min_length=1)] | None" = Field(
+        default=None, description="rewards to add up, each with its `weight`"
+    )
+    ensemble: "Annotated[tuple[AnyReward, ...], Field(min_length=2)] | None" = Field(
+        default=None, description="rewards whose mean less `k` standard deviations counts"
+    )
+    clip: "AnyReward | None" = Field(default=None, description="a reward kept within `min` and `max`")
+    http: NonEmpty | None = Field(default=None, description="the URL of a scoring server of your own")
+    label: Name | None = Field(default=None, description="what tables call it")
+    weight: Number | None = Field(default=None, description="in a sum; 1 unless given")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "RewardSpec":
+        kinds = [kind for kind in REWARD_KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+            raise ValueError(f"a reward is a mapping with one of {_kinds()}; {found}")
+        if any(part.weight is not None for part in (*(self.ensemble or ()), *([self.clip] if self.clip else []))):
+            raise ValueError(f"{kinds[0]}: weights belong to the parts of a sum")
+        labels = [part.shown for part in self.inside()]
+        twice = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        if twice is not None:
+            raise ValueError(f"two parts are called {twice!r}; give one a `label:` of its own")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `REWARD_KINDS` it is."""
+        return next(kind for kind in REWARD_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def parts(self) -> "tuple[RewardSpec, ...]":
+        """The rewards it is made of."""
+        return self.sum or self.ensemble or ((self.clip,) if self.clip else ())
+
+    def inside(self) -> "Iterator[RewardSpec]":
+        """Its parts and theirs, each of them before what it is made of."""
+        for part in self.parts:
+            yield part
+            yield from part.inside()
 
     @property
     def options(self) -> dict[str, Any]:
         return dict(self.model_extra or {})
 
     @property
-    def label(self) -> str:
-        """What tables call it: `score` for `my_reward.py:score`."""
-        word = self.name.rpartition(":")[2]
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", word)
+    def shown(self) -> str:
+        """What tables call it: its label, `score` for `my_reward.py:score`, `a+b` for a sum, a server's name."""
+        if self.label:
+            return self.label
+        names = [part.shown for part in self.parts]
+        if self.name is not None:
+            word = self.name.rpartition(":")[2]
+        elif self.http is not None:
+            word = re.sub(r"^[a-z]+://", "", self.http)
+        else:
+            word = f"clipped-{names[0]}" if self.clip else {"sum": "+", "ensemble": "~"}[self.kind].join(names)
+        return re.sub(r"[^A-Za-z0-9._+~-]+", "-", word).strip("-")
 
 
 AnyReward = Annotated[RewardSpec, BeforeValidator(_reward_mapping, json_schema_input_type=str | RewardSpec)]
+RewardSpec.model_rebuild()
 
 
 class Prompts(Part):

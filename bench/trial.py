@@ -9,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,6 @@ from bench.evaluation import Evaluation, Evaluator
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
-from bench.sweep import RewardSpec
 from bench.trial_spec import RewardRef, Trial, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
@@ -67,10 +67,7 @@ class TrialLoop:
             device=device,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision],
         )
-        rewards = {
-            metric: build_reward(RewardSpec(name=ref.name, **ref.options)).to(device)
-            for metric, ref in reward_metrics(trial).items()
-        }
+        rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
         self.method_class = load_method(trial.reference)
         self.settings = self.method_class.Settings(**trial.settings)
         self.optimiser = (
@@ -91,7 +88,7 @@ class TrialLoop:
             trial.evaluated,
             trial.evaluate.images,
             trial.evaluate.seed,
-            {metric: metered(reward, self.meter) for metric, reward in rewards.items()},
+            partial(scores_of, rewards, self.meter),
             embed=next((r.embed for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
@@ -222,9 +219,37 @@ def metered(reward: Reward, meter: Meter) -> RewardFunction:
     """The reward as methods see it, billed to `meter`."""
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
-        return meter.count_reward(images, lambda batch: reward(batch, prompts), reward.name)
+        return explained(reward, meter, images, prompts)[0]
 
     return score
+
+
+def explained(reward: Reward, meter: Meter, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scores `[B]` and those of the reward's parts, billed once to `meter`.
+
+    Raises:
+        Diverged: the images are not finite, which is the policy's doing and not the reward's.
+    """
+    if not images.detach().isfinite().all():
+        raise Diverged("the images that were sampled hold NaN or infinite pixels")
+    parts: dict[str, Tensor] = {}
+
+    def score(batch: Tensor) -> Tensor:
+        nonlocal parts
+        scores, parts = reward.explain(batch, prompts)
+        return scores
+
+    return meter.count_reward(images, score, reward.name), parts
+
+
+def scores_of(rewards: dict[str, Reward], meter: Meter, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one."""
+    found: dict[str, Tensor] = {}
+    for metric, reward in rewards.items():
+        found[metric], parts = explained(reward, meter, images, prompts)
+        if metric == "reward":
+            found |= {f"reward/{label}": scores for label, scores in parts.items()}
+    return found
 
 
 def check_finite(metrics: StepMetrics, step: int) -> None:

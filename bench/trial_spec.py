@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from bench.prompts import spread
-from bench.sweep import Lora, Precision, Sampler
+from bench.sweep import Lora, Precision, RewardSpec, Sampler
 
 if TYPE_CHECKING:
     from models.sampler import SamplerSettings
@@ -20,21 +20,19 @@ class Resolved(BaseModel):
 
 
 class RewardRef(Resolved):
-    """A reward, as `bench.plugins.build_reward` takes it, with what identifies it.
+    """A reward with what identifies it.
 
     Attributes:
-        name: a registered name, or a reference with an absolute path.
+        spec: as `bench.plugins.build_reward` takes it, with absolute files.
         label: what tables call it; the metric is `reward/LABEL` unless it is the optimised one or gold.
-        options: of its constructor.
+        weights: label -> SHA-256 of what it and its parts load.
         fingerprint: hash of its version, weights and, where it is not ours, source.
     """
 
-    name: str
+    spec: RewardSpec
     label: str
-    options: dict[str, Any] = {}
     differentiable: bool
-    version: str
-    weights_sha256: str | None = None
+    weights: dict[str, str] = {}
     fingerprint: str
 
 

@@ -5,14 +5,19 @@ in `rewards/registry.py`. Rewards know nothing of meters, policies or methods: t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from types import FunctionType, MappingProxyType, MethodType, ModuleType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+OUTSIDE = 1e-3
+"""How far a pixel may lie outside [0, 1]: rounding of half precision, not a forgotten rescaling."""
 
 
 class RewardError(ValueError):
-    """A reward was called with something it cannot score, or gave something that is no score."""
+    """A reward was called with something it cannot score, failed, or gave something that is no score."""
 
 
 class Reward(ABC):
@@ -23,29 +28,59 @@ class Reward(ABC):
         version: changes when the same image would score differently.
         differentiable: may a method backpropagate through it?
         weights_sha256: hash of the weights file, None for a reward without weights.
+        parts: the rewards it is made of, by label (`rewards/combine.py`).
     """
 
     name: str
     version: str = "1"
     differentiable: bool = True
     weights_sha256: str | None = None
+    parts: Mapping[str, "Reward"] = MappingProxyType({})
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Score float images [B, 3, H, W] in [0, 1], one prompt each: float [B]."""
+        """Scores images `[B, 3, H, W]`, float in [0, 1] or uint8, one prompt each: float `[B]`.
+
+        Raises:
+            RewardError: the images or prompts are no input, or `score` raises or returns no scores.
+        """
+        return self.explain(images, prompts)[0]
+
+    def explain(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward."""
         check_inputs(self.name, images, prompts)
-        scores = self.score(images, list(prompts))
-        if not isinstance(scores, Tensor) or scores.shape != (len(images),):
-            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-            raise RewardError(f"Reward {self.name!r} must return a tensor of shape ({len(images)},), not {found}.")
-        return scores
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+        try:
+            scores, parts = self.score_and_parts(pixels, list(prompts))
+        except (RewardError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
+        check_scores(self, pixels, scores)
+        return scores, parts
+
+    def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """What rewards made of others write, which score their parts once for both."""
+        return self.score(images, prompts), {}
 
     @abstractmethod
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """What subclasses write: checked images [B, 3, H, W] and B prompts -> [B], on the images' device."""
+        """What subclasses write: checked float images `[B, 3, H, W]`, B prompts -> `[B]`, on the images' device."""
 
     def to(self, device: torch.device | str) -> "Reward":
-        """Move the weights, where there are any; returns itself."""
+        """Moves the weights, where there are any; returns itself."""
+        for module in self.modules():
+            module.to(device)
         return self
+
+    def freeze(self) -> "Reward":
+        """Puts every network of the reward into evaluation mode, without gradients of its own; returns itself."""
+        for module in self.modules():
+            module.eval().requires_grad_(False)
+        return self
+
+    def modules(self) -> Iterator[nn.Module]:
+        """The networks that the reward holds, in attributes, lists, mappings and functions."""
+        yield from _modules_in(self, set())
 
 
 class EmbeddingReward(Reward):
@@ -88,15 +123,62 @@ class CallableReward(Reward):
 
 
 def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:
-    """Raise `RewardError` unless images are a non-empty float [B, 3, H, W] with B prompts."""
+    """Raises `RewardError` unless images are a non-empty `[B, 3, H, W]`, uint8 or finite in [0, 1], with B prompts."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
         found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise RewardError(f"Reward {name!r} needs images of shape [B, 3, H, W], not {found}.")
-    if not images.is_floating_point():
-        raise RewardError(f"Reward {name!r} needs float images in [0, 1], not {images.dtype}.")
+    if not images.is_floating_point() and images.dtype != torch.uint8:
+        raise RewardError(f"Reward {name!r} needs float images in [0, 1] or uint8 images, not {images.dtype}.")
     if isinstance(prompts, str):
         raise RewardError(f"Reward {name!r} needs a list of prompts, one an image, not one string.")
-    if len(images) == 0:
+    if images.numel() == 0:
         raise RewardError(f"Reward {name!r} was given an empty batch.")
     if len(prompts) != len(images):
         raise RewardError(f"Reward {name!r} was given {len(images)} images and {len(prompts)} prompts.")
+    if images.is_floating_point():
+        low, high = (float(value) for value in images.detach().aminmax())
+        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):  # NaN is neither
+            what = "NaN" if low != low else f"values from {low:.3g} to {high:.3g}"
+            raise RewardError(f"Reward {name!r} needs images in [0, 1]; these hold {what}.")
+
+
+def check_scores(reward: Reward, images: Tensor, scores: Tensor) -> None:
+    """Raises `RewardError` unless scores are floats `[B]` beside the images, with a gradient where one is promised."""
+    name = reward.name
+    if not isinstance(scores, Tensor) or scores.shape != (len(images),):
+        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise RewardError(f"Reward {name!r} must return a tensor of shape ({len(images)},), not {found}.")
+    if not scores.is_floating_point():
+        raise RewardError(f"Reward {name!r} must return floats, not {scores.dtype}.")
+    if scores.device != images.device:
+        raise RewardError(f"Reward {name!r} returned scores on {scores.device} for images on {images.device}.")
+    wanted = reward.differentiable and images.requires_grad and torch.is_grad_enabled()
+    if wanted and not scores.requires_grad:
+        raise RewardError(
+            f"Reward {name!r} says it is differentiable, but its scores do not depend on the images: a detach(), "
+            "no_grad() or NumPy on the way cuts the gradient."
+        )
+
+
+def _modules_in(value: object, seen: set[int]) -> Iterator[nn.Module]:
+    if id(value) in seen or isinstance(value, str | bytes | Tensor | type | ModuleType):
+        return
+    seen.add(id(value))
+    inside: Iterable[object]
+    if isinstance(value, nn.Module):
+        yield value
+        return
+    if isinstance(value, dict):
+        inside = value.values()
+    elif isinstance(value, list | tuple | set):
+        inside = value
+    elif isinstance(value, partial):
+        inside = (value.func, value.args, value.keywords)
+    elif isinstance(value, MethodType):
+        inside = (value.__self__,)
+    elif isinstance(value, FunctionType):
+        inside = [cell.cell_contents for cell in value.__closure__ or ()]
+    else:
+        inside = getattr(value, "__dict__", {}).values()
+    for item in inside:
+        yield from _modules_in(item, seen)

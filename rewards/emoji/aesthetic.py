@@ -6,7 +6,6 @@ the rule in `rule.py` from examples, so like any learned reward it is right wher
 elsewhere; `emoji-aesthetic-gold` knows better.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -56,7 +55,3 @@ class EmojiAesthetic(Reward):
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         return self.network(images)
-
-    def to(self, device: torch.device | str) -> "EmojiAesthetic":
-        self.network.to(device)
-        return self

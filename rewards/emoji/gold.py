@@ -1,6 +1,5 @@
 """`emoji-animal` and `emoji-aesthetic-gold`: what the classifier says, alone and times the preference rule."""
 
-import torch
 from torch import Tensor
 
 from rewards.base import EmbeddingReward
@@ -24,10 +23,6 @@ class EmojiAnimal(EmbeddingReward):
     def embed(self, images: Tensor) -> Tensor:
         """The classifier's L2-normalised features [B, 128]."""
         return self.classifier.embed(images)
-
-    def to(self, device: torch.device | str) -> "EmojiAnimal":
-        self.classifier.network.to(device)
-        return self
 
 
 class EmojiAestheticGold(EmojiAnimal):

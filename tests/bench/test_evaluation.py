@@ -14,9 +14,11 @@ PROMPTS = {"train": ["a cat", "a dog"], "heldout": ["a fox"]}
 def evaluator(model, images=2, seed=5, adapter_seed=0, steps=3):
     policy = Policy.load(str(model), SamplerSettings(4, 1.0, 1.0), Meter(), rank=2, seed=adapter_seed)
     reward = CallableReward(lambda images, prompts: images.mean((1, 2, 3)), name="brightness")
-    return Evaluator(
-        policy, SamplerSettings(steps, 1.0, 0.0), PROMPTS, images, seed, {"reward": reward, "gold": reward}
-    )
+
+    def score(images, prompts):
+        return {"reward": reward(images, prompts), "gold": reward(images, prompts)}
+
+    return Evaluator(policy, SamplerSettings(steps, 1.0, 0.0), PROMPTS, images, seed, score)
 
 
 def test_one_row_for_each_prompt_and_sample(tiny_model):
@@ -76,8 +78,8 @@ def test_evaluation_costs_nothing_on_the_training_axes(tiny_model):
 
 def test_an_image_without_a_score_is_not_averaged_over(tiny_model):
     evaluate = evaluator(tiny_model)
-    scores = torch.tensor([1.0, torch.nan, 1.0, 1.0])
-    evaluate.rewards["gold"] = lambda images, prompts: scores[: len(images)]
+    scores, score = torch.tensor([1.0, torch.nan, 1.0, 1.0]), evaluate.score
+    evaluate.score = lambda images, prompts: score(images, prompts) | {"gold": scores[: len(images)]}
     values = evaluate(trained=False).values["train"]
     assert values["gold"] != values["gold"]
     assert values["reward"] == values["reward"]

@@ -1,5 +1,6 @@
 """A sweep becomes trials: their order, what is filled in, and what their identity depends on."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,46 @@ def test_a_reward_file_counts_by_its_content_not_its_place(sweep_file, tmp_path)
     assert first == identities(sweep_file, only_base, "reward=b/mine.py:score")
     (tmp_path / "b" / "mine.py").write_text(source.replace("mean", "amax"))
     assert first != identities(sweep_file, only_base, "reward=b/mine.py:score")
+
+
+def compose(path, reward, *more):
+    return trials(path, "methods=[{name: base}]", f"reward={reward}", *more)[0]
+
+
+def test_a_composed_reward_is_one_reward_with_parts(sweep_file):
+    trial = compose(sweep_file, "{sum: [colourfulness, {clip: emoji-aesthetic, max: 6, weight: 0.5}]}")
+    assert trial.reward.label == "colourfulness+clipped-emoji-aesthetic"
+    assert trial.reward.differentiable
+    assert set(trial.weights) == {"model", "emoji-aesthetic"}, "weights of the parts are on record"
+
+
+def test_what_decides_a_composed_reward_decides_the_identity(sweep_file, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(images, prompts): return images.mean((1, 2, 3))\n")
+    rewards = [
+        "{sum: [colourfulness, 'mine.py:score']}",
+        "{sum: [{name: colourfulness, weight: 2}, 'mine.py:score']}",
+        "{ensemble: [colourfulness, 'mine.py:score']}",
+        "{ensemble: [colourfulness, 'mine.py:score'], k: 2}",
+        "{clip: colourfulness, max: 1}",
+        "{clip: colourfulness, max: 2}",
+    ]
+    found = [compose(sweep_file, reward).identity for reward in rewards]
+    assert len(set(found)) == len(rewards)
+    named = "{sum: [{name: colourfulness, label: other}, 'mine.py:score'], label: mixed}"
+    assert compose(sweep_file, named).identity == found[0], "labels are names"
+    (tmp_path / "mine.py").write_text("def score(images, prompts): return images.amax((1, 2, 3))\n")
+    assert compose(sweep_file, rewards[0]).identity != found[0], "a part's source counts"
+
+
+def test_the_stored_sweep_reads_again_as_the_same(sweep_file, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(images, prompts): return images.mean((1, 2, 3))\n")
+    reward = "{sum: [{name: colourfulness, weight: 0.5}, {clip: 'mine.py:score', min: 0}]}"
+    loaded = load_sweep(sweep_file, None, ["methods=[{name: base}]", f"reward={reward}"])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stored = elsewhere / "sweep.yaml"
+    stored.write_text(json.dumps(resolved_sweep(loaded)))
+    assert plan(load_sweep(stored))[0].identity == plan(loaded)[0].identity
 
 
 def test_identity_follows_the_modules_that_a_method_is_made_of(tmp_path, monkeypatch):

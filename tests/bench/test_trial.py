@@ -8,7 +8,7 @@ import torch
 
 from bench.errors import Diverged
 from bench.prompts import spread
-from bench.sweep import Lora, Sampler
+from bench.sweep import Lora, RewardSpec, Sampler
 from bench.trial import TrialLoop, run_trial
 from bench.trial_folder import TrialFolder
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
@@ -24,9 +24,8 @@ MACHINE = TIMES | {"peak_memory_bytes"}
 
 
 def make_trial(model, method="ddpo", reward=None, limit=12.0, every=4.0, **changes) -> Trial:
-    reference = RewardRef(
-        name=reward or "colourfulness", label="colourfulness", differentiable=True, version="1", fingerprint="x"
-    )
+    spec = RewardSpec(name=reward or "colourfulness")
+    reference = RewardRef(spec=spec, label="colourfulness", differentiable=True, fingerprint="x")
     cls = registry.load(method)
     evaluated = Sampler(steps=2, guidance=1.0, eta=0.0)
     fields = {

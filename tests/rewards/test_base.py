@@ -1,7 +1,10 @@
 """The contract: shapes, prompts and what callables may return."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
 
 from rewards import registry
 from rewards.base import CallableReward, Reward, RewardError
@@ -24,7 +27,12 @@ def test_a_reward_scores_each_image() -> None:
         (torch.rand(3, 8, 8), ["a"], r"shape \[B, 3, H, W\], not \(3, 8, 8\)"),
         (torch.rand(1, 1, 8, 8), ["a"], "not \\(1, 1, 8, 8\\)"),
         ([1, 2], ["a"], "not list"),
-        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), ["a"], "float images"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.int64), ["a"], "or uint8 images, not torch.int64"),
+        (torch.rand(1, 3, 0, 8), ["a"], "empty batch"),
+        (torch.full((1, 3, 8, 8), torch.nan), ["a"], r"in \[0, 1\]; these hold NaN"),
+        (torch.full((1, 3, 8, 8), torch.inf), ["a"], "from inf to inf"),
+        (2 * torch.rand(1, 3, 64, 64) - 1, ["a"], "values from -"),
+        (255 * torch.ones(1, 3, 8, 8), ["a"], "from 255 to 255"),
         (torch.rand(0, 3, 8, 8), [], "empty batch"),
         (torch.rand(2, 3, 8, 8), ["a"], "2 images and 1 prompts"),
         (torch.rand(2, 3, 8, 8), "ab", "not one string"),
@@ -55,6 +63,81 @@ def test_a_differentiable_callable_keeps_its_gradient() -> None:
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
     reward(images, ["a", "b"]).sum().backward()
     assert images.grad is not None
+
+
+def test_bytes_score_as_the_pixels_they_stand_for() -> None:
+    images = torch.randint(256, (2, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(Brightness()(images, ["a", "b"]), Brightness()(images.float() / 255, ["a", "b"]))
+
+
+def test_rounding_outside_the_range_passes() -> None:
+    assert Brightness()(torch.full((1, 3, 8, 8), 1 + 5e-4), ["a"]).shape == (1,)
+
+
+class Returns(Reward):
+    """A reward whose answer is given."""
+
+    name = "returns"
+
+    def __init__(self, answer: object, differentiable: bool = True) -> None:
+        self.answer, self.differentiable = answer, differentiable
+
+    def score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (torch.zeros(3), r"shape \(2,\), not \(3,\)"),
+        (torch.zeros(2, 1), r"shape \(2,\), not \(2, 1\)"),
+        (None, "not NoneType"),
+        (torch.zeros(2, dtype=torch.int64), "must return floats, not torch.int64"),
+        (torch.zeros(2, device="meta"), "scores on meta for images on cpu"),
+        (KeyError("weights"), "raised KeyError: 'weights'"),
+        (RuntimeError("out of luck"), "raised RuntimeError: out of luck"),
+    ],
+)
+def test_what_a_reward_does_wrong_names_it(answer: object, message: str) -> None:
+    with pytest.raises(RewardError, match=message) as caught:
+        Returns(answer, differentiable=False)(torch.rand(2, 3, 8, 8), ["a", "b"])
+    assert "'returns'" in str(caught.value)
+
+
+def test_a_promised_gradient_that_is_cut_is_found_at_once() -> None:
+    images = torch.rand(2, 3, 8, 8, requires_grad=True)
+    with pytest.raises(RewardError, match="says it is differentiable, but its scores do not depend on the images"):
+        Returns(torch.zeros(2))(images, ["a", "b"])
+    with torch.no_grad():
+        Returns(torch.zeros(2))(images, ["a", "b"])
+
+
+def test_running_out_of_memory_stays_what_it_is() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        Returns(torch.OutOfMemoryError("no room"))(torch.rand(2, 3, 8, 8), ["a", "b"])
+
+
+def test_networks_are_found_wherever_a_reward_keeps_them() -> None:
+    class Holder:
+        def __init__(self) -> None:
+            self.inner = {"network": nn.Linear(1, 1)}
+
+        def score(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+            return images.mean((1, 2, 3))
+
+    network, held, bound = nn.Dropout(0.5), nn.Linear(1, 1), Holder()
+    scored = partial(lambda images, prompts, extra: images.mean((1, 2, 3)), extra=[held])
+    closed = CallableReward(lambda images, prompts: network(images).mean((1, 2, 3)))
+    for reward, expected in (
+        (closed, network),
+        (CallableReward(scored, name="partial"), held),
+        (CallableReward(bound.score), bound.inner["network"]),
+    ):
+        assert list(reward.freeze().modules()) == [expected]
+        assert not expected.training
+        assert not any(parameter.requires_grad for parameter in expected.parameters())
 
 
 def test_wrong_outputs_are_refused() -> None:
