@@ -15,7 +15,9 @@ class Entry(NamedTuple):
 
 
 _BUILT_IN: dict[str, Entry] = {
-    "aesthetic": Entry("rewards.laion:LaionAesthetic", "LAION aesthetic predictor v2 on CLIP ViT-L/14; differentiable"),
+    "aesthetic": Entry(
+        "rewards.published.laion:LaionAesthetic", "LAION aesthetic predictor v2 on CLIP ViT-L/14; differentiable"
+    ),
     "colourfulness": Entry(
         "rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"
     ),

@@ -49,7 +49,7 @@ def test_quickstart_raises_the_reward_and_reports(tmp_path):
 @pytest.mark.timeout(400)
 def test_the_papers_scale_runs_through_the_same_code(tiny_model, laion_weights, tmp_path):
     """Stable Diffusion's layout and the LAION predictor's, both tiny; everything else as `scales: paper` has it."""
-    reward = f"{{name: aesthetic, clip: {laion_weights / 'clip'}, head: {laion_weights / 'head.pth'}}}"
+    reward = f"{{name: aesthetic, model: {laion_weights / 'clip'}, head: {laion_weights / 'head.pth'}}}"
     small = {
         "model": tiny_model,
         "reward": reward,

@@ -9,7 +9,7 @@ def write_tiny_laion(folder: Path) -> Path:
     """Writes `clip/` and `head.pth`: the LAION aesthetic predictor's architecture with random tiny weights."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-    from rewards.laion import AestheticHead
+    from rewards.published.laion import AestheticHead
 
     torch.manual_seed(0)
     config = CLIPVisionConfig(

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rewards.laion import AestheticHead, LaionAesthetic, preprocess
+from rewards.published.clip import preprocess
+from rewards.published.laion import AestheticHead, LaionAesthetic
 
 PUBLISHED = {  # sac+logos+ava1-l14-linearMSE.pth
     "layers.0.weight": (1024, 768),
