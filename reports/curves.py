@@ -172,10 +172,10 @@ def _target(axes: Axes, name: str, target: float, chosen: Mapping[str, Style]) -
         colour = chosen[name].colour if name in chosen else INK
         axes.axhline(target, color=colour, linestyle=(0, (1, 2.2)), linewidth=1.1, zorder=1.5)
     if name not in chosen:
+        # In the corner that rising curves leave free; at the line's end it would lie on them.
         axes.annotate(
-            f"target {measured(target)}{' ↑' if far else ''}", (1, 1 if far else target), (0, -9 if far else 3),
-            xycoords="axes fraction" if far else ("axes fraction", "data"), textcoords="offset points",
-            color=MUTED, fontsize=9, ha="right", va="bottom",
+            f"{'↑' if far else '···'} target {measured(target)}", (0, 1), (5, -3),
+            xycoords="axes fraction", textcoords="offset points", color=MUTED, fontsize=9, ha="left", va="top",
         )  # fmt: skip
 
 
