@@ -21,11 +21,22 @@ _BUILT_IN: dict[str, Entry] = {
     "colourfulness": Entry(
         "rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"
     ),
+    "compressibility": Entry(
+        "rewards.jpeg:Compressibility", "minus the kilobytes as JPEG, quality 95 (DDPO); no gradient"
+    ),
+    "compressibility-proxy": Entry(
+        "rewards.jpeg:CompressibilityProxy",
+        "minus the kilobytes as JPEG, estimated from its coefficients; differentiable",
+    ),
     "emoji-aesthetic": Entry(
         "rewards.emoji.aesthetic:EmojiAesthetic", "small LAION-like aesthetic predictor, about 1 to 10; differentiable"
     ),
     "emoji-aesthetic-gold": Entry(
         "rewards.emoji.gold:EmojiAestheticGold", "the true preference rule times P(the prompted animal is there)"
+    ),
+    "incompressibility": Entry("rewards.jpeg:Incompressibility", "kilobytes as JPEG, quality 95 (DDPO); no gradient"),
+    "incompressibility-proxy": Entry(
+        "rewards.jpeg:IncompressibilityProxy", "kilobytes as JPEG, estimated from its coefficients; differentiable"
     ),
     "emoji-animal": Entry(
         "rewards.emoji.gold:EmojiAnimal", "an independent classifier's P(the prompted animal); differentiable"
