@@ -18,6 +18,9 @@ _BUILT_IN: dict[str, Entry] = {
     "aesthetic": Entry(
         "rewards.published.laion:LaionAesthetic", "LAION aesthetic predictor v2 on CLIP ViT-L/14; differentiable"
     ),
+    "clipscore": Entry(
+        "rewards.published.clipscore:ClipScore", "cosine of image and prompt in CLIP ViT-L/14; differentiable"
+    ),
     "colourfulness": Entry(
         "rewards.colour:Colourfulness", "Hasler-Süsstrunk colourfulness; differentiable, no weights"
     ),
@@ -34,12 +37,43 @@ _BUILT_IN: dict[str, Entry] = {
     "emoji-aesthetic-gold": Entry(
         "rewards.emoji.gold:EmojiAestheticGold", "the true preference rule times P(the prompted animal is there)"
     ),
+    "hpsv2": Entry(
+        "rewards.published.hps:HPSv2", "Human Preference Score v2.0, cosine in a tuned CLIP ViT-H/14; differentiable"
+    ),
+    "hpsv2.1": Entry(
+        "rewards.published.hps:HPSv21", "Human Preference Score v2.1, not comparable with v2.0; differentiable"
+    ),
+    "imagereward": Entry(
+        "rewards.published.imagereward:ImageReward",
+        "ImageReward v1.0, people's preference (BLIP ViT-L/16); differentiable",
+    ),
     "incompressibility": Entry("rewards.jpeg:Incompressibility", "kilobytes as JPEG, quality 95 (DDPO); no gradient"),
     "incompressibility-proxy": Entry(
         "rewards.jpeg:IncompressibilityProxy", "kilobytes as JPEG, estimated from its coefficients; differentiable"
     ),
+    "emoji-alignment": Entry(
+        "rewards.emoji.alignment:EmojiAlignment", "small dual encoder's cosine of image and prompt; differentiable"
+    ),
+    "emoji-alignment-gold": Entry(
+        "rewards.emoji.gold:EmojiAlignmentGold", "an independent classifier's P(animal) P(count) P(background)"
+    ),
+    "emoji-count": Entry(
+        "rewards.emoji.count:EmojiCount",
+        "minus the distance of a small counter's count from the prompt's; differentiable",
+    ),
+    "emoji-count-gold": Entry("rewards.emoji.gold:EmojiCountGold", "an independent classifier's P(the prompt's count)"),
     "emoji-animal": Entry(
         "rewards.emoji.gold:EmojiAnimal", "an independent classifier's P(the prompted animal); differentiable"
+    ),
+    "object-count": Entry(
+        "rewards.published.detection:ObjectCount",
+        "-|objects seen - objects asked for|, OWL-ViT or YOLOS; differentiable",
+    ),
+    "object-removal": Entry(
+        "rewards.published.detection:ObjectRemoval", "1 - how surely OWL-ViT or YOLOS sees the object; differentiable"
+    ),
+    "pickscore": Entry(
+        "rewards.published.pickscore:PickScore", "PickScore v1, scaled cosine in a tuned CLIP ViT-H/14; differentiable"
     ),
 }
 

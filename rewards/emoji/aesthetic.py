@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewards.base import Reward
+from rewards.emoji.networks import stage
 from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
 
 WEIGHTS = HERE / "aesthetic.safetensors"
@@ -22,10 +23,10 @@ class Predictor(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
-            _stage(3, 16, kernel=5, stride=2),
-            _stage(16, 32, kernel=3, stride=2),
-            _stage(32, 64, kernel=3, stride=2),
-            _stage(64, 64, kernel=3, stride=1),
+            stage(3, 16, kernel=5, stride=2),
+            stage(16, 32, kernel=3, stride=2),
+            stage(32, 64, kernel=3, stride=2),
+            stage(64, 64, kernel=3, stride=1),
             nn.AvgPool2d(2),
             nn.Flatten(),
             nn.Linear(64 * 16, 64),
@@ -37,11 +38,6 @@ class Predictor(nn.Module):
         embedding = F.normalize(self.encoder(2 * at_native_size(images) - 1), dim=1)
         # A unit vector of 64 has entries of about 1/8; the head starts better on numbers of about one.
         return CENTRE + SPREAD * self.head(8 * embedding)[:, 0]
-
-
-def _stage(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.GELU())
 
 
 class EmojiAesthetic(Reward):

@@ -3,44 +3,19 @@
 It has never seen the checkpoint or what it makes: it is trained on renderings of its own seed (`train_classifier.py`).
 """
 
-import json
-import re
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rewards.base import RewardError
+from rewards.emoji.labels import Labels, load_labels
+from rewards.emoji.networks import stage
+from rewards.emoji.prompt import read_prompt, wanted_count
 from rewards.emoji.weights import HERE, at_native_size, load_frozen
 
 WEIGHTS = HERE / "classifier.safetensors"
-LABELS = HERE / "labels.json"
 COUNTS = 4
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the outputs stand for; `held_out` are the animals that no alignment prompt names."""
-
-    animals: tuple[str, ...]
-    plurals: tuple[str, ...]
-    colours: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-    @property
-    def nothing(self) -> int:
-        """Index of the output for "no animal to be recognised"."""
-        return len(self.animals)
-
-
-@lru_cache
-def load_labels(file: Path = LABELS) -> Labels:
-    """The labels the committed weights were trained with."""
-    fields = json.loads(file.read_text(encoding="utf-8"))
-    return Labels(**{key: tuple(value) for key, value in fields.items()})
 
 
 class Judge(nn.Module):
@@ -49,11 +24,11 @@ class Judge(nn.Module):
     def __init__(self, labels: Labels) -> None:
         super().__init__()
         self.stages = nn.Sequential(
-            _stage(3, 32, kernel=5, stride=2),
-            _stage(32, 64, kernel=3, stride=2),
-            _stage(64, 128, kernel=3, stride=2),
-            _stage(128, 128, kernel=3, stride=1),
-            _stage(128, 128, kernel=3, stride=2),
+            stage(3, 32, kernel=5, stride=2),
+            stage(32, 64, kernel=3, stride=2),
+            stage(64, 128, kernel=3, stride=2),
+            stage(128, 128, kernel=3, stride=1),
+            stage(128, 128, kernel=3, stride=2),
         )
         # A 4 x 4 grid and not one mean: the count is a matter of where things are.
         self.features = nn.Linear(128 * 16, 128)
@@ -72,9 +47,12 @@ class Judge(nn.Module):
         return {"animal": self.animal(features), "colour": self.colour(features), "count": self.count(features)}
 
 
-def _stage(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.GELU())
+def _probability(logits: Tensor, wanted: Sequence[int | None]) -> Tensor:
+    """Each row's probability of what is wanted, `[B]`; 1 where nothing is."""
+    indices = torch.tensor([index or 0 for index in wanted], device=logits.device)
+    asked = torch.tensor([index is not None for index in wanted], device=logits.device)
+    found = logits.softmax(dim=1).gather(1, indices[:, None])[:, 0]
+    return torch.where(asked, found, torch.ones_like(found))
 
 
 class Classifier:
@@ -86,27 +64,23 @@ class Classifier:
 
     def animal_probability(self, images: Tensor, prompts: list[str], reward: str) -> Tensor:
         """P(the animal that the prompt names is there): [B], differentiable in the images."""
-        wanted = [find_animal(prompt, self.labels, reward) for prompt in prompts]
-        probabilities = self.network(images)["animal"].softmax(dim=1)
-        return probabilities.gather(1, torch.tensor(wanted, device=images.device)[:, None])[:, 0]
+        wanted = [read_prompt(prompt, self.labels, reward).animal for prompt in prompts]
+        return _probability(self.network(images)["animal"], wanted)
+
+    def count_probability(self, images: Tensor, prompts: list[str], reward: str) -> Tensor:
+        """P(there are as many as the prompt asks for): [B]."""
+        wanted = [wanted_count(prompt, self.labels, reward) - 1 for prompt in prompts]
+        return _probability(self.network(images)["count"], wanted)
+
+    def prompt_probability(self, images: Tensor, prompts: list[str], reward: str) -> Tensor:
+        """P(animal) · P(count) · P(background's colour), each as far as the prompt names it: [B]."""
+        logits = self.network(images)
+        wanted = [read_prompt(prompt, self.labels, reward) for prompt in prompts]
+        found = _probability(logits["animal"], [one.animal for one in wanted])
+        counts = [one.count - 1 if one.count is not None else None for one in wanted]
+        found = found * _probability(logits["count"], counts)
+        return found * _probability(logits["colour"], [one.colour for one in wanted])
 
     def embed(self, images: Tensor) -> Tensor:
         """L2-normalised features [B, 128]: near for the same animal, background and count."""
         return F.normalize(self.network.embed(images), dim=1)
-
-
-def find_animal(prompt: str, labels: Labels, reward: str) -> int:
-    """Index of the first animal that the prompt names, singular or plural.
-
-    Raises:
-        RewardError: it names none that the classifier knows.
-    """
-    words = {name: index for index, name in enumerate(labels.plurals)}
-    words.update({name: index for index, name in enumerate(labels.animals)})
-    for word in re.findall(r"[a-z]+", prompt.lower()):
-        if word in words:
-            return words[word]
-    raise RewardError(
-        f"Reward {reward!r} found no animal it knows in the prompt {prompt!r}; "
-        f"it knows {len(labels.animals)}, such as {', '.join(labels.animals[:3])} (rewards/emoji/labels.json)."
-    )

@@ -1,4 +1,4 @@
-"""`emoji-animal` and `emoji-aesthetic-gold`: what the classifier says, alone and times the preference rule."""
+"""What the independent classifier says: alone, times the preference rule, and about everything a prompt asks for."""
 
 from torch import Tensor
 
@@ -35,3 +35,21 @@ class EmojiAestheticGold(EmojiAnimal):
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         return preference(images.float()) * super().score(images, prompts)
+
+
+class EmojiAlignmentGold(EmojiAnimal):
+    """P(animal) · P(count) · P(background), as far as the prompt names them: what `emoji-alignment` stands for."""
+
+    name = "emoji-alignment-gold"
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.classifier.prompt_probability(images, prompts, self.name)
+
+
+class EmojiCountGold(EmojiAnimal):
+    """P(there are as many as the prompt asks for), in [0, 1]: what `emoji-count` stands for."""
+
+    name = "emoji-count-gold"
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        return self.classifier.count_probability(images, prompts, self.name)

@@ -2,29 +2,43 @@
 
     python -m rewards.emoji.measure build/emoji/samples.npz --renderings build/emoji/classifier-scenes.npz
     python -m rewards.emoji.measure --aesthetic build/emoji/aesthetic-scenes.npz build/emoji/aesthetic-samples.npz
+    python -m rewards.emoji.measure --alignment build/emoji/alignment-heldout.npz build/emoji/samples.npz
+    python -m rewards.emoji.measure --count build/emoji/alignment-heldout.npz build/emoji/samples.npz
+    python -m rewards.emoji.measure --jpeg build/emoji/samples.npz
 
 The first form takes files of `python -m models.emoji.sample` (or `.scenes`); animals are counted on captions of one
 animal, backgrounds on captions that name one, counts on all. `animal_by_chance` is the same with the captions shuffled,
 and `--renderings` adds a stricter judge of animals (`neighbours.py`). The second form gives the aesthetic predictor's
-rank correlation with the rule on the tenth of those files that its training left out.
+rank correlation with the rule on the tenth of those files that its training left out; the others, of each file, how the
+dual encoder and the counter judge what they were not trained on, and how the JPEG estimate follows Pillow's bytes.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
+from rewards.emoji import train_alignment, train_count
 from rewards.emoji.aesthetic import WEIGHTS as AESTHETIC_WEIGHTS
 from rewards.emoji.aesthetic import Predictor
+from rewards.emoji.alignment import WEIGHTS as ALIGNMENT_WEIGHTS
+from rewards.emoji.alignment import DualEncoder
 from rewards.emoji.classifier import Classifier
+from rewards.emoji.count import WEIGHTS as COUNT_WEIGHTS
+from rewards.emoji.count import Counter
+from rewards.emoji.labels import load_labels
 from rewards.emoji.neighbours import neighbours_accuracy
 from rewards.emoji.rule import preference
 from rewards.emoji.train_aesthetic import agreement, restyle, split, strange
 from rewards.emoji.training import as_pixels, load_images
 from rewards.emoji.weights import load_frozen
+from rewards.jpeg import code_length, estimated_kilobytes, jpeg_kilobytes
 
 
 @torch.no_grad()
@@ -77,15 +91,54 @@ def measure_aesthetic(scenes: Path, samples: list[Path]) -> dict[str, float]:
     return agreement(network, kinds)
 
 
+@torch.no_grad()
+def measure_alignment(images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
+    """`train_alignment.agreement` of the committed weights."""
+    labels = load_labels()
+    return train_alignment.agreement(load_frozen(DualEncoder(labels), ALIGNMENT_WEIGHTS), images, columns, labels)
+
+
+@torch.no_grad()
+def measure_count(images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
+    """`train_count.agreement` of the committed weights."""
+    return train_count.agreement(load_frozen(Counter(), COUNT_WEIGHTS), images, columns)
+
+
+@torch.no_grad()
+def measure_jpeg(images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
+    """The JPEG estimate beside Pillow's bytes, and the straight line from code length to kilobytes that fits best."""
+    pixels = as_pixels(images)
+    true, length = jpeg_kilobytes(pixels), code_length(pixels) / 8000
+    slope, intercept = np.polyfit(length.double().numpy(), true.double().numpy(), 1)
+    return {
+        "spearman": float(spearmanr(length, true).statistic),
+        "error": float((estimated_kilobytes(pixels) - true).abs().mean()),
+        "kilobytes": float(true.mean()),
+        "slope": float(slope),
+        "header_kilobytes": float(intercept),
+    }
+
+
+KINDS: dict[str, Callable[[Tensor, dict[str, Any]], dict[str, float]]] = {
+    "alignment": measure_alignment,
+    "count": measure_count,
+    "jpeg": measure_jpeg,
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure samples with the independent classifier.")
     parser.add_argument("files", type=Path, nargs="+", help="an npz of samples or scenes")
     parser.add_argument("--aesthetic", action="store_true", help="measure the aesthetic predictor instead")
+    for kind in KINDS:
+        parser.add_argument(f"--{kind}", dest="kind", action="store_const", const=kind, help=f"measure {kind} instead")
     parser.add_argument("--renderings", type=Path, help="scenes for the nearest-neighbour judge of animals")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     figures: dict[str, Any]
-    if options.aesthetic:
+    if options.kind:
+        figures = {file.stem: KINDS[options.kind](*load_images(file)) for file in options.files}
+    elif options.aesthetic:
         figures = measure_aesthetic(options.files[0], options.files[1:])
     else:
         figures = {file.stem: measure(*load_images(file)) for file in options.files}

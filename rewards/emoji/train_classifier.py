@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rewards.emoji import augment
-from rewards.emoji.classifier import LABELS, WEIGHTS, Judge, Labels
+from rewards.emoji.classifier import WEIGHTS, Judge
+from rewards.emoji.labels import LABELS, Labels
 from rewards.emoji.training import as_pixels, fit, load_images, write_weights
 
 BATCH = 64

@@ -12,13 +12,23 @@ from models.emoji.vocabulary import ANIMALS, COLOURS, HELD_OUT, TRAINED
 from rewards import registry
 from rewards.base import RewardError
 from rewards.emoji import augment
-from rewards.emoji.classifier import find_animal, load_labels
+from rewards.emoji.labels import load_labels
 from rewards.emoji.measure import measure
 from rewards.emoji.neighbours import neighbours_accuracy
+from rewards.emoji.prompt import Wanted, read_prompt, wanted_count
 from rewards.emoji.rule import preference
 from rewards.emoji.train_aesthetic import strange, train_aesthetic
+from rewards.emoji.train_alignment import alter, fits, things_of, words
 
-NAMES = ("emoji-aesthetic", "emoji-aesthetic-gold", "emoji-animal")
+NAMES = (
+    "emoji-aesthetic",
+    "emoji-aesthetic-gold",
+    "emoji-alignment",
+    "emoji-alignment-gold",
+    "emoji-animal",
+    "emoji-count",
+    "emoji-count-gold",
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +54,7 @@ def test_the_labels_are_the_vocabularys() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_frozen_small_and_hashed(name: str) -> None:
     reward = registry.build(name)
-    network = reward.network if name == "emoji-aesthetic" else reward.classifier.network  # type: ignore[attr-defined]
+    (network,) = reward.modules()
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert reward.weights_sha256 is not None
@@ -67,7 +77,82 @@ def test_gradients_reach_the_images(name: str, size: int) -> None:
 )
 def test_the_prompts_animal_is_found(prompt: str, animal: str) -> None:
     labels = load_labels()
-    assert labels.animals[find_animal(prompt, labels, "test")] == animal
+    assert labels.animals[read_prompt(prompt, labels, "test").animal] == animal
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count", "colour"),
+    [
+        ("a cat", 1, None),
+        ("two dogs", 2, None),
+        ("dogs, three", 3, None),
+        ("dogs", None, None),
+        ("a sheep", 1, None),
+        ("sheep", None, None),
+        ("Four mice in a teal background", 4, "teal"),
+    ],
+)
+def test_what_a_prompt_asks_for(prompt: str, count: int | None, colour: str | None) -> None:
+    labels = load_labels()
+    found = read_prompt(prompt, labels, "test")
+    assert found.count == count
+    assert found == Wanted(found.animal, count, labels.colours.index(colour) if colour else None)
+
+
+def test_alignment_prefers_the_caption_that_fits(drawn: dict[str, np.ndarray]) -> None:
+    images, labels = as_images(drawn), load_labels()
+    shown, _ = things_of(drawn)
+    torch.manual_seed(0)
+    reward, gold = registry.build("emoji-alignment"), registry.build("emoji-alignment-gold")
+    right = [words(row, labels) for row in shown.tolist()]
+    for kind in range(3):
+        wrong = [words(row, labels) for row in alter(shown, kind, labels).tolist()]
+        assert (reward(images, right) > reward(images, wrong)).float().mean() > 0.95
+        assert (gold(images, right) > gold(images, wrong)).float().mean() > 0.95
+
+
+def test_the_order_of_a_prompts_words_does_not_matter() -> None:
+    images = torch.rand(1, 3, 64, 64)
+    reward = registry.build("emoji-alignment")
+    torch.testing.assert_close(
+        reward(images, ["two dogs on a blue background"]), reward(images, ["a blue place with dogs: two"])
+    )
+    with pytest.raises(RewardError, match="knows no word of the prompt 'a castle'"):
+        reward(images, ["a castle"])
+
+
+def test_counting_sees_the_number(drawn: dict[str, np.ndarray]) -> None:
+    images, counts = as_images(drawn), drawn["count"]
+    reward = registry.build("emoji-count")
+    scores = torch.stack(
+        [reward(images, [f"{number} dogs"] * len(images)) for number in ("one", "two", "three", "four")]
+    )
+    assert ((scores.argmax(0) + 1).numpy() == counts).mean() > 0.95
+    assert float(scores.min()) >= -3
+    assert float(scores.max()) <= 0
+
+
+def test_changed_captions_differ_in_the_one_thing() -> None:
+    things = torch.tensor([[5, 2, 3], [5, 4, -1]]).repeat(50, 1)
+    labels = load_labels()
+    for kind in range(3):
+        changed = alter(things, kind, labels)
+        kept = [column for column in range(3) if column != kind]
+        assert torch.equal(changed[:, kept], things[:, kept])
+        assert (changed[:, kind] != things[:, kind]).all()
+        assert words(changed[0].tolist(), labels)
+    assert set(alter(things, 1, labels)[:, 1].tolist()) <= {1, 2, 3, 4}
+
+
+def test_which_captions_fit_an_image() -> None:
+    images = torch.tensor([[5, 2, 3]])
+    captions = torch.tensor([[5, 2, 3], [5, 2, -1], [5, 2, 4], [5, 1, 3], [6, 2, 3]])
+    assert fits(images, captions).tolist() == [[True, True, False, False, False]]
+
+
+def test_a_prompt_without_a_count_cannot_be_counted() -> None:
+    with pytest.raises(RewardError, match="'test' found no count in the prompt 'dogs'"):
+        wanted_count("dogs", load_labels(), "test")
 
 
 def test_a_prompt_without_a_known_animal_is_a_clear_error() -> None:

@@ -1,0 +1,76 @@
+"""`emoji-alignment`: how well an image shows what its prompt says, by a small contrastive dual encoder (CLIP's scheme).
+
+An image tower and a text tower give unit vectors; the score is their cosine, in [-1, 1]. The text tower is a bag of the
+captions' words, so a prompt in another order or with other small words asks for the same. It learned from scenes and
+their captions (Radford et al. 2021, arXiv 2103.00020); `emoji-alignment-gold` knows better.
+"""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rewards.base import EmbeddingReward, RewardError
+from rewards.emoji.labels import Labels, load_labels
+from rewards.emoji.networks import trunk
+from rewards.emoji.prompt import NUMBERS
+from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+
+WEIGHTS = HERE / "alignment.safetensors"
+WIDTH = 64
+
+
+def vocabulary(labels: Labels) -> tuple[str, ...]:
+    """The words that carry what a caption asks for."""
+    return tuple(dict.fromkeys((*labels.animals, *labels.plurals, *labels.colours, *NUMBERS)))
+
+
+class DualEncoder(nn.Module):
+    """Image tower (`networks.trunk`) and text tower (sum of word embeddings, one hidden layer), to 64 dimensions."""
+
+    def __init__(self, labels: Labels) -> None:
+        super().__init__()
+        self.words = {word: index for index, word in enumerate(vocabulary(labels))}
+        self.image = trunk(WIDTH)
+        self.embedding = nn.EmbeddingBag(len(self.words), 2 * WIDTH, mode="sum")
+        self.text = nn.Sequential(nn.Linear(2 * WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [0, 1] -> unit vectors [B, 64]."""
+        return F.normalize(self.image(2 * at_native_size(images) - 1), dim=1)
+
+    def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Prompts -> unit vectors [B, 64]."""
+        found = [self.known(prompt) for prompt in prompts]
+        starts = torch.tensor([0, *(len(words) for words in found[:-1])]).cumsum(0)
+        device = self.log_scale.device
+        indices = torch.tensor([index for words in found for index in words], dtype=torch.int64, device=device)
+        return F.normalize(self.text(self.embedding(indices, starts.to(device))), dim=1)
+
+    def known(self, prompt: str) -> list[int]:
+        """Indices of the prompt's words that carry something, in their order."""
+        return [self.words[word] for word in re.findall(r"[a-z]+", prompt.lower()) if word in self.words]
+
+
+class EmojiAlignment(EmbeddingReward):
+    """Cosine of the image's and the prompt's embeddings, in [-1, 1]."""
+
+    name = "emoji-alignment"
+
+    def __init__(self) -> None:
+        self.network = load_frozen(DualEncoder(load_labels()), WEIGHTS)
+        self.weights_sha256 = sha256(WEIGHTS)
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        strange = next((prompt for prompt in prompts if not self.network.known(prompt)), None)
+        if strange is not None:
+            raise RewardError(
+                f"Reward {self.name!r} knows no word of the prompt {strange!r} (rewards/emoji/labels.json)."
+            )
+        return (self.embed(images) * self.network.embed_prompts(prompts)).sum(1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        return self.network.embed_images(images)

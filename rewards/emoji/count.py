@@ -1,0 +1,49 @@
+"""`emoji-count`: how near an image is to the number of animals that its prompt asks for, by a small counting network.
+
+The network gives P(1) to P(4); the score is minus the distance of its expected count from the wanted one, in [-3, 0],
+as `object-count` defines it for detectors. `emoji-count-gold` is the independent classifier's opinion.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from rewards.base import Reward
+from rewards.emoji.labels import load_labels
+from rewards.emoji.networks import trunk
+from rewards.emoji.prompt import wanted_count
+from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+
+WEIGHTS = HERE / "count.safetensors"
+MOST = 4
+
+
+class Counter(nn.Module):
+    """Images [B, 3, H, W] in [0, 1] -> logits [B, 4] of one to four animals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = trunk(64)
+        self.head = nn.Sequential(nn.GELU(), nn.Linear(64, MOST))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(2 * at_native_size(images) - 1))
+
+    def expected(self, images: Tensor) -> Tensor:
+        """Mean count [B], 1 to 4, differentiable."""
+        numbers = torch.arange(1, MOST + 1, device=images.device, dtype=torch.float32)
+        return self(images).softmax(1) @ numbers
+
+
+class EmojiCount(Reward):
+    """−|expected count − wanted count|, in [-3, 0]; says nothing about which animal."""
+
+    name = "emoji-count"
+
+    def __init__(self) -> None:
+        self.network = load_frozen(Counter(), WEIGHTS)
+        self.weights_sha256 = sha256(WEIGHTS)
+
+    def score(self, images: Tensor, prompts: list[str]) -> Tensor:
+        labels = load_labels()
+        wanted = [wanted_count(prompt, labels, self.name) for prompt in prompts]
+        return -(self.network.expected(images) - torch.tensor(wanted, device=images.device)).abs()
