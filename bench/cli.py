@@ -17,6 +17,7 @@ VERBS = {
     "report": "Write a run's comparison report.",
     "test": "Check a method against the contract.",
     "list": "List methods, rewards, models, prompts or sweeps.",
+    "weights": "List, fetch or check the weights of rewards and models.",
     "doctor": "Check the installation.",
 }
 
