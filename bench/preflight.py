@@ -32,7 +32,8 @@ def check_model(reference: str) -> None:
     try:
         HfApi().model_info(reference, timeout=SECONDS)
     except Exception as error:
-        do = f"fetch them where there is a network (`hf download {reference}`), or name a local folder as `model`"
+        fetch = f"bench weights fetch {reference}"
+        do = f"fetch them where there is a network (`{fetch}`), or name a local folder as `model`"
         what = f"the weights of {reference} are not on this machine and cannot be fetched"
         raise BenchError(what, "model", do) from error
 

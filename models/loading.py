@@ -86,7 +86,7 @@ def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Compo
         raise MissingModelError(f"model {reference}: {str(problem).splitlines()[0]}") from problem
     raise MissingModelError(
         f"model {reference}: its weights are not on this machine and could not be fetched; "
-        f"fetch them with `hf download {reference}`, or name a local folder in StableDiffusionPipeline layout"
+        f"fetch them with `bench weights fetch {reference}`, or name a local folder in StableDiffusionPipeline layout"
     ) from problem
 
 

@@ -88,14 +88,23 @@ def summaries() -> dict[str, str]:
     return {name: _BUILT_IN[name].summary for name in names()}
 
 
-def build(name: str, **kwargs: Any) -> Reward:
-    """Build a built-in reward.
+def target(name: str) -> str:
+    """Where a built-in reward's class is, as `module:Class`.
 
     Raises:
         KeyError: no such reward; the message lists those there are.
     """
     if name not in _BUILT_IN:
         raise KeyError(f"There is no reward {name!r}; there are {', '.join(names())}.")
-    module, _, attribute = _BUILT_IN[name].target.partition(":")
+    return _BUILT_IN[name].target
+
+
+def build(name: str, **kwargs: Any) -> Reward:
+    """Build a built-in reward.
+
+    Raises:
+        KeyError: no such reward; the message lists those there are.
+    """
+    module, _, attribute = target(name).partition(":")
     factory: Callable[..., Reward] = getattr(import_module(module), attribute)
     return factory(**kwargs)

@@ -99,21 +99,16 @@ def sweeps() -> list[dict[str, Any]]:
     """Sweep files in `sweeps/`, here or in the checkout this code runs from."""
     from bench.errors import BenchError
     from bench.load import load_sweep
+    from bench.sweep_files import sweep_files
 
     rows = []
-    for path in _sweep_files():
+    for path in sweep_files():
         try:
             summary = load_sweep(path).sweep.description
         except BenchError as error:
             summary = f"not valid: {error.lines()[0]}"
         rows.append({"name": str(path), "summary": " ".join(summary.split())})
     return rows
-
-
-def _sweep_files() -> list[Path]:
-    here = Path("sweeps")
-    shipped = Path(__file__).resolve().parents[2] / "sweeps"
-    return sorted((here if here.is_dir() else shipped).glob("*.yaml"))
 
 
 def _size(folder: Path) -> int:

@@ -17,6 +17,8 @@ from torch import Tensor
 class Weights:
     """One set of files on the hub.
 
+    Two in the `needs` of one reward with the same `option` are alternatives: it loads one of them.
+
     Attributes:
         repository: `owner/name` on the hub.
         files: those that are needed. With more than one (a model in transformers' layout, `config.json` first) the
@@ -51,31 +53,41 @@ class Weights:
             raise FileNotFoundError(
                 f"there is no {repository}; give `{self.option}`, {self._described()} of {self.repository}"
             )
-        paths = [self._from_hub(repository, name, reward) for name in self.files]
+        places = self._cached(repository)
+        paths = [path for path in places.values() if path is not None]
+        if len(paths) < len(places):
+            # All of them anew: where the hub's main has moved on, what is here lies in the folder of another revision.
+            missing = next(name for name, path in places.items() if path is None)
+            paths = self._fetched(repository, missing, reward)
         return paths[0] if len(paths) == 1 else paths[0].parent
 
     def cached(self) -> dict[str, Path | None]:
         """File -> where it lies in the hub's cache; None for one that is not there."""
-        from huggingface_hub import try_to_load_from_cache
-
-        found = {name: try_to_load_from_cache(self.repository, name) for name in self.files}
-        return {name: Path(path) if isinstance(path, str) else None for name, path in found.items()}
+        return self._cached(self.repository)
 
     def _described(self) -> str:
         return "the file" if len(self.files) == 1 else "a folder with the files"
 
-    def _from_hub(self, repository: str, name: str, reward: str) -> Path:
-        from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    def _cached(self, repository: str) -> dict[str, Path | None]:
+        from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
+        found = {name: try_to_load_from_cache(repository, name) for name in self.files}
+        return {name: Path(path) if isinstance(path, str) else None for name, path in found.items()}
+
+    def _fetched(self, repository: str, missing: str, reward: str) -> list[Path]:
+        """All files, of one revision."""
+        from huggingface_hub import HfApi, snapshot_download
+
         try:
             HfApi().model_info(repository, timeout=10.0)  # asks once; a download would retry for half a minute
-            return Path(hf_hub_download(repository, name))
+            folder = Path(snapshot_download(repository, allow_patterns=list(self.files)))
+            paths = [folder / name for name in self.files]
+            if absent := [path.name for path in paths if not path.is_file()]:  # what is not there matches no pattern
+                raise FileNotFoundError(f"{repository} has no {', '.join(absent)}")
+            return paths
         except Exception as error:  # offline, unknown, forbidden: all mean that a person has to fetch it
             raise FileNotFoundError(
-                f"{repository} ({name}) is not on this machine and cannot be fetched; where there is a network, "
+                f"{repository} ({missing}) is not on this machine and cannot be fetched; where there is a network, "
                 f"`hf download {repository} {' '.join(self.files)}` puts it into the cache, or name "
                 f"{self._described()}: reward: {{name: {reward}, {self.option}: PATH}}"
             ) from error

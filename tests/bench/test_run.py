@@ -242,5 +242,5 @@ def test_help_is_fast_and_names_every_verb():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for verb in ("run", "plan", "status", "report", "list", "doctor"):
+    for verb in ("run", "plan", "status", "report", "list", "weights", "doctor"):
         assert f"  {verb} " in done.stdout

@@ -179,7 +179,7 @@ def test_prompts_are_encoded_once(tiny_model):
     [
         ("./nowhere", "no such folder"),
         ("nowhere", "bench list models"),
-        ("owner/not-a-model-we-have", "hf download owner/not-a-model-we-have"),
+        ("owner/not-a-model-we-have", "bench weights fetch owner/not-a-model-we-have"),
     ],
 )
 def test_a_missing_model_says_what_to_do(reference, words, monkeypatch):

@@ -1,0 +1,149 @@
+"""`bench weights`: what rewards and models need that is large: what it is, whether it is here and undamaged."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, json_option
+from bench.errors import BAD_INPUT, GOOD, BenchError
+from bench.weights.checking import DAMAGED, NOT_HERE, UNKNOWN, checked
+from bench.weights.fetching import cache_folder, fetch_item
+from bench.weights.known import HUB
+from bench.weights.needs import Item, chosen, described, first_choices, items, lacking
+
+
+@click.group("weights", short_help="List, fetch or check the weights of rewards and models.", no_args_is_help=False)
+def command() -> None:
+    """What rewards and models need from the Hugging Face hub: list it, fetch it into the hub's cache, check it there.
+
+    The cache is ~/.cache/huggingface/hub, or where HF_HUB_CACHE says.
+    """
+
+
+@command.command("list", short_help="List what is needed, and what of it is here.")
+@json_option
+@debug_option
+def list_(as_json: bool) -> None:
+    """List what each reward needs, and each model that the sweeps in sweeps/ name."""
+    found = items()
+    if as_json:
+        console.say_json([described(item) for item in found])
+        return
+    first = first_choices(found)
+    rows = [_cells(item, described(item), item in first, lines=sys.stdout.isatty()) for item in found]
+    console.table(["name", "what", "here"], rows)
+    console.say(f"cache: {cache_folder()}")
+    console.say("`bench weights fetch NAME` fetches into it; what is shipped is part of the package")
+
+
+@command.command("fetch", short_help="Fetch what rewards or models need.")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@debug_option
+def fetch(names: tuple[str, ...]) -> int:
+    """Fetch what NAME needs into the hub's cache: a reward, or a hub id (owner/name) of a model or of a reward's part.
+
+    Where a reward can do with one of several, the first is fetched; name another by its hub id.
+    """
+    wanted = first_choices(chosen(items(), names))
+    for item in wanted:
+        row = described(item)
+        label = item.name if row["repository"] in (None, item.name) else f"{item.name}: {row['repository']}"
+        if item.weights is None:
+            console.say(f"{label} ships with the package")
+        elif row["complete"]:
+            console.say(f"{label} is here already: {row['cached']}")
+        else:
+            fetch_item(item, label, wanted)
+            wrong = [check for check in checked([item], only_declared=True) if check["state"] == DAMAGED]
+            if wrong:
+                raise BenchError(_difference(wrong[0]), None, wrong[0]["do"])
+            console.say(f"{label} is here: {described(item)['cached']}")
+    return GOOD
+
+
+@command.command("verify", short_help="Check that weights are undamaged.")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@json_option
+@debug_option
+def verify(names: tuple[str, ...], as_json: bool) -> int:
+    """Check the files of NAME, or of all that is here, against their hashes; load the weights that ship.
+
+    A file from the hub is checked against the SHA-256 that this package knows, or else against the hash that the hub
+    gave with it. Exits with 2 if a file is damaged, or if a NAME is not here.
+    """
+    wanted = chosen(items(), names) if names else items()
+    rows = checked(wanted)
+    damaged = [row for row in rows if row["state"] == DAMAGED]
+    missing = lacking(wanted) if names else []
+    if as_json:
+        console.say_json(rows)
+    elif rows:
+        shown = [_checked_cells(row, lines=sys.stdout.isatty()) for row in rows]
+        console.table(["name", "file", "state", "hash"], shown)
+        for row in damaged:
+            console.say(f"damaged: {_difference(row)}; {row['do']}")
+        for name in missing:
+            console.say(f"not here: {name}; bench weights fetch {name}")
+    return BAD_INPUT if damaged or missing else GOOD
+
+
+# -- what a person reads ---------------------------------------------------------------------------------------
+
+
+def _cells(item: Item, row: dict[str, Any], first: bool, lines: bool) -> list[str]:
+    """A row of the table, of several lines on a terminal."""
+    from rich.filesize import decimal
+
+    if item.problem:
+        return [item.name, item.problem, UNKNOWN]
+    files, source = row["files"], row["repository"] if first else f"or {row['repository']}"
+    if item.weights is not None and item.kind == "model":
+        source, listed = "", f"{len(files)} files in Stable Diffusion's layout"
+    elif not lines and len(files) > 4:
+        listed = f"{', '.join(files[:3])} and {len(files) - 3} more"
+    else:
+        listed = ", ".join(files)
+    size = decimal(row["size"]) if row["size"] else "size not known"
+    facts = f"{size}, {row['licence']}"
+    hashes = ", ".join(value[:8] for value in row["sha256"].values())
+    what = [source, listed, facts, f"sha256 {hashes}" if hashes else ""]
+    return [_name(item.name, lines), ("\n" if lines else "; ").join(part for part in what if part), _state(item, row)]
+
+
+def _state(item: Item, row: dict[str, Any]) -> str:
+    if item.weights is None:
+        return "shipped" if row["complete"] else "missing"
+    if row["complete"]:
+        return "here"
+    here = sum(path is not None for path in item.weights.cached().values())
+    return f"{here} of {len(row['files'])} files" if here else NOT_HERE
+
+
+def _checked_cells(row: dict[str, Any], lines: bool) -> list[str]:
+    """A row of what was checked; the source of a hash is this package unless it says otherwise."""
+    if row["file"] is None:
+        file = "" if row["repository"] in (None, row["name"]) else _name(row["repository"], lines)
+    else:
+        file = row["file"] if row["repository"] else Path(row["file"]).name
+    state = f"{row['state']}, loads" if row["loads"] else row["state"]
+    hash_ = f"{row['algorithm']} {row['expected'][:8]}" if row["expected"] else ""
+    return [
+        _name(row["name"], lines),
+        file,
+        state,
+        row["problem"] or hash_ + (" (hub)" if row["source"] == HUB else ""),
+    ]
+
+
+def _name(name: str, lines: bool) -> str:
+    """On a terminal a hub id would leave no room beside it."""
+    return name.replace("/", "/\n") if lines else name
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["problem"]:
+        return f"{row['path']}: {row['problem']}"
+    return f"{row['path']} has {row['algorithm']} {row['found'][:12]}, not {row['expected'][:12]}"

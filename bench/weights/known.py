@@ -1,0 +1,92 @@
+"""What the package knows beforehand: which files a model has, facts about some, the hash a file should have."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+LAYOUT = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+)
+"""What a run reads of a model on the hub: no pickles, no second copies in half precision, no safety checker."""
+
+WHERE_THERE = ("tokenizer/*.json",)
+"""Fetched with `LAYOUT` where a repository has them."""
+
+
+class Facts(NamedTuple):
+    """What is known of a model on the hub before it is fetched."""
+
+    size: int | None
+    licence: str
+    sha256: Mapping[str, str]
+
+
+KNOWN_MODELS = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": Facts(
+        4_266_665_000,
+        "CreativeML OpenRAIL-M",
+        {
+            "text_encoder/model.safetensors": "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
+            "unet/diffusion_pytorch_model.safetensors": (
+                "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1"
+            ),
+            "vae/diffusion_pytorch_model.safetensors": (
+                "a2b5134f4dbc140d9c11f11cba3233099e00af40f262f136c691fb7d38d2194c"
+            ),
+        },
+    ),
+}
+
+SHIPPED = {
+    "models/emoji/v1": "8a4cb987bdc5377238e1ca182ecaa97c01619cd3ab0dc674a54b26bc1f6847c9",
+    "rewards/emoji/aesthetic.safetensors": "d475b7e39dc8ef21ceda74a8dc9e3485d44dd0223b467fd6fedf7e2952552937",
+    "rewards/emoji/alignment.safetensors": "2ea65730bc6439e8453a8ee8ca5375f8d5606019393eb338d8172d4b875b8859",
+    "rewards/emoji/classifier.safetensors": "bfd1181e8f08e7b5c650beb13030666e4c9c43a0bf4298e5096dd0fb889ab25f",
+    "rewards/emoji/count.safetensors": "db64a40eb0c47d8aa7ee6dd9f0170f50ac0896654c50c26d8ddfa29cbc0636da",
+}
+"""Hashes of the weights in the package, as trials record them: `model_hash` of a model, a reward's `weights_sha256`."""
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE, HUB = "this package", "the hub"
+"""Who says what a file's hash is."""
+
+
+class Expected(NamedTuple):
+    """The hash that a file should have, and who says so."""
+
+    algorithm: str
+    value: str
+    source: str
+
+
+def place(shipped: Path) -> str:
+    """Where it is in the package, or a whole path where it is not."""
+    return shipped.relative_to(ROOT).as_posix() if shipped.is_relative_to(ROOT) else str(shipped)
+
+
+def expected_of_shipped(shipped: Path) -> Expected | None:
+    """The hash in `SHIPPED`."""
+    name = place(shipped)
+    return Expected("sha256", SHIPPED[name], PACKAGE) if name in SHIPPED else None
+
+
+def expected_of_fetched(declared: str | None, path: Path | None) -> Expected | None:
+    """The hash this package knows, or else the one that names the file's blob in the hub's cache."""
+    if declared is not None:
+        return Expected("sha256", declared.lower(), PACKAGE)
+    if path is None or not path.is_symlink():  # a cache without links, as on Windows, has no blobs
+        return None
+    blob = path.resolve().name
+    if re.fullmatch(r"[0-9a-f]{64}", blob):
+        return Expected("sha256", blob, HUB)
+    return Expected("git-sha1", blob, HUB) if re.fullmatch(r"[0-9a-f]{40}", blob) else None
