@@ -83,6 +83,8 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
         source = sweep["prompts"].get(key)
         if isinstance(source, str) and source not in prompts.names():
             sweep["prompts"][key] = str((base / source).resolve())
+        elif isinstance(source, dict) and "hub" not in source:
+            source["file"] = str((base / source["file"]).resolve())
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
     return sweep

@@ -39,13 +39,18 @@ def describe(error: ValidationError, root: Node, model: type[BaseModel], prefix:
     """
     lines: list[str] = []
     for item in error.errors(include_url=False):
-        inner = tuple(part for part in item["loc"] if part != "[key]")
+        inner = tuple(part for part in item["loc"] if part != "[key]" and not _is_tag(part))
         text, path = _explain(item, inner, model)
         full = _existing(root, (*prefix, *path), keep=item["type"] in ("missing", "extra_forbidden"))
         line = problem(root, full, text)
         if line not in lines:
             lines.append(line)
     return lines
+
+
+def _is_tag(part: int | str) -> bool:
+    """Is it the kind of a value (see `sweep.PromptSource`), not a key?"""
+    return isinstance(part, str) and part.startswith("(") and part.endswith(")")
 
 
 def problem(root: Node, path: Path_, text: str) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.overlay import suggestion
+from bench.prompt_files import read_prompt_file
+from bench.sweep import PromptFile
 
 FOLDER = Path(__file__).parent / "prompt_sets"
 MAX_BYTES = 4 * 1024 * 1024
@@ -25,8 +27,8 @@ def summary(name: str) -> str:
     return first.lstrip("# ")
 
 
-def read(source: str | Sequence[str], base: Path) -> tuple[str, ...]:
-    """The prompts of a set's name, of a text file (relative to `base`), or of a list.
+def read(source: str | Sequence[str] | PromptFile, base: Path) -> tuple[str, ...]:
+    """The prompts of a set's name, of a file (relative to `base`), or of a list.
 
     Raises:
         BenchError: there is no such set or file, it holds no prompt, or one twice.
@@ -34,6 +36,8 @@ def read(source: str | Sequence[str], base: Path) -> tuple[str, ...]:
     if isinstance(source, str):
         prompts = _read_file(_find(source, base))
         what = source
+    elif isinstance(source, PromptFile):
+        prompts, what = read_prompt_file(source, base), source.file
     else:
         prompts, what = [prompt.strip() for prompt in source], "the list"
     if not prompts:

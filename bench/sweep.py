@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
 AXES: tuple[str, ...] = get_args(Axis)
@@ -49,9 +49,11 @@ def _kinds() -> str:
 
 
 def _prompt_source(value: Any) -> Any:
-    if isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(item, str) for item in value)):
+    if isinstance(value, str | Mapping | PromptFile):
         return value
-    raise ValueError("expected a prompt set's name, a text file, or a list of prompts in quotes")
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return value
+    raise ValueError("expected a prompt set's name, a text file, a list of prompts in quotes, or {file: ...}")
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
@@ -62,13 +64,33 @@ Positive = Annotated[float, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 Flag = Annotated[bool, Field(strict=True)]
 NonEmpty = Annotated[str, Field(min_length=1)]
-PromptSource = Annotated[str | tuple[str, ...], BeforeValidator(_prompt_source, json_schema_input_type=str | list[str])]
 
 
 class Part(BaseModel):
     """A part of a sweep: unknown keys are refused, NaN and infinity too."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PromptFile(Part):
+    """Prompts in a file of another kind than a line a prompt: JSON, CSV, Parquet, here or on the hub."""
+
+    file: NonEmpty = Field(description=".json, .jsonl, .csv, .tsv, .parquet or .txt, beside the sweep or in `hub`")
+    hub: NonEmpty | None = Field(default=None, description="a dataset repository, owner/name, that holds the file")
+    column: NonEmpty | None = Field(default=None, description="the column of prompts, where its name does not say it")
+    limit: Count | None = Field(default=None, description="at most so many, evenly spread over the file")
+
+
+def _prompt_kind(value: Any) -> str:
+    return "(file)" if isinstance(value, Mapping | PromptFile) else "(text)" if isinstance(value, str) else "(list)"
+
+
+PromptSource = Annotated[
+    Annotated[str, Tag("(text)")] | Annotated[tuple[str, ...], Tag("(list)")] | Annotated[PromptFile, Tag("(file)")],
+    Discriminator(_prompt_kind),
+    BeforeValidator(_prompt_source),
+]
+"""Tags are in brackets, so that messages can tell them from keys (`bench/problems.py`)."""
 
 
 class RewardSpec(BaseModel):
@@ -146,7 +168,7 @@ RewardSpec.model_rebuild()
 class Prompts(Part):
     """What images are asked for."""
 
-    train: PromptSource = Field(description="a prompt set's name, a text file, or a list; methods learn on these")
+    train: PromptSource = Field(description="a prompt set's name, a file, or a list; methods learn on these")
     heldout: PromptSource | None = Field(default=None, description="prompts that no method trains on")
 
 
