@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from rewards.base import Reward
 
 
+TRANSPORT = ("timeout", "retries", "backoff", "batch")
+"""Options of a reward on a server that change no score."""
+
+
 def trial_identity(
     *,
     method: str,
@@ -150,12 +154,17 @@ def reward_fingerprint(spec: RewardSpec, built: "Reward") -> str:
         spec: with absolute files.
         built: the reward that it describes, whose parts have versions and weights of their own.
     """
-    described: dict[str, Any] = {"options": spec.options, "version": built.version, "weights": built.weights_sha256}
+    options = dict(spec.options)
+    if spec.http is not None:  # how it is asked, not what it answers
+        options = {name: value for name, value in options.items() if name not in TRANSPORT}
+    if spec.ensemble is not None and options.get("k") == 1:
+        del options["k"]
+    described: dict[str, Any] = {"options": options, "version": built.version, "weights": built.weights_sha256}
     if spec.parts:
         described |= {
             "what": spec.kind,
             "parts": [reward_fingerprint(part, built.parts[part.shown]) for part in spec.parts],
-            "part_weights": [part.weight for part in spec.parts],
+            "part_weights": [1.0 if part.weight is None else part.weight for part in spec.parts],
         }
     elif spec.name is not None and is_reference(spec.name):
         described["what"] = source_hash(spec.name) + spec.name.rpartition(":")[2]

@@ -6,8 +6,8 @@ from typing import Any
 from bench.errors import BenchError
 from bench.yaml_source import Node, parse
 
-REPLACED_WHOLE = {"reward", "budget", "gold"}
-"""Mappings whose keys belong together: half of one reward and half of another is no reward."""
+REPLACED_WHOLE = {"reward", "budget", "gold", "train", "heldout"}
+"""Mappings whose keys belong together: half of one reward and half of another is no reward, nor prompts."""
 
 
 def apply_scale(root: Node, scale: str) -> Node:

@@ -82,9 +82,9 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
     for key in ("train", "heldout"):
         source = sweep["prompts"].get(key)
         if isinstance(source, str) and source not in prompts.names():
-            sweep["prompts"][key] = str((base / source).resolve())
+            sweep["prompts"][key] = str((base / Path(source).expanduser()).resolve())
         elif isinstance(source, dict) and "hub" not in source:
-            source["file"] = str((base / source["file"]).resolve())
+            source["file"] = str((base / Path(source["file"]).expanduser()).resolve())
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
     return sweep

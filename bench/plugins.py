@@ -173,8 +173,12 @@ def check_reward_name(name: str) -> None:
 
 
 def resolve_reward(spec: "RewardSpec", base: Path) -> "RewardSpec":
-    """The reward with every file in it made absolute, relative to `base` (the sweep's folder)."""
-    changes: dict[str, Any] = {}
+    """The reward with every file in it made absolute, relative to `base` (the sweep's folder), options included."""
+    changes: dict[str, Any] = {
+        name: str((base / value).resolve())
+        for name, value in spec.options.items()
+        if isinstance(value, str) and value and not Path(value).is_absolute() and (base / value).exists()
+    }
     if spec.name is not None:
         changes["name"] = resolve(spec.name, base)
     if spec.clip is not None:

@@ -33,6 +33,8 @@ def read_prompt_file(source: "PromptFile", base: Path) -> list[str]:
     Raises:
         BenchError: the file cannot be had or read, or has no column of prompts.
     """
+    import pandas as pd
+
     from bench.prompts import spread
 
     path = _from_hub(source.hub, source.file) if source.hub else _local(source.file, base)
@@ -45,6 +47,8 @@ def read_prompt_file(source: "PromptFile", base: Path) -> list[str]:
         table = reader(path)
     except Exception as error:
         raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas made the first field of longer rows an index
+        raise BenchError(f"rows of {path.name} have more fields than its header; quote prompts that hold a comma")
     values = table[_column(table, source.column, path.name)]
     prompts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
     return list(spread(tuple(dict.fromkeys(prompts)), source.limit))
@@ -80,8 +84,6 @@ def _column(table: "pd.DataFrame", wanted: str | None, file: str) -> Any:
             return table.columns[names.index(wanted)]
         hint = suggestion(wanted, names) or f"it has {', '.join(names)}"
         raise BenchError(f"{file} has no column {wanted!r}; {hint}")
-    if len(names) == 1:
-        return table.columns[0]
     lower = [name.lower() for name in names]
     found = next((lower.index(name) for name in COLUMNS if name in lower), None)
     if found is None:
@@ -121,7 +123,7 @@ READERS: "dict[str, Callable[[Path], pd.DataFrame]]" = {
     ".txt": _text,
     ".json": _json,
     ".jsonl": _table("read_json", lines=True),
-    ".csv": _table("read_csv"),
-    ".tsv": _table("read_csv", sep="\t"),
+    ".csv": _table("read_csv", keep_default_na=False),
+    ".tsv": _table("read_csv", keep_default_na=False, sep="\t"),
     ".parquet": _table("read_parquet"),
 }

@@ -6,6 +6,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -155,7 +156,8 @@ class RewardSpec(BaseModel):
         if self.name is not None:
             word = self.name.rpartition(":")[2]
         elif self.http is not None:
-            word = re.sub(r"^[a-z]+://", "", self.http)
+            place = urlsplit(self.http)  # a password or a token is nothing for a table
+            word = f"{place.hostname or ''}{place.path}" if place.netloc else self.http
         else:
             word = f"clipped-{names[0]}" if self.clip else {"sum": "+", "ensemble": "~"}[self.kind].join(names)
         return re.sub(r"[^A-Za-z0-9._+~-]+", "-", word).strip("-")

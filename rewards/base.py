@@ -6,6 +6,7 @@ in `rewards/registry.py`. Rewards know nothing of meters, policies or methods: t
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType, ModuleType
 
@@ -160,6 +161,20 @@ def check_scores(reward: Reward, images: Tensor, scores: Tensor) -> None:
         )
 
 
+def _reached_by(function: FunctionType) -> Iterator[object]:
+    """What a function may use: what it closes over, its defaults, and the globals that its body names."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not filled yet
+            yield cell.cell_contents
+    yield from function.__defaults__ or ()
+    for name in function.__code__.co_names:
+        found = function.__globals__.get(name)
+        # Only what may hold a network of the author's: a library's functions would lead anywhere.
+        own = isinstance(found, FunctionType) and found.__module__ == function.__module__
+        if own or isinstance(found, nn.Module | partial | dict | list | tuple):
+            yield found
+
+
 def _modules_in(value: object, seen: set[int]) -> Iterator[nn.Module]:
     if id(value) in seen or isinstance(value, str | bytes | Tensor | type | ModuleType):
         return
@@ -177,7 +192,7 @@ def _modules_in(value: object, seen: set[int]) -> Iterator[nn.Module]:
     elif isinstance(value, MethodType):
         inside = (value.__self__,)
     elif isinstance(value, FunctionType):
-        inside = [cell.cell_contents for cell in value.__closure__ or ()]
+        inside = _reached_by(value)
     else:
         inside = getattr(value, "__dict__", {}).values()
     for item in inside:

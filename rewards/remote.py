@@ -11,6 +11,7 @@ once, however often it was sent.
 
 import base64
 import io
+import math
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -89,7 +90,11 @@ class RemoteReward(Reward):
     def _scores(self, answer: requests.Response, expected: int) -> list[float]:
         try:
             found: Any = answer.json()["scores"]
+            if not isinstance(found, list):
+                raise TypeError
             scores = [float(value) for value in found]
+            if not all(map(math.isfinite, scores)):
+                raise ValueError
         except (ValueError, TypeError, KeyError):
             raise self._failed(f'it answered {answer.text[:200]!r}, not {{"scores": [...]}}') from None
         if len(scores) != expected:
@@ -97,7 +102,9 @@ class RemoteReward(Reward):
         return scores
 
     def _failed(self, what: str) -> RewardError:
-        return RewardError(f"Reward {self.name!r} got no scores from {self.url}: {what}.")
+        place = urlsplit(self.url)  # without a password or a token in it
+        shown = f"{place.scheme}://{place.hostname}{f':{place.port}' if place.port else ''}{place.path}"
+        return RewardError(f"Reward {self.name!r} got no scores from {shown}: {what}.")
 
 
 def _reason(error: requests.RequestException, timeout: float, retries: int) -> str:

@@ -52,7 +52,9 @@ class DualEncoder(nn.Module):
 
     def known(self, prompt: str) -> list[int]:
         """Indices of the prompt's words that carry something, in their order."""
-        return [self.words[word] for word in re.findall(r"[a-z]+", prompt.lower()) if word in self.words]
+        words = re.findall(r"[a-z]+", prompt.lower())
+        # No caption says "one": the singular does, so that word was never trained.
+        return [self.words[word] for word in words if word in self.words and word != NUMBERS[0]]
 
 
 class EmojiAlignment(EmbeddingReward):

@@ -128,10 +128,36 @@ def test_what_decides_a_composed_reward_decides_the_identity(sweep_file, tmp_pat
     ]
     found = [compose(sweep_file, reward).identity for reward in rewards]
     assert len(set(found)) == len(rewards)
+    for same in (
+        ("{sum: [{name: colourfulness, weight: 1}, 'mine.py:score']}", rewards[0]),
+        ("{ensemble: [colourfulness, 'mine.py:score'], k: 1}", rewards[2]),
+        ("{http: 'http://localhost/x', timeout: 300, retries: 9, batch: 4}", "{http: 'http://localhost/x'}"),
+    ):
+        assert len({compose(sweep_file, reward).identity for reward in same}) == 1, same
     named = "{sum: [{name: colourfulness, label: other}, 'mine.py:score'], label: mixed}"
     assert compose(sweep_file, named).identity == found[0], "labels are names"
     (tmp_path / "mine.py").write_text("def score(images, prompts): return images.amax((1, 2, 3))\n")
     assert compose(sweep_file, rewards[0]).identity != found[0], "a part's source counts"
+
+
+def test_files_in_options_are_the_sweeps(sweep_file, tmp_path):
+    """Trials run in another folder than the one the sweep was written in."""
+    (tmp_path / "mine.py").write_text(
+        "from rewards.base import Reward\nclass Table(Reward):\n    name = 'table'\n"
+        "    def __init__(self, path, mode='r'): self.text = open(path, mode).read()\n"
+        "    def score(self, images, prompts): return images.mean((1, 2, 3))\n"
+    )
+    (tmp_path / "table.txt").write_text("x")
+    spec = compose(sweep_file, "{sum: [{name: 'mine.py:Table', path: table.txt}]}").reward.spec
+    assert spec.parts[0].options["path"] == str(tmp_path / "table.txt")
+
+
+def test_a_scales_prompts_are_its_own(sweep_file, tmp_path):
+    (tmp_path / "a.csv").write_text("Prompts\na cat\na dog\na fox\n")
+    (tmp_path / "b.json").write_text('["a cow", "a pig"]')
+    text = sweep_file.read_text().replace("[a cat, a dog, a fox]", "{file: a.csv, column: Prompts, limit: 1}")
+    sweep_file.write_text(text + "scales:\n  paper:\n    prompts: {train: {file: b.json}}\n")
+    assert plan(load_sweep(sweep_file, "paper"))[0].prompts_train == ("a cow", "a pig")
 
 
 def test_the_stored_sweep_reads_again_as_the_same(sweep_file, tmp_path):

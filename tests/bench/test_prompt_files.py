@@ -33,6 +33,11 @@ def test_drawbenchs_table(tmp_path):
     assert read(tmp_path, file="drawbench.csv", column="Category", limit=1) == ["Colors"]
 
 
+def test_none_is_a_prompt_too(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt\nNone\nNA\n")
+    assert read(tmp_path, file="a.csv") == ["None", "NA"]
+
+
 @pytest.mark.parametrize("kind", ["jsonl", "tsv", "parquet", "json"])
 def test_the_same_table_in_other_kinds(kind, tmp_path):
     table, path = pd.DataFrame({"id": [1, 2], "Caption": ["one", "two"]}), tmp_path / f"table.{kind}"
@@ -52,6 +57,8 @@ def test_the_same_table_in_other_kinds(kind, tmp_path):
         ("a.csv", "prompt,b\nx,2\n", {"column": "promt"}, "a.csv has no column 'promt'; did you mean prompt?"),
         ("a.json", "{", {}, "the prompt file a.json cannot be read: JSONDecodeError"),
         ("a.json", "{}", {}, "expected a list of prompts or of objects"),
+        ("a.csv", "Prompts\na cat, sitting\n", {}, "rows of a.csv have more fields than its header; quote prompts"),
+        ("a.csv", "a cat\na dog\n", {}, "which column of a.csv holds the prompts? it has a cat"),
         ("a.exe", "", {}, "is of no kind that is read: .txt, .json"),
         ("b.csv", None, {}, "there is no prompt file 'b.csv'"),
     ],

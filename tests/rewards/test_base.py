@@ -119,6 +119,17 @@ def test_running_out_of_memory_stays_what_it_is() -> None:
         Returns(torch.OutOfMemoryError("no room"))(torch.rand(2, 3, 8, 8), ["a", "b"])
 
 
+GLOBAL = {"network": nn.Dropout(0.5)}
+
+
+def uses_a_global(images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+    return helper(images).mean((1, 2, 3))
+
+
+def helper(images: torch.Tensor) -> torch.Tensor:
+    return GLOBAL["network"](images)
+
+
 def test_networks_are_found_wherever_a_reward_keeps_them() -> None:
     class Holder:
         def __init__(self) -> None:
@@ -131,6 +142,8 @@ def test_networks_are_found_wherever_a_reward_keeps_them() -> None:
     scored = partial(lambda images, prompts, extra: images.mean((1, 2, 3)), extra=[held])
     closed = CallableReward(lambda images, prompts: network(images).mean((1, 2, 3)))
     for reward, expected in (
+        (CallableReward(uses_a_global), GLOBAL["network"]),
+        (CallableReward(lambda images, prompts, extra=held: images.mean((1, 2, 3)), name="default"), held),
         (closed, network),
         (CallableReward(scored, name="partial"), held),
         (CallableReward(bound.score), bound.inner["network"]),

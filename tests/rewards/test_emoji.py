@@ -119,6 +119,7 @@ def test_the_order_of_a_prompts_words_does_not_matter() -> None:
     )
     with pytest.raises(RewardError, match="knows no word of the prompt 'a castle'"):
         reward(images, ["a castle"])
+    torch.testing.assert_close(reward(images, ["one dog"]), reward(images, ["a dog"]))
 
 
 def test_counting_sees_the_number(drawn: dict[str, np.ndarray]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.sweep import RewardSpec
 from rewards.base import RewardError
 from rewards.remote import RemoteReward
 
@@ -105,6 +106,9 @@ def test_retries_are_bounded(server):
         ((200, '{"score": [1]}'), 'not {"scores": '),
         ((200, '{"scores": ["a"]}'), 'not {"scores": '),
         ((200, '{"scores": [1, 2]}'), "gave 2 scores for 5 images"),
+        ((200, '{"scores": "12345"}'), 'not {"scores": '),
+        ((200, '{"scores": {"0": 1, "1": 1, "2": 1, "3": 1, "4": 1}}'), 'not {"scores": '),
+        ((200, '{"scores": [1, 2, 3, 4, NaN]}'), 'not {"scores": '),
         ((302, ""), "it answered 302"),
     ],
 )
@@ -126,6 +130,14 @@ def test_a_slow_server_times_out(server):
 def test_no_server_at_all():
     with pytest.raises(RewardError, match=r"cannot be reached \(tried 2 times\); is the server running\?"):
         RemoteReward("http://127.0.0.1:9/score", "mine", retries=1, backoff=0)(IMAGES, PROMPTS)
+
+
+def test_a_secret_in_the_url_is_not_shown():
+    with pytest.raises(RewardError) as caught:
+        RemoteReward("http://me:secret@127.0.0.1:9/score?token=abc", "mine", retries=0)(IMAGES, PROMPTS)
+    assert "http://127.0.0.1:9/score:" in str(caught.value)
+    assert "secret" not in str(caught.value) + RewardSpec(http="http://me:secret@host/x?token=abc").shown
+    assert "abc" not in str(caught.value) + RewardSpec(http="http://me:secret@host/x?token=abc").shown
 
 
 @pytest.mark.parametrize("options", [{"url": "ftp://x/y"}, {"url": "localhost:80"}, {"timeout": 0}, {"batch": 0}])
