@@ -24,7 +24,7 @@ from bench.store import TrialFolder
 from bench.trial_spec import RewardRef, Trial, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
-from models.meter import Meter
+from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.policy import Policy
 from rewards.base import Reward
@@ -40,6 +40,7 @@ def run_trial(trial: Trial, folder: TrialFolder) -> None:
         Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
     """
     quieten()
+    return_freed_memory()
     loop = TrialLoop(trial, folder)
     loop.resume_or_begin()
     while loop.step():

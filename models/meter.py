@@ -237,17 +237,10 @@ class Meter:
     # -- memory ---------------------------------------------------------------------------------------------
 
     def reset_peak_memory(self) -> None:
-        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc).
-
-        Freed memory that the C library keeps for reuse goes back first, so that what an earlier trial of this process
-        had needed is not counted again. Some always stays: only a fresh process measures one trial alone.
-        """
+        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc)."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        gc.collect()
-        with suppress(OSError, AttributeError):  # not glibc
-            ctypes.CDLL(None).malloc_trim(0)
         with suppress(OSError):  # not Linux, or not allowed: the peak is then the process's own
             Path("/proc/self/clear_refs").write_text("5")
 
@@ -265,6 +258,16 @@ class Meter:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.ledger = Ledger(**{field.name: state[field.name] for field in fields(Ledger)})
+
+
+def return_freed_memory() -> None:
+    """Gives back what the C library keeps for reuse, so that an earlier trial of this process is not counted again.
+
+    Takes half a second. Some always stays: only a fresh process measures one trial alone.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _rows(args: tuple, kwargs: dict) -> int:
