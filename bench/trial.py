@@ -220,19 +220,14 @@ def metered(reward: Reward, meter: Meter) -> RewardFunction:
     """The reward as methods see it, billed to `meter`."""
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
+        check_images(images)
         return explained(reward, meter, images, prompts)[0]
 
     return score
 
 
 def explained(reward: Reward, meter: Meter, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores `[B]` and those of the reward's parts, billed once to `meter`.
-
-    Raises:
-        Diverged: the images are not finite, which is the policy's doing and not the reward's.
-    """
-    if not images.detach().isfinite().all():
-        raise Diverged("the images that were sampled hold NaN or infinite pixels")
+    """Scores `[B]` and those of the reward's parts, billed once to `meter`."""
     parts: dict[str, Tensor] = {}
 
     def score(batch: Tensor) -> Tensor:
@@ -245,12 +240,19 @@ def explained(reward: Reward, meter: Meter, images: Tensor, prompts: list[str]) 
 
 def scores_of(rewards: dict[str, Reward], meter: Meter, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
     """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one."""
+    check_images(images)
     found: dict[str, Tensor] = {}
     for metric, reward in rewards.items():
         found[metric], parts = explained(reward, meter, images, prompts)
         if metric == "reward":
             found |= {f"reward/{label}": scores for label, scores in parts.items()}
     return found
+
+
+def check_images(images: Tensor) -> None:
+    """Raises `Diverged` if images are not finite, which is the policy's doing and not a reward's."""
+    if not images.detach().isfinite().all():
+        raise Diverged("the images that were sampled hold NaN or infinite pixels")
 
 
 def check_finite(metrics: StepMetrics, step: int) -> None:

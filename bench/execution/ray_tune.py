@@ -124,8 +124,6 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, sc
 
 def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:
     """What an actor does for one trial. A failure is in the store already; Tune need not know."""
-    import gc
-
     from bench.errors import LockedError
     from bench.worker import run_and_record
 
@@ -134,8 +132,6 @@ def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command:
         run_and_record(trial, RunFolder(Path(run_path)).trial(trial.key), command)
     except LockedError:
         return  # the other process records it
-    finally:
-        gc.collect()
 
 
 def _silence() -> Any:

@@ -150,7 +150,7 @@ def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
 
 def _shipped_hash(item: Item, path: Path) -> str:
     from models.loading import find_model, model_hash
-    from rewards.published.weights import file_sha256
+    from rewards.hashing import file_sha256
 
     return model_hash(find_model(str(path))) if item.kind == "model" else file_sha256(path)
 

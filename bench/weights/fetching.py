@@ -40,7 +40,7 @@ def fetch_item(item: Item, label: str, wanted: Sequence[Item]) -> None:
 
 
 def _download(item: Item) -> None:
-    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.utils import disable_progress_bars
     from rich.filesize import decimal
 
@@ -55,11 +55,8 @@ def _download(item: Item) -> None:
     if not sys.stderr.isatty():
         disable_progress_bars()
     console.note(f"fetching {repository}{f', {decimal(item.weights.size)}' if item.weights.size else ''}")
-    if item.kind == "model":
-        snapshot_download(repository, allow_patterns=[*files, *WHERE_THERE])
-        return
-    for name in files:  # all of them, so that they are of one revision
-        hf_hub_download(repository, name)
+    # All at once, so that they are of one revision.
+    snapshot_download(repository, allow_patterns=[*files, *(WHERE_THERE if item.kind == "model" else ())])
 
 
 def _reason(error: Exception, name: str) -> tuple[str, str | None]:

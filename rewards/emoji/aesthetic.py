@@ -10,27 +10,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewards.base import Reward
-from rewards.emoji.networks import stage
-from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+from rewards.emoji.networks import trunk
+from rewards.emoji.weights import HERE, at_native_size, load_frozen
+from rewards.hashing import file_sha256
 
 WEIGHTS = HERE / "aesthetic.safetensors"
 CENTRE, SPREAD = 5.0, 2.0  # scores the network starts around, so that it learns numbers near one
 
 
 class Predictor(nn.Module):
-    """Encoder (four convolutions, 64 x 64 -> 4 x 4), normalised embedding of 64, MLP with one hidden layer."""
+    """Encoder (`networks.trunk`), normalised embedding of 64, MLP with one hidden layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder = nn.Sequential(
-            stage(3, 16, kernel=5, stride=2),
-            stage(16, 32, kernel=3, stride=2),
-            stage(32, 64, kernel=3, stride=2),
-            stage(64, 64, kernel=3, stride=1),
-            nn.AvgPool2d(2),
-            nn.Flatten(),
-            nn.Linear(64 * 16, 64),
-        )
+        self.encoder = trunk(16, 64)
         self.head = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,7 +40,7 @@ class EmojiAesthetic(Reward):
 
     def __init__(self) -> None:
         self.network = load_frozen(Predictor(), WEIGHTS)
-        self.weights_sha256 = sha256(WEIGHTS)
+        self.weights_sha256 = file_sha256(WEIGHTS)
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         return self.network(images)

@@ -16,7 +16,8 @@ from rewards.base import EmbeddingReward, RewardError
 from rewards.emoji.labels import Labels, load_labels
 from rewards.emoji.networks import trunk
 from rewards.emoji.prompt import NUMBERS
-from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+from rewards.emoji.weights import HERE, at_native_size, load_frozen
+from rewards.hashing import file_sha256
 
 WEIGHTS = HERE / "alignment.safetensors"
 WIDTH = 64
@@ -33,7 +34,7 @@ class DualEncoder(nn.Module):
     def __init__(self, labels: Labels) -> None:
         super().__init__()
         self.words = {word: index for index, word in enumerate(vocabulary(labels))}
-        self.image = trunk(WIDTH)
+        self.image = trunk(24, WIDTH)
         self.embedding = nn.EmbeddingBag(len(self.words), 2 * WIDTH, mode="sum")
         self.text = nn.Sequential(nn.Linear(2 * WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
         self.log_scale = nn.Parameter(torch.tensor(2.5))
@@ -64,7 +65,7 @@ class EmojiAlignment(EmbeddingReward):
 
     def __init__(self) -> None:
         self.network = load_frozen(DualEncoder(load_labels()), WEIGHTS)
-        self.weights_sha256 = sha256(WEIGHTS)
+        self.weights_sha256 = file_sha256(WEIGHTS)
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         strange = next((prompt for prompt in prompts if not self.network.known(prompt)), None)

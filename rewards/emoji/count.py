@@ -11,7 +11,8 @@ from rewards.base import Reward
 from rewards.emoji.labels import load_labels
 from rewards.emoji.networks import trunk
 from rewards.emoji.prompt import wanted_count
-from rewards.emoji.weights import HERE, at_native_size, load_frozen, sha256
+from rewards.emoji.weights import HERE, at_native_size, load_frozen
+from rewards.hashing import file_sha256
 
 WEIGHTS = HERE / "count.safetensors"
 MOST = 4
@@ -22,7 +23,7 @@ class Counter(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.features = trunk(64)
+        self.features = trunk(24, 64)
         self.head = nn.Sequential(nn.GELU(), nn.Linear(64, MOST))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class EmojiCount(Reward):
 
     def __init__(self) -> None:
         self.network = load_frozen(Counter(), WEIGHTS)
-        self.weights_sha256 = sha256(WEIGHTS)
+        self.weights_sha256 = file_sha256(WEIGHTS)
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         labels = load_labels()

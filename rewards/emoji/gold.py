@@ -5,7 +5,7 @@ from torch import Tensor
 from rewards.base import EmbeddingReward
 from rewards.emoji.classifier import WEIGHTS, Classifier
 from rewards.emoji.rule import preference
-from rewards.emoji.weights import sha256
+from rewards.hashing import file_sha256
 
 
 class EmojiAnimal(EmbeddingReward):
@@ -15,7 +15,7 @@ class EmojiAnimal(EmbeddingReward):
 
     def __init__(self) -> None:
         self.classifier = Classifier()
-        self.weights_sha256 = sha256(WEIGHTS)
+        self.weights_sha256 = file_sha256(WEIGHTS)
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         return self.classifier.animal_probability(images, prompts, self.name)

@@ -9,17 +9,20 @@ def stage(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.GELU())
 
 
-def trunk(outputs: int) -> nn.Sequential:
+def trunk(width: int, outputs: int) -> nn.Sequential:
     """Images `[B, 3, 64, 64]` in [-1, 1] -> features `[B, outputs]`: four stages to an 8 × 8 grid, pooled to 4 × 4.
 
-    The grid is kept, and not one mean, because the count is a matter of where things are.
+    The grid is kept, and not one mean, because composition and count are a matter of where things are.
+
+    Args:
+        width: channels of the first stage; the second has twice, the third and fourth have four times as many.
     """
     return nn.Sequential(
-        stage(3, 24, kernel=5, stride=2),
-        stage(24, 48, kernel=3, stride=2),
-        stage(48, 96, kernel=3, stride=2),
-        stage(96, 96, kernel=3, stride=1),
+        stage(3, width, kernel=5, stride=2),
+        stage(width, 2 * width, kernel=3, stride=2),
+        stage(2 * width, 4 * width, kernel=3, stride=2),
+        stage(4 * width, 4 * width, kernel=3, stride=1),
         nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(96 * 16, outputs),
+        nn.Linear(4 * width * 16, outputs),
     )

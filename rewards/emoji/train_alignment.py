@@ -98,6 +98,7 @@ def train_alignment(scenes: Path, held_out: Path, build: Path, steps: int = STEP
 
 
 @torch.no_grad()
+@torch.random.fork_rng(devices=[])
 def agreement(network: DualEncoder, images: Tensor, columns: dict[str, Any], labels: Labels) -> dict[str, float]:
     """How the score of uint8 images [N, 3, 64, 64] judges right captions and captions that are wrong in one thing.
 
@@ -105,19 +106,16 @@ def agreement(network: DualEncoder, images: Tensor, columns: dict[str, Any], lab
         animal, count, colour: the share of images whose own caption scores above one that is wrong in this.
         gold: Spearman's rank correlation with the classifier's opinion over these pairs, half of the images damaged.
     """
-    generator = torch.random.get_rng_state()
     torch.manual_seed(3)
-    shown, named = (part[: len(images)] for part in things_of(columns))
-    full = torch.where(named < 0, shown, named)
+    shown = things_of(columns)[0][: len(images)]
     pixels = as_pixels(images)
     half = len(pixels) // 2
     pixels = torch.cat([pixels[:half], soften(without_some(pixels[half:]))])
     classifier, seen = Classifier(), network.embed_images(pixels)
-    sets = [full, *(alter(full, kind, labels) for kind in range(3))]
+    sets = [shown, *(alter(shown, kind, labels) for kind in range(3))]
     texts = [[words(row, labels) for row in captions.tolist()] for captions in sets]
     scores = torch.stack([(seen * network.embed_prompts(text)).sum(1) for text in texts])
     gold = torch.stack([classifier.prompt_probability(pixels, text, "emoji-alignment-gold") for text in texts])
-    torch.random.set_rng_state(generator)
     figures = {kind: (scores[0] > scores[k + 1])[:half].float().mean().item() for k, kind in enumerate(KINDS)}
     return figures | {"gold": float(spearmanr(scores.flatten(), gold.flatten()).statistic)}
 

@@ -50,6 +50,7 @@ def train_count(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -
 
 
 @torch.no_grad()
+@torch.random.fork_rng(devices=[])
 def agreement(network: Counter, images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
     """How the count of uint8 images [N, 3, 64, 64] comes out.
 
@@ -59,7 +60,6 @@ def agreement(network: Counter, images: Tensor, columns: dict[str, Any]) -> dict
         gold: Spearman's rank correlation of the score with the classifier's opinion over all four counts, half of the
             images damaged.
     """
-    generator = torch.random.get_rng_state()
     torch.manual_seed(3)
     pixels = as_pixels(images)
     counts = torch.from_numpy(columns["count"])[: len(images)]
@@ -70,5 +70,4 @@ def agreement(network: Counter, images: Tensor, columns: dict[str, Any]) -> dict
     numbers = torch.arange(1, MOST + 1)
     scores = -(network.expected(pixels)[:, None] - numbers).abs()
     gold = Classifier().network(pixels)["count"].softmax(1)
-    torch.random.set_rng_state(generator)
     return {"accuracy": accuracy, "error": error, "gold": float(spearmanr(scores.flatten(), gold.flatten()).statistic)}

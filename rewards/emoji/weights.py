@@ -1,6 +1,5 @@
 """Loading the frozen networks that lie in this folder."""
 
-import hashlib
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,11 +20,6 @@ def load_frozen(network: Network, file: Path) -> Network:
         raise FileNotFoundError(f"{file} is missing: train it with `python -m rewards.emoji.train`.")
     network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
     return network.eval().requires_grad_(False)
-
-
-def sha256(file: Path) -> str:
-    """Hash of a weights file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def at_native_size(images: Tensor) -> Tensor:

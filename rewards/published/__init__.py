@@ -1,6 +1,7 @@
 """Published rewards on published weights, with their own preprocessing made differentiable.
 
 - `weights.py`      what a reward needs, where it is, and how it is read
+- `lazy.py`         reading at the first score
 - `clip.py`         CLIP's preprocessing, towers and tokens, which most of them share
 - `laion.py`        `aesthetic`
 - `clipscore.py`    `clipscore`

@@ -4,7 +4,6 @@ towers, and its tokens.
 Preprocessing is CLIP's own: shorter side to size by antialiased bicubic, centre crop, normalisation.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewards.base import EmbeddingReward
-from rewards.published.weights import Weights, file_sha256
+from rewards.hashing import file_sha256
+from rewards.published.lazy import LazyReward
+from rewards.published.weights import Weights
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -117,7 +118,7 @@ class Towers(nn.Module):
         return super()._apply(fn, recurse)
 
 
-class ClipReward(EmbeddingReward):
+class ClipReward(LazyReward[Towers], EmbeddingReward):
     """A reward on the cosine of an image's and its prompt's CLIP embedding; a subclass loads the towers.
 
     Args:
@@ -125,23 +126,12 @@ class ClipReward(EmbeddingReward):
     """
 
     def __init__(self, weights: Path):
+        super().__init__()
         self._weights = weights
-        self._device = torch.device("cpu")
-        self._towers: Towers | None = None
 
     @cached_property
     def weights_sha256(self) -> str:  # type: ignore[override]  # when asked for: 4 GB take seconds
         return file_sha256(self._weights)
-
-    @abstractmethod
-    def load(self) -> Towers:
-        """Reads the files."""
-
-    def to(self, device: torch.device | str) -> Self:
-        self._device = torch.device(device)
-        if self._towers is not None:
-            self._towers.to(self._device)
-        return self
 
     def embed(self, images: Tensor) -> Tensor:
         return self.towers().images(images)
@@ -152,10 +142,7 @@ class ClipReward(EmbeddingReward):
 
     def towers(self) -> Towers:
         """Loaded at the first call, frozen."""
-        if self._towers is None:
-            with torch.inference_mode(False):  # weights read there could not serve a backward pass later
-                self._towers = self.load().requires_grad_(False).eval().to(self._device)
-        return self._towers
+        return self.network()
 
 
 # -- files -----------------------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from rewards.base import Reward, RewardError
+from rewards.hashing import file_sha256
 from rewards.published.counting import expected_count, soft_maximum, soft_threshold
 from rewards.published.detectors import DETECTORS, OWLVIT, YOLOS
-from rewards.published.weights import file_sha256
 
 NUMBERS = {
     "a": 1,

@@ -17,10 +17,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from rewards.base import Reward, RewardError
+from rewards.base import RewardError
+from rewards.hashing import file_sha256
 from rewards.published.clip import normalise, resize
 from rewards.published.laion import AestheticHead
-from rewards.published.weights import Weights, file_sha256, read_state
+from rewards.published.lazy import LazyReward
+from rewards.published.weights import Weights, read_state
 
 BLIP = Weights("zai-org/ImageReward", ("ImageReward.pt",), "model", 1_786_880_000, "Apache-2.0 (ImageReward)")
 VOCABULARY = Weights(
@@ -68,6 +70,7 @@ class ImageRewardNetwork(nn.Module):
 
     def __init__(self, state: Mapping[str, Tensor]):
         super().__init__()
+        self.tokenizer: Any = None  # its reward reads it from another file
         from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
         vision, text = _below(state, "blip.visual_encoder."), _below(state, "blip.text_encoder.")
@@ -123,7 +126,7 @@ class ImageRewardNetwork(nn.Module):
         return self.head(read.last_hidden_state[:, 0])
 
 
-class ImageReward(Reward):
+class ImageReward(LazyReward[ImageRewardNetwork]):
     """ImageReward v1.0: how much a person would like the image for the prompt.
 
     Args:
@@ -139,41 +142,33 @@ class ImageReward(Reward):
     needs: ClassVar = (BLIP, VOCABULARY)
 
     def __init__(self, model: str | None = None, tokenizer: str | None = None):
+        super().__init__()
         self._model = _file(BLIP, self.name, model)
         self._vocabulary = _file(VOCABULARY, self.name, tokenizer)
         self.weights_sha256 = file_sha256(self._model)
-        self._device = torch.device("cpu")
-        self._parts: tuple[ImageRewardNetwork, Any] | None = None
-
-    def to(self, device: torch.device | str) -> "ImageReward":
-        self._device = torch.device(device)
-        self._parts = None
-        return self
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        network, tokenizer = self._loaded()
-        read = tokenizer.encode_batch(prompts)
+        network = self.network()
+        read = network.tokenizer.encode_batch(prompts)
         tokens, mask = (
             torch.tensor([getattr(text, what) for text in read], device=images.device)
             for what in ("ids", "attention_mask")
         )
         return (network(preprocess(images.float(), network.size), tokens, mask) - MEAN) / STD
 
-    def _loaded(self) -> tuple[ImageRewardNetwork, Any]:
-        if self._parts is None:
-            try:
-                network = ImageRewardNetwork(read_state(self._model)).float()
-            except (KeyError, RuntimeError) as error:
-                what = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-                raise RewardError(f"{self._model} is not in ImageReward's layout: {what}") from error
-            tokenizer = read_vocabulary(self._vocabulary)
-            if tokenizer.get_vocab_size() != network.words:
-                raise RewardError(
-                    f"{self._vocabulary} and BLIP's own tokens make {tokenizer.get_vocab_size()} words, and "
-                    f"{self._model} knows {network.words}; give `tokenizer`, BERT's uncased vocabulary"
-                )
-            self._parts = network.requires_grad_(False).eval().to(self._device), tokenizer
-        return self._parts
+    def load(self) -> ImageRewardNetwork:
+        try:
+            network = ImageRewardNetwork(read_state(self._model)).float()
+        except (KeyError, RuntimeError) as error:
+            what = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+            raise RewardError(f"{self._model} is not in ImageReward's layout: {what}") from error
+        network.tokenizer = read_vocabulary(self._vocabulary)
+        if (found := network.tokenizer.get_vocab_size()) != network.words:
+            raise RewardError(
+                f"{self._vocabulary} and BLIP's own tokens make {found} words, and "
+                f"{self._model} knows {network.words}; give `tokenizer`, BERT's uncased vocabulary"
+            )
+        return network
 
 
 def read_vocabulary(path: Path) -> Any:

@@ -5,6 +5,7 @@ to a score of about 1 to 10. DDPO and AlignProp optimise it. Preprocessing is CL
 side to the model's size by antialiased bicubic interpolation (within 1/255 of Pillow's), centre crop, normalisation.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rewards.base import EmbeddingReward
+from rewards.hashing import file_sha256
 from rewards.published.clip import preprocess
-from rewards.published.weights import Weights, file_sha256, read_state
+from rewards.published.lazy import LazyReward
+from rewards.published.weights import Weights, read_state
 
 CLIP = Weights(
     "openai/clip-vit-large-patch14", ("config.json", "model.safetensors"), "model", 1_710_540_580, "MIT (OpenAI's CLIP)"
@@ -51,7 +54,29 @@ class AestheticHead(nn.Module):
         return self.layers(embeddings).squeeze(1)
 
 
-class LaionAesthetic(EmbeddingReward):
+class Predictor(nn.Module):
+    """CLIP's vision tower, and the head that scores its embeddings.
+
+    Args:
+        clip: a folder in transformers' layout.
+        head: the predictor's file.
+    """
+
+    def __init__(self, clip: Path, head: Path):
+        super().__init__()
+        from transformers import CLIPVisionModelWithProjection
+
+        self.vision: Any = CLIPVisionModelWithProjection.from_pretrained(clip, dtype=torch.float32)
+        self.head = AestheticHead(self.vision.config.projection_dim)
+        self.head.load_state_dict(read_state(head))
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images `[B, 3, H, W]` in [0, 1] -> L2-normalised `[B, D]`."""
+        pixels = preprocess(images, self.vision.config.image_size)
+        return F.normalize(self.vision(pixel_values=pixels).image_embeds, dim=1)
+
+
+class LaionAesthetic(LazyReward[Predictor], EmbeddingReward):
     """The LAION aesthetic predictor v2.
 
     Args:
@@ -67,34 +92,16 @@ class LaionAesthetic(EmbeddingReward):
     needs: ClassVar = (CLIP, HEAD)
 
     def __init__(self, model: str | None = None, head: str | None = None):
-        # The files are looked for at once and loaded at the first score: a plan should not wait for gigabytes.
+        super().__init__()
         self._clip = CLIP.find(self.name, model)
         self._head = HEAD.find(self.name, head)
         self.weights_sha256 = file_sha256(self._head)
-        self._device = torch.device("cpu")
-        self._parts: tuple[Any, AestheticHead, int] | None = None
-
-    def to(self, device: torch.device | str) -> "LaionAesthetic":
-        self._device = torch.device(device)
-        self._parts = None
-        return self
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        _, head, _ = self._loaded()
-        return head(self.embed(images))
+        return self.network().head(self.embed(images))
 
     def embed(self, images: Tensor) -> Tensor:
-        vision, _, size = self._loaded()
-        return F.normalize(vision(pixel_values=preprocess(images, size)).image_embeds, dim=1)
+        return self.network().embed(images)
 
-    def _loaded(self) -> tuple[Any, AestheticHead, int]:
-        if self._parts is None:
-            from transformers import CLIPVisionModelWithProjection
-
-            vision: Any = CLIPVisionModelWithProjection.from_pretrained(self._clip, dtype=torch.float32)
-            head = AestheticHead(vision.config.projection_dim)
-            head.load_state_dict(read_state(self._head))
-            for part in (vision, head):
-                part.requires_grad_(False).eval().to(self._device)
-            self._parts = vision, head, vision.config.image_size
-        return self._parts
+    def load(self) -> Predictor:
+        return Predictor(self._clip, self._head)

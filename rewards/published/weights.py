@@ -3,7 +3,6 @@
 Nothing that is loaded is unpickled: safetensors, or `torch.load(weights_only=True)`; no code comes from the hub.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,9 +99,3 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rewards.base import RewardError
+from rewards.hashing import file_sha256
 from rewards.published import clip
 from rewards.published.clipscore import ClipScore
-from rewards.published.weights import file_sha256
 from tests.rewards.published.tiny_clip import END, PROMPTS, SIZE, START, as_pillow, photos, write_clip, write_tokens
 
 

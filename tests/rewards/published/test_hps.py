@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from rewards.base import RewardError
+from rewards.hashing import file_sha256
 from rewards.published.hps import HPSv2, HPSv21, cleaned, clip_model, letterboxed
-from rewards.published.weights import file_sha256
 from tests.rewards.published.tiny_clip import (
     END,
     LETTERS,
@@ -23,6 +23,7 @@ from tests.rewards.published.tiny_clip import (
     START,
     VOCABULARY,
     as_pillow,
+    check_clip_reward,
     photos,
     weights_of,
     write_tokens,
@@ -196,18 +197,8 @@ def test_what_is_added_is_black():
     torch.testing.assert_close(pixels[:, 25, 39], black)
 
 
-def test_it_is_frozen_and_differentiable(reward):
-    images = torch.rand(3, 3, 30, 44, requires_grad=True)
-    reward(images, PROMPTS).sum().backward()
-    assert all(gradient.abs().sum() > 0 for gradient in images.grad)
-    assert not any(parameter.requires_grad for module in reward.modules() for parameter in module.parameters())
-    assert not any(part.training for module in reward.modules() for part in module.modules())
-    torch.testing.assert_close(reward.embed(images).norm(dim=1), torch.ones(3))
-
-
-def test_bytes_and_floats_score_the_same(reward):
-    images = photos(45, 60)
-    assert torch.equal(reward(images, PROMPTS), reward(images.float() / 255, PROMPTS))
+def test_it_is_frozen_differentiable_and_takes_bytes(reward):
+    check_clip_reward(reward, PROMPTS)
 
 
 def test_what_an_evaluation_loaded_and_kept_serves_training(reward):

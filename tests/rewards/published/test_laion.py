@@ -33,7 +33,7 @@ def test_it_scores_is_frozen_and_differentiable(laion_weights):
     scores.sum().backward()
     assert scores.shape == (3,)
     assert images.grad.abs().sum() > 0
-    vision, head, _ = reward._loaded()
+    vision, head = reward.network().vision, reward.network().head
     assert not any(parameter.requires_grad for part in (vision, head) for parameter in part.parameters())
     assert not vision.training
     assert not head.training

@@ -3,9 +3,19 @@
 import pytest
 import torch
 
+from rewards.hashing import file_sha256
 from rewards.published.pickscore import PickScore
-from rewards.published.weights import file_sha256
-from tests.rewards.published.tiny_clip import END, PROMPTS, SIZE, START, as_pillow, photos, write_clip, write_tokens
+from tests.rewards.published.tiny_clip import (
+    END,
+    PROMPTS,
+    SIZE,
+    START,
+    as_pillow,
+    check_clip_reward,
+    photos,
+    write_clip,
+    write_tokens,
+)
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +67,8 @@ def test_the_scale_is_the_models(model, tokens, reward):
         PickScore(str(model), str(tokens), divide_by=0)
 
 
-def test_it_is_frozen_and_differentiable(reward):
-    images = torch.rand(3, 3, 30, 44, requires_grad=True)
-    reward(images, PROMPTS).sum().backward()
-    assert all(gradient.abs().sum() > 0 for gradient in images.grad)
-    assert not any(parameter.requires_grad for module in reward.modules() for parameter in module.parameters())
-    assert not any(part.training for module in reward.modules() for part in module.modules())
-    torch.testing.assert_close(reward.embed(images).norm(dim=1), torch.ones(3))
-
-
-def test_bytes_and_floats_score_the_same(reward):
-    images = photos(45, 60)
-    assert torch.equal(reward(images, PROMPTS), reward(images.float() / 255, PROMPTS))
+def test_it_is_frozen_differentiable_and_takes_bytes(reward):
+    check_clip_reward(reward, PROMPTS)
 
 
 def test_prompts_are_cut_at_77_tokens(model, tokens, reward):

@@ -72,3 +72,15 @@ def photos(height: int, width: int, count: int = 3) -> Tensor:
 
 def as_pillow(image: Tensor) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def check_clip_reward(reward, prompts):
+    """Frozen, differentiable in every image, of unit embeddings, and the same for bytes and floats."""
+    images = torch.rand(3, 3, 30, 44, requires_grad=True)
+    reward(images, prompts).sum().backward()
+    assert all(gradient.abs().sum() > 0 for gradient in images.grad)
+    assert not any(parameter.requires_grad for module in reward.modules() for parameter in module.parameters())
+    assert not any(part.training for module in reward.modules() for part in module.modules())
+    torch.testing.assert_close(reward.embed(images).norm(dim=1), torch.ones(3))
+    stored = photos(45, 60)
+    assert torch.equal(reward(stored, prompts), reward(stored.float() / 255, prompts))
