@@ -281,6 +281,16 @@ def test_the_papers_scale_has_settings_for_every_method_that_trains():
         assert bool(spec.settings) == registry.load(name).trains, name
     for spec in load_sweep(SWEEPS / "aesthetic.yaml", "paper").sweep.methods:
         assert (written[spec.name].settings, written[spec.name].sampler) == (spec.settings, spec.sampler)
+    for sweep in ("alignment", "counting", "compressibility"):
+        there = ["model=emoji-v1", "reward=colourfulness", "evaluate.rewards=[]", "prompts.train=animals"]
+        scaled = load_sweep(SWEEPS / f"{sweep}.yaml", "paper", [*there, "prompts.heldout=null"])
+        assert len(plan(scaled)) == 12
+        for spec in scaled.sweep.methods:
+            of_the_reward = {"loss", "loss_scale", "target_reward"}  # |r - 10| is for aesthetics
+            theirs = {key: value for key, value in written[spec.name].settings.items() if key not in of_the_reward}
+            assert theirs.items() <= spec.settings.items()
+            assert spec.settings.keys() - theirs.keys() <= of_the_reward
+            assert spec.sampler == written[spec.name].sampler
     for name, peer in (("alignprop", "trl-alignprop"), ("ddpo", "trl-ddpo")):
         ours, theirs = (registry.load(each).Settings(**written[each].settings).model_dump() for each in (name, peer))
         shared = set(ours) & set(theirs) - {"statistics", "truncation"}  # TRL has other choices of these

@@ -94,3 +94,8 @@ def test_a_shipped_sets_held_out_split_is_disjoint(name, tmp_path):
     labels = load_labels()
     animals = {read_prompt(prompt, labels, "test").animal for prompt in seen}
     assert not animals & {read_prompt(prompt, labels, "test").animal for prompt in unseen}, "no animal is in both"
+
+
+@pytest.mark.parametrize("name", ["animals-uncommon", "objects"])
+def test_ddpos_unseen_are_not_among_its_training_prompts(name, tmp_path):
+    assert not set(prompts.read(name, tmp_path)) & set(prompts.read("animals", tmp_path))
