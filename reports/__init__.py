@@ -7,6 +7,7 @@
 - `formatting.py`  numbers as text: three significant digits, units, ranges
 - `statistics.py`  arithmetic on one curve or one list of values: area, cost to a target, intervals
 - `comparison.py`  the same over a whole frame: per trial, per method, against a baseline, paired
+- `overoptimisation.py`  where gold fell while the reward rose
 - `styles.py`      one colour and line style a method, on every figure
 - `curves.py`      the figures; `svg.py` makes them part of a page
 - `tables.py`      tables of formatted strings: ranking, rewards; `costs.py`: efficiency and trials

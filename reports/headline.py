@@ -9,7 +9,8 @@ from reports.costs import Target, targets
 from reports.formatting import listing, measured, number, plural
 from reports.frame import GOING, axis_words, base_variant, select, untrained_variants
 from reports.meta import Meta
-from reports.statistics import Summary, best_of, summarise
+from reports.overoptimisation import courses
+from reports.statistics import Summary, summarise
 from reports.tables import ranked_variants
 
 
@@ -131,18 +132,10 @@ def _move(curves: pd.DataFrame, leader: str, metric: str, split: str) -> tuple[f
 
 def _turn(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
     """Where gold was highest, if it rose at first and fell clearly since: over-optimisation has a place."""
-    rows = select(comparison.finished(curves), "gold", "train")
-    axis, places = meta.budget_column, []
-    for _, curve in rows[rows["variant"] == leader].groupby("trial"):
-        best = best_of(curve[axis], curve["value"])
-        last = float(curve["value"].iloc[-1])
-        if best is None or not last < best[0] - 0.05 * abs(best[0]):
-            return ""
-        places.append(best[1])
-    found = summarise(places)
-    if found is None or found.median <= float(rows[axis].min()):
+    course = courses(curves, meta.budget_column).get(leader)
+    if course is None or course.turned < course.seeds:
         return ""
-    return f" after a peak at {number(found.median)} {axis_words(axis)}"
+    return f" after a peak at {number(course.peak)} {axis_words(meta.budget_column)}"
 
 
 def _final(curves: pd.DataFrame, variant: str, metric: str, split: str) -> float | None:

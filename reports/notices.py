@@ -10,6 +10,7 @@ from reports.costs import SECONDS_NOTE
 from reports.formatting import listing, plural
 from reports.frame import BROKEN, DONE, GOING
 from reports.meta import Meta
+from reports.overoptimisation import warning
 
 SAME_ON_ALL = ("hardware", "precision", "threads", "commit", "versions", "weights")
 
@@ -23,8 +24,10 @@ class Notice:
 
 
 def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Notice]:
-    """In the order of their weight: still going, broken trials, NaN, differences in provenance, shared seconds."""
-    found = [_going(trials), *_broken(trials), _values(curves, evaluation), *_provenance(trials)]
+    """In the order of their weight: still going, broken trials, NaN, over-optimisation, provenance, shared seconds."""
+    found = [_going(trials), *_broken(trials), _values(curves, evaluation)]
+    turned = warning(curves, meta) if not curves.empty else None
+    found += [Notice("caution", turned) if turned else None, *_provenance(trials)]
     if not meta.seconds_comparable:
         found.append(Notice("caution", SECONDS_NOTE))
     return [notice for notice in found if notice is not None]
