@@ -76,7 +76,13 @@ def one_line(text: str, limit: int = 400) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+class WorkerError(RuntimeError):
+    """One of a trial's worker processes failed; the message is what `cause_of` said there."""
+
+
 def cause_of(error: BaseException) -> str:
     """An exception as one line that a table can show."""
     message = one_line(str(error), 240)
+    if isinstance(error, WorkerError):
+        return message
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

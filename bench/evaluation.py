@@ -18,7 +18,7 @@ from models.policy import Policy
 from models.sampler import SamplerSettings
 
 MAX_BATCH = 64
-"""Images sampled at once; no number depends on it beyond rounding."""
+"""Images sampled at once on each worker; no number depends on it beyond rounding."""
 
 Sample = Callable[[EvaluatedRows], Tensor]
 """x_0 of some images, as `methods.base.SamplingMethod.sample`."""
@@ -68,6 +68,7 @@ class Evaluator:
         self.seeds = SeedStream(seed)
         self.score = score
         self.embed = embed or thumbnail_features
+        self.batch = MAX_BATCH * policy.workers.size
 
     @torch.no_grad()
     def __call__(self, sample: Sample | None = None, trained: bool = True) -> Evaluation:
@@ -110,7 +111,7 @@ class Evaluator:
     def _sample(self, rows: EvaluatedRows, sample: Sample | None, trained: bool) -> tuple[Tensor, Tensor]:
         """Images `[N, 3, H, W]` and drift `[N]` (NaN where it was not measured: all but a prompt's first image)."""
         images, drifts = [], []
-        for piece in micro_batches(len(rows), MAX_BATCH):
+        for piece in micro_batches(len(rows), self.batch):
             chosen = torch.tensor([index % self.images == 0 for index in rows.samples[piece]])
             chosen = chosen.to(self.policy.device)
             if sample:
@@ -137,10 +138,10 @@ class Evaluator:
         return latents, drift
 
     def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
-        pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)]
+        pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), self.batch)]
         scores = {metric: torch.cat([piece[metric] for piece in pieces]) for metric in pieces[0]}
         if self.images > 1:
-            features = torch.cat([self.embed(images[rows]) for rows in micro_batches(len(prompts), MAX_BATCH)])
+            features = torch.cat([self.embed(images[rows]) for rows in micro_batches(len(prompts), self.batch)])
             scores["diversity"] = diversity(features, self.images).repeat_interleave(self.images)
         return scores
 

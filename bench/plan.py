@@ -248,6 +248,9 @@ def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: B
     unfit = unfit_reward(cls, reward.label, reward.differentiable)
     if unfit:
         raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), unfit)])
+    if loaded.sweep.resources.workers > 1 and not cls.exact:
+        text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
+        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), text)])
     try:
         settings = cls.Settings(**variant.settings)
     except ValidationError as error:

@@ -55,6 +55,13 @@ def usable_gpus(asked: float) -> int:
     return gpus
 
 
+def check_deepspeed(stage: int) -> None:
+    """Raises `BenchError` where a stage of ZeRO is asked for and DeepSpeed is not installed."""
+    lacking = missing_requirement(("deepspeed>=0.17",)) if stage else None
+    if lacking:
+        raise BenchError(f"stage {stage} {lacking}", "resources.zero")
+
+
 def reason_to_skip(trial: "Trial") -> str | None:
     """What its method needs and this environment lacks; None where nothing."""
     from bench.plugins import load_method

@@ -237,10 +237,22 @@ class Resources(Part):
 
     cpus: Count = Field(default=1, description="cores, and threads of arithmetic, a trial")
     gpus: Annotated[float, Field(strict=True, ge=0)] = Field(default=0.0, description="GPUs a trial, or a share of one")
-    workers: Count = 1
-    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = 0
-    offload: Flag = False
+    workers: Count = Field(
+        default=1, description="processes a trial, each with these cpus and gpus, that share its rows"
+    )
+    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = Field(
+        default=0, description="DeepSpeed ZeRO: 1 shards the optimiser's state, 2 gradients too, 3 the weights too"
+    )
+    offload: Flag = Field(default=False, description="keep what ZeRO shards in the host's memory")
     precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Resources":
+        if self.offload and not self.zero:
+            raise ValueError("offload moves what ZeRO shards; write zero: 1, 2 or 3 beside it")
+        if self.zero and self.precision != "fp32":
+            raise ValueError(f"ZeRO runs in fp32 for now, not {self.precision}; leave out zero or precision")
+        return self
 
 
 class Sweep(Part):
@@ -276,9 +288,6 @@ class Sweep(Part):
         for key, asked in {
             "search": self.search is not None,
             "track": self.track is not None,
-            "resources.workers": self.resources.workers > 1,
-            "resources.zero": self.resources.zero > 0,
-            "resources.offload": self.resources.offload,
         }.items():
             if asked:
                 raise ValueError(f"{key}: not available yet in this version; leave it out")

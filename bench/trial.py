@@ -16,32 +16,37 @@ import torch
 from torch import Tensor
 
 from bench.budget import affordable_prompts, spent
+from bench.distributed.group import Witness
+from bench.distributed.zero import SummedOptimiser, ZeroOptimiser
 from bench.errors import Diverged
 from bench.evaluation import Evaluation, Evaluator
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
 from bench.trial_spec import RewardRef, Trial, sampler_settings
-from methods.base import Method, RewardFunction, SamplingMethod, StepMetrics, TrainingSettings
+from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.policy import Policy
+from models.workers import Workers
 from rewards.base import Reward
 
 PICTURES_PER_SPLIT = 8
 """Prompts of a split whose first image is kept at every point, spread evenly over the split."""
 
 
-def run_trial(trial: Trial, folder: TrialFolder) -> None:
+def run_trial(trial: Trial, folder: TrialFolder, workers: Workers | None = None) -> None:
     """Runs or resumes `trial`, writing everything to `folder`; the caller holds its lock and has set the threads.
+
+    Where there are many workers, each of them calls this.
 
     Raises:
         Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
     """
     quieten()
     return_freed_memory()
-    loop = TrialLoop(trial, folder)
+    loop = TrialLoop(trial, folder, workers)
     loop.resume_or_begin()
     while loop.step():
         pass
@@ -51,11 +56,12 @@ def run_trial(trial: Trial, folder: TrialFolder) -> None:
 class TrialLoop:
     """A trial's state between steps."""
 
-    def __init__(self, trial: Trial, folder: TrialFolder):
-        self.trial, self.folder = trial, folder
+    def __init__(self, trial: Trial, folder: TrialFolder, workers: Workers | None = None):
+        self.trial, self.workers = trial, workers or Workers()
+        self.folder = folder if self.workers.first else Witness()
         device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
         exact_arithmetic()
-        self.meter = Meter(device)
+        self.meter = Meter(device, self.workers)
         self.seeds = SeedStream(trial.seed)
         self.policy = Policy.load(
             trial.model,
@@ -67,19 +73,16 @@ class TrialLoop:
             seed=trial.seed,
             device=device,
             dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision],
+            workers=self.workers,
         )
         rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
         self.method_class = load_method(trial.reference)
-        self.settings = self.method_class.Settings(**trial.settings)
-        self.optimiser = (
-            LocalOptimiser(self.policy.trainable_parameters(), self.settings)
-            if isinstance(self.settings, TrainingSettings)
-            else None
-        )
+        self.settings = of_all(self.method_class.Settings(**trial.settings), self.workers)
+        self.optimiser = self.make_optimiser()
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
-            metered(rewards["reward"], self.meter),
+            metered(rewards["reward"], self.meter, self.workers),
             self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
             self.seeds,
         )
@@ -89,7 +92,7 @@ class TrialLoop:
             trial.evaluated,
             trial.evaluate.images,
             trial.evaluate.seed,
-            partial(scores_of, rewards, self.meter),
+            partial(scores_of, rewards, self.meter, self.workers),
             embed=next((r.embed for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
@@ -97,11 +100,21 @@ class TrialLoop:
         self.latest: float | None = None
         self.recent: list[StepMetrics] = []
 
+    def make_optimiser(self) -> LocalOptimiser | ZeroOptimiser | None:
+        """AdamW in this process, or sharded over many; None for a method that trains nothing."""
+        trial, settings = self.trial, self.settings
+        if not isinstance(settings, TrainingSettings):
+            return None
+        if trial.zero:
+            return ZeroOptimiser(self.policy, settings, self.workers, trial.zero, trial.offload)
+        kind = SummedOptimiser if self.workers.size > 1 else LocalOptimiser
+        return kind(self.policy.trainable_parameters(), settings)
+
     # -- the loop -------------------------------------------------------------------------------------------
 
     def resume_or_begin(self) -> None:
         """Continues from the last good checkpoint, or evaluates the untrained policy."""
-        state = self.folder.load_checkpoint()
+        state = self.workers.agree(self.folder.load_checkpoint())
         self.point = state["point"] if state else -1
         self.folder.cut(self.point)
         if state is None:
@@ -119,7 +132,7 @@ class TrialLoop:
 
     def step(self) -> bool:
         """One step of the method, and an evaluation where one is due. False when the budget is spent."""
-        book, evaluated = self.meter.ledger.as_axes(), self.evaluator.rows("train")
+        book, evaluated = self.axes(), self.evaluator.rows("train")
         sampler, budget = self.policy.sampler, self.trial.budget
         wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated))
         if wanted == 0:
@@ -134,7 +147,7 @@ class TrialLoop:
         self.recent.append(metrics)
         check_finite(metrics, self.meter.ledger.steps)
         axis, every = self.trial.budget.axis, self.trial.evaluate.every
-        before, after = spent(axis, book), spent(axis, self.meter.ledger.as_axes())
+        before, after = spent(axis, book), spent(axis, self.axes())
         self.folder.heartbeat(progress=min(1.0, after / self.trial.budget.limit), latest=self.latest)
         if after // every > before // every:
             self.evaluate()
@@ -147,6 +160,10 @@ class TrialLoop:
         if self.method.trains:
             self.policy.save_adapter(self.folder.adapter)
         self.folder.heartbeat(progress=1.0, latest=self.latest)
+
+    def axes(self) -> dict[str, int | float]:
+        """The meter's, as the first worker's clock has them: what is due is decided by all alike."""
+        return self.workers.agree(self.meter.ledger.as_axes(self.workers.size))
 
     def encode_prompts(self) -> None:
         """Encodes the training prompts, once in a trial's life, so that a resumed one spends the same."""
@@ -170,18 +187,18 @@ class TrialLoop:
         self.point += 1
         sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
         evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
-        self.meter.read_peak_memory()
+        self.meter.ledger.peak_memory_bytes = max(self.workers.each(self.meter.read_peak_memory()))
         with self.meter.phase("log"):
             self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
             self.save_pictures(evaluation)
-        axes = self.meter.ledger.as_axes()
+        axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
         if not math.isfinite(self.latest):
             raise Diverged(f"the reward is {self.latest} at point {self.point}, after {axes['steps']:.0f} steps")
         self.recent = []
         with self.meter.phase("log"):
-            self.folder.save_checkpoint(self.state())
+            self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
 
     def save_pictures(self, evaluation: Evaluation) -> None:
         """Keeps the first image of some prompts, to look at."""
@@ -216,34 +233,46 @@ def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
     return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
 
 
-def metered(reward: Reward, meter: Meter) -> RewardFunction:
-    """The reward as methods see it, billed to `meter`."""
+def of_all(settings: Settings, workers: Workers) -> Settings:
+    """Settings for methods, which see all workers' rows at once: `micro_batch` is what one worker differentiates."""
+    if workers.size == 1 or not isinstance(settings, TrainingSettings):
+        return settings
+    return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
+
+
+def metered(reward: Reward, meter: Meter, workers: Workers) -> RewardFunction:
+    """The reward as methods see it, billed to `meter`, its rows shared by the workers."""
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
         check_images(images)
-        return explained(reward, meter, images, prompts)[0]
+        return explained(reward, meter, workers, images, prompts)[0]
 
     return score
 
 
-def explained(reward: Reward, meter: Meter, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
+def explained(
+    reward: Reward, meter: Meter, workers: Workers, images: Tensor, prompts: list[str]
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Scores `[B]` and those of the reward's parts, billed once to `meter`."""
     parts: dict[str, Tensor] = {}
 
     def score(batch: Tensor) -> Tensor:
         nonlocal parts
-        scores, parts = reward.explain(batch, prompts)
-        return scores
+        scores, own = reward.explain(workers.share(batch), workers.share_list(prompts))
+        parts = {label: workers.gather(part, len(batch)) for label, part in own.items()}
+        return workers.gather(scores, len(batch))
 
     return meter.count_reward(images, score, reward.name), parts
 
 
-def scores_of(rewards: dict[str, Reward], meter: Meter, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+def scores_of(
+    rewards: dict[str, Reward], meter: Meter, workers: Workers, images: Tensor, prompts: list[str]
+) -> dict[str, Tensor]:
     """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one."""
     check_images(images)
     found: dict[str, Tensor] = {}
     for metric, reward in rewards.items():
-        found[metric], parts = explained(reward, meter, images, prompts)
+        found[metric], parts = explained(reward, meter, workers, images, prompts)
         if metric == "reward":
             found |= {f"reward/{label}": scores for label, scores in parts.items()}
     return found

@@ -4,6 +4,7 @@ import time
 import traceback
 
 from bench.background import repeating
+from bench.distributed.group import Launch, grouped, spawn
 from bench.errors import Diverged, cause_of
 from bench.files import write_text
 from bench.provenance import provenance
@@ -18,13 +19,14 @@ SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
 """Statuses that another run of the same trial would only repeat. What was skipped runs once its requirement is met."""
 
 
-def run_and_record(trial: Trial, folder: TrialFolder, command: str = "") -> Status:
+def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn) -> Status:
     """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
 
     Args:
         trial: what to run.
         folder: where it is recorded.
         command: the command line, for the provenance.
+        launch: starts the workers of a trial that has its own processes.
 
     Returns:
         The status that was recorded.
@@ -47,7 +49,7 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "") -> Stat
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
             # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
             with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
-                status, cause = _attempts(trial, folder)
+                status, cause = _attempts(trial, folder, launch)
             folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
                 folder.drop_checkpoints()
@@ -65,12 +67,13 @@ def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
         folder.write_status("skipped", cause, **_described(trial))
 
 
-def _attempts(trial: Trial, folder: TrialFolder) -> tuple[Status, str | None]:
+def _attempts(trial: Trial, folder: TrialFolder, launch: Launch) -> tuple[Status, str | None]:
     from bench.trial import run_trial
 
+    run = launch if grouped(trial) else run_trial
     for attempt in range(trial.retries + 1):
         try:
-            run_trial(trial, folder)
+            run(trial, folder)
             return "done", None
         except Diverged as error:
             return "diverged", str(error)

@@ -25,7 +25,7 @@ class Optimiser(Protocol):
     """Where gradients go. One worker or many, plain AdamW or DeepSpeed: a method cannot tell."""
 
     def backward(self, loss: Tensor) -> None:
-        """Accumulates the gradient of `loss`, a sum over this worker's rows divided by the **whole** batch's size."""
+        """Accumulates the gradient of `loss`: a sum over some rows, divided by the **whole** batch's size."""
 
     def step(self) -> float:
         """Clips, updates, clears the gradients; returns the gradient's norm before clipping."""

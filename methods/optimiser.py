@@ -8,6 +8,17 @@ from torch import Tensor
 from methods.base import TrainingSettings
 
 
+def adamw(parameters: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
+    """AdamW as the settings say."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.adam_betas,
+        eps=settings.adam_epsilon,
+        weight_decay=settings.weight_decay,
+    )
+
+
 class LocalOptimiser:
     """AdamW over `parameters` in this process (see `methods.base.Optimiser`)."""
 
@@ -15,13 +26,7 @@ class LocalOptimiser:
         self.parameters = parameters
         self.max_grad_norm = settings.max_grad_norm
         self.updates = 0
-        self._adamw = torch.optim.AdamW(
-            parameters,
-            lr=settings.learning_rate,
-            betas=settings.adam_betas,
-            eps=settings.adam_epsilon,
-            weight_decay=settings.weight_decay,
-        )
+        self._adamw = adamw(parameters, settings)
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()

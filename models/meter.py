@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from models.flops import backward_flops, count_flops, forward_flops
+from models.workers import Workers
 
 
 @dataclass
@@ -73,11 +74,13 @@ def _first_tensor(output: Any) -> Tensor:
 class Meter:
     """Counts for one trial. `watch` the modules, wrap work in `phase`, read `ledger`."""
 
-    def __init__(self, device: torch.device | str = "cpu"):
+    def __init__(self, device: torch.device | str = "cpu", workers: Workers | None = None):
         self.device = torch.device(device)
+        self.workers = workers or Workers()
         self.ledger = Ledger()
         self._phase: str | None = None
         self._paused = False
+        self._whole: int | None = None
         self._flops: dict[tuple, int] = {}
         self.reset_peak_memory()
 
@@ -117,6 +120,15 @@ class Meter:
         finally:
             self._paused = before
 
+    @contextmanager
+    def whole_batch(self, rows: int) -> Iterator[None]:
+        """Bills modules called inside the block for `rows` rows, of which this worker may compute a share."""
+        before, self._whole = self._whole, rows
+        try:
+            yield
+        finally:
+            self._whole = before
+
     # -- modules --------------------------------------------------------------------------------------------
 
     def watch(self, module: nn.Module, kind: str) -> None:
@@ -130,7 +142,7 @@ class Meter:
             tensor = _first_tensor(output)
             if self._paused or _in_backward() or not tensor.requires_grad:
                 return
-            rows = _rows(args, kwargs)
+            rows = self._whole or _rows(args, kwargs)
             flops = self._flops_per_row(called, kind, args, kwargs, backward=True)
             tensor.register_hook(lambda grad: self._count_backward(kind, rows, flops))
 
@@ -138,7 +150,7 @@ class Meter:
         module.register_forward_hook(after, with_kwargs=True)
 
     def _count_forward(self, module: nn.Module, kind: str, args: tuple, kwargs: dict) -> None:
-        rows, book = _rows(args, kwargs), self.ledger
+        rows, book = self._whole or _rows(args, kwargs), self.ledger
         if self.evaluating:
             book.eval_nfe += rows if kind == "denoiser" else 0
             return
@@ -154,21 +166,22 @@ class Meter:
         elif kind == "decoder" and not recomputed:
             book.decodes += rows
 
-    def count_recomputed_block(self, name: str, block: nn.Module, args: tuple, rows: int) -> None:
+    def count_recomputed_block(self, name: str, block: nn.Module, args: tuple, rows: int, first: bool) -> None:
         """Bills a block of the denoiser that block-wise gradient checkpointing computes again.
 
         Args:
             name: the block's, in the denoiser.
-            block: it is called with `args`, whose first dimension is the batch.
-            rows: denoiser rows to bill as recomputed: all of a call's with its first block, 0 with the others. A few
+            block: it is called with `args`, whose first dimension is the batch, or this worker's share of it.
+            rows: denoiser rows of the call.
+            first: whether it is the call's first block, with which all of its rows are billed as recomputed. A few
                 layers lie outside every block and are not computed again; the FLOPs are the blocks' own.
         """
         if self._paused:
             return
-        flops = _rows(args, {}) * self._flops_per_row(block, f"block {name}", args, {}, backward=False)
+        flops = rows * self._flops_per_row(block, f"block {name}", args, {}, backward=False)
         self.ledger.flops += flops
         self.ledger.flops_recompute += flops
-        self.ledger.nfe_recompute += rows
+        self.ledger.nfe_recompute += rows if first else 0
 
     def _count_backward(self, kind: str, rows: int, flops_per_row: int) -> None:
         if kind == "denoiser":
@@ -214,7 +227,7 @@ class Meter:
                 values = score(images)
             else:
                 total, values = count_flops(lambda: score(images))
-                self._flops[forward_key] = total // rows
+                self._flops[forward_key] = total // self.workers.rows(rows)
         book.reward_queries += rows
         book.flops += rows * self._flops[forward_key]
         if values.requires_grad:
@@ -231,7 +244,8 @@ class Meter:
         cache = ("reward backward", key, tuple(images.shape[1:]))
         if cache not in self._flops:
             probe = images.detach().requires_grad_()
-            self._flops[cache] = backward_flops(lambda: score(probe), [probe]) // images.shape[0]
+            total = backward_flops(lambda: score(probe), [probe])
+            self._flops[cache] = total // self.workers.rows(images.shape[0])
         return self._flops[cache]
 
     # -- memory ---------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ always in ε), whole trajectories with or without gradients, latents to images, 
 adapter as the reference.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,18 @@ from models.sampler import (
     log_probability,
     rows_per_prediction,
 )
+from models.workers import Workers
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """AlignProp's and DDPO's: every attention projection."""
+
+
+Gathered = Callable[[list[torch.nn.Parameter], bool], AbstractContextManager[None]]
+"""Makes sharded weights whole inside a block; what the block writes is kept where the flag says so."""
+
+
+def _as_they_are(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 class Policy:
@@ -42,6 +51,7 @@ class Policy:
         seed: of the adapter's initial weights.
         meter: counts every call of the denoiser, the decoder and the text encoder.
         device: where the parts go.
+        workers: those that share the rows of every call of the denoiser and the decoder; this process alone by default.
     """
 
     def __init__(
@@ -54,9 +64,12 @@ class Policy:
         targets: Sequence[str] = DEFAULT_TARGETS,
         seed: int = 0,
         device: torch.device | str = "cpu",
+        workers: Workers | None = None,
     ):
         self.sampler = sampler
         self.meter = meter
+        self.workers = workers or Workers()
+        self.gathered: Gathered = _as_they_are
         self.device = torch.device(device)
         self.unet, self.vae = components.unet, components.vae
         self.text_encoder, self.tokenizer = components.text_encoder, components.tokenizer
@@ -82,10 +95,11 @@ class Policy:
         seed: int = 0,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        workers: Workers | None = None,
     ) -> "Policy":
         """Loads a local folder or hub id in `StableDiffusionPipeline` layout (see `models.loading`)."""
         components = load_components(reference, dtype)
-        return cls(components, sampler, meter, rank, alpha, targets, seed, device)
+        return cls(components, sampler, meter, rank, alpha, targets, seed, device, workers)
 
     # -- the adapter ----------------------------------------------------------------------------------------
 
@@ -128,15 +142,16 @@ class Policy:
 
     def state_dict(self) -> dict[str, Tensor]:
         """The adapter's weights by name, copied."""
-        return {
-            name: parameter.detach().cpu().clone()
-            for name, parameter in self.unet.named_parameters()
-            if parameter.requires_grad
-        }
+        with self.gathered(self.trainable_parameters(), False):
+            return {
+                name: parameter.detach().cpu().clone()
+                for name, parameter in self.unet.named_parameters()
+                if parameter.requires_grad
+            }
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         own = dict(self.unet.named_parameters())
-        with torch.no_grad():
+        with self.gathered([own[name] for name in state], True), torch.no_grad():
             for name, value in state.items():
                 own[name].copy_(value)
 
@@ -161,11 +176,14 @@ class Policy:
 
         config = self.lora_config.to_dict()
         config["target_modules"] = sorted(config["target_modules"])
-        StableDiffusionPipeline.save_lora_weights(
-            folder,
-            unet_lora_layers={name: value.contiguous() for name, value in get_peft_model_state_dict(self.unet).items()},
-            unet_lora_adapter_metadata={key: value for key, value in config.items() if value is not None},
-        )
+        with self.gathered(self.trainable_parameters(), False):
+            layers = {name: value.detach().contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
+            if self.workers.first:
+                StableDiffusionPipeline.save_lora_weights(
+                    folder,
+                    unet_lora_layers=layers,
+                    unet_lora_adapter_metadata={key: value for key, value in config.items() if value is not None},
+                )
 
     # -- text -----------------------------------------------------------------------------------------------
 
@@ -196,8 +214,12 @@ class Policy:
     def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The denoiser's raw output (ε or v), unguided: one row a latent."""
         dtype = self.unet.dtype
-        result = self.unet(latents.to(dtype), timesteps, embeddings.to(dtype), return_dict=False)[0]
-        return at_least_fp32(result)
+
+        def call(*rows: Tensor) -> Tensor:
+            return self.unet(*rows, return_dict=False)[0]
+
+        with self.meter.whole_batch(len(latents)):
+            return at_least_fp32(self.workers.map(call, latents.to(dtype), timesteps, embeddings.to(dtype)))
 
     def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
         """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
@@ -242,7 +264,7 @@ class Policy:
             rows = len(latents) * rows_per_prediction(guidance)
 
             def count(name: str, block: torch.nn.Module, args: tuple[Any, ...], first: bool) -> None:
-                self.meter.count_recomputed_block(name, block, args, rows if first else 0)
+                self.meter.count_recomputed_block(name, block, args, rows, first)
 
             with block_checkpointing(self.unet, count):
                 return self.epsilon(*arguments)
@@ -338,7 +360,12 @@ class Policy:
     def decode(self, latents: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable, except where a pixel is clamped."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return (at_least_fp32(self.vae.decode(scaled, return_dict=False)[0]) / 2 + 0.5).clamp(0, 1)
+
+        def call(rows: Tensor) -> Tensor:
+            return self.vae.decode(rows, return_dict=False)[0]
+
+        with self.meter.whole_batch(len(latents)):
+            return (at_least_fp32(self.workers.map(call, scaled)) / 2 + 0.5).clamp(0, 1)
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:

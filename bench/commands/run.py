@@ -2,8 +2,9 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def command(
     from bench.execution import executor
     from bench.load import load_sweep
     from bench.plan import plan, resolved_sweep
-    from bench.preflight import check_model
+    from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
     from bench.reporting import describe_run
     from bench.store import RunFolder
@@ -54,6 +55,7 @@ def command(
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
     check_model(trials[0].model)
+    check_deepspeed(trials[0].zero)
     chosen = executor(executor_name)
     at_once = chosen.parallel(trials)
     run = RunFolder(run_path(loaded, out))
@@ -127,7 +129,8 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str) 
     if not todo:
         return False
     stopped = False
-    with _inside(run.path), _terminable(), watching(todo, run):
+    # Ray tells of a process that died on standard output, which is the answer's.
+    with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
         try:
             chosen.execute(todo, run, line)
         except KeyboardInterrupt:

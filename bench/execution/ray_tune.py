@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
 from bench.preflight import usable_gpus
 from bench.provenance import usable_cores
@@ -39,13 +40,17 @@ def parallel(trials: Sequence[Trial]) -> int:
     if not trials:
         return 1
     first = trials[0]
-    cores = usable_cores()
-    if first.threads > cores:
-        what = f"{first.threads} cores a trial are asked for and this machine has {cores}"
+    cores, wanted = usable_cores(), first.threads * first.workers
+    if wanted > cores:
+        each = f" ({first.workers} workers with {first.threads} each)" if first.workers > 1 else ""
+        what = f"{wanted} cores a trial{each} are asked for and this machine has {cores}"
+        if first.workers > 1:
+            raise BenchError(what, "resources.workers", f"--set resources.workers={max(1, cores // first.threads)}")
         raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
-    fit = cores // first.threads
+    fit = cores // wanted
     if first.gpus > 0:
-        fit = min(fit, int(usable_gpus(first.gpus) / first.gpus))
+        gpus = first.gpus * first.workers
+        fit = min(fit, int(usable_gpus(gpus) / gpus))
     return max(1, min(fit, len(trials)))
 
 
@@ -107,8 +112,10 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, sc
         run_path=str(run.path),
         command=command,
     )
+    # The workers of a trial that has many are placed by Ray Train; what waits for them needs next to nothing.
+    needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
     tuner = tune.Tuner(
-        tune.with_resources(body, {"cpu": first.threads, "gpu": first.gpus}),
+        tune.with_resources(body, needs),
         param_space={"trial": tune.grid_search([trial.key for trial in trials])},
         tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False),
         run_config=tune.RunConfig(
@@ -125,11 +132,12 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, sc
 def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:
     """What an actor does for one trial. A failure is in the store already; Tune need not know."""
     from bench.errors import LockedError
+    from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
     trial = Trial.model_validate(specs[config["trial"]])
     try:
-        run_and_record(trial, RunFolder(Path(run_path)).trial(trial.key), command)
+        run_and_record(trial, RunFolder(Path(run_path)).trial(trial.key), command, launch)
     except LockedError:
         return  # the other process records it
 

@@ -104,7 +104,17 @@ EDITS = {
     "own tag": ("name: tiny", "name: !mine tiny", ["tag !mine is not allowed"]),
     "two documents": ("seeds:", "---\nseeds:", ["several YAML documents"]),
     "search": ("seeds:", "search: {trials: 3}\nseeds:", ["search: not available yet in this version"]),
-    "several workers": ("seeds:", "resources: {workers: 2}\nseeds:", ["resources.workers: not available yet"]),
+    "offload of nothing": ("seeds:", "resources: {offload: true}\nseeds:", ["resources: offload moves what ZeRO"]),
+    "half precision under ZeRO": (
+        "seeds:",
+        "resources: {zero: 2, precision: bf16}\nseeds:",
+        ["resources: ZeRO runs in fp32 for now"],
+    ),
+    "a peer on two workers": (
+        "seeds:",
+        "  - name: trl-ddpo\nresources: {workers: 2}\nseeds:",
+        ["trl-ddpo owns its optimiser"],
+    ),
     "grid and settings at once": (
         "batch_size: 2",
         "batch_size: 2\n    grid: {batch_size: [1]}",

@@ -1,0 +1,141 @@
+"""AdamW under DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): `methods.base.Optimiser` for many workers.
+
+Stage 1 shards the optimiser's state, 2 the gradients too, 3 the weights, the frozen ones included. Stage 0 shards
+nothing: that is `SummedOptimiser`, which needs no DeepSpeed. DeepSpeed averages gradients over workers where a gradient
+here is a sum (`models/workers.py`), so losses are multiplied by their number.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from methods.base import TrainingSettings
+from methods.optimiser import LocalOptimiser, adamw
+from models.policy import Policy
+from models.workers import Workers
+
+
+class SummedOptimiser(LocalOptimiser):
+    """AdamW whole on every worker, its gradients summed over them: ZeRO's stage 0."""
+
+    def step(self) -> float:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, whole in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(whole.view_as(gradient))
+        return super().step()
+
+
+class ZeroOptimiser:
+    """AdamW over a policy's adapter, its state, gradients or weights sharded. The process group must exist.
+
+    Args:
+        policy: under stage 3 the weights of its denoiser are sharded, in place.
+        settings: the method's.
+        workers: the group.
+        stage: of ZeRO, 1 to 3.
+        offload: whether the optimiser's state (and under stage 3 the weights) lie in the host's memory.
+    """
+
+    def __init__(self, policy: Policy, settings: TrainingSettings, workers: Workers, stage: int, offload: bool = False):
+        import deepspeed
+
+        self.workers, self.stage = workers, stage
+        self.updates = 0
+        parameters = policy.trainable_parameters()
+        self.engine, *_ = deepspeed.initialize(
+            model=policy.unet,
+            model_parameters=parameters,
+            optimizer=adamw(parameters, settings),
+            config=_config(settings, workers.size, stage, offload),
+            dist_init_required=False,
+        )
+        if stage == 3:
+            policy.gathered = _gathered
+
+    def backward(self, loss: Tensor) -> None:
+        self.engine.backward(loss * self.workers.size)
+
+    def step(self) -> float:
+        self.engine.step()
+        self.updates += 1
+        return float(self.engine.get_global_grad_norm())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every worker's share: a collective call."""
+        optimiser, masters = self._adamw()
+        own = [
+            {"master": master.detach().cpu().clone(), "state": _cloned(optimiser.state.get(master, {}))}
+            for master in masters
+        ]
+        return {"shares": self.workers.each(own), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes this worker's share; the policy's weights must have been loaded already.
+
+        Raises:
+            ValueError: it was saved by another number of workers.
+        """
+        shares = state["shares"]
+        if len(shares) != self.workers.size:
+            raise ValueError(
+                f"the checkpoint is of {len(shares)} workers and cannot be continued by {self.workers.size}"
+            )
+        optimiser, masters = self._adamw()
+        for master, saved in zip(masters, shares[self.workers.rank], strict=True):
+            master.data.copy_(saved["master"])
+            if saved["state"]:
+                # AdamW's count of steps stays on the host, the moments lie beside the weights.
+                optimiser.state[master] = {
+                    name: value.clone() if name == "step" else value.to(master.device)
+                    for name, value in saved["state"].items()
+                }
+        self.updates = state["updates"]
+
+    def _adamw(self) -> tuple[torch.optim.Optimizer, list[Tensor]]:
+        """The AdamW that DeepSpeed drives, and the weights of which this worker keeps the state."""
+        outer = self.engine.optimizer
+        if self.stage == 3:
+            return outer.optimizer, list(outer.fp32_partitioned_groups_flat)
+        return outer.optimizer, list(outer.single_partition_of_fp32_groups)
+
+
+def _config(settings: TrainingSettings, workers: int, stage: int, offload: bool) -> dict[str, Any]:
+    place = {"device": "cpu"}
+    zero: dict[str, Any] = {"stage": stage}
+    if offload:
+        zero["offload_optimizer"] = place
+    if stage == 3:
+        zero["stage3_param_persistence_threshold"] = 0
+        if offload:
+            zero["offload_param"] = place
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed asks for it; a step here ends when the method says so
+        "train_batch_size": workers,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": settings.max_grad_norm,
+        "zero_optimization": zero,
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+
+
+def _gathered(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
+    """Whole weights inside the block, on every worker; what it writes is kept."""
+    import deepspeed
+
+    @contextmanager
+    def block() -> Iterator[None]:
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None):
+            yield
+
+    return block()
+
+
+def _cloned(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,0 +1,38 @@
+"""A group of worker processes that is started once and runs several things, as starting one takes ten seconds."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed as dist
+from torch import multiprocessing
+
+from bench.distributed.group import describe
+from bench.trial_spec import Trial
+
+SIZE = 2
+
+
+def together(task: Callable[..., None], folder: Path, *args: Any) -> None:
+    """Calls `task(folder, *args)` in two processes of one group; an exception in either fails the test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    multiprocessing.start_processes(_enter, args=(task, folder, args), nprocs=SIZE, start_method="spawn")
+
+
+def _enter(rank: int, task: Callable[..., None], folder: Path, args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    describe(rank, rank, SIZE)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=SIZE)
+    try:
+        task(folder, *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def run_all(folder: Path, trials: dict[str, Trial]) -> None:
+    """Every trial, each in the folder of its name."""
+    from bench.distributed.group import member
+
+    for name, trial in trials.items():
+        member(trial, str(folder / name))
