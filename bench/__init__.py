@@ -6,6 +6,7 @@ One direction, a module a step:
 - `plugins.py`, `prompts.py`       names and references -> methods, rewards, models, prompts
 - `plan.py`, `identity.py`         a `Sweep` -> `Trial`s (`trial_spec.py`); `estimate.py`, `preflight.py`
 - `execution/`, `worker.py`        trials run inline or under Ray Tune, with a status at the end of each; `settle.py`
+- `distributed/`                   many workers in one trial, with or without DeepSpeed ZeRO
 - `trial.py`, `evaluation.py`, `budget.py`  the loop of one trial, and how it is measured
 - `store.py`, `trial_folder.py`, `checkpoints.py`, `files.py`, `provenance.py`  what is kept of it
 - `reporting.py`                   the store -> `reports/`
