@@ -10,7 +10,7 @@ from statistics import median
 import pandas as pd
 
 from reports.formatting import listing, measured, number
-from reports.frame import axis_words, finished, select, untrained_variants
+from reports.frame import axis_words, finished, metrics_in, select, untrained_variants
 from reports.meta import Meta
 from reports.statistics import best_of
 
@@ -20,16 +20,16 @@ MARGIN = 0.05
 
 @dataclass(frozen=True)
 class Course:
-    """What became of a variant's gold on training prompts.
+    """What became of gold, or of another measure, on training prompts.
 
     Attributes:
         variant: whose.
         seeds: finished trials that measured reward and gold.
-        fell: in how many of them gold ended below its own start while the reward ended above its own.
-        turned: in how many gold fell from a peak after the start.
+        fell: in how many of them it ended below its own start while the reward ended above its own.
+        turned: in how many it fell from a peak after the start.
         start: mean over seeds before training.
         end: mean over seeds after training.
-        peak: median over seeds of the axis where gold was highest.
+        peak: median over seeds of the axis where it was highest.
     """
 
     variant: str
@@ -41,13 +41,13 @@ class Course:
     peak: float
 
 
-def courses(curves: pd.DataFrame, axis: str) -> dict[str, Course]:
-    """Each trained variant's; empty where gold was not measured."""
+def courses(curves: pd.DataFrame, axis: str, metric: str = "gold") -> dict[str, Course]:
+    """Each trained variant's, of gold or of another measure beside the reward; empty where it was not measured."""
     done = finished(curves)
-    gold, reward = (dict(list(select(done, metric, "train").groupby("trial"))) for metric in ("gold", "reward"))
+    beside, reward = (dict(list(select(done, name, "train").groupby("trial"))) for name in (metric, "reward"))
     still = untrained_variants(curves)
     found: dict[str, list[tuple[bool, bool, float, float, float]]] = {}
-    for trial, course in gold.items():
+    for trial, course in beside.items():
         variant = str(course["variant"].iloc[0])
         best = best_of(course[axis], course["value"])
         if variant in still or best is None or trial not in reward:
@@ -63,26 +63,33 @@ def courses(curves: pd.DataFrame, axis: str) -> dict[str, Course]:
 def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
     """Which variants were over-optimised in most of their seeds, and which turned in all; None where none was.
 
-    A peak is the highest of many noisy points, so one seed's alone says little.
+    A peak is the highest of many noisy points, so one seed's alone says little. Where gold did not fall, another reward
+    beside it may have: the file is smaller, and the animal gone.
     """
-    found = courses(curves, meta.budget_column).values()
-    fell = [
-        f"{course.variant} (gold from {measured(course.start)} to {measured(course.end)}, "
-        f"{_share(course.fell, course)})"
-        for course in found
-        if 2 * course.fell > course.seeds
-    ]
+    axis = meta.budget_column
+    gold = courses(curves, axis).values()
+    fell = [course for course in gold if 2 * course.fell > course.seeds]
     turned = [
-        f"{course.variant} (peak at {number(course.peak)} {axis_words(meta.budget_column)}, "
-        f"{_share(course.turned, course)})"
+        f"{course.variant} (peak at {number(course.peak)} {axis_words(axis)}, {_share(course.turned, course)})"
+        for course in gold
+        if course.turned == course.seeds and course not in fell
+    ]
+    told = [f"Gold fell while the reward rose: {_listed(fell)}."] if fell else []
+    told += [f"Gold rose and fell again: {listing(turned)}."] if turned else []
+    known = {course.variant for course in fell}
+    for metric in metrics_in(curves):
+        if metric.startswith("reward/"):
+            others = courses(curves, axis, metric).values()
+            lost = [course for course in others if 2 * course.fell > course.seeds and course.variant not in known]
+            told += [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost)}."] if lost else []
+    return " ".join(told) or None
+
+
+def _listed(found: list[Course]) -> str:
+    return listing(
+        f"{course.variant} (from {measured(course.start)} to {measured(course.end)}, {_share(course.fell, course)})"
         for course in found
-        if course.turned == course.seeds and 2 * course.fell <= course.seeds
-    ]
-    told = [
-        f"Gold fell while the reward rose: {listing(fell)}." if fell else "",
-        f"Gold rose and fell again: {listing(turned)}." if turned else "",
-    ]
-    return " ".join(part for part in told if part) or None
+    )
 
 
 def _below(value: float, reference: float) -> bool:

@@ -34,9 +34,7 @@ def test_gold_below_its_start_while_the_reward_rose(with_gold, meta):
     frame = with_gold([RISING] * 3, [FALLING, FALLING, RISING])
     course = courses(frame, "reward_queries")["alignprop"]
     assert (course.seeds, course.fell, course.turned) == (3, 2, 0)
-    assert warning(frame, meta) == (
-        "Gold fell while the reward rose: alignprop (gold from 0.500 to 0.400, 2 of 3 seeds)."
-    )
+    assert warning(frame, meta) == ("Gold fell while the reward rose: alignprop (from 0.500 to 0.400, 2 of 3 seeds).")
 
 
 def test_gold_above_its_start_and_below_its_peak(with_gold, meta):
@@ -62,7 +60,17 @@ def test_one_seed_in_three_is_no_finding(with_gold, meta):
 
 
 def test_a_negative_gold_that_fell(with_gold, meta):
-    assert "gold from −2.00 to −2.50" in warning(with_gold([RISING] * 3, [[-2.0, -2.2, -2.4, -2.5]] * 3), meta)
+    assert "from −2.00 to −2.50" in warning(with_gold([RISING] * 3, [[-2.0, -2.2, -2.4, -2.5]] * 3), meta)
+
+
+def test_another_measure_that_fell_where_gold_did_not(with_gold, meta):
+    frame = with_gold([RISING] * 3, [RISING] * 3)
+    animal = frame[frame["metric"] == "gold"].assign(metric="reward/emoji-animal")
+    animal.loc[animal["variant"] == "alignprop", "value"] = FALLING * 3
+    told = "emoji-animal fell while the reward rose: alignprop (from 0.500 to 0.200, 3 of 3 seeds)."
+    assert warning(pd.concat([frame, animal]), meta) == told
+    fallen = with_gold([RISING] * 3, [FALLING] * 3)
+    assert "emoji-animal" not in warning(pd.concat([fallen, animal]), meta), "gold says it already"
 
 
 def test_it_stands_among_the_notices(run, meta):
@@ -70,7 +78,7 @@ def test_it_stands_among_the_notices(run, meta):
     assert [notice.text for notice in notices(curves, evaluation, trials, meta)] == [warning(curves, meta)]
 
 
-def test_without_gold_there_is_nothing_to_say(run, meta):
+def test_without_another_measure_there_is_nothing_to_say(run, meta):
     curves = run[0]
-    assert warning(curves[curves["metric"] != "gold"], meta) is None
+    assert warning(curves[curves["metric"].isin(["reward", "diversity", "drift"])], meta) is None
     assert warning(pd.DataFrame(columns=curves.columns), meta) is None
