@@ -36,9 +36,14 @@ def launch(trial: Trial, folder: TrialFolder) -> None:
 
 def _loop(config: dict[str, Any]) -> None:
     import ray.train
+    import torch
+    from ray.train.torch import get_device
 
     from bench.distributed.group import describe
 
     context = ray.train.get_context()
     describe(context.get_world_rank(), context.get_local_rank(), context.get_world_size())
+    device = get_device()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     member(Trial.model_validate(config["trial"]), str(Path(config["folder"])))

@@ -138,14 +138,20 @@ def sample_with_gradient(
 def choose_checkpointing(method: Method, prompts: Sequence[str], kept: int) -> Checkpointing:
     """The setting, or for `auto` the first level at which `kept` calls of a micro-batch fit (see `MEMORY_SHARE`).
 
-    Between two machines the choice may differ, and with it the recomputed rows in the ledger; gradients do not.
+    Between two machines the choice may differ, and with it the recomputed rows in the ledger; gradients do not. Workers
+    of one trial must choose alike, so they do as the first of them does.
     """
     settings, policy = method.settings, method.policy
     if settings.checkpointing != "auto":
         return settings.checkpointing
     if not kept:
         return "none"
-    rows = min(settings.micro_batch, len(prompts)) * policy.sampler.rows_per_prediction
+    rows = policy.workers.rows(min(settings.micro_batch, len(prompts)) * policy.sampler.rows_per_prediction)
+    return policy.workers.agree(_first_that_fits(method, prompts, kept, rows))
+
+
+def _first_that_fits(method: Method, prompts: Sequence[str], kept: int, rows: int) -> Checkpointing:
+    policy = method.policy
     room = MEMORY_SHARE * memory_bytes(policy.device)
     embeddings = policy.embed(prompts[:1])
     call = rows * policy.stored_bytes(embeddings, "none")

@@ -4,19 +4,21 @@ import pytest
 
 from bench.trial import run_trial
 from bench.trial_folder import TrialFolder
+from methods import registry
 from tests.bench.distributed.groups import SIZE, run_all, together
 from tests.bench.test_trial import MACHINE, make_trial, points
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 STAGES = {"whole": 0, "gradients": 2, "weights": 3}
-POINTS = {"limit": 40.0, "every": 4.0}  # ten updates of AlignProp
+LIMIT = 40.0  # reward queries: twenty updates of AlignProp, ten rollouts of DDPO
 
 
-def compare(tmp_path, model, stages, *methods):
-    one = {method: make_trial(model, method, **POINTS) for method in methods}
+def compare(tmp_path, model, stages, *methods, limit=LIMIT):
+    length = {"limit": limit, "every": 4.0}
+    one = {method: make_trial(model, method, **length) for method in methods}
     many = {
-        f"{method}-{stage}": make_trial(model, method, workers=SIZE, zero=stage, **POINTS)
+        f"{method}-{stage}": make_trial(model, method, workers=SIZE, zero=stage, **length)
         for method in methods
         for stage in stages
     }
@@ -30,9 +32,10 @@ def compare(tmp_path, model, stages, *methods):
 
 def same_curve(one, many, method):
     first, second = one.read_curve(), many.read_curve()
-    assert len(first) == len(second) > 3
-    gradients = [[row["extra"]["gradient_norm"] for row in curve[1:]] for curve in (first, second)]
-    assert gradients[1][0] == pytest.approx(gradients[0][0], rel=1e-4), "the first gradient"
+    assert len(first) == len(second)
+    norms = [[row["extra"]["gradient_norm"] for row in curve[1:] if row["extra"]] for curve in (first, second)]
+    if norms[0]:
+        assert norms[1][0] == pytest.approx(norms[0][0], rel=1e-4), "the first gradient"
     # A clip or a choice of the best may turn rounding into another image.
     within = 1e-3 if method in ("alignprop", "rwr") else 1e-2
     for a, b in zip(first, second, strict=True):
@@ -51,6 +54,13 @@ def test_alignprop_at_stages_0_and_3(tmp_path, tiny_model):
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_every_stage(tmp_path, tiny_model, stage):
     compare(tmp_path, tiny_model, (stage,), "alignprop", "ddpo", "rwr")
+
+
+@pytest.mark.slow
+def test_every_method_under_sharded_weights(tmp_path, tiny_model):
+    """The first steps of each: none reaches past the policy and the optimiser, so none needs a word about workers."""
+    methods = [name for name in registry.names() if registry.load(name).exact]
+    compare(tmp_path, tiny_model, (3,), *methods, limit=16.0)
 
 
 def twice(folder, begun, whole):
