@@ -77,6 +77,7 @@ class Policy:
         for part in (self.unet, self.vae, self.text_encoder):
             part.requires_grad_(False).eval().to(self.device)
         self._add_adapter(rank, rank if alpha is None else alpha, list(targets), seed)
+        self.denoiser: Callable[..., Any] = self.unet  # or whatever has been wrapped around it
         self._embeddings: dict[str, Tensor] = {}
         self._stored_bytes: dict[Checkpointing, int] = {}
         meter.watch(self.unet, "denoiser")
@@ -216,7 +217,7 @@ class Policy:
         dtype = self.unet.dtype
 
         def call(*rows: Tensor) -> Tensor:
-            return self.unet(*rows, return_dict=False)[0]
+            return self.denoiser(*rows, return_dict=False)[0]
 
         with self.meter.whole_batch(len(latents)):
             return at_least_fp32(self.workers.map(call, latents.to(dtype), timesteps, embeddings.to(dtype)))

@@ -55,6 +55,7 @@ class ZeroOptimiser:
             config=_config(settings, workers.size, stage, offload),
             dist_init_required=False,
         )
+        policy.denoiser = self.engine  # DeepSpeed counts the forward passes before a backward pass
         if stage == 3:
             policy.gathered = _gathered
 
