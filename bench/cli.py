@@ -15,6 +15,7 @@ VERBS = {
     "plan": "List a sweep's trials and their cost; run nothing.",
     "status": "Show how a run's trials stand.",
     "report": "Write a run's comparison report.",
+    "merge": "Make one run of several machines' runs.",
     "test": "Check a method against the contract.",
     "list": "List methods, rewards, models, prompts or sweeps.",
     "weights": "List, fetch or check the weights of rewards and models.",

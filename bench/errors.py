@@ -66,6 +66,12 @@ class LockedError(BenchError):
     """Another process is writing there."""
 
 
+class NotComparableError(BenchError):
+    """Numbers that stand for different things were to be put together."""
+
+    exit_code = NOT_COMPARABLE
+
+
 class Diverged(Exception):  # noqa: N818  # named as the status it leads to
     """A trial's loss, reward or weights are no longer finite. The message is the cause its row shows."""
 

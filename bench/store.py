@@ -86,16 +86,6 @@ class RunFolder:
 
         Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
         """
-        from ruamel.yaml import YAML
-
-        text = io.StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-        yaml.dump(sweep, text)
-        self.path.mkdir(parents=True, exist_ok=True)
-        comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
-        write_text(self.sweep_path, comment + text.getvalue())
         rows = [
             {
                 "sweep": trial.sweep,
@@ -107,6 +97,20 @@ class RunFolder:
             }
             for trial in trials
         ]
+        self.write_planned(sweep, rows, **about)
+
+    def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
+        """The same from rows as `planned` gives them."""
+        from ruamel.yaml import YAML
+
+        text = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(sweep, text)
+        self.path.mkdir(parents=True, exist_ok=True)
+        comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
+        write_text(self.sweep_path, comment + text.getvalue())
         write_json(self._plan, {**about, "trials": rows})
 
     def planned(self) -> list[dict[str, Any]]:
