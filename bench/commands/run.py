@@ -12,7 +12,7 @@ import click
 
 from bench import console
 from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
-from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED
+from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.execution import NAMES
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
 @click.option(
     "--executor", "executor_name", type=click.Choice(NAMES), default="ray", show_default=True, help="Where trials run."
 )
+@click.option(
+    "--address", metavar="HOST:PORT", help="A running Ray cluster to join; its machines must see the run's folder."
+)
 @json_option
 @debug_option
 def command(
@@ -38,6 +41,7 @@ def command(
     overrides: tuple[str, ...],
     out: Path | None,
     executor_name: str,
+    address: str | None,
     as_json: bool,
 ) -> int:
     """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
@@ -57,7 +61,9 @@ def command(
     check_model(trials[0].model)
     check_deepspeed(trials[0].zero)
     chosen = executor(executor_name)
-    at_once = chosen.parallel(trials)
+    if address and executor_name != "ray":
+        raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
+    at_once = chosen.parallel(trials, address)
     run = RunFolder(run_path(loaded, out))
     with run.lock():
         line = this_command()
@@ -65,7 +71,7 @@ def command(
         about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
         run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
         _announce(trials, todo, run, executor_name, at_once)
-        stopped = _execute(chosen, todo, run, line)
+        stopped = _execute(chosen, todo, run, line, address)
         summary = _report(run)
     rows = run.trials()
     code = INTERRUPTED if stopped else TRIALS_FAILED if any(row["status"] in BROKEN for row in rows) else GOOD
@@ -121,7 +127,7 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     console.note(f"{trials[0].sweep}: {', '.join(parts)} → {shown(run.path)}")
 
 
-def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str) -> bool:
+def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
     """Runs the trials; True if the user stopped them."""
     from bench.execution.progress import watching
     from bench.settle import settle
@@ -132,7 +138,7 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str) 
     # Ray tells of a process that died on standard output, which is the answer's.
     with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
         try:
-            chosen.execute(todo, run, line)
+            chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
             stopped = True
         finally:

@@ -16,10 +16,14 @@ NAMES = ("ray", "inline")
 class Executor(Protocol):
     """What a module in this folder offers."""
 
-    def execute(self, trials: Sequence[Trial], run: RunFolder, command: str) -> None:
-        """Runs every trial to its end; returns when none is left. Failures are in the store, not raised."""
+    def execute(self, trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
+        """Runs every trial to its end; returns when none is left. Failures are in the store, not raised.
 
-    def parallel(self, trials: Sequence[Trial]) -> int:
+        Args:
+            address: a running cluster to join, for an executor that knows clusters.
+        """
+
+    def parallel(self, trials: Sequence[Trial], address: str | None = None) -> int:
         """How many of the trials run at once."""
 
 

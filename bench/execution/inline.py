@@ -12,7 +12,7 @@ from bench.worker import run_and_record
 logger = logging.getLogger(__name__)
 
 
-def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
+def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`."""
     for trial in trials:
         try:
@@ -21,7 +21,7 @@ def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
             logger.warning("%s: %s", error.where, error.what)
 
 
-def parallel(trials: Sequence[Trial]) -> int:
+def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
     """One at a time."""
     if trials:
         usable_gpus(trials[0].gpus)

@@ -1,4 +1,4 @@
-"""Trials as Ray Tune trials on a local Ray that is started and stopped for the user.
+"""Trials as Ray Tune trials on a local Ray that is started and stopped for the user, or on a cluster that runs.
 
 Tune places the trials and limits how many run at once; status, retries and results are ours (`bench.worker`), so
 Tune's own logging and storage are off or hidden. Every trial has a process of its own: one that had served another
@@ -8,6 +8,7 @@ would count that trial's memory into its own peak.
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from bench.trial_spec import Trial
 OBJECT_STORE_BYTES = 80 * 2**20
 """Near Ray's minimum: nothing large goes through it."""
 
+KNOCK_SECONDS = 10.0
+
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -35,30 +38,34 @@ ENVIRONMENT = {
 }
 
 
-def parallel(trials: Sequence[Trial]) -> int:
-    """As many as fit on the cores and the GPUs."""
+def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
+    """As many as fit on the cores and the GPUs of this machine, or of the cluster at `address`."""
     if not trials:
         return 1
     first = trials[0]
-    cores, wanted = usable_cores(), first.threads * first.workers
+    where = f"the cluster at {address}" if address else "this machine"
+    cores, gpus = _of_cluster(first.threads, address) if address else (usable_cores(), None)
+    wanted = first.threads * first.workers
     if wanted > cores:
         each = f" ({first.workers} workers with {first.threads} each)" if first.workers > 1 else ""
-        what = f"{wanted} cores a trial{each} are asked for and this machine has {cores}"
+        what = f"{wanted} cores a trial{each} are asked for and {where} has {cores}"
         if first.workers > 1:
             raise BenchError(what, "resources.workers", f"--set resources.workers={max(1, cores // first.threads)}")
         raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
     fit = cores // wanted
     if first.gpus > 0:
-        gpus = first.gpus * first.workers
-        fit = min(fit, int(usable_gpus(gpus) / gpus))
+        asked = first.gpus * first.workers
+        if gpus is not None and asked > gpus:
+            raise BenchError(f"{asked:g} GPUs a trial are asked for and {where} has {gpus:g}", "resources.gpus")
+        fit = min(fit, int((usable_gpus(asked) if gpus is None else gpus) / asked))
     return max(1, min(fit, len(trials)))
 
 
-def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
+def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
-    at_once = parallel(trials)
+    at_once = parallel(trials, address)
     scratch = run.path / ".ray"
-    start_ray(trials[0].threads)
+    start_ray(trials[0].threads, address)
     try:
         _fit(trials, run, command, at_once, scratch)
     finally:
@@ -66,11 +73,11 @@ def execute(trials: Sequence[Trial], run: RunFolder, command: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def start_ray(threads: int) -> None:
-    """Starts a local, quiet Ray whose workers compute with `threads` threads.
+def start_ray(threads: int, address: str | None = None) -> None:
+    """Starts a local, quiet Ray, or joins a cluster; workers compute with `threads` threads.
 
     Raises:
-        BenchError: it does not start.
+        BenchError: it does not start, or cannot be joined.
     """
     os.environ.update(ENVIRONMENT)
     # Read by the workers' arithmetic libraries when they are imported, before any trial can say so.
@@ -79,18 +86,46 @@ def start_ray(threads: int) -> None:
 
     if ray.is_initialized():
         return
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
-        ray.init(
-            address="local",
-            num_cpus=usable_cores(),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            object_store_memory=OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-        )
+        if address:
+            _knock(address)
+            environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
+            ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
     except Exception as error:
+        if address:
+            raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
         raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens at HOST:PORT. Ray itself would ask for minutes.
+
+    Raises:
+        OSError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+
+
+def _of_cluster(threads: int, address: str) -> tuple[int, float]:
+    """Cores and GPUs of the cluster at `address`, which is left again: trials run from the run's folder."""
+    start_ray(threads, address)
+    import ray
+
+    resources = ray.cluster_resources()
+    stop_ray()
+    return int(resources.get("CPU", 0)), float(resources.get("GPU", 0))
 
 
 def stop_ray() -> None:
