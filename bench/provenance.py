@@ -12,7 +12,18 @@ from typing import Any
 
 from bench.trial_spec import Trial
 
-PACKAGES = ("alignprop-bench", "torch", "diffusers", "transformers", "peft", "trl", "ray", "numpy", "pandas")
+PACKAGES = (
+    "alignprop-bench",
+    "torch",
+    "diffusers",
+    "transformers",
+    "peft",
+    "trl",
+    "deepspeed",
+    "ray",
+    "numpy",
+    "pandas",
+)
 
 
 def provenance(trial: Trial, command: str) -> dict[str, Any]:
