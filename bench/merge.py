@@ -4,7 +4,6 @@ What decides a trial's numbers is in its name, so the same trial of two runs mus
 an end and the curves differ, that is a conflict and nothing is merged.
 """
 
-import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,13 @@ from typing import Any
 from bench.errors import BenchError, NotComparableError
 from bench.store import RunFolder
 from bench.worker import SETTLED
+from bench.yaml_source import read_yaml
+from reports.frame import SECONDS
 
 SHARED = ("budget", "target", "reward", "gold", "prompts", "evaluation")
 """What must be the same in every run, or their numbers stand for different things."""
 
-MACHINES_OWN = ("seconds", "peak_memory_bytes")
+MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
 """Axes that two machines never have alike."""
 
 LEFT_BEHIND = (".lock", "heartbeat.json", "workers")
@@ -86,14 +87,10 @@ def _ending(run: RunFolder, key: str) -> str | None:
     if folder.read()["status"] not in SETTLED:
         return None
     curve = [
-        (row["point"], row["values"], {axis: value for axis, value in row["axes"].items() if not _own(axis)})
+        (row["point"], row["values"], {axis: value for axis, value in row["axes"].items() if axis not in MACHINES_OWN})
         for row in folder.read_curve()
     ]
     return repr(curve)
-
-
-def _own(axis: str) -> bool:
-    return any(axis.endswith(name) for name in MACHINES_OWN)
 
 
 def _reached(run: RunFolder, key: str) -> tuple[bool, int]:
@@ -110,9 +107,7 @@ def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, 
 
 def _sweep(runs: Sequence[RunFolder]) -> dict[str, Any]:
     """The first run's sweep with every run's seeds and methods."""
-    from ruamel.yaml import YAML
-
-    sweeps = [YAML(typ="safe", pure=True).load(io.StringIO(run.sweep_path.read_text("utf-8"))) for run in runs]
+    sweeps = [read_yaml(run.sweep_path).plain() for run in runs]
     methods = {repr(sorted(entry.items(), key=str)): entry for sweep in sweeps for entry in sweep["methods"]}
     seeds = sorted({seed for sweep in sweeps for seed in sweep["seeds"]})
     return {**sweeps[0], "methods": list(methods.values()), "seeds": seeds}

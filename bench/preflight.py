@@ -49,10 +49,15 @@ def usable_gpus(asked: float) -> int:
     import torch
 
     gpus = torch.cuda.device_count()
-    if asked > gpus:
-        what = f"{asked:g} GPUs a trial are asked for and this machine has {gpus}"
-        raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
+    refuse_more_gpus(asked, gpus)
     return gpus
+
+
+def refuse_more_gpus(asked: float, gpus: float, where: str = "this machine") -> None:
+    """Raises `BenchError` where a trial asks for more GPUs than there are."""
+    if asked > gpus:
+        what = f"{asked:g} GPUs a trial are asked for and {where} has {gpus:g}"
+        raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
 
 
 def check_deepspeed(stage: int) -> None:

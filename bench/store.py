@@ -36,6 +36,7 @@ class RunFolder:
         self.results_path = self.path / "results.parquet"
         self.report = self.path / "report"
         self.trials_path = self.path / "trials"
+        self.scratch = self.path / ".ray"  # what Ray keeps while it runs
         self._plan = self.path / "plan.json"
 
     @classmethod

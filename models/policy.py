@@ -215,12 +215,7 @@ class Policy:
     def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The denoiser's raw output (ε or v), unguided: one row a latent."""
         dtype = self.unet.dtype
-
-        def call(*rows: Tensor) -> Tensor:
-            return self.denoiser(*rows, return_dict=False)[0]
-
-        with self.meter.whole_batch(len(latents)):
-            return at_least_fp32(self.workers.map(call, latents.to(dtype), timesteps, embeddings.to(dtype)))
+        return self._shared(self.denoiser, latents.to(dtype), timesteps, embeddings.to(dtype))
 
     def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
         """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
@@ -361,12 +356,16 @@ class Policy:
     def decode(self, latents: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable, except where a pixel is clamped."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        return (self._shared(self.vae.decode, scaled) / 2 + 0.5).clamp(0, 1)
 
-        def call(rows: Tensor) -> Tensor:
-            return self.vae.decode(rows, return_dict=False)[0]
+    def _shared(self, network: Callable[..., Any], *batches: Tensor) -> Tensor:
+        """What a diffusers network makes of the rows, fp32 at least: the workers share them, all of them are billed."""
 
-        with self.meter.whole_batch(len(latents)):
-            return (at_least_fp32(self.workers.map(call, scaled)) / 2 + 0.5).clamp(0, 1)
+        def call(*rows: Tensor) -> Tensor:
+            return network(*rows, return_dict=False)[0]
+
+        with self.meter.whole_batch(len(batches[0])):
+            return at_least_fp32(self.workers.map(call, *batches))
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:

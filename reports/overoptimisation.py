@@ -40,6 +40,11 @@ class Course:
     end: float
     peak: float
 
+    @property
+    def mostly_fell(self) -> bool:
+        """Whether in more than half of the seeds."""
+        return 2 * self.fell > self.seeds
+
 
 def courses(curves: pd.DataFrame, axis: str, metric: str = "gold") -> dict[str, Course]:
     """Each trained variant's, of gold or of another measure beside the reward; empty where it was not measured."""
@@ -68,7 +73,7 @@ def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
     """
     axis = meta.budget_column
     gold = courses(curves, axis).values()
-    fell = [course for course in gold if 2 * course.fell > course.seeds]
+    fell = [course for course in gold if course.mostly_fell]
     turned = [
         f"{course.variant} (peak at {number(course.peak)} {axis_words(axis)}, {_share(course.turned, course)})"
         for course in gold
@@ -80,7 +85,7 @@ def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
     for metric in metrics_in(curves):
         if metric.startswith("reward/"):
             others = courses(curves, axis, metric).values()
-            lost = [course for course in others if 2 * course.fell > course.seeds and course.variant not in known]
+            lost = [course for course in others if course.mostly_fell and course.variant not in known]
             told += [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost)}."] if lost else []
     return " ".join(told) or None
 

@@ -4,9 +4,9 @@ import logging
 import os
 import shutil
 import time
-import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def member(trial: Trial, path: str) -> None:
         run_trial(trial, TrialFolder(Path(path)), workers)
     except Exception as error:
         word = {"diverged": isinstance(error, Diverged), "cause": cause_of(error), "time": time.time()}
-        write_json(_word(Path(path), workers.rank), word | {"traceback": traceback.format_exc()})
+        write_json(_words(Path(path)) / f"rank-{workers.rank}.json", word)
         raise
 
 
@@ -61,7 +61,7 @@ def launched(launch: Callable[[], Any], folder: TrialFolder) -> None:
         Diverged: a worker's numbers were not finite.
         WorkerError: anything else that a worker died of.
     """
-    words = folder.path / "workers"
+    words = _words(folder.path)
     shutil.rmtree(words, ignore_errors=True)
     words.mkdir(parents=True)
     try:
@@ -101,22 +101,24 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
 
 def _spawned(rank: int, spec: dict[str, Any], path: str, rendezvous: str) -> None:
     import torch
-    from torch import distributed as dist
 
     trial = Trial.model_validate(spec)
     on_gpu = trial.gpus > 0 and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(rank)
-    describe(rank, rank, trial.workers)
-    dist.init_process_group(
-        "nccl" if on_gpu else "gloo",
-        init_method=f"file://{rendezvous}",
-        rank=rank,
-        world_size=trial.workers,
-        timeout=PATIENCE,
-    )
-    try:
+    with joined(rank, trial.workers, rendezvous, "nccl" if on_gpu else "gloo"):
         member(trial, path)
+
+
+@contextmanager
+def joined(rank: int, size: int, rendezvous: str, backend: str) -> Iterator[None]:
+    """A process group of this machine's processes, which meet in a file that is not there yet."""
+    from torch import distributed as dist
+
+    describe(rank, rank, size)
+    dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=size, timeout=PATIENCE)
+    try:
+        yield
     finally:
         dist.destroy_process_group()
 
@@ -130,8 +132,8 @@ def describe(rank: int, local_rank: int, size: int) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
-def _word(path: Path, rank: int) -> Path:
-    return path / "workers" / f"rank-{rank}.json"
+def _words(path: Path) -> Path:
+    return path / "workers"
 
 
 class Witness:

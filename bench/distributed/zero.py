@@ -5,8 +5,7 @@ nothing: that is `SummedOptimiser`, which needs no DeepSpeed. DeepSpeed averages
 here is a sum (`models/workers.py`), so losses are multiplied by their number.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -130,12 +129,7 @@ def _gathered(parameters: list[torch.nn.Parameter], write: bool) -> AbstractCont
     """Whole weights inside the block, on every worker; what it writes is kept."""
     import deepspeed
 
-    @contextmanager
-    def block() -> Iterator[None]:
-        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None):
-            yield
-
-    return block()
+    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None)
 
 
 def _cloned(state: dict[str, Any]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from bench.trial_folder import TrialFolder
 from bench.trial_spec import Trial
 
 
-def launch(trial: Trial, folder: TrialFolder) -> None:
-    """A `bench.distributed.group.Launch`; Ray must run, and have room for every worker at once."""
+def launch(trial: Trial, folder: TrialFolder, scratch: Path) -> None:
+    """A `bench.distributed.group.Launch` once it knows where Ray may write; Ray must have room for every worker."""
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -27,7 +27,7 @@ def launch(trial: Trial, folder: TrialFolder) -> None:
         ),
         run_config=RunConfig(
             name=f"train-{trial.key}",
-            storage_path=str(folder.path.parent.parent / ".ray"),
+            storage_path=str(scratch),
             failure_config=FailureConfig(max_failures=0),
         ),
     )
@@ -46,4 +46,4 @@ def _loop(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    member(Trial.model_validate(config["trial"]), str(Path(config["folder"])))
+    member(Trial.model_validate(config["trial"]), config["folder"])

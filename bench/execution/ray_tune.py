@@ -10,12 +10,13 @@ import os
 import shutil
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
-from bench.preflight import usable_gpus
+from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
 from bench.store import RunFolder
 from bench.trial_spec import Trial
@@ -44,8 +45,8 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
         return 1
     first = trials[0]
     where = f"the cluster at {address}" if address else "this machine"
-    cores, gpus = _of_cluster(first.threads, address) if address else (usable_cores(), None)
-    wanted = first.threads * first.workers
+    wanted, asked = first.threads * first.workers, first.gpus * first.workers
+    cores, gpus = _of_cluster(first.threads, address) if address else (usable_cores(), usable_gpus(asked))
     if wanted > cores:
         each = f" ({first.workers} workers with {first.threads} each)" if first.workers > 1 else ""
         what = f"{wanted} cores a trial{each} are asked for and {where} has {cores}"
@@ -53,28 +54,27 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
             raise BenchError(what, "resources.workers", f"--set resources.workers={max(1, cores // first.threads)}")
         raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
     fit = cores // wanted
-    if first.gpus > 0:
-        asked = first.gpus * first.workers
-        if gpus is not None and asked > gpus:
-            raise BenchError(f"{asked:g} GPUs a trial are asked for and {where} has {gpus:g}", "resources.gpus")
-        fit = min(fit, int((usable_gpus(asked) if gpus is None else gpus) / asked))
+    if asked > 0:
+        refuse_more_gpus(asked, gpus, where)
+        fit = min(fit, int(gpus / asked))
     return max(1, min(fit, len(trials)))
 
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
-    at_once = parallel(trials, address)
-    scratch = run.path / ".ray"
     start_ray(trials[0].threads, address)
     try:
-        _fit(trials, run, command, at_once, scratch)
+        _fit(trials, run, command, parallel(trials, address))
     finally:
         stop_ray()
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(run.scratch, ignore_errors=True)
 
 
-def start_ray(threads: int, address: str | None = None) -> None:
+def start_ray(threads: int, address: str | None = None) -> bool:
     """Starts a local, quiet Ray, or joins a cluster; workers compute with `threads` threads.
+
+    Returns:
+        False where this process had one already.
 
     Raises:
         BenchError: it does not start, or cannot be joined.
@@ -85,7 +85,7 @@ def start_ray(threads: int, address: str | None = None) -> None:
     import ray
 
     if ray.is_initialized():
-        return
+        return False
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
@@ -105,6 +105,7 @@ def start_ray(threads: int, address: str | None = None) -> None:
         if address:
             raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
         raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
+    return True
 
 
 def _knock(address: str) -> None:
@@ -119,12 +120,13 @@ def _knock(address: str) -> None:
 
 
 def _of_cluster(threads: int, address: str) -> tuple[int, float]:
-    """Cores and GPUs of the cluster at `address`, which is left again: trials run from the run's folder."""
-    start_ray(threads, address)
+    """Cores and GPUs of the cluster at `address`. One joined only to ask is left: trials run from the run's folder."""
+    joined_to_ask = start_ray(threads, address)
     import ray
 
     resources = ray.cluster_resources()
-    stop_ray()
+    if joined_to_ask:
+        stop_ray()
     return int(resources.get("CPU", 0)), float(resources.get("GPU", 0))
 
 
@@ -135,7 +137,7 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, scratch: Path) -> None:
+def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int) -> None:
     from ray import tune
 
     for name in ("ray", "ray.tune", "ray.train"):
@@ -155,7 +157,7 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int, sc
         tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(scratch),
+            storage_path=str(run.scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[_silence()],
@@ -170,9 +172,9 @@ def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command:
     from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
-    trial = Trial.model_validate(specs[config["trial"]])
+    trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
     try:
-        run_and_record(trial, RunFolder(Path(run_path)).trial(trial.key), command, launch)
+        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=run.scratch))
     except LockedError:
         return  # the other process records it
 

@@ -21,6 +21,11 @@ def run(cli, sweep_file, tmp_path):
     return call
 
 
+def of_ddpo(path):
+    found = RunFolder(path)
+    return next(found.trial(row["trial"]) for row in found.planned() if row["method"] == "ddpo")
+
+
 def test_seeds_of_two_machines_make_one_run_that_has_nothing_left_to_do(cli, sweep_file, tmp_path, run):
     first, second = run("a", "seeds=[0]"), run("b", "seeds=[1]")
     answer = cli("merge", first, second, "--out", tmp_path / "both", "--json")
@@ -42,7 +47,7 @@ def test_a_trial_of_both_is_taken_where_it_got_furthest(cli, tmp_path, run):
     whole = run("a", "seeds=[0]")
     half = tmp_path / "b"
     shutil.copytree(whole, half)
-    folder = next(RunFolder(half).trial(row["trial"]) for row in RunFolder(half).planned() if row["method"] == "ddpo")
+    folder = of_ddpo(half)
     folder.cut(0)
     folder.write_status("interrupted", "stopped")
     assert cli("merge", half, whole).code == 0
@@ -55,7 +60,7 @@ def test_a_trial_with_two_curves_is_a_conflict(cli, tmp_path, run):
     whole = run("a", "seeds=[0]")
     other = tmp_path / "b"
     shutil.copytree(whole, other)
-    folder = next(RunFolder(other).trial(row["trial"]) for row in RunFolder(other).planned() if row["method"] == "ddpo")
+    folder = of_ddpo(other)
     text = folder.curve_path.read_text()
     seconds = text.replace('"train_seconds": ', '"train_seconds": 1')
     folder.curve_path.write_text(seconds)

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import distributed as dist
 from torch import multiprocessing
 
-from bench.distributed.group import describe
+from bench.distributed.group import joined
 from bench.trial_spec import Trial
 
 SIZE = 2
@@ -22,12 +21,8 @@ def together(task: Callable[..., None], folder: Path, *args: Any) -> None:
 
 def _enter(rank: int, task: Callable[..., None], folder: Path, args: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    describe(rank, rank, SIZE)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=SIZE)
-    try:
+    with joined(rank, SIZE, f"{folder}/rendezvous", "gloo"):
         task(folder, *args)
-    finally:
-        dist.destroy_process_group()
 
 
 def run_all(folder: Path, trials: dict[str, Trial]) -> None:

@@ -5,38 +5,22 @@ import json
 import pytest
 
 from bench.store import RunFolder
-from tests.bench.test_ray import run
+from tests.bench.test_ray import ENDINGS, run
 from tests.bench.test_trial import points
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
-METHODS = """\
-import math, os
-from methods.alignprop import AlignProp
-
-class Rank(AlignProp):
-    def on_the_second(self):
-        return self.policy.workers.rank == 1
-
-class Raises(Rank):
-    name = "raises"
+METHODS = f"""\
+{ENDINGS}
+class OnTheSecond:
     def step(self, prompts):
-        if self.on_the_second():
-            raise RuntimeError("it broke")
-        return super().step(prompts)
+        return super().step(prompts) if self.policy.workers.rank == 1 else DDPO.step(self, prompts)
 
-class Diverges(Rank):
-    name = "diverges"
-    def step(self, prompts):
-        metrics = super().step(prompts)
-        return type(metrics)(math.nan, metrics.reward, metrics.gradient_norm, metrics.updates)
+class SecondRaises(OnTheSecond, Raises):
+    pass
 
-class Dies(Rank):
-    name = "dies"
-    def step(self, prompts):
-        if self.on_the_second():
-            os._exit(9)
-        return super().step(prompts)
+class SecondDies(OnTheSecond, Dies):
+    pass
 """
 
 SWEEP = """\
@@ -54,13 +38,12 @@ resources: {{workers: 2, zero: {zero}}}
 """
 
 
-def method(name, at=""):
-    return f"{{name: {name or at}, settings: {{batch_size: 2}}}}"
+ALIGNPROP = "{name: alignprop, settings: {batch_size: 2}}"
 
 
 def test_two_workers_under_ray_and_in_process_give_the_same_curve(tmp_path, tiny_model):
     path = tmp_path / "two.yaml"
-    path.write_text(SWEEP.format(model=tiny_model, methods="{name: base}, " + method("alignprop"), zero=2))
+    path.write_text(SWEEP.format(model=tiny_model, methods=f"{{name: base}}, {ALIGNPROP}", zero=2))
     for executor in ("ray", "inline"):
         done = run(path, "--executor", executor, "--out", tmp_path / executor)
         assert done.returncode == 0, done.stderr
@@ -75,8 +58,9 @@ def test_two_workers_under_ray_and_in_process_give_the_same_curve(tmp_path, tiny
 def test_a_worker_that_fails_is_told_by_its_own_cause(tmp_path, tiny_model):
     (tmp_path / "ends.py").write_text(METHODS)
     path = tmp_path / "two.yaml"
-    names = [method(f"{tmp_path}/ends.py:{name}") for name in ("Raises", "Diverges", "Dies")]
-    path.write_text(SWEEP.format(model=tiny_model, methods=", ".join([*names, method("alignprop")]), zero=0))
+    small = "settings: {prompts_per_rollout: 1, images_per_prompt: 2}"
+    ends = [f"{{name: {tmp_path}/ends.py:{name}, {small}}}" for name in ("SecondRaises", "Diverges", "SecondDies")]
+    path.write_text(SWEEP.format(model=tiny_model, methods=", ".join([*ends, ALIGNPROP]), zero=0))
     done = run(path, "--json", "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
     ends = {row["method"]: (row["status"], row["cause"]) for row in json.loads(done.stdout)["trials"]}
