@@ -15,10 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.plugins import is_reference, source_hash
+from bench.plugins import is_reference, load_method, method_reference, source_hash
 from bench.prompts import prompts_hash
 from bench.sweep import Lora, RewardSpec, Sampler
-from bench.trial_spec import Budget, EvaluationPlan, RewardRef
+from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
 
 if TYPE_CHECKING:
     from rewards.base import Reward
@@ -26,6 +26,24 @@ if TYPE_CHECKING:
 
 TRANSPORT = ("timeout", "retries", "backoff", "batch")
 """Options of a reward on a server that change no score."""
+
+
+DECIDING = (
+    "method",
+    "sampler",
+    "lora",
+    "reward",
+    "rewards",
+    "gold",
+    "prompts_train",
+    "prompts_heldout",
+    "budget",
+    "evaluate",
+    "precision",
+    "workers",
+    "zero",
+)
+"""A trial's own fields that decide its numbers."""
 
 
 def trial_identity(
@@ -77,6 +95,26 @@ def trial_identity(
         if value != default:
             described[name] = value
     return digest(described)
+
+
+def identified(trial: Trial, settings: Mapping[str, Any] | None = None) -> Trial:
+    """The trial with its identity, computed anew.
+
+    Args:
+        trial: complete but for its identity.
+        settings: instead of its own, where they are given; the method must accept them.
+    """
+    from models.sampler import SAMPLER_VERSION
+
+    checked = load_method(trial.reference).Settings(**(trial.settings if settings is None else settings))
+    identity = trial_identity(
+        **{name: getattr(trial, name) for name in DECIDING},
+        method_source=method_source(method_reference(trial.reference)),
+        settings=checked.model_dump(mode="json", exclude_defaults=True),
+        sampler_version=SAMPLER_VERSION,
+        model_hash=trial.weights["model"],
+    )
+    return trial.model_copy(update={"settings": checked.model_dump(mode="json"), "identity": identity})
 
 
 def method_source(reference: str) -> str:

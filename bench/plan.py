@@ -4,7 +4,7 @@ Here a sweep meets methods, rewards and models: settings are validated by the me
 resolved, weights are hashed. Nothing is trained and nothing is written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from bench import plugins, prompts
 from bench.errors import BenchError, InvalidSweepError
-from bench.identity import method_source, reward_fingerprint, trial_identity
+from bench.identity import identified, reward_fingerprint
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.problems import describe, problem
 from bench.sweep import Lora, RewardSpec, Sampler, Sweep
@@ -61,11 +61,28 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
     Raises:
         BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
     """
-    sweep = loaded.sweep
-    shared = _surroundings(loaded)
-    budget = _budget(sweep)
-    learners = _learners(loaded, shared, budget)
-    return [_trial(sweep, shared, budget, learner, seed) for seed in sweep.seeds for learner in learners]
+    return Planner(loaded).trials(variants_of(loaded.sweep, loaded.root))
+
+
+class Planner:
+    """Makes trials of a sweep's variants; what they share is looked up and hashed once.
+
+    Raises:
+        BenchError: see `plan`.
+    """
+
+    def __init__(self, loaded: LoadedSweep):
+        self.loaded = loaded
+        self._shared = _surroundings(loaded)
+        self._budget = _budget(loaded.sweep)
+
+    def trials(self, variants: Sequence[Variant]) -> list[Trial]:
+        """A trial for each variant and each of the sweep's seeds, the first seed of every variant first."""
+        learners = _learners(self.loaded, variants, self._shared, self._budget)
+        sweep = self.loaded.sweep
+        return [
+            _trial(sweep, self._shared, self._budget, learner, seed) for seed in sweep.seeds for learner in learners
+        ]
 
 
 def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
@@ -79,15 +96,21 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
         sweep["evaluate"]["gold"] = _resolved(evaluate.gold, base)
     for entry in sweep["methods"]:
         entry["name"] = plugins.resolve(entry["name"], base)
-    for key in ("train", "heldout"):
-        source = sweep["prompts"].get(key)
-        if isinstance(source, str) and source not in prompts.names():
-            sweep["prompts"][key] = str((base / Path(source).expanduser()).resolve())
-        elif isinstance(source, dict) and "hub" not in source:
-            source["file"] = str((base / Path(source["file"]).expanduser()).resolve())
+    for asked in (sweep["prompts"], sweep.get("search", {}).get("prompts")):
+        if asked:
+            _resolve_prompts(asked, base)
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
     return sweep
+
+
+def _resolve_prompts(asked: dict[str, Any], base: Path) -> None:
+    for key in ("train", "heldout"):
+        source = asked.get(key)
+        if isinstance(source, str) and source not in prompts.names():
+            asked[key] = str((base / Path(source).expanduser()).resolve())
+        elif isinstance(source, dict) and "hub" not in source:
+            source["file"] = str((base / Path(source["file"]).expanduser()).resolve())
 
 
 def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
@@ -95,52 +118,40 @@ def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
 
 
 def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner, seed: int) -> Trial:
-    from models.sampler import SAMPLER_VERSION
-
-    lora = Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets)
-    evaluate = _evaluation(sweep)
     resources = sweep.resources
-    decides: dict[str, Any] = {
-        "method": learner.cls.name,
-        "sampler": learner.sampler,
-        "lora": lora,
-        "reward": shared.reward,
-        "rewards": shared.rewards,
-        "gold": shared.gold,
-        "prompts_train": shared.train,
-        "prompts_heldout": shared.heldout,
-        "budget": budget,
-        "evaluate": evaluate,
-        "precision": resources.precision,
-        "workers": resources.workers,
-        "zero": resources.zero,
-    }
-    identity = trial_identity(
-        **decides,
-        method_source=method_source(plugins.method_reference(learner.reference)),
-        settings=learner.settings.model_dump(mode="json", exclude_defaults=True),
-        sampler_version=SAMPLER_VERSION,
-        model_hash=shared.model_hash,
-    )
     known = {"model": shared.model_hash}
     for ref in (shared.reward, *shared.rewards, *([shared.gold] if shared.gold else [])):
         known |= ref.weights
-    return Trial(
-        **decides,
-        sweep=sweep.name,
-        variant=learner.variant.name,
-        reference=learner.reference,
-        settings=learner.settings.model_dump(mode="json"),
-        seed=seed,
-        model=shared.model,
-        model_name=sweep.model,
-        target=sweep.target,
-        threads=resources.cpus,
-        gpus=resources.gpus,
-        offload=resources.offload,
-        retries=sweep.retries,
-        weights=known,
-        identity=identity,
+    return identified(
+        Trial(
+            sweep=sweep.name,
+            variant=learner.variant.name,
+            method=learner.cls.name,
+            reference=learner.reference,
+            settings=learner.settings.model_dump(mode="json"),
+            seed=seed,
+            model=shared.model,
+            model_name=sweep.model,
+            sampler=learner.sampler,
+            lora=Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets),
+            reward=shared.reward,
+            rewards=shared.rewards,
+            gold=shared.gold,
+            prompts_train=shared.train,
+            prompts_heldout=shared.heldout,
+            budget=budget,
+            evaluate=_evaluation(sweep),
+            target=sweep.target,
+            precision=resources.precision,
+            threads=resources.cpus,
+            gpus=resources.gpus,
+            workers=resources.workers,
+            zero=resources.zero,
+            offload=resources.offload,
+            retries=sweep.retries,
+            weights=known,
+            identity="",
+        )
     )
 
 
@@ -228,11 +239,11 @@ def _evaluation(sweep: Sweep) -> EvaluationPlan:
 # -- methods ---------------------------------------------------------------------------------------------------
 
 
-def _learners(loaded: LoadedSweep, shared: Surroundings, budget: Budget) -> list[Learner]:
+def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surroundings, budget: Budget) -> list[Learner]:
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
     learners: list[Learner] = []
     problems: list[str] = []
-    for variant in variants_of(loaded.sweep, loaded.root):
+    for variant in variants:
         try:
             learners.append(_learner(loaded, variant, shared.reward, budget, evaluated))
         except InvalidSweepError as error:
