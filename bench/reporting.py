@@ -27,8 +27,19 @@ class Summary:
     files: list[Path]
 
 
-def describe_run(trials: Sequence[Trial], sweep: Any, command: str, executor: str, parallel: int) -> dict[str, Any]:
-    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else."""
+def describe_run(
+    trials: Sequence[Trial],
+    sweep: Any,
+    command: str,
+    executor: str,
+    parallel: int,
+    tuning: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else.
+
+    Args:
+        tuning: the record of `bench.search`, where the methods' settings come from it.
+    """
     first = trials[0]
     return {
         "name": sweep.name,
@@ -42,6 +53,7 @@ def describe_run(trials: Sequence[Trial], sweep: Any, command: str, executor: st
         "gold": first.gold.label if first.gold else None,
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
+        **({"tuning": tuning} if tuning else {}),
     }
 
 
@@ -99,6 +111,7 @@ def meta_of(run: RunFolder) -> "Meta":
         command=about["command"],
         versions=versions,
         seconds_comparable=about["parallel"] == 1,
+        tuning=about.get("tuning"),
     )
 
 

@@ -255,6 +255,83 @@ class Resources(Part):
         return self
 
 
+class Distribution(Part):
+    """Where search takes a setting's values from; a list of values is short for `choice`."""
+
+    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(default=None, description="one of these")
+    uniform: tuple[Number, Number] | None = Field(default=None, description="between these")
+    loguniform: tuple[Positive, Positive] | None = Field(default=None, description="between these, evenly in its log")
+    integers: tuple[WholeNumber, WholeNumber] | None = Field(
+        default=None, description="a whole number between these, both included"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Distribution":
+        kinds = [kind for kind in type(self).model_fields if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"a distribution is a list of values or one of {', '.join(type(self).model_fields)}")
+        if kinds != ["choice"]:
+            low, high = getattr(self, kinds[0])
+            if low >= high:
+                raise ValueError(f"{kinds[0]}: [{low:g}, {high:g}] is empty; the lower end comes first")
+        return self
+
+
+AnyDistribution = Annotated[
+    Distribution,
+    BeforeValidator(
+        lambda value: {"choice": value} if isinstance(value, list | tuple) else value,
+        json_schema_input_type=list[Any] | Distribution,
+    ),
+]
+
+
+class Search(Part):
+    """How each method's settings are tuned before the comparison, alike for all of them."""
+
+    algorithm: Literal["random", "optuna", "asha", "pbt"] = Field(
+        default="random", description="Ray Tune's: random search, Optuna's TPE, ASHA, or population based training"
+    )
+    space: Annotated[
+        dict[Name, Annotated[dict[NonEmpty, AnyDistribution], Field(min_length=1)]], Field(min_length=1)
+    ] = Field(description="variant -> setting -> the values it may take")
+    untuned: tuple[Name, ...] = Field(default=(), description="variants that keep the settings written here")
+    samples: Count = Field(default=8, description="configurations of each method")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
+        default=(100,), description="of the trials that tune; none of them may be compared"
+    )
+    prompts: Prompts | None = Field(
+        default=None, description="what is tuned on; the comparison's training prompts unless given"
+    )
+    metric: Literal["reward", "heldout_reward"] = Field(
+        default="reward", description="what is maximised: the last reward on training prompts, or on held-out ones"
+    )
+    seed: Seed = Field(default=0, description="of the drawing of configurations")
+    at_once: Count = Field(default=2, description="optuna: configurations that are suggested together")
+    grace: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        default=0.25, description="asha: the share of the budget that every configuration gets"
+    )
+    reduction: Annotated[int, Field(strict=True, ge=2)] = Field(
+        default=3, description="asha: one in so many goes on at each rung"
+    )
+    interval: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        default=0.25, description="pbt: the share of the budget between two exchanges"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Search":
+        if self.algorithm in ("asha", "pbt") and len(self.seeds) > 1:
+            raise ValueError(f"{self.algorithm} compares unfinished trials, one a configuration: give one seed")
+        if self.metric == "heldout_reward" and not (self.prompts and self.prompts.heldout):
+            raise ValueError("heldout_reward needs prompts that are not the comparison's: search.prompts.heldout")
+        if self.algorithm == "pbt" and self.samples < 4:
+            raise ValueError("pbt needs a population of 4 or more: samples")
+        both = next((name for name in self.untuned if name in self.space), None)
+        if both:
+            raise ValueError(f"{both!r} has a space and is in untuned")
+        return self
+
+
 class Sweep(Part):
     """A comparison: methods x seeds on one model, one reward and one budget."""
 
@@ -275,7 +352,7 @@ class Sweep(Part):
     )
     evaluate: Evaluate = Evaluate()
     target: Number | None = Field(default=None, description="the reward whose cost the report compares")
-    search: Any | None = None
+    search: Search | None = Field(default=None, description="tune the methods first; left out, they run as written")
     resources: Resources = Resources()
     retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
         default=0, description="how often a trial that failed is tried again, from its checkpoint"
@@ -286,7 +363,6 @@ class Sweep(Part):
     @model_validator(mode="after")
     def _refuse_what_is_to_come(self) -> "Sweep":
         for key, asked in {
-            "search": self.search is not None,
             "track": self.track is not None,
         }.items():
             if asked:

@@ -36,7 +36,13 @@ PICTURES_PER_SPLIT = 8
 """Prompts of a split whose first image is kept at every point, spread evenly over the split."""
 
 
-def run_trial(trial: Trial, folder: TrialFolder, workers: Workers | None = None) -> None:
+Observer = Callable[[dict[str, Any]], None]
+"""Is told each new point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept."""
+
+
+def run_trial(
+    trial: Trial, folder: TrialFolder, workers: Workers | None = None, observe: Observer | None = None
+) -> None:
     """Runs or resumes `trial`, writing everything to `folder`; the caller holds its lock and has set the threads.
 
     Where there are many workers, each of them calls this.
@@ -46,7 +52,7 @@ def run_trial(trial: Trial, folder: TrialFolder, workers: Workers | None = None)
     """
     quieten()
     return_freed_memory()
-    loop = TrialLoop(trial, folder, workers)
+    loop = TrialLoop(trial, folder, workers, observe)
     loop.resume_or_begin()
     while loop.step():
         pass
@@ -56,8 +62,11 @@ def run_trial(trial: Trial, folder: TrialFolder, workers: Workers | None = None)
 class TrialLoop:
     """A trial's state between steps."""
 
-    def __init__(self, trial: Trial, folder: TrialFolder, workers: Workers | None = None):
+    def __init__(
+        self, trial: Trial, folder: TrialFolder, workers: Workers | None = None, observe: Observer | None = None
+    ):
         self.trial, self.workers = trial, workers or Workers()
+        self.observe = observe
         self.folder = folder if self.workers.first else Witness()
         device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
         exact_arithmetic()
@@ -199,6 +208,8 @@ class TrialLoop:
         self.recent = []
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
+        if self.observe is not None:
+            self.observe({"point": self.point, "axes": axes, "values": evaluation.values})
 
     def save_pictures(self, evaluation: Evaluation) -> None:
         """Keeps the first image of some prompts, to look at."""

@@ -2,6 +2,8 @@
 
 import time
 import traceback
+from functools import partial
+from typing import TYPE_CHECKING
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
@@ -11,6 +13,9 @@ from bench.provenance import provenance
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
 
+if TYPE_CHECKING:
+    from bench.trial import Observer
+
 BEAT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 20.0
 """A killed run's workers live on for a moment; a rerun waits that long for them to go."""
@@ -19,7 +24,9 @@ SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
 """Statuses that another run of the same trial would only repeat. What was skipped runs once its requirement is met."""
 
 
-def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn) -> Status:
+def run_and_record(
+    trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn, observe: "Observer | None" = None
+) -> Status:
     """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
 
     Args:
@@ -27,6 +34,7 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch:
         folder: where it is recorded.
         command: the command line, for the provenance.
         launch: starts the workers of a trial that has its own processes.
+        observe: is told each new point, where the trial runs in this process.
 
     Returns:
         The status that was recorded.
@@ -49,7 +57,7 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch:
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
             # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
             with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
-                status, cause = _attempts(trial, folder, launch)
+                status, cause = _attempts(trial, folder, launch, observe)
             folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
                 folder.drop_checkpoints()
@@ -67,10 +75,12 @@ def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
         folder.write_status("skipped", cause, **_described(trial))
 
 
-def _attempts(trial: Trial, folder: TrialFolder, launch: Launch) -> tuple[Status, str | None]:
+def _attempts(
+    trial: Trial, folder: TrialFolder, launch: Launch, observe: "Observer | None"
+) -> tuple[Status, str | None]:
     from bench.trial import run_trial
 
-    run = launch if grouped(trial) else run_trial
+    run = launch if grouped(trial) else partial(run_trial, observe=observe)
     for attempt in range(trial.retries + 1):
         try:
             run(trial, folder)

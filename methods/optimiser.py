@@ -10,13 +10,16 @@ from methods.base import TrainingSettings
 
 def adamw(parameters: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW as the settings say."""
-    return torch.optim.AdamW(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.adam_betas,
-        eps=settings.adam_epsilon,
-        weight_decay=settings.weight_decay,
-    )
+    return torch.optim.AdamW(parameters, **_of_adamw(settings))
+
+
+def _of_adamw(settings: TrainingSettings) -> dict[str, Any]:
+    return {
+        "lr": settings.learning_rate,
+        "betas": settings.adam_betas,
+        "eps": settings.adam_epsilon,
+        "weight_decay": settings.weight_decay,
+    }
 
 
 class LocalOptimiser:
@@ -25,6 +28,7 @@ class LocalOptimiser:
     def __init__(self, parameters: list[torch.nn.Parameter], settings: TrainingSettings):
         self.parameters = parameters
         self.max_grad_norm = settings.max_grad_norm
+        self._own = _of_adamw(settings)
         self.updates = 0
         self._adamw = adamw(parameters, settings)
 
@@ -43,4 +47,6 @@ class LocalOptimiser:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._adamw.load_state_dict(state["adamw"])
+        for group in self._adamw.param_groups:  # the state may be of a trial with another learning rate
+            group.update(self._own)
         self.updates = state["updates"]

@@ -12,7 +12,7 @@ def to_markdown(document: Document) -> str:
     parts = [f"# {_plain(meta.name)}", _plain(meta.description)]
     parts += [f"> **{_plain(notice.text)}**" for notice in document.notices]
     parts += [_plain(document.answer)]
-    found = [document.ranking, *document.efficiency, document.rewards, document.paired]
+    found = [document.ranking, *document.efficiency, document.rewards, document.paired, document.tuning]
     parts += [table_markdown(table) for table in found[:1] if table is not None]
     parts += [f"![{name.removesuffix('.png')}](figures/{name})" for name in _shown(document)]
     parts += [table_markdown(table) for table in [*found[1:], document.trials] if table is not None]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reports.frame import AXES
 
@@ -23,6 +24,8 @@ class Meta:
         command: the command that produced the run.
         versions: what it ran on (`torch`, `diffusers`, ...).
         seconds_comparable: False when trials shared a device: seconds are then shown and not ranked.
+        tuning: how the methods' settings were found (`search`: what was asked; `methods`: variant, chosen, score,
+            configurations, statuses and cost of each), where they were searched for.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Meta:
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds_comparable: bool = True
+    tuning: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.budget_column not in AXES:

@@ -2,11 +2,16 @@
 
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bench import console
 from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+
+if TYPE_CHECKING:
+    from bench.load import LoadedSweep
+    from bench.store import RunFolder
 
 
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
@@ -24,8 +29,11 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
     from bench.worker import SETTLED
 
     loaded = load_sweep(sweep, scale, overrides)
-    trials = plan(loaded)
     run = RunFolder(run_path(loaded, out))
+    tuned = ""
+    if loaded.sweep.search is not None:
+        loaded, tuned = _tuned(loaded, run)
+    trials = plan(loaded)
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
     for trial in trials:
@@ -77,6 +85,31 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
     known = sum(rows for rows in training if rows is not None)
     evaluation = sum(cost.eval_nfe for cost in estimates)
     unknown = f" and {training.count(None)} unknown" if None in training else ""
+    if tuned:
+        console.say(tuned)
     console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
     chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
+
+
+def _tuned(loaded: "LoadedSweep", run: "RunFolder") -> "tuple[LoadedSweep, str]":
+    """The sweep with the settings that were found, or as written where they are still to be; and what to say of it."""
+    from bench.estimate import estimate
+    from bench.search.tuning import Tuning
+
+    tuning = Tuning(loaded, run, "ray")
+    kept = tuning.found()
+    if kept is not None:
+        return tuning.tuned(kept), "tuned already: the settings are those that were found"
+    search = tuning.search
+    count = len(search.space) * search.samples * len(search.seeds)
+    first = [trial for name in search.space for trial in tuning.candidates.make(name, 0, {}).trials]
+    costs = [estimate(trial) for trial in first]
+    known = sum((cost.nfe or 0) + cost.eval_nfe for cost in costs) * search.samples
+    unknown = " (some cost nothing that is known beforehand)" if any(cost.nfe is None for cost in costs) else ""
+    each = f"{search.samples} configurations of {console.plural(len(search.space), 'method')}"
+    what = (
+        f"tuned first by {search.algorithm}: {each}, {console.plural(count, 'trial')}, at most {known:,} denoiser "
+        f"rows{unknown}; the trials above then have other settings, and other names"
+    )
+    return loaded, what

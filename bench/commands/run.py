@@ -16,6 +16,7 @@ from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.execution import NAMES
 
 if TYPE_CHECKING:
+    from bench.load import LoadedSweep
     from bench.reporting import Summary
     from bench.store import RunFolder
     from bench.trial_spec import Trial
@@ -67,8 +68,15 @@ def command(
     run = RunFolder(run_path(loaded, out))
     with run.lock():
         line = this_command()
+        tuning = None
+        if loaded.sweep.search is not None:
+            tuning = _tune(loaded, run, executor_name, line, address, at_once)
+            if tuning is None:
+                return _say_stopped(run, as_json)
+            loaded = tuning[0]
+            trials = plan(loaded)
         todo = _todo(trials, run)
-        about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
+        about = describe_run(trials, loaded.sweep, line, executor_name, at_once, tuning[1] if tuning else None)
         run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
         _announce(trials, todo, run, executor_name, at_once)
         stopped = _execute(chosen, todo, run, line, address)
@@ -80,6 +88,41 @@ def command(
     else:
         _tell(rows, summary, stopped)
     return code
+
+
+def _tune(
+    loaded: "LoadedSweep", run: "RunFolder", executor_name: str, line: str, address: str | None, at_once: int
+) -> "tuple[LoadedSweep, dict[str, Any]] | None":
+    """The sweep with its tuned settings, and the record of the tuning; None where the user stopped it."""
+    from bench.execution import executor
+    from bench.search.tuning import Tuning, announce
+
+    chosen = executor(executor_name)
+
+    def go(trials: "Sequence[Trial]", run: "RunFolder", executor: Any = None) -> bool:
+        todo = _todo(trials, run)
+        if not todo:
+            return False
+        _announce(trials, todo, run, executor_name, at_once)
+        # Who acts on running trials must know how the settled ones did.
+        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
+        return _execute(executor or chosen, known if executor else todo, run, line, address)
+
+    tuning = Tuning(loaded, run, executor_name)
+    record = tuning.run(go, line, at_once)
+    if record is None:
+        return None
+    announce(record)
+    return tuning.tuned(record), record
+
+
+def _say_stopped(run: "RunFolder", as_json: bool) -> int:
+    """Stopped before there was anything to compare."""
+    if as_json:
+        console.say_json({"run": str(run.path), "exit_code": INTERRUPTED, "answer": None, "trials": []})
+    else:
+        console.say("stopped while tuning; run the same command again to continue")
+    return INTERRUPTED
 
 
 def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
@@ -124,7 +167,7 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     parts.append(f"{budget.limit:,g} {budget.axis} each")
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
-    console.note(f"{trials[0].sweep}: {', '.join(parts)} → {shown(run.path)}")
+    console.note(f"{run.about()['name']}: {', '.join(parts)} → {shown(run.path)}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:

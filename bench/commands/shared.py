@@ -52,12 +52,20 @@ def run_path(loaded: "LoadedSweep", out: Path | None) -> Path:
 
 def find_run(where: Path) -> "RunFolder":
     """A run by its folder, or by the sweep file it came from (`runs/NAME` for it)."""
-    from bench.store import RunFolder
 
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.load import load_sweep
 
-        return RunFolder.open(RUNS / load_sweep(where).run_name)
+        return _open(RUNS / load_sweep(where).run_name)
     if not where.exists() and len(where.parts) == 1 and (RUNS / where).exists():
-        return RunFolder.open(RUNS / where)
-    return RunFolder.open(where)
+        return _open(RUNS / where)
+    return _open(where)
+
+
+def _open(path: Path) -> "RunFolder":
+    """The run there; while its methods are still being tuned, their tuning."""
+    from bench.search.tuning import folder_of
+    from bench.store import RunFolder
+
+    tuning = folder_of(RunFolder(path))
+    return tuning if tuning.exists() and not RunFolder(path).exists() else RunFolder.open(path)

@@ -9,7 +9,8 @@ import logging
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,16 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
+    with session(trials, run, address):
+        fit(trials, run, command, parallel(trials, address))
+
+
+@contextmanager
+def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[None]:
+    """Ray inside the block, for these trials; it is left without a trace."""
     start_ray(trials[0].threads, address)
     try:
-        _fit(trials, run, command, parallel(trials, address))
+        yield
     finally:
         stop_ray()
         shutil.rmtree(run.scratch, ignore_errors=True)
@@ -137,14 +145,35 @@ def stop_ray() -> None:
     ray.shutdown()
 
 
-def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int) -> None:
+def fit(
+    trials: Sequence[Trial],
+    run: RunFolder,
+    command: str,
+    at_once: int,
+    body: Callable[..., None] | None = None,
+    scheduler: Any = None,
+    space: dict[str, Any] | None = None,
+    callbacks: Sequence[Any] = (),
+) -> Any:
+    """Has Tune run the trials, `at_once` of them at a time.
+
+    Args:
+        trials: of one size each; `config["trial"]` is the key of one.
+        body: `body(config, specs, run_path, command)` does one; what `bench.worker` does by default.
+        scheduler: Tune's, which may stop trials; first come, first served by default.
+        space: Tune's `param_space`, where `config` is to hold something else.
+        callbacks: Tune's, called in this process.
+
+    Returns:
+        Tune's `ResultGrid`.
+    """
     from ray import tune
 
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     first = trials[0]
-    body = tune.with_parameters(
-        _body,
+    actor = tune.with_parameters(
+        body or _body,
         specs={trial.key: trial.model_dump(mode="json") for trial in trials},
         run_path=str(run.path),
         command=command,
@@ -152,18 +181,18 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int) ->
     # The workers of a trial that has many are placed by Ray Train; what waits for them needs next to nothing.
     needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
     tuner = tune.Tuner(
-        tune.with_resources(body, needs),
-        param_space={"trial": tune.grid_search([trial.key for trial in trials])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False),
+        tune.with_resources(actor, needs),
+        param_space=space or {"trial": tune.grid_search([trial.key for trial in trials])},
+        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False, scheduler=scheduler),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(run.scratch),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
-            callbacks=[_silence()],
+            callbacks=[_silence(), *callbacks],
         ),
     )
-    tuner.fit()
+    return tuner.fit()
 
 
 def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:

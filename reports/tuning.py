@@ -1,0 +1,64 @@
+"""How the methods' settings were found, and what finding them cost."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.formatting import NOTHING, listing, measured, number, plural, scale_for, with_range
+from reports.frame import axis_words
+from reports.meta import Meta
+from reports.tables import Table
+
+SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
+ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA", "pbt": "population based training"}
+
+
+def table(meta: Meta) -> Table | None:
+    """A row a method: what was tried, what was chosen and what it cost; None where nothing was searched for."""
+    if meta.tuning is None:
+        return None
+    search, methods = meta.tuning["search"], meta.tuning["methods"]
+    scales = {axis: scale_for(axis, [method["cost"][axis] for method in methods]) for axis in SHOWN_COSTS}
+    rows = []
+    for method in methods:
+        scores = [row["score"] for row in method["configurations"] if row["score"] is not None]
+        row = {
+            "method": method["variant"],
+            "configurations": number(len(method["configurations"])),
+            "not finished": _unfinished(method["statuses"]),
+            "chosen": ", ".join(f"{name} {_shown(value)}" for name, value in method["chosen"].items()),
+            "score (all)": with_range(measured(method["score"]), measured(min(scores)), measured(max(scores))),
+        }
+        for axis, scale in scales.items():
+            row[scale.label(axis_words(axis)).replace(" ", "\n", 1)] = number(method["cost"][axis] / scale.divisor)
+        rows.append(row)
+    return Table("Tuning", pd.DataFrame(rows), _note(search), ("method", "not finished", "chosen"))
+
+
+def _unfinished(statuses: Mapping[str, int]) -> str:
+    others = [f"{count} {status}" for status, count in statuses.items() if status != "done"]
+    return ", ".join(others) or NOTHING
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _note(search: Mapping[str, Any]) -> str:
+    split = "held-out" if search["metric"] == "heldout_reward" else "training"
+    own = "prompts of their own" if search.get("prompts") else "the comparison's training prompts"
+    seeds = f"{'seed' if len(search['seeds']) == 1 else 'seeds'} {listing(map(str, search['seeds']))}"
+    changing = ""
+    if search["algorithm"] == "pbt":
+        changing = (
+            " Its members change their settings while they train; compared are the settings that its best member ended "
+            "with, from the start."
+        )
+    untuned = f" Not tuned: {listing(search['untuned'])}." if search.get("untuned") else ""
+    return (
+        f"Before the comparison, by {ALGORITHMS[search['algorithm']]}: {plural(search['samples'], 'configuration')} of "
+        f"each method on {own}, {seeds}, which are not reported. Chosen by the last reward on {split} prompts; the "
+        f"range is that of all that finished.{changing}{untuned} The cost is that of all of a method's tuning and is "
+        "in no other table."
+    )

@@ -1,0 +1,156 @@
+"""Tuning and comparison in one command: what is tried, what is chosen, what it cost, and what is run again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.load import load_sweep
+from bench.plan import plan
+from bench.search import choosing, tuning
+from bench.search.candidates import Candidates
+from bench.store import RunFolder
+
+
+@pytest.fixture
+def inline(cli, searched_file, tmp_path):
+    """Runs the searched sweep in this process."""
+
+    def call(*overrides, out=None):
+        chosen = [word for text in overrides for word in ("--set", text)]
+        return cli("run", searched_file, "--executor", "inline", "--out", out or tmp_path / "run", *chosen)
+
+    return call
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "tuning" / "search.json").read_text())
+
+
+def test_candidates_have_seeds_and_prompts_of_their_own(searched_file):
+    loaded = load_sweep(searched_file, None, ["search.prompts={train: [a hen, an owl]}", "search.seeds=[100, 101]"])
+    found = Candidates(loaded).drawn("ddpo")
+    assert [each.trials[0].variant for each in found] == ["ddpo-t00", "ddpo-t01", "ddpo-t02"]
+    trials = [trial for each in found for trial in each.trials]
+    assert {trial.seed for trial in trials} == {100, 101}
+    assert {trial.prompts_train for trial in trials} == {("a hen", "an owl")}
+    assert {trial.prompts_heldout for trial in trials} == {()}, "what is reported is not looked at"
+    assert all(trial.budget == plan(loaded)[1].budget for trial in trials), "each at the comparison's full budget"
+    assert [trial.settings["clip_range"] for trial in trials[::2]] == [each.values["clip_range"] for each in found]
+    assert all(trial.settings["images_per_prompt"] == 2 for trial in trials), "what the sweep sets stays"
+
+
+def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
+    answer = inline("search.seeds=[100, 101]")
+    assert answer.code == 0, answer.err
+    run = RunFolder.open(tmp_path / "run")
+    kept = record_of(run.path)
+    assert [method["variant"] for method in kept["methods"]] == ["alignprop", "ddpo"]
+    folder = RunFolder.open(run.path / "tuning")
+    assert len(folder.planned()) == 2 * 3 * 2
+    for method in kept["methods"]:
+        for row in method["configurations"]:
+            last = [folder.trial(key).read_curve()[-1]["values"]["train"]["reward"] for key in row["trials"]]
+            assert row["score"] == pytest.approx(sum(last) / 2)
+        assert method["score"] == max(row["score"] for row in method["configurations"])
+        compared = [
+            run.trial(row["trial"]).read()["spec"] for row in run.planned() if row["variant"] == method["variant"]
+        ]
+        assert [spec["seed"] for spec in compared] == [0, 1]
+        for spec in compared:
+            assert {name: spec["settings"][name] for name in method["chosen"]} == method["chosen"]
+        ends = [folder.trial(key).read_curve()[-1]["axes"] for row in method["configurations"] for key in row["trials"]]
+        for axis in choosing.COSTS:
+            assert method["cost"][axis] == pytest.approx(sum(end[axis] for end in ends)), "the whole bill"
+    report = (run.path / "report" / "report.md").read_text()
+    assert "## Tuning" in report
+    assert "seeds 100 and 101, which are not reported" in report
+    again = load_sweep(run.sweep_path)
+    assert again.sweep.search is None
+    assert [trial.key for trial in plan(again)] == [row["trial"] for row in run.planned()], "the stored sweep is tuned"
+
+
+def test_nothing_is_tuned_twice_and_a_changed_search_is(inline, tmp_path):
+    assert inline().code == 0
+    first = record_of(tmp_path / "run")
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "tuning").rglob("trial.json")}
+    assert inline("retries=1").code == 0
+    assert record_of(tmp_path / "run") == first
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    assert inline("search.samples=4").code == 0
+    second = record_of(tmp_path / "run")
+    assert [len(method["configurations"]) for method in second["methods"]] == [4, 4]
+    for before, after in zip(first["methods"], second["methods"], strict=True):
+        assert after["configurations"][:3] == before["configurations"], "the first three are taken over"
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+@pytest.mark.integration
+def test_optuna_learns_from_what_it_was_told_and_takes_up_where_it_stopped(inline, tmp_path, monkeypatch):
+    pytest.importorskip("optuna")
+    overrides = ("search.algorithm=optuna", "search.samples=4", "search.at_once=2", "seeds=[0]")
+    assert inline(*overrides, out=tmp_path / "whole").code == 0
+    whole = record_of(tmp_path / "whole")
+    rounds = []
+    real = tuning.mean_score
+
+    def stop_in_the_second_round(folder, candidate, metric):
+        rounds.append(candidate.number)
+        if candidate.number == 2:
+            raise KeyboardInterrupt
+        return real(folder, candidate, metric)
+
+    monkeypatch.setattr(tuning, "mean_score", stop_in_the_second_round)
+    assert inline(*overrides).code == 130
+    monkeypatch.setattr(tuning, "mean_score", real)
+    assert not (tmp_path / "run" / "tuning" / "search.json").exists()
+    assert inline(*overrides).code == 0
+    resumed = record_of(tmp_path / "run")
+
+    def tried(record):
+        return [[row["values"] for row in method["configurations"]] for method in record["methods"]]
+
+    assert tried(resumed) == tried(whole), "the same suggestions"
+    assert [method["chosen"] for method in resumed["methods"]] == [method["chosen"] for method in whole["methods"]]
+
+
+@pytest.mark.integration
+def test_a_configuration_that_fails_cannot_win_and_if_all_do_the_cause_is_told(inline, searched_file, tmp_path):
+    method = "import math\nfrom methods.alignprop import AlignProp\n\nclass Picky(AlignProp):\n    name = 'picky'\n"
+    method += "    def step(self, prompts):\n        if self.settings.learning_rate > LIMIT:\n"
+    method += "            raise RuntimeError('too fast')\n        return super().step(prompts)\n"
+    overrides = (
+        f"methods=[{{name: '{tmp_path}/picky.py:Picky', variant: picky, settings: {{batch_size: 2}}}}]",
+        "search.space={picky: {learning_rate: [1e-4, 1e-3, 1e-2]}}",
+    )
+    (tmp_path / "picky.py").write_text("LIMIT = 5e-4\n" + method)
+    assert inline(*overrides).code == 0
+    (picky,) = record_of(tmp_path / "run")["methods"]
+    assert picky["chosen"] == {"learning_rate": 1e-4}
+    assert picky["statuses"] == {"done": 1, "failed": 2}
+    assert "2 failed" in (tmp_path / "run" / "report" / "report.md").read_text()
+    (tmp_path / "picky.py").write_text("LIMIT = 0\n" + method)
+    answer = inline(*overrides, out=tmp_path / "other")
+    assert answer.code == 2
+    assert "no configuration of picky finished" in answer.err
+    assert "too fast" in answer.err
+
+
+def test_an_inherited_bill_is_not_paid_twice(tmp_path):
+    run = RunFolder(tmp_path)
+    axes = dict.fromkeys(choosing.COSTS, 0)
+    for key, spent in (("donor", 8), ("copy", 20)):
+        run.trial(key).append_point(0, axes | {"nfe": spent}, {"train": {"reward": 1.0}})
+    run.trial("copy").write_status("done", origin={"trial": "donor", "point": 0, "axes": axes | {"nfe": 6}})
+    assert choosing.cost(run, ["donor", "copy"])["nfe"] == 8 + 14
+
+
+def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, searched_file, tmp_path):
+    loaded = load_sweep(searched_file)
+    found = tuning.Tuning(loaded, RunFolder(tmp_path / "run"), "inline")
+    with pytest.raises(BenchError, match="no configuration"):
+        found.run(lambda trials, run, executor=None: False, "bench run", 1)
+    answer = cli("status", tmp_path / "run")
+    assert answer.code == 0
+    assert "ddpo-t02-s100" in answer.out
