@@ -63,7 +63,6 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
-Flag = Annotated[bool, Field(strict=True)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
@@ -243,12 +242,12 @@ class Resources(Part):
     zero: Annotated[int, Field(strict=True, ge=0, le=3)] = Field(
         default=0, description="DeepSpeed ZeRO: 1 shards the optimiser's state, 2 gradients too, 3 the weights too"
     )
-    offload: Flag = Field(default=False, description="keep what ZeRO shards in the host's memory")
+    offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep what ZeRO shards in host memory")
     precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Resources":
-        if self.offload and not self.zero:
+        if self.offload != "none" and not self.zero:
             raise ValueError("offload moves what ZeRO shards; write zero: 1, 2 or 3 beside it")
         if self.zero and self.precision != "fp32":
             raise ValueError(f"ZeRO runs in fp32 for now, not {self.precision}; leave out zero or precision")

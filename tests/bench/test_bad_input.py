@@ -103,8 +103,8 @@ EDITS = {
     "python tag": ("name: tiny", "name: !!python/object/apply:os.system [ls]", ["tag", "not allowed"]),
     "own tag": ("name: tiny", "name: !mine tiny", ["tag !mine is not allowed"]),
     "two documents": ("seeds:", "---\nseeds:", ["several YAML documents"]),
-    "search": ("seeds:", "search: {trials: 3}\nseeds:", ["search: not available yet in this version"]),
-    "offload of nothing": ("seeds:", "resources: {offload: true}\nseeds:", ["resources: offload moves what ZeRO"]),
+    "search": ("seeds:", "search: {trials: 3}\nseeds:", ["search.trials: unknown key", "search.space: is missing"]),
+    "offload of nothing": ("seeds:", "resources: {offload: cpu}\nseeds:", ["resources: offload moves what ZeRO"]),
     "half precision under ZeRO": (
         "seeds:",
         "resources: {zero: 2, precision: bf16}\nseeds:",
