@@ -79,6 +79,14 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
             if about[key] != first[key]:
                 what = f"has another {key} than {runs[0].path}"
                 raise NotComparableError(what, str(run.path), "merge runs of one comparison")
+    known: dict[str, tuple[str, RunFolder]] = {}
+    for run in runs:
+        for row in run.planned():
+            identity, where = known.setdefault(row["variant"], (row["identity"], run))
+            if identity != row["identity"]:
+                what = f"{row['variant']} is not trained as in {where.path}: its settings, code or model differ"
+                do = "tune once, and run its stored sweep.yaml on the others; or call one of them another variant"
+                raise NotComparableError(what, str(run.path), do)
 
 
 def _ending(run: RunFolder, key: str) -> str | None:

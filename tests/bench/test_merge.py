@@ -78,3 +78,11 @@ def test_another_comparison_is_refused(cli, tmp_path, run):
     assert answer.code == 4
     assert "has another budget than" in answer.err
     assert cli("merge", first, "--out", tmp_path / "both").code == 2
+
+
+def test_a_method_with_other_settings_is_refused(cli, tmp_path, run):
+    first, second = run("a", "seeds=[0]"), run("b", "seeds=[1]", "methods.ddpo.settings.clip_range=1e-2")
+    answer = cli("merge", first, second, "--out", tmp_path / "both")
+    assert answer.code == 4
+    assert "ddpo is not trained as in" in answer.err
+    assert not (tmp_path / "both").exists()
