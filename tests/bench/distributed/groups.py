@@ -13,15 +13,21 @@ from bench.trial_spec import Trial
 SIZE = 2
 
 
-def together(task: Callable[..., None], folder: Path, *args: Any) -> None:
-    """Calls `task(folder, *args)` in two processes of one group; an exception in either fails the test."""
+def together(task: Callable[..., None], folder: Path, *args: Any, on_gpu: bool = False) -> None:
+    """Calls `task(folder, *args)` in two processes of one group; an exception in either fails the test.
+
+    Args:
+        on_gpu: over NCCL, each with a GPU of its own.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    multiprocessing.start_processes(_enter, args=(task, folder, args), nprocs=SIZE, start_method="spawn")
+    multiprocessing.start_processes(_enter, args=(task, folder, args, on_gpu), nprocs=SIZE, start_method="spawn")
 
 
-def _enter(rank: int, task: Callable[..., None], folder: Path, args: tuple[Any, ...]) -> None:
+def _enter(rank: int, task: Callable[..., None], folder: Path, args: tuple[Any, ...], on_gpu: bool) -> None:
     torch.set_num_threads(1)
-    with joined(rank, SIZE, f"{folder}/rendezvous", "gloo"):
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    with joined(rank, SIZE, f"{folder}/rendezvous", "nccl" if on_gpu else "gloo"):
         task(folder, *args)
 
 

@@ -1,6 +1,7 @@
 """One worker and two give the same gradient and the same curve, for every stage of ZeRO."""
 
 import pytest
+import torch
 
 from bench.trial import run_trial
 from bench.trial_folder import TrialFolder
@@ -14,8 +15,8 @@ STAGES = {"whole": 0, "gradients": 2, "weights": 3}
 LIMIT = 40.0  # reward queries: twenty updates of AlignProp, ten rollouts of DDPO
 
 
-def compare(tmp_path, model, stages, *methods, limit=LIMIT):
-    length = {"limit": limit, "every": 4.0}
+def compare(tmp_path, model, stages, *methods, limit=LIMIT, on_gpu=False):
+    length = {"limit": limit, "every": 4.0, "gpus": float(on_gpu)}
     one = {method: make_trial(model, method, **length) for method in methods}
     many = {
         f"{method}-{stage}": make_trial(model, method, workers=SIZE, zero=stage, **length)
@@ -24,7 +25,7 @@ def compare(tmp_path, model, stages, *methods, limit=LIMIT):
     }
     for method, trial in one.items():
         run_trial(trial, TrialFolder(tmp_path / method))
-    together(run_all, tmp_path / "group", many)
+    together(run_all, tmp_path / "group", many, on_gpu=on_gpu)
     for method in methods:
         for stage in stages:
             same_curve(TrialFolder(tmp_path / method), TrialFolder(tmp_path / "group" / f"{method}-{stage}"), method)
@@ -54,6 +55,13 @@ def test_alignprop_at_stages_0_and_3(tmp_path, tiny_model):
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_every_stage(tmp_path, tiny_model, stage):
     compare(tmp_path, tiny_model, (stage,), "alignprop", "ddpo", "rwr")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < SIZE, reason="NCCL wants a GPU for each of two workers")
+@pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
+def test_every_stage_over_nccl(tmp_path, tiny_model, stage):
+    compare(tmp_path, tiny_model, (stage,), "alignprop", "ddpo", "rwr", on_gpu=True)
 
 
 @pytest.mark.slow
