@@ -117,7 +117,7 @@ def _member(
     else:
         with checkpoint.as_directory() as kept:
             trial, folder = _standing(run, variant, number, founder, values, Path(kept))
-    teller = Teller(trial.budget, metric, keep=lambda: _snapshot(folder))
+    teller = Teller(trial.budget, metric, keep=lambda: _snapshot(folder, run.scratch))
     for point in folder.read_curve():
         if checkpoint is None:
             teller(point)
@@ -159,13 +159,13 @@ def _give_way(folder: TrialFolder, why: str) -> None:
             folder.write_status("pruned", f"{why}, by population based training")
 
 
-def _snapshot(folder: TrialFolder) -> Any:
+def _snapshot(folder: TrialFolder, scratch: Path) -> Any:
     """The trial as it is now, for Tune to hand to others: it may have gone on when they take it."""
     from ray.tune import Checkpoint
 
     from bench.budget import spent
 
-    place = Path(tempfile.mkdtemp(prefix="member-"))
+    place = Path(tempfile.mkdtemp(prefix="member-", dir=scratch))  # goes with the rest of Ray's
     for name in COPIED:
         if (folder.path / name).is_dir():
             shutil.copytree(folder.path / name, place / name)
