@@ -6,6 +6,7 @@ resolved, weights are hashed. Nothing is trained and nothing is written.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from bench import plugins, prompts
 from bench.errors import BenchError, InvalidSweepError
 from bench.identity import method_source, reward_fingerprint, trial_identity
 from bench.load import LoadedSweep, Variant, variants_of
+from bench.preflight import check_tracker
 from bench.problems import describe, problem
 from bench.sweep import Lora, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
@@ -62,6 +64,8 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
         BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
     """
     sweep = loaded.sweep
+    for tracker in sweep.track.services:
+        _at(loaded, ("track", tracker), partial(check_tracker, tracker))
     shared = _surroundings(loaded)
     budget = _budget(sweep)
     learners = _learners(loaded, shared, budget)
@@ -139,6 +143,7 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
         gpus=resources.gpus,
         offload=resources.offload,
         retries=sweep.retries,
+        track=sweep.track,
         weights=known,
         identity=identity,
     )
