@@ -3,9 +3,12 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 STATUS_STYLES = {
     "done": "green",
@@ -36,6 +39,14 @@ def say_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
+    """Prints `as_table`."""
+    from rich.console import Console
+
+    # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
+    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(as_table(columns, rows, right))
+
+
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> "Table":
     """A table; cells are shown as they are, an empty one as nothing.
 
     Args:
@@ -44,19 +55,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable
         right: titles of right-aligned columns.
     """
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     shown = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     aligned = set(right)
     for column in columns:
         shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
-    console.print(shown)
+    return shown
 
 
 def error(problem: BenchError) -> None:
@@ -80,3 +88,23 @@ def value(number_: float | None) -> str:
 def plural(count: int, noun: str) -> str:
     """`1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in at most `width` characters; the middle goes, as a trial's name ends with what tells it apart."""
+    if len(text) <= width:
+        return text
+    tail = width // 2
+    return f"{text[: width - tail - 1]}…{text[-tail:]}"
+
+
+def duration(seconds: float | None) -> str:
+    """`8s`, `3m12s`, `2h05m`, `3d04h`; nothing where it is not known."""
+    if seconds is None:
+        return ""
+    whole = round(seconds)
+    for large, small, size in (("d", "h", 86400), ("h", "m", 3600), ("m", "s", 60)):
+        if whole >= size:
+            rest = whole % size // {"h": 3600, "m": 60, "s": 1}[small]
+            return f"{whole // size}{large}{rest:02d}{small}"
+    return f"{whole}s"

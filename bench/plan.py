@@ -6,6 +6,7 @@ resolved, weights are hashed. Nothing is trained and nothing is written.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from bench import plugins, prompts
 from bench.errors import BenchError, InvalidSweepError
 from bench.identity import identified, reward_fingerprint
 from bench.load import LoadedSweep, Variant, variants_of
+from bench.preflight import check_tracker
 from bench.problems import describe, problem
 from bench.sweep import Lora, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
@@ -73,6 +75,8 @@ class Planner:
 
     def __init__(self, loaded: LoadedSweep):
         self.loaded = loaded
+        for tracker in loaded.sweep.track.services:
+            _at(loaded, ("track", tracker), partial(check_tracker, tracker))
         self._shared = _surroundings(loaded)
         self._budget = _budget(loaded.sweep)
 
@@ -149,6 +153,7 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
             zero=resources.zero,
             offload=resources.offload == "cpu",
             retries=sweep.retries,
+            track=sweep.track,
             weights=known,
             identity="",
         )

@@ -16,6 +16,8 @@ DISTRIBUTION = "alignprop-bench"
 
 SECONDS = 10.0
 
+TRACKERS = {"wandb": "wandb>=0.19", "mlflow": "mlflow>=2.14", "trackio": "trackio>=0.5"}
+
 
 def check_model(reference: str) -> None:
     """Whether a hub model is in the cache or can be fetched; a local folder was looked at when the sweep was planned.
@@ -65,6 +67,13 @@ def check_deepspeed(stage: int) -> None:
     lacking = missing_requirement(("deepspeed>=0.17",)) if stage else None
     if lacking:
         raise BenchError(f"stage {stage} {lacking}", "resources.zero")
+
+
+def check_tracker(name: str) -> None:
+    """Raises `BenchError` where the package of a service that is asked for under `track` is not installed."""
+    lacking = missing_requirement((TRACKERS[name],))
+    if lacking:
+        raise BenchError(f"{name} {lacking}")
 
 
 def reason_to_skip(trial: "Trial") -> str | None:

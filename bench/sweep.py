@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from bench.overlay import suggestion
+
 Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
 AXES: tuple[str, ...] = get_args(Axis)
 Precision = Literal["fp32", "bf16"]
@@ -17,6 +19,9 @@ Precision = Literal["fp32", "bf16"]
 
 REWARD_KINDS = ("name", "sum", "ensemble", "clip", "http")
 """A reward has exactly one of these keys."""
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -63,6 +68,7 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Number = Annotated[float, Field(strict=True)]
 Positive = Annotated[float, Field(strict=True, gt=0)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Flag = Annotated[bool, Field(strict=True)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
@@ -331,6 +337,76 @@ class Search(Part):
         return self
 
 
+class Wandb(Part):
+    """Weights & Biases; who you are is `wandb login`'s, or WANDB_API_KEY's."""
+
+    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    entity: NonEmpty | None = Field(default=None, description="a user or a team")
+    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    tags: tuple[NonEmpty, ...] | None = None
+    notes: NonEmpty | None = None
+    mode: Literal["online", "offline", "shared", "disabled"] | None = Field(default=None, description="WANDB_MODE's")
+
+
+class Mlflow(Part):
+    """MLflow."""
+
+    tracking_uri: NonEmpty | None = Field(
+        default=None, description="a server; MLFLOW_TRACKING_URI's, or mlflow.db in the run's folder unless given"
+    )
+    experiment_name: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    tags: dict[NonEmpty, NonEmpty] | None = None
+    description: NonEmpty | None = None
+
+
+class Trackio(Part):
+    """Trackio, on this machine or in a Space."""
+
+    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    space_id: NonEmpty | None = Field(default=None, description="owner/name of a Hugging Face Space")
+    private: Flag | None = Field(default=None, description="whether a Space that is made is private")
+
+
+class Track(Part):
+    """Where curves are shown beside the run's folder. Nothing here changes a number."""
+
+    tensorboard: Flag = Field(default=True, description="event files in every trial's folder")
+    wandb: Wandb | None = None
+    mlflow: Mlflow | None = None
+    trackio: Trackio | None = None
+
+    @property
+    def services(self) -> dict[str, Part]:
+        """Those that are not files of ours, with their options."""
+        asked = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        return {name: options for name, options in asked.items() if options is not None}
+
+
+def _trackers(value: Any) -> Any:
+    """A name, a list of names, `none`, or a mapping of names to options, as a mapping."""
+    if isinstance(value, Track):
+        return value
+    if isinstance(value, Mapping):
+        return {
+            name: ({} if name in TRACKERS[1:] else True) if given is None else given for name, given in value.items()
+        }
+    names = [] if value == "none" else [value] if isinstance(value, str) else value
+    known = ", ".join(TRACKERS)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected names of trackers ({known}), `none`, or a mapping of them to their options")
+    unknown = next((name for name in names if name not in TRACKERS), None)
+    if unknown is not None:
+        raise ValueError(f"there is no tracker {unknown!r}; {suggestion(unknown, list(TRACKERS)) or f'known: {known}'}")
+    return {"tensorboard": bool(names)} | {name: {} for name in _unique(tuple(names)) if name != "tensorboard"}
+
+
+AnyTrack = Annotated[
+    Track,
+    BeforeValidator(_trackers, json_schema_input_type=Track | Tracker | Literal["none"] | tuple[Tracker, ...]),
+]
+
+
 class Sweep(Part):
     """A comparison: methods x seeds on one model, one reward and one budget."""
 
@@ -356,17 +432,8 @@ class Sweep(Part):
     retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
         default=0, description="how often a trial that failed is tried again, from its checkpoint"
     )
-    track: Any | None = None
+    track: AnyTrack = Field(default=Track(), description="TensorBoard's event files, and services that are asked for")
     scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
-
-    @model_validator(mode="after")
-    def _refuse_what_is_to_come(self) -> "Sweep":
-        for key, asked in {
-            "track": self.track is not None,
-        }.items():
-            if asked:
-                raise ValueError(f"{key}: not available yet in this version; leave it out")
-        return self
 
     @property
     def primary_axis(self) -> str:

@@ -107,10 +107,9 @@ class TrialFolder:
         now = time.time()
         said = {"trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
         write_json(self._record, {**kept, **said})
+        self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
         if status == "running":
             self.heartbeat()
-        else:
-            self._pulse.unlink(missing_ok=True)
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.
@@ -120,18 +119,27 @@ class TrialFolder:
             latest: the latest training reward; likewise.
         """
         with self._beat:  # the background thread and the trial itself both call this
-            before = self.pulse()
+            before, now = self.pulse(), time.time()
+            since = before.get("since")
+            if progress is not None and (since is None or progress < before["progress"]):
+                since = {"time": now, "progress": progress}
             beat = {
-                "time": time.time(),
+                "time": now,
                 "pid": os.getpid(),
                 "host": socket.gethostname(),
                 "progress": before.get("progress", 0.0) if progress is None else progress,
                 "latest": before.get("latest") if latest is None else latest,
+                "moved": before.get("moved") if progress is None else now,
+                "since": since,
             }
             write_json(self._pulse, beat, durable=False)
 
     def pulse(self) -> dict[str, Any]:
-        """The last heartbeat: time, pid, host, progress, latest; empty where there is none."""
+        """The last heartbeat, empty where there is none.
+
+        `time`, `pid`, `host`, `progress`, `latest`; `moved` is when progress was last said, and `since` the time and
+        the progress of the first step of this attempt.
+        """
         found = read_json(self._pulse)
         return found if isinstance(found, dict) else {}
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from bench.prompts import spread
-from bench.sweep import Lora, Precision, RewardSpec, Sampler
+from bench.sweep import Lora, Precision, RewardSpec, Sampler, Track
 
 if TYPE_CHECKING:
     from models.sampler import SamplerSettings
@@ -94,6 +94,7 @@ class Trial(Resolved):
     zero: int = 0
     offload: bool = False
     retries: int = 0
+    track: Track = Track()
     weights: dict[str, str] = {}
     identity: str
 

@@ -10,6 +10,7 @@ from bench.distributed.group import Launch, grouped, spawn
 from bench.errors import Diverged, cause_of
 from bench.files import write_text
 from bench.provenance import provenance
+from bench.tracking.beside import tracked
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
 
@@ -56,9 +57,10 @@ def run_and_record(
             folder.error_path.unlink(missing_ok=True)
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
             # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
-            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
-                status, cause = _attempts(trial, folder, launch, observe)
-            folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
+            with tracked(trial, folder):
+                with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
+                    status, cause = _attempts(trial, folder, launch, observe)
+                folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
                 folder.drop_checkpoints()
             return status

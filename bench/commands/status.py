@@ -1,52 +1,128 @@
 """`bench status`: how the trials of a run stand, live or afterwards."""
 
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench import console
 from bench.commands.shared import RUNS, debug_option, find_run, json_option
+from bench.errors import BenchError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bench.store import RunFolder
+
+WATCH_SECONDS = 2.0
+BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
+"""Statuses that come with a cause."""
+
+FIRST = {"running": 0, "failed": 1, "diverged": 2, "interrupted": 3}
+"""What `--watch` shows first where a terminal is too small for all trials."""
+
+COLUMNS = ("trial", "status", "progress", "reward", "time", "left")
+CAUSES_WATCHED = 3
+OTHER_COLUMNS = 47
+"""What stands beside a trial's name takes so many characters at most."""
+NAMES_AT_LEAST = 20
 
 
 @click.command("status", short_help="Show how a run's trials stand.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", required=False)
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value=str(WATCH_SECONDS),
+    metavar="[SECONDS]",
+    help=f"Look again every so many seconds ({WATCH_SECONDS:g}) until nothing is left to run, or Ctrl-C.",
+)
 @json_option
 @debug_option
-def command(run: Path | None, as_json: bool) -> None:
+def command(run: str | None, watch: str | None, as_json: bool) -> None:
     """Show the trials of RUN (a run's folder, its name, or its sweep file); without RUN, list the runs in runs/."""
-    rows = _runs() if run is None else _trials(run)
+    seconds, run = _watched(watch, run)
+    if seconds is not None and (as_json or run is None):
+        what = "--json is for one look" if as_json else "there is no RUN to watch"
+        raise BenchError(what, "--watch", "bench status RUN --watch")
+    if run is None:
+        _show_runs(as_json)
+    elif seconds is not None:
+        _watch(find_run(Path(run)), seconds)
+    elif as_json:
+        console.say_json(trial_rows(find_run(Path(run))))
+    else:
+        found = find_run(Path(run))
+        _show_trials(trial_rows(found), _parallel(found))
+
+
+def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
+    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes."""
+    from bench.execution.eta import with_etas
+    from bench.execution.progress import view_of
+    from bench.trial_spec import Budget
+
+    budget = Budget.model_validate(run.about()["budget"])
+    keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
+    rows = []
+    for row in run.trials():
+        view = view_of(run.trial(row["trial"]), row["variant"], budget)
+        kept = {key: row.get(key) for key in keys}
+        # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
+        seconds = max(view.seconds or 0.0, row["axes"].get("wall_seconds", 0.0)) or view.seconds
+        rows.append(
+            {
+                **kept,
+                "status": view.status,
+                "cause": view.cause,
+                "progress": view.progress,
+                "reward": view.latest,
+                "seconds": seconds,
+                "eta_seconds": view.eta_seconds,
+            }
+        )
+    return with_etas(rows)
+
+
+def _watched(watch: str | None, run: str | None) -> tuple[float | None, str | None]:
+    """Seconds between looks, and the run: in `--watch RUN`, what follows is no number."""
+    if watch is None:
+        return None, run
+    try:
+        seconds = float(watch)
+    except ValueError:
+        if run is None:
+            return WATCH_SECONDS, watch
+        raise BenchError(f"{watch!r} is no number of seconds", "--watch") from None
+    if not 0.1 <= seconds <= 3600:
+        raise BenchError(f"{watch} is not within 0.1 and 3600 seconds", "--watch")
+    return seconds, run
+
+
+def _show_runs(as_json: bool) -> None:
+    rows = _runs()
     if as_json:
         console.say_json(rows)
     elif not rows:
         console.say(f"no runs in {RUNS}/; start with: bench run sweeps/quickstart.yaml")
-    elif run is None:
-        columns = ["run", "trials", "done", "running", "broken"]
-        console.table(columns, [[row[column] for column in columns] for row in rows], right=columns[1:])
     else:
-        console.table(
-            ["trial", "status", "progress", "points", "reward", "cause"],
-            [
-                (
-                    row["trial"],
-                    row["status"],
-                    f"{row['progress']:.0%}",
-                    row["points"],
-                    console.value(row["reward"]),
-                    row["cause"] or "",
-                )
-                for row in rows
-            ],
-            right=("progress", "points", "reward"),
-        )
+        columns = ["run", "trials", "done", "running", "broken", "left"]
+        cells = [{**row, "left": console.duration(row["eta_seconds"])} for row in rows]
+        console.table(columns, [[row[column] for column in columns] for row in cells], right=columns[1:])
 
 
 def _runs() -> list[dict[str, Any]]:
+    from bench.execution.eta import run_eta
     from bench.store import RunFolder
 
     rows = []
     for folder in sorted(RUNS.glob("*/plan.json")) if RUNS.is_dir() else []:
-        statuses = [row["status"] for row in RunFolder.open(folder.parent).trials()]
+        run = RunFolder.open(folder.parent)
+        trials = trial_rows(run)
+        statuses = [row["status"] for row in trials]
         broken = sum(status in ("failed", "diverged", "interrupted") for status in statuses)
         rows.append(
             {
@@ -55,22 +131,95 @@ def _runs() -> list[dict[str, Any]]:
                 "done": statuses.count("done"),
                 "running": statuses.count("running"),
                 "broken": broken,
+                "eta_seconds": run_eta(trials, _parallel(run)),
             }
         )
     return rows
 
 
-def _trials(where: Path) -> list[dict[str, Any]]:
-    from bench.execution.progress import view_of
-    from bench.trial_spec import Budget
+def _parallel(run: "RunFolder") -> int:
+    return int(run.about().get("parallel", 1))
 
-    run = find_run(where)
-    budget = Budget.model_validate(run.about()["budget"])
-    rows = []
-    for row in run.trials():
-        view = view_of(run.trial(row["trial"]), row["variant"], budget)
-        kept = {
-            key: row.get(key) for key in ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
-        }
-        rows.append({**kept, "progress": view.progress, "reward": view.latest})
-    return rows
+
+def _show_trials(rows: list[dict[str, Any]], parallel: int) -> None:
+    console.table(COLUMNS, map(_cells, rows), right=COLUMNS[2:])
+    for line in _causes(rows):
+        console.say(line)
+    console.say(_totals(rows, parallel))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    began = row["status"] != "planned"
+    return (
+        row["trial"],
+        row["status"],
+        f"{row['progress']:.0%}" if began else "",
+        console.value(row["reward"]),
+        console.duration(row["seconds"]),
+        console.duration(row["eta_seconds"]),
+    )
+
+
+def _causes(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """`ddpo-s0-1a2b3c4d: failed: why`, and how many others ended so."""
+    alike: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        if row["status"] in BROKEN:
+            alike.setdefault((row["status"], row["cause"] or "no cause was recorded"), []).append(row["trial"])
+    return [
+        f"{trials[0]}{f' and {len(trials) - 1} more' if len(trials) > 1 else ''}: {status}: {cause}"
+        for (status, cause), trials in alike.items()
+    ]
+
+
+def _totals(rows: list[dict[str, Any]], parallel: int) -> str:
+    from bench.execution.eta import run_eta
+    from bench.execution.progress import totals
+
+    return totals(rows, run_eta(rows, parallel))
+
+
+def _watch(run: "RunFolder", seconds: float) -> None:
+    """Shows the trials again and again, in place on a terminal."""
+    from rich.console import Console
+    from rich.live import Live
+
+    try:
+        if not sys.stdout.isatty():
+            while True:
+                rows = trial_rows(run)
+                _show_trials(rows, _parallel(run))
+                if _over(rows):
+                    return
+                time.sleep(seconds)
+        screen = Console(highlight=False)
+        rows = trial_rows(run)
+        with Live(_picture(rows, _parallel(run), *screen.size), console=screen, auto_refresh=False) as live:
+            while not _over(rows):
+                time.sleep(seconds)
+                rows = trial_rows(run)
+                live.update(_picture(rows, _parallel(run), *screen.size), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _over(rows: Sequence[dict[str, Any]]) -> bool:
+    return not any(row["status"] in ("running", "planned", "interrupted") for row in rows)
+
+
+def _picture(rows: list[dict[str, Any]], parallel: int, width: int, height: int) -> "RenderableType":
+    """What fits on a terminal: a line a trial, the first causes, the totals."""
+    from rich.console import Group
+    from rich.text import Text
+
+    causes = _causes(rows)
+    lines = [Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in causes[:CAUSES_WATCHED]]
+    room = max(1, height - len(lines) - 7)  # the table's frame, what is left out, the totals, the cursor
+    shown = rows
+    if len(rows) > room:
+        shown = sorted(rows, key=lambda row: FIRST.get(row["status"], len(FIRST)))[:room]
+        lines.append(Text(f"and {len(rows) - room} trials that this terminal has no room for", style="dim"))
+    names = max(NAMES_AT_LEAST, width - OTHER_COLUMNS)
+    cells = [(console.shortened(row["trial"], names), *_cells(row)[1:]) for row in shown]
+    table = console.as_table(COLUMNS, cells, right=COLUMNS[2:])
+    return Group(table, *lines, Text(_totals(rows, parallel), no_wrap=True, overflow="ellipsis"))

@@ -3,24 +3,35 @@
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from bench.background import repeating
+from bench.console import STATUS_STYLES, duration, plural
+from bench.execution.eta import eta_of, run_eta, with_etas
 from bench.store import RunFolder
+from bench.tracking.beside import problems, tracking_folder
 from bench.trial_folder import TrialFolder
 from bench.trial_spec import Budget, Trial
 
 POLL_SECONDS = 0.5
-MOST_BARS = 24
-"""Above it, finished trials' bars go away."""
+LINES_ELSEWHERE = 4
+"""Of a terminal, which bars leave free. Where every trial's bar would not fit, those of trials that ended go away."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What can be seen of a trial from outside."""
+    """What can be seen of a trial from outside.
+
+    Attributes:
+        progress: fraction of the budget spent.
+        latest: training reward.
+        seconds: what it took, or has taken so far in this attempt.
+        eta_seconds: until its end, where it runs and can tell.
+    """
 
     key: str
     label: str
@@ -30,12 +41,15 @@ class View:
     latest: float | None
     points: tuple[dict[str, Any], ...]
     seconds: float | None
+    eta_seconds: float | None = None
 
 
 class Display(Protocol):
     """Shows views as they change."""
 
     def show(self, view: View) -> None: ...
+
+    def warn(self, text: str) -> None: ...
 
     def close(self) -> None: ...
 
@@ -49,9 +63,19 @@ def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     if latest is None and curve:
         latest = curve[-1]["values"].get("train", {}).get("reward")
     reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
-    progress = 1.0 if record["status"] == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
+    status = record["status"]
+    progress = 1.0 if status == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
+    running = status == "running"
     return View(
-        folder.key, label, record["status"], record.get("cause"), progress, latest, tuple(curve), record.get("seconds")
+        folder.key,
+        label,
+        status,
+        record.get("cause"),
+        progress,
+        latest,
+        tuple(curve),
+        time.time() - record["started"] if running and "started" in record else record.get("seconds"),
+        eta_of(pulse) if running else None,
     )
 
 
@@ -63,45 +87,81 @@ def spent_of(axis: str, axes: dict[str, Any]) -> float:
 
 
 class Bars:
-    """One rich progress bar a trial."""
+    """One rich progress bar a trial, and a line about all of them."""
 
-    STYLES = {"done": "green", "running": "cyan", "failed": "red", "diverged": "red", "interrupted": "yellow"}  # noqa: RUF012
-
-    def __init__(self, count: int, stream: TextIO):
+    def __init__(self, trials: Sequence[Trial], stream: TextIO, parallel: int = 1):
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
-        self.crowded = count > MOST_BARS
+        self.parallel = parallel
+        self.rows: dict[str, dict[str, Any]] = {
+            trial.key: {
+                "variant": trial.variant,
+                "method": trial.method,
+                "status": "planned",
+                "seconds": None,
+                "eta_seconds": None,
+            }
+            for trial in trials
+        }
+        self.seeds = {trial.key: trial.seed for trial in trials}
         self.tasks: dict[str, Any] = {}
+        self.console = Console(file=stream, highlight=False)
+        self.crowded = len(trials) > self.console.height - LINES_ELSEWHERE
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=28),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[latest]}", justify="right"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[status]}"),
-            console=Console(file=stream),
-            refresh_per_second=4,
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True)),
+            TextColumn("seed {task.fields[seed]}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=2)),
+            *(
+                TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=Column(width=width))  # type: ignore[arg-type]
+                for field, justify, width in (("share", "right", 4), ("latest", "right", 14), ("left", "right", 11))
+            ),
+            TextColumn("{task.fields[status]}", table_column=Column(width=11)),
+            console=self.console,
+            expand=True,
         )
-        self.progress.start()
+        self.live = Live(self, console=self.console, refresh_per_second=4)
+        self.live.start()
 
     def show(self, view: View) -> None:
         if view.status == "planned":
             return
         if view.key not in self.tasks:
-            self.tasks[view.key] = self.progress.add_task(view.label, total=1.0, latest="", status="")
-        style = self.STYLES.get(view.status, "white")
-        words = view.status if not view.cause else f"{view.status}: {view.cause}"
+            seed = self.seeds[view.key]
+            task = self.progress.add_task(view.label, total=1.0, seed=seed, share="", latest="", left="", status="")
+            self.tasks[view.key] = task
+        before, row = self.rows[view.key]["status"], self.rows[view.key]
+        row |= {"status": view.status, "seconds": view.seconds, "eta_seconds": view.eta_seconds}
+        ended = view.status != "running"
+        if ended and view.status != before and view.cause:
+            self.warn(f"{view.key}: {view.status}: {view.cause}")
         self.progress.update(
             self.tasks[view.key],
             completed=view.progress,
+            share=f"{view.progress:.0%}",
             latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
-            status=f"[{style}]{_escaped(words)}[/]",
-            visible=not (self.crowded and view.status == "done"),
+            left=_time_word(view.seconds, "in {}") if ended else _time_word(view.eta_seconds, "{} left"),
+            status=f"[{STATUS_STYLES.get(view.status, 'white')}]{view.status}[/]",
+            visible=not (self.crowded and ended),
         )
 
+    def warn(self, text: str) -> None:
+        """Says something above the bars, where it stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
     def close(self) -> None:
-        self.progress.stop()
+        self.live.update(self, refresh=True)
+        self.live.stop()
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = with_etas(list(self.rows.values()))
+        about_all = totals(rows, run_eta(rows, self.parallel))
+        return Group(self.progress, Text(about_all, no_wrap=True, overflow="ellipsis"))
 
 
 class Lines:
@@ -142,8 +202,23 @@ class Lines:
     def _say(self, view: View, *parts: str) -> None:
         print(f"trial={view.key}", *parts, file=self.stream, flush=True)
 
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=self.stream, flush=True)
+
     def close(self) -> None:
         return
+
+
+def totals(rows: Sequence[Mapping[str, Any]], eta_seconds: float | None) -> str:
+    """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
+    counts = Counter(row["status"] for row in rows)
+    parts = ", ".join(f"{counts[status]} {status}" for status in STATUS_STYLES if counts[status])
+    left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
+    return f"{plural(len(rows), 'trial')}{left}: {parts}"
+
+
+def _time_word(seconds: float | None, words: str) -> str:
+    return words.format(duration(seconds)) if seconds is not None else ""
 
 
 @contextmanager
@@ -155,8 +230,13 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
         return
     folders = {trial.key: run.trial(trial.key) for trial in trials}
     known = {key: len(folder.read_curve()) for key, folder in folders.items()}
-    display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget, stream, known)
+    display: Display = (
+        Bars(trials, stream, run.about().get("parallel", 1))
+        if stream.isatty()
+        else Lines(trials[0].budget, stream, known)
+    )
     since = time.time()
+    warned: set[str] = set()
 
     def poll() -> None:
         for trial in trials:
@@ -165,7 +245,12 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
             # What an earlier run left says nothing about this one until the trial begins again.
             if record.get("updated", 0.0) < since:
                 continue
-            display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}", trial.budget))
+            display.show(view_of(folder, trial.variant, trial.budget))
+            for tracker, problem in problems(folder).items():
+                if tracker not in warned:  # once a run: what stops one trial's stops them all
+                    warned.add(tracker)
+                    where = tracking_folder(folder) / f"{tracker}.log"
+                    display.warn(f"{tracker} fails and trials go on without it: {problem} ({where})")
 
     try:
         # A file that is just being replaced cannot be read: look again.
@@ -174,9 +259,3 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     finally:
         poll()
         display.close()
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text if len(text) <= 60 else text[:59] + "…")

@@ -39,6 +39,11 @@ ENVIRONMENT = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""0 has Ray bind every port of a local Ray to loopback, as it does on macOS; read when it is imported. The address that
+`ray.init` takes does not: on Linux it reads 127.0.0.1 as this machine's address in the network, and listens to all.
+"""
+
 
 def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
     """As many as fit on the cores and the GPUs of this machine, or of the cluster at `address`."""
@@ -90,6 +95,8 @@ def start_ray(threads: int, address: str | None = None) -> bool:
     os.environ.update(ENVIRONMENT)
     # Read by the workers' arithmetic libraries when they are imported, before any trial can say so.
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if not address:
+        os.environ[LOOPBACK] = "0"
     import ray
 
     if ray.is_initialized():
@@ -106,7 +113,6 @@ def start_ray(threads: int, address: str | None = None) -> bool:
                 num_cpus=usable_cores(),
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
                 **quiet,
             )
     except Exception as error:

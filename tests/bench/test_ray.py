@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from bench.store import RunFolder
@@ -151,9 +152,26 @@ def start_and_wait_for_points(ways, tmp_path, points):
     raise AssertionError(process.communicate())
 
 
+def listening(pid):
+    """Address -> process names, of every socket that a run and all it started accept connections on."""
+    found = {}
+    for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+        try:
+            for socket in process.net_connections(kind="inet"):
+                if socket.status == psutil.CONN_LISTEN:
+                    found.setdefault(socket.laddr.ip.removeprefix("::ffff:"), set()).add(process.name())
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
 @pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
 def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
     process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
+    sockets = listening(process.pid)
+    assert set(sockets) <= {"127.0.0.1", "::1"}, "nothing but this machine can reach a run"
+    names = " ".join(set().union(*sockets.values()))
+    assert all(name in names for name in ("gcs_server", "raylet", "ray::")), "they were looked at"
     process.send_signal(getattr(signal, how))
     out, err = process.communicate(timeout=120)
     run_folder = RunFolder.open(tmp_path / "run")
