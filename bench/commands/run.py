@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+from bench.commands.shared import (
+    debug_option,
+    json_option,
+    mirrored,
+    out_option,
+    run_folder,
+    run_path,
+    shown,
+    sweep_options,
+    upload_problem,
+)
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.execution import NAMES
 
 if TYPE_CHECKING:
+    from bench.remote.place import Place
     from bench.reporting import Summary
     from bench.store import RunFolder
     from bench.trial_spec import Trial
@@ -31,7 +42,9 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
     "--executor", "executor_name", type=click.Choice(NAMES), default="ray", show_default=True, help="Where trials run."
 )
 @click.option(
-    "--address", metavar="HOST:PORT", help="A running Ray cluster to join; its machines must see the run's folder."
+    "--address",
+    metavar="HOST:PORT",
+    help="A running Ray cluster to join; its machines must see the run's folder (with a URL, runs/.remote/ here).",
 )
 @json_option
 @debug_option
@@ -39,7 +52,7 @@ def command(
     sweep: Path,
     scale: str | None,
     overrides: tuple[str, ...],
-    out: Path | None,
+    out: "Path | Place | None",
     executor_name: str,
     address: str | None,
     as_json: bool,
@@ -47,6 +60,8 @@ def command(
     """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
 
     Trials that are done already are not run again, so Ctrl-C and the same command continue where it stopped.
+    With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
+    continues from what is there.
     """
     from bench.execution import executor
     from bench.load import load_sweep
@@ -54,7 +69,6 @@ def command(
     from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
     from bench.reporting import describe_run
-    from bench.store import RunFolder
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
@@ -64,8 +78,9 @@ def command(
     if address and executor_name != "ray":
         raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
     at_once = chosen.parallel(trials, address)
-    run = RunFolder(run_path(loaded, out))
-    with run.lock():
+    place = run_path(loaded, out)
+    run = run_folder(place)
+    with run.lock(), mirrored(run, place) as mirror:
         line = this_command()
         todo = _todo(trials, run)
         about = describe_run(trials, loaded.sweep, line, executor_name, at_once)
@@ -74,11 +89,18 @@ def command(
         stopped = _execute(chosen, todo, run, line, address)
         summary = _report(run)
     rows = run.trials()
-    code = INTERRUPTED if stopped else TRIALS_FAILED if any(row["status"] in BROKEN for row in rows) else GOOD
+    problem = upload_problem(mirror)
+    broken = problem is not None or any(row["status"] in BROKEN for row in rows)
+    code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
-        console.say_json(_as_json(run, rows, summary, code))
+        uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
+        console.say_json({**_as_json(run, rows, summary, code), **uploaded})
     else:
         _tell(rows, summary, stopped)
+        if mirror and not problem:
+            console.say(f"uploaded: {mirror.place}")
+    if problem:
+        console.error(problem)
     return code
 
 
@@ -124,7 +146,8 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     parts.append(f"{budget.limit:,g} {budget.axis} each")
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
-    console.note(f"{trials[0].sweep}: {', '.join(parts)} → {shown(run.path)}")
+    where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
+    console.note(f"{trials[0].sweep}: {', '.join(parts)} → {where}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
@@ -208,11 +231,3 @@ def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | N
         "report": [str(path) for path in summary.files] if summary else [],
         "trials": [{key: row.get(key) for key in keys} for row in rows],
     }
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -6,15 +6,16 @@ from typing import Any
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, find_run, json_option
+from bench.commands.shared import PLACE, RUNS, debug_option, find_run, json_option
+from bench.remote.place import Place
 
 
 @click.command("status", short_help="Show how a run's trials stand.")
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=PLACE, required=False)
 @json_option
 @debug_option
-def command(run: Path | None, as_json: bool) -> None:
-    """Show the trials of RUN (a run's folder, its name, or its sweep file); without RUN, list the runs in runs/."""
+def command(run: Path | Place | None, as_json: bool) -> None:
+    """Show the trials of RUN (a run's folder, name, URL or sweep file); without RUN, list the runs in runs/."""
     rows = _runs() if run is None else _trials(run)
     if as_json:
         console.say_json(rows)
@@ -60,11 +61,12 @@ def _runs() -> list[dict[str, Any]]:
     return rows
 
 
-def _trials(where: Path) -> list[dict[str, Any]]:
+def _trials(where: Path | Place) -> list[dict[str, Any]]:
     from bench.execution.progress import view_of
+    from bench.remote.fetching import records
     from bench.trial_spec import Budget
 
-    run = find_run(where)
+    run = find_run(where, records)
     budget = Budget.model_validate(run.about()["budget"])
     rows = []
     for row in run.trials():
