@@ -1,7 +1,7 @@
 """One writer: `.lease.json` in the store names who is writing the run and when it was last heard of.
 
-It is taken over where its owner released it, is a dead process of this machine, or has not been heard of for
-`STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or so; and two
+It is taken over where its owner released it, is a dead process of this machine or worked in the same folder, or has not
+been heard of for `STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or so; and two
 machines that begin within the same second may both get in where the store has no exclusive writing, or where both take
 over a stale lease. Each looks again before it renews, so the one that lost stops uploading within `PULSE_SECONDS`.
 """
@@ -92,7 +92,8 @@ class Lease:
         age = time.time() - float(found.get("time", 0.0))
         here = found.get("host") == socket.gethostname()
         dead = here and not is_alive(int(found.get("pid", 0)))
-        if self._is_mine(found) or found.get("released") or dead or age > STALE_SECONDS:
+        left_here = found.get("copy") == self._owner["copy"]  # the folder's own lock lets one process in
+        if left_here or found.get("released") or dead or age > STALE_SECONDS:
             return
         owner = f"{found.get('host')} (process {found.get('pid')})"
         what = f"{owner} is writing this run, heard of {max(0.0, age):.0f} s ago"
