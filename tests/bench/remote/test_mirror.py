@@ -97,6 +97,34 @@ def test_at_any_moment_there_is_something_to_go_on_from(shaky, place, tmp_path, 
     assert len({newest for _, newest in seen}) > 2, "it was looked at in several states"
 
 
+def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_first(shaky, place, tmp_path, recwarn):
+    run, mirror = begun(tmp_path / "run", place)
+    folder, trial = run.trial(KEY), life(run.trial(KEY))
+    while not (folder.checkpoints / "point-0003.sha256").exists():
+        next(trial)
+    mirror.sync()
+    assert check_trial(fetched(place, tmp_path / "copy").trial(KEY)) == ("running", 3)
+    while len(folder.read_curve()) == 4 or 3 in set(folder.read_evaluation()["point"]):
+        next(trial)
+    seen = []
+
+    def before(operation, path):
+        if "heard" not in seen:
+            seen.append("heard")
+            copy = tmp_path / f"copy-{len(seen)}"
+            try:
+                seen.append(check_trial(fetched(place, copy).trial(KEY))[1])
+            except AssertionError as error:
+                raise BrokenError(f"before {operation} {path}: {error}") from error
+            seen.remove("heard")
+        return False
+
+    shaky.before = staticmethod(before)
+    mirror.sync()
+    assert seen[0] == 3
+    assert set(seen[-3:]) == {2}
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, recwarn):
     """The trial goes on and is uploaded between any two files that a reader fetches."""
