@@ -43,7 +43,9 @@ def command(runs: tuple[Path | Place, ...], out: Path | Place | None, as_json: b
     with mirrored(merged, out) as mirror:
         done = merge(found, merged)
         summary = report(merged)
-    problem = upload_problem(mirror)
+    problem = upload_problem(
+        mirror, "that folder is the whole merged run; merge again into another --out for a whole store"
+    )
     if problem:
         raise problem
     if as_json:

@@ -87,7 +87,10 @@ def mirrored(run: "RunFolder", out: "Path | Place") -> "AbstractContextManager[M
     return mirrored(run.path, out)
 
 
-def upload_problem(mirror: "Mirror | None") -> BenchError | None:
+RETRY = "run the same command again to upload them; nothing is trained twice"
+
+
+def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | None:
     """What did not get into the store, and how it still can; None where all did."""
     left = mirror.left() if mirror else []
     if mirror is None or not left:
@@ -97,21 +100,21 @@ def upload_problem(mirror: "Mirror | None") -> BenchError | None:
         what = f"{mirror.lease.lost_to} took this run over; {files} of {folder} are not uploaded"
         return BenchError(what, mirror.place.url, "the same command goes on from the store, and sets them aside")
     what = f"{files} not uploaded ({mirror.problem}); they are kept in {folder}"
-    return BenchError(what, mirror.place.url, "run the same command again to upload them; nothing is trained twice")
+    return BenchError(what, mirror.place.url, do)
 
 
 def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None) -> "RunFolder":
     """A run by its folder, by its URL, or by the sweep file it came from (`runs/NAME` for it).
 
     Args:
-        wanted: of a run behind a URL, the files that are needed (see `bench.remote.fetching`); all by default.
+        wanted: of a run behind a URL, the files that are needed (see `bench.remote.fetching`); its trials by default.
     """
     from bench.store import RunFolder
 
     if isinstance(where, Place):
-        from bench.remote.fetching import everything, opened
+        from bench.remote.fetching import opened, trials
 
-        return opened(where, RUNS, wanted or everything)
+        return opened(where, RUNS, wanted or trials)
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.load import load_sweep
 

@@ -20,9 +20,14 @@ def records(name: str) -> bool:
     return name.endswith((".yaml", ".json", ".jsonl"))
 
 
+def trials(name: str) -> bool:
+    """The plan and all of every trial, without what was made of them."""
+    return not name.startswith("report/") and name != "results.parquet"
+
+
 def numbers(name: str) -> bool:
     """The files that a report is made of."""
-    return "/checkpoint/" not in name and "/adapter/" not in name
+    return trials(name) and "/checkpoint/" not in name and "/adapter/" not in name
 
 
 def everything(name: str) -> bool:
@@ -30,7 +35,7 @@ def everything(name: str) -> bool:
     return True
 
 
-def opened(place: Place, runs: Path, wanted: Callable[[str], bool] = everything) -> RunFolder:
+def opened(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> RunFolder:
     """A copy of the run at `place`, for reading.
 
     Raises:
@@ -42,12 +47,12 @@ def opened(place: Place, runs: Path, wanted: Callable[[str], bool] = everything)
     return run
 
 
-def copied(place: Place, runs: Path, wanted: Callable[[str], bool] = everything) -> RunFolder:
+def copied(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> RunFolder:
     """The same, of which nothing need be there yet. What changed since the last time is fetched.
 
     Args:
         runs: the folder of all runs; the copy is kept in its `.remote/read/`.
-        wanted: which files are needed, by their path in the run: `records`, `numbers` or `everything`.
+        wanted: which files are needed, by their path in the run: `records`, `numbers` or `trials`.
     """
     run = RunFolder(runs / ".remote" / "read" / place.slug, label=place.url)
     try:

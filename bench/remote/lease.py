@@ -1,9 +1,10 @@
 """One writer: `.lease.json` in the store names who is writing the run and when it was last heard of.
 
 It is taken over where its owner released it, is a dead process of this machine or worked in the same folder, or has not
-been heard of for `STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or so; and two
-machines that begin within the same second may both get in where the store has no exclusive writing, or where both take
-over a stale lease. Each looks again before it renews, so the one that lost stops uploading within `PULSE_SECONDS`.
+been heard of for `STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or
+so; and two machines that begin within the same second may both get in where the store has no exclusive writing, or
+where both take over a stale lease. Each looks again before it renews, so the one that lost stops uploading within
+`PULSE_SECONDS`, after the file it is at.
 """
 
 import json

@@ -149,7 +149,7 @@ class Mirror:
 
     def sync(self) -> None:
         """Uploads what changed: the plan, each trial, what was made of them. Never raises."""
-        steps: list[Callable[[], object]] = [partial(self._send, ("sweep.yaml", "plan.json"))]
+        steps: list[Callable[[], object]] = [partial(self._send, [name]) for name in ("sweep.yaml", "plan.json")]
         steps += [partial(self._upload_trial, trial) for trial in self._trials()]
         failures = in_a_row = 0
         try:
