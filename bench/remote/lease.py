@@ -4,7 +4,7 @@ It is taken over where its owner released it, is a dead process of this machine 
 been heard of for `STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or
 so; and two machines that begin within the same second may both get in where the store has no exclusive writing, or
 where both take over a stale lease. Each looks again before it renews, so the one that lost stops uploading within
-`PULSE_SECONDS`, after the file it is at.
+`PULSE_SECONDS`, after the trial it is at.
 """
 
 import json
