@@ -9,6 +9,7 @@ One direction, a module a step:
 - `distributed/`                   many workers in one trial, with or without DeepSpeed ZeRO
 - `trial.py`, `evaluation.py`, `budget.py`  the loop of one trial, and how it is measured
 - `store.py`, `trial_folder.py`, `checkpoints.py`, `files.py`, `provenance.py`  what is kept of it; `merge.py`
+- `remote/`                        a run behind a URL: worked on locally, mirrored to any store that fsspec knows
 - `reporting.py`                   the store -> `reports/`
 - `weights/`                       what rewards and models need that is large: listed, fetched, checked
 - `sweep_files.py`                 which sweeps can be listed

@@ -54,8 +54,8 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 good, 1 regression, 2 bad input, 3 trials failed, 4 not comparable, 5 internal error, "
-    "130 interrupted.",
+    epilog="Exit codes: 0 good, 1 regression, 2 bad input, 3 trials failed or not uploaded, 4 not comparable, "
+    "5 internal error, 130 interrupted.",
 )
 @click.version_option(package_name="alignprop-bench", prog_name="bench")
 def bench() -> None:

@@ -46,7 +46,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
         NotComparableError: the runs compare different things, or a trial's curves differ.
     """
     if out.exists():
-        raise BenchError("holds a run already", str(out.path), "choose another --out")
+        raise BenchError("holds a run already", out.label, "choose another --out")
     _refuse_others(runs)
     planned: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
     for run in runs:
@@ -55,7 +55,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     conflicts = [key for key, found in planned.items() if len({_ending(run, key) for run, _ in found} - {None}) > 1]
     if conflicts:
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
-        holders = ", ".join(str(run.path) for run, _ in planned[conflicts[0]])
+        holders = ", ".join(run.label for run, _ in planned[conflicts[0]])
         what = f"{conflicts[0]}{more} ended with different curves in {holders}"
         do = "the same trial must give the same numbers: compare the machines, and leave one of the runs out"
         raise NotComparableError(what, do=do)
@@ -77,16 +77,16 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
         about = run.about()
         for key in SHARED:
             if about[key] != first[key]:
-                what = f"has another {key} than {runs[0].path}"
-                raise NotComparableError(what, str(run.path), "merge runs of one comparison")
+                what = f"has another {key} than {runs[0].label}"
+                raise NotComparableError(what, run.label, "merge runs of one comparison")
     known: dict[str, tuple[str, RunFolder]] = {}
     for run in runs:
         for row in run.planned():
             identity, where = known.setdefault(row["variant"], (row["identity"], run))
             if identity != row["identity"]:
-                what = f"{row['variant']} is not trained as in {where.path}: its settings, code or model differ"
+                what = f"{row['variant']} is not trained as in {where.label}: its settings, code or model differ"
                 do = "tune once, and run its stored sweep.yaml on the others; or call one of them another variant"
-                raise NotComparableError(what, str(run.path), do)
+                raise NotComparableError(what, run.label, do)
 
 
 def _ending(run: RunFolder, key: str) -> str | None:

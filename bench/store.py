@@ -28,10 +28,12 @@ class RunFolder:
 
     Args:
         path: the folder.
+        label: what a person calls it: its path, or the URL that it is a copy of.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, label: str | None = None):
         self.path = Path(path).absolute()
+        self.label = label or str(self.path)
         self.sweep_path = self.path / "sweep.yaml"
         self.results_path = self.path / "results.parquet"
         self.report = self.path / "report"

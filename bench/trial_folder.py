@@ -168,7 +168,7 @@ class TrialFolder:
     def _why_stale(self, record: dict[str, Any]) -> str | None:
         pulse = self.pulse()
         beat = float(pulse.get("time", record.get("updated", 0.0)))
-        if pulse.get("host") == socket.gethostname() and not _alive(int(pulse.get("pid", 0))):
+        if pulse.get("host") == socket.gethostname() and not is_alive(int(pulse.get("pid", 0))):
             return "its process is gone; run the sweep again to continue"
         if time.time() - beat > STALE_SECONDS:
             return f"not heard of for {(time.time() - beat) / 60:.0f} minutes; run the sweep again to continue"
@@ -297,7 +297,8 @@ def slug(text: str, limit: int = 40) -> str:
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")
 
 
-def _alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine lives."""
     if pid <= 0:
         return False
     try:

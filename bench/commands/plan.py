@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options
+from bench.remote.place import Place
 
 if TYPE_CHECKING:
     from bench.load import LoadedSweep
@@ -19,17 +20,21 @@ if TYPE_CHECKING:
 @out_option
 @json_option
 @debug_option
-def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def command(
+    sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Path | Place | None, as_json: bool
+) -> None:
     """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
     from bench.estimate import estimate
     from bench.load import load_sweep
     from bench.plan import plan
     from bench.preflight import reason_to_skip
+    from bench.remote.fetching import copied, records
     from bench.store import RunFolder
     from bench.worker import SETTLED
 
     loaded = load_sweep(sweep, scale, overrides)
-    run = RunFolder(run_path(loaded, out))
+    where = run_path(loaded, out)
+    run = copied(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
     if loaded.sweep.search is not None:
         loaded, tuned = _tuned(loaded, run)

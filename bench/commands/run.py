@@ -11,12 +11,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, json_option, out_option, run_path, sweep_options
+from bench.commands.shared import (
+    debug_option,
+    json_option,
+    mirrored,
+    out_option,
+    run_folder,
+    run_path,
+    shown,
+    sweep_options,
+    upload_problem,
+)
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.execution import NAMES
 
 if TYPE_CHECKING:
     from bench.load import LoadedSweep
+    from bench.remote.place import Place
     from bench.reporting import Summary
     from bench.store import RunFolder
     from bench.trial_spec import Trial
@@ -32,7 +43,9 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
     "--executor", "executor_name", type=click.Choice(NAMES), default="ray", show_default=True, help="Where trials run."
 )
 @click.option(
-    "--address", metavar="HOST:PORT", help="A running Ray cluster to join; its machines must see the run's folder."
+    "--address",
+    metavar="HOST:PORT",
+    help="A running Ray cluster to join; its machines must see the run's folder (with a URL, runs/.remote/ here).",
 )
 @json_option
 @debug_option
@@ -40,7 +53,7 @@ def command(
     sweep: Path,
     scale: str | None,
     overrides: tuple[str, ...],
-    out: Path | None,
+    out: "Path | Place | None",
     executor_name: str,
     address: str | None,
     as_json: bool,
@@ -48,6 +61,8 @@ def command(
     """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
 
     Trials that are done already are not run again, so Ctrl-C and the same command continue where it stopped.
+    With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
+    continues from what is there.
     """
     from bench.execution import executor
     from bench.load import load_sweep
@@ -55,7 +70,6 @@ def command(
     from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
     from bench.reporting import describe_run
-    from bench.store import RunFolder
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
@@ -65,8 +79,9 @@ def command(
     if address and executor_name != "ray":
         raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
     at_once = chosen.parallel(trials, address)
-    run = RunFolder(run_path(loaded, out))
-    with run.lock():
+    place = run_path(loaded, out)
+    run = run_folder(place)
+    with run.lock(), mirrored(run, place) as mirror:
         line = this_command()
         tuning = None
         if loaded.sweep.search is not None:
@@ -82,11 +97,18 @@ def command(
         stopped = _execute(chosen, todo, run, line, address)
         summary = _report(run)
     rows = run.trials()
-    code = INTERRUPTED if stopped else TRIALS_FAILED if any(row["status"] in BROKEN for row in rows) else GOOD
+    problem = upload_problem(mirror)
+    broken = problem is not None or any(row["status"] in BROKEN for row in rows)
+    code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
-        console.say_json(_as_json(run, rows, summary, code))
+        uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
+        console.say_json({**_as_json(run, rows, summary, code), **uploaded})
     else:
         _tell(rows, summary, stopped)
+        if mirror and not problem:
+            console.say(f"uploaded: {mirror.place}")
+    if problem:
+        console.error(problem)
     return code
 
 
@@ -167,7 +189,8 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     parts.append(f"{budget.limit:,g} {budget.axis} each")
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
-    console.note(f"{run.about()['name']}: {', '.join(parts)} → {shown(run.path)}")
+    where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
+    console.note(f"{run.about()['name']}: {', '.join(parts)} → {where}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
@@ -251,11 +274,3 @@ def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | N
         "report": [str(path) for path in summary.files] if summary else [],
         "trials": [{key: row.get(key) for key in keys} for row in rows],
     }
-
-
-def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,18 +1,38 @@
 """Flags that several verbs share, said once."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bench import console
+from bench.errors import BenchError
+from bench.remote.place import Place, is_url
+
 if TYPE_CHECKING:
     from bench.load import LoadedSweep
+    from bench.remote.mirror import Mirror
     from bench.store import RunFolder
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUNS = Path("runs")
+
+
+class PlaceType(click.ParamType):
+    """A local folder as a `Path`, or a URL as a `Place`."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | Place:
+        if isinstance(value, str):
+            return Place(value) if is_url(value) else Path(value)
+        return value
+
+
+PLACE = PlaceType()
 
 
 def sweep_options(command: F) -> F:
@@ -30,9 +50,8 @@ def sweep_options(command: F) -> F:
 
 def out_option(command: F) -> F:
     """`--out`, the run's folder."""
-    return click.option(
-        "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="The run's folder; runs/NAME by default."
-    )(command)
+    words = "The run's folder, or a URL (s3://…, gs://…); runs/NAME by default."
+    return click.option("--out", type=PLACE, metavar="FOLDER|URL", help=words)(command)
 
 
 def json_option(command: F) -> F:
@@ -45,27 +64,77 @@ def debug_option(command: F) -> F:
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 
-def run_path(loaded: "LoadedSweep", out: Path | None) -> Path:
+def run_folder(out: "Path | Place") -> "RunFolder":
+    """Where a run is worked on: `out`, or a local folder of its own for a URL."""
+    from bench.store import RunFolder
+
+    if isinstance(out, Place):
+        return RunFolder(RUNS / ".remote" / out.slug, label=out.url)
+    return RunFolder(out)
+
+
+def run_path(loaded: "LoadedSweep", out: "Path | Place | None") -> "Path | Place":
     """Where a sweep's run is stored."""
-    return (out if out is not None else RUNS / loaded.run_name).absolute()
+    return out if out is not None else RUNS / loaded.run_name
 
 
-def find_run(where: Path) -> "RunFolder":
-    """A run by its folder, or by the sweep file it came from (`runs/NAME` for it)."""
+def mirrored(run: "RunFolder", out: "Path | Place") -> "AbstractContextManager[Mirror | None]":
+    """Mirrors `run` to `out` while the block runs, where that is a URL."""
+    if not isinstance(out, Place):
+        return nullcontext()
+    from bench.remote.mirror import mirrored
 
+    return mirrored(run.path, out)
+
+
+RETRY = "run the same command again to upload them; nothing is trained twice"
+
+
+def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | None:
+    """What did not get into the store, and how it still can; None where all did."""
+    left = mirror.left() if mirror else []
+    if mirror is None or not left:
+        return None
+    files, folder = console.plural(len(left), "file"), shown(mirror.folder)
+    if mirror.lease.lost_to:
+        what = f"{mirror.lease.lost_to} took this run over; {files} of {folder} are not uploaded"
+        return BenchError(what, mirror.place.url, "the same command goes on from the store, and sets them aside")
+    what = f"{files} not uploaded ({mirror.problem}); they are kept in {folder}"
+    return BenchError(what, mirror.place.url, do)
+
+
+def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None) -> "RunFolder":
+    """A run by its folder, by its URL, or by the sweep file it came from (`runs/NAME` for it).
+
+    Args:
+        wanted: of a run behind a URL, the files that are needed (see `bench.remote.fetching`); its trials by default.
+    """
+
+    if isinstance(where, Place):
+        from bench.remote.fetching import opened, trials
+
+        return _open(opened(where, RUNS, wanted or trials))
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.load import load_sweep
 
-        return _open(RUNS / load_sweep(where).run_name)
+        return _open(RunFolder(RUNS / load_sweep(where).run_name))
     if not where.exists() and len(where.parts) == 1 and (RUNS / where).exists():
-        return _open(RUNS / where)
-    return _open(where)
+        return _open(RunFolder(RUNS / where))
+    return _open(RunFolder(where))
 
 
-def _open(path: Path) -> "RunFolder":
-    """The run there; while its methods are still being tuned, their tuning."""
+def _open(run: "RunFolder") -> "RunFolder":
+    """The run; while its methods are still being tuned, their tuning."""
     from bench.search.tuning import folder_of
-    from bench.store import RunFolder
 
-    tuning = folder_of(RunFolder(path))
-    return tuning if tuning.exists() and not RunFolder(path).exists() else RunFolder.open(path)
+    if not run.exists() and folder_of(run).exists():
+        return folder_of(run)
+    return run if run.exists() else run.open(run.path)
+
+
+def shown(path: Path) -> str:
+    """A path as short as it can be typed from here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

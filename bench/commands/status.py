@@ -3,13 +3,12 @@
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, find_run, json_option
+from bench.commands.shared import PLACE, RUNS, debug_option, find_run, json_option
 from bench.errors import BenchError, one_line
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ NAMES_AT_LEAST = 20
 @json_option
 @debug_option
 def command(run: str | None, watch: str | None, as_json: bool) -> None:
-    """Show the trials of RUN (a run's folder, its name, or its sweep file); without RUN, list the runs in runs/."""
+    """Show the trials of RUN (a run's folder, name, URL or sweep file); without RUN, list the runs in runs/."""
     seconds, run = _watched(watch, run)
     if seconds is not None and (as_json or run is None):
         what = "--json is for one look" if as_json else "there is no RUN to watch"
@@ -51,12 +50,19 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
     if run is None:
         _show_runs(as_json)
     elif seconds is not None:
-        _watch(find_run(Path(run)), seconds)
+        _watch(run, seconds)
     elif as_json:
-        console.say_json(trial_rows(find_run(Path(run))))
+        console.say_json(trial_rows(_find(run)))
     else:
-        found = find_run(Path(run))
+        found = _find(run)
         _show_trials(trial_rows(found), _parallel(found))
+
+
+def _find(run: str) -> "RunFolder":
+    """The run; of one behind a URL, its records as they are now."""
+    from bench.remote.fetching import records
+
+    return find_run(PLACE.convert(run, None, None), records)
 
 
 def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
@@ -179,7 +185,7 @@ def _totals(rows: list[dict[str, Any]], parallel: int) -> str:
     return totals(rows, run_eta(rows, parallel))
 
 
-def _watch(run: "RunFolder", seconds: float) -> None:
+def _watch(where: str, seconds: float) -> None:
     """Shows the trials again and again, in place on a terminal."""
     from rich.console import Console
     from rich.live import Live
@@ -187,17 +193,19 @@ def _watch(run: "RunFolder", seconds: float) -> None:
     try:
         if not sys.stdout.isatty():
             while True:
+                run = _find(where)
                 rows = trial_rows(run)
                 _show_trials(rows, _parallel(run))
                 if _over(rows):
                     return
                 time.sleep(seconds)
         screen = Console(highlight=False)
+        run = _find(where)
         rows = trial_rows(run)
         with Live(_picture(rows, _parallel(run), *screen.size), console=screen, auto_refresh=False) as live:
             while not _over(rows):
                 time.sleep(seconds)
-                rows = trial_rows(run)
+                rows = trial_rows(run := _find(where))
                 live.update(_picture(rows, _parallel(run), *screen.size), refresh=True)
     except KeyboardInterrupt:
         return

@@ -1,4 +1,4 @@
-"""A process killed before any of its file operations leaves a store that loads, and a trial that goes on bit for bit."""
+"""A process killed before any of its file operations leaves a store that loads and a trial that goes on bit for bit."""
 
 import os
 from pathlib import Path

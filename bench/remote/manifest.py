@@ -1,0 +1,113 @@
+"""What a local folder and the store have in common: `.remote.json` in the folder.
+
+A file is known while its local size and time of change are those it had when it was moved.
+"""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.files import read_json, write_json
+from bench.remote.place import Entry
+
+FILE = ".remote.json"
+HEARTBEAT = "heartbeat.json"
+"""Goes its own way, and more often (`Mirror.pulse`)."""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A local file's size in bytes and its time of change in nanoseconds."""
+
+    size: int
+    time: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Stamp | None":
+        """None where there is no file."""
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return cls(found.st_size, found.st_mtime_ns)
+
+
+class Manifest:
+    """The files of `folder` that the store has too.
+
+    Args:
+        folder: the local one.
+
+    Attributes:
+        copy: an identity of this folder that the store's lease names too; None before it was first complete.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        found = read_json(folder / FILE)
+        kept: dict[str, Any] = found if isinstance(found, dict) else {}
+        self.exists = isinstance(found, dict)
+        self.copy: str | None = kept.get("copy")
+        self._known: dict[str, tuple[Stamp, str | None]] = {
+            name: (Stamp(size, time), mark) for name, (size, time, mark) in kept.get("files", {}).items()
+        }
+        self._lock = threading.Lock()
+
+    def save(self) -> None:
+        """Keeps it in the folder."""
+        with self._lock:
+            files = {name: (stamp.size, stamp.time, mark) for name, (stamp, mark) in self._known.items()}
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / FILE, {"copy": self.copy, "files": files}, durable=False)
+            self.exists = True
+
+    def add(self, name: str, stamp: Stamp, mark: str | None = None) -> None:
+        """`name` with this stamp is in the store.
+
+        Args:
+            mark: the store's own of that content, where it is known.
+        """
+        with self._lock:
+            self._known[name] = (stamp, mark)
+
+    def drop(self, name: str) -> None:
+        """`name` is not in the store, or not as it was."""
+        with self._lock:
+            self._known.pop(name, None)
+
+    def names(self, prefix: str = "") -> list[str]:
+        """What the store has, as far as is known here."""
+        with self._lock:
+            return [name for name in self._known if name.startswith(prefix)]
+
+    def size(self, name: str) -> int:
+        """Bytes of a file when it was moved."""
+        return self._known[name][0].size
+
+    def sent(self, name: str, stamp: Stamp | None) -> bool:
+        """Whether the store has the local file as it is."""
+        return stamp is not None and name in self._known and self._known[name][0] == stamp
+
+    def current(self, name: str, entry: Entry) -> bool:
+        """Whether the local file is the store's as it is listed."""
+        if entry.mark is None or name not in self._known:
+            return False
+        return self._known[name][1] == entry.mark and self.sent(name, Stamp.of(self.folder / name))
+
+    def pending(self) -> list[str]:
+        """Local files that the store has not, or not as they are; heartbeats aside."""
+        names = (name for name in local_files(self.folder) if not name.endswith(HEARTBEAT))
+        return [name for name in names if not self.sent(name, Stamp.of(self.folder / name))]
+
+
+def local_files(folder: Path, below: str = "") -> list[str]:
+    """The files below `folder / below` that a store should have, by their paths from `folder`, sorted."""
+    names = (path.relative_to(folder).as_posix() for path in (folder / below).rglob("*") if path.is_file())
+    return sorted(name for name in names if belongs(name))
+
+
+def belongs(name: str) -> bool:
+    """Whether a file belongs into the store: no lock, no temporary file, nothing of a worker's, nothing damaged."""
+    parts = name.split("/")
+    return not name.endswith(".damaged") and not any(part.startswith(".") or part == "workers" for part in parts)
