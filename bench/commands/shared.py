@@ -109,6 +109,7 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
     Args:
         wanted: of a run behind a URL, the files that are needed (see `bench.remote.fetching`); its trials by default.
     """
+    from bench.store import RunFolder
 
     if isinstance(where, Place):
         from bench.remote.fetching import opened, trials
