@@ -100,7 +100,8 @@ def _attempts(
     """Tries until it ends or has been tried enough. `before`: attempts that processes of this run died in."""
     from bench.trial import run_trial
 
-    run = launch if grouped(trial) else partial(run_trial, observe=observe)
+    watched = partial(run_trial, observe=observe) if observe else run_trial
+    run = launch if grouped(trial) else watched
     cause = DIED
     for attempt in range(before + 1, trial.retries + 2):
         folder.write_status("running", attempts=attempt)
