@@ -1,16 +1,14 @@
 """The `bench` command: verbs in the order a person uses them, exit codes, errors in one to three lines."""
 
-import errno
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from bench import console
-from bench.errors import BAD_INPUT, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, FullDiskError, cause_of
+from bench.errors import BAD_INPUT, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of
 
 VERBS = {
     "run": "Run a sweep: train, evaluate, report.",
@@ -91,10 +89,6 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            full = FullDiskError(str(error.filename or Path.cwd()))
-            console.error(full)
-            return full.exit_code
         do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
         console.error(BenchError(f"internal error: {cause_of(error)}", do=do))
         return INTERNAL_ERROR

@@ -66,19 +66,6 @@ class LockedError(BenchError):
     """Another process is writing there."""
 
 
-class FullDiskError(BenchError):
-    """There is no room to record what happened."""
-
-    exit_code = TRIALS_FAILED
-
-    def __init__(self, path: str):
-        do = "free some space, or choose another --out, and run the same command again: what was written is kept"
-        super().__init__("the disk is full", path, do)
-
-    def __reduce__(self) -> tuple:
-        return type(self), (self.where,)
-
-
 class NotComparableError(BenchError):
     """Numbers that stand for different things were to be put together."""
 

@@ -1,15 +1,10 @@
 """Files that are either whole or not there: temporary file, fsync, rename."""
 
-import errno
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-LITTLE = 64 * 1024
-"""Bytes; less than the status of a trial and its curve may need."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
@@ -30,14 +25,6 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
             _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def is_full(error: BaseException, path: Path) -> bool:
-    """Whether a write at `path` failed for lack of room; libraries in C++ do not pass the system's word on."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    there = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
-    return isinstance(error, OSError | RuntimeError) and shutil.disk_usage(there).free < LITTLE
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:

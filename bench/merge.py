@@ -22,7 +22,7 @@ SHARED = ("budget", "target", "reward", "gold", "prompts", "evaluation")
 MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
 """Axes that two machines never have alike."""
 
-LEFT_BEHIND = (".lock", ".owner", "heartbeat.json", "workers")
+LEFT_BEHIND = (".lock", "heartbeat.json", "workers")
 
 
 @dataclass(frozen=True)

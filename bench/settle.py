@@ -25,8 +25,6 @@ def settle(trials: Sequence[Trial], run: RunFolder, stopped: bool) -> None:
         try:
             with folder.lock(wait=5.0):
                 if folder.recorded_status() == "running":
-                    attempts = folder.read().get("attempts", 1)
-                    tried = f" (tried {attempts} times)" if attempts > 1 else ""
-                    folder.write_status("interrupted" if stopped else "failed", STOPPED if stopped else LOST + tried)
+                    folder.write_status("interrupted" if stopped else "failed", STOPPED if stopped else LOST)
         except LockedError:
             continue  # another run is at it

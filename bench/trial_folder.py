@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from uuid import uuid4
 
 from bench.checkpoints import load_checkpoint, save_checkpoint
 from bench.errors import LockedError
@@ -53,8 +52,6 @@ class TrialFolder:
         self._record = self.path / "trial.json"
         self._pulse = self.path / "heartbeat.json"
         self._beat = threading.Lock()
-        self._owner = self.path / ".owner"
-        self._token: str | None = None
 
     @property
     def key(self) -> str:
@@ -80,27 +77,9 @@ class TrialFolder:
                 "another process is writing this trial", self.key, "wait for it, or stop it; `bench status` shows it"
             ) from None
         try:
-            self._token = uuid4().hex
-            write_text(self._owner, self._token, durable=False)
             yield
         finally:
-            self._token = None
             lock.release()
-
-    def join(self) -> "TrialFolder":
-        """Writes for the process that holds the lock now, as one of its workers, and only while it does."""
-        self._token = self._owner.read_text(encoding="utf-8") if self._owner.exists() else None
-        return self
-
-    def _stay_owner(self) -> None:
-        """A lock can be lost: its file deleted, its file system gone for a while, its holder's launcher killed.
-
-        Raises:
-            LockedError: the trial has been taken over.
-        """
-        if self._token is not None and self._owner.read_text(encoding="utf-8") != self._token:
-            what = "another process has taken this trial over; this one writes no more"
-            raise LockedError(what, self.key, "nothing is lost; `bench status` shows the other")
 
     # -- status -------------------------------------------------------------------------------------------------
 
@@ -122,7 +101,6 @@ class TrialFolder:
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
         """Records a status, keeping the other fields of `trial.json`."""
-        self._stay_owner()
         self.path.mkdir(parents=True, exist_ok=True)
         record = read_json(self._record)
         kept = record if isinstance(record, dict) else {}
@@ -191,7 +169,6 @@ class TrialFolder:
             values: split -> metric -> mean.
             extra: anything else worth keeping with the point.
         """
-        self._stay_owner()
         self._end_torn_line()
         append_line(self.curve_path, {"point": point, "axes": axes, "values": values, "extra": extra or {}})
 
@@ -222,7 +199,6 @@ class TrialFolder:
         """Appends a point's rows (`point, split, metric, prompt, sample, value`); a point written again is replaced."""
         import pandas as pd
 
-        self._stay_owner()
         before = self.read_evaluation()
         if before is not None:
             before = before[~before["point"].isin(set(rows["point"]))]
@@ -272,7 +248,6 @@ class TrialFolder:
 
     def save_checkpoint(self, payload: dict[str, Any]) -> None:
         """Keeps `payload` (plain values and tensors), the state after the curve's point `payload["point"]`."""
-        self._stay_owner()
         save_checkpoint(self.checkpoints, payload)
 
     def load_checkpoint(self) -> dict[str, Any] | None:

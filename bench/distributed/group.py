@@ -41,7 +41,7 @@ def member(trial: Trial, path: str) -> None:
         raise BenchError(f"{trial.workers} workers were asked for and the process group has {workers.size}")
     _quieten()
     try:
-        run_trial(trial, TrialFolder(Path(path)).join(), workers)
+        run_trial(trial, TrialFolder(Path(path)), workers)
     except Exception as error:
         word = {"diverged": isinstance(error, Diverged), "cause": cause_of(error), "time": time.time()}
         write_json(_words(Path(path)) / f"rank-{workers.rank}.json", word)

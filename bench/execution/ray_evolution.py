@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.errors import LockedError
 from bench.execution.ray_search import LOCK_SECONDS, Teller
-from bench.execution.ray_tune import fit, parallel, session, session_id
+from bench.execution.ray_tune import fit, parallel, session
 from bench.files import read_json, write_json
 from bench.identity import identified
 from bench.search.candidates import Candidate
@@ -123,7 +123,7 @@ def _member(
             teller(point)
         teller.told = max(teller.told, point["point"])
     try:
-        run_and_record(trial, folder, command, observe=teller, session=session_id())
+        run_and_record(trial, folder, command, observe=teller)
     except LockedError:
         return  # the other process records it
 

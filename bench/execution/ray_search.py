@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import LockedError
-from bench.execution.ray_tune import fit, parallel, session, session_id
+from bench.execution.ray_tune import fit, parallel, session
 from bench.search.candidates import Candidate
 from bench.search.choosing import value_of
 from bench.store import RunFolder
@@ -99,7 +99,7 @@ def _watched(config: dict[str, Any], specs: dict[str, Any], run_path: str, comma
     for point in folder.read_curve():
         teller(point)
     try:
-        run_and_record(trial, folder, command, observe=teller, session=session_id())
+        run_and_record(trial, folder, command, observe=teller)
     except LockedError:
         return  # the other process records it
 

@@ -194,7 +194,7 @@ def fit(
             name="tune",
             storage_path=str(run.scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=first.retries),  # of an actor that dies without a word
+            failure_config=tune.FailureConfig(max_failures=0),
             callbacks=[_silence(), *callbacks],
         ),
     )
@@ -209,16 +209,9 @@ def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command:
 
     trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
     try:
-        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=run.scratch), session=session_id())
+        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=run.scratch))
     except LockedError:
         return  # the other process records it
-
-
-def session_id() -> str:
-    """The same in every actor that Tune starts for a trial of this run."""
-    from ray import tune
-
-    return str(tune.get_context().get_trial_id())
 
 
 def _silence() -> Any:
