@@ -24,6 +24,7 @@ from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
 from bench.trial_spec import RewardRef, Trial, sampler_settings
+from bench.weighing import Weighing
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.meter import Meter, return_freed_memory
@@ -76,6 +77,7 @@ class TrialLoop:
             workers=self.workers,
         )
         rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
+        self.rewards = rewards
         self.method_class = load_method(trial.reference)
         self.settings = of_all(self.method_class.Settings(**trial.settings), self.workers)
         self.optimiser = self.make_optimiser()
@@ -140,6 +142,8 @@ class TrialLoop:
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
                 metrics = self.method.select(evaluated)
+            elif self.meter.ledger.steps == 0:
+                metrics = self.weighed_step(wanted)
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
         self.meter.ledger.steps += 1
@@ -152,6 +156,15 @@ class TrialLoop:
         if after // every > before // every:
             self.evaluate()
         return True
+
+    def weighed_step(self, wanted: int) -> StepMetrics:
+        """A step of the method whose memory is measured and recorded; its numbers are those of any other."""
+        weighing = Weighing(self.policy, self.rewards.values(), self.optimiser)
+        with weighing.step():
+            metrics = self.method.step(self.draw_prompts(wanted))
+        said = {name: metrics.extra[name] for name in ("kept_steps", "checkpointing") if name in metrics.extra}
+        self.folder.write_memory(self.workers.each(weighing.as_dict(**said)))
+        return metrics
 
     def finish(self) -> None:
         """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""
