@@ -107,23 +107,6 @@ class Adapter:
         return -(-sum(self.elements) // unit) * unit
 
 
-def gathered_bytes(elements: int, size: int, stage: int, workers: int, activations: int) -> int:
-    """What weights that are whole for a while add to a step's peak under stage 3.
-
-    Args:
-        elements: of the denoiser with its adapter.
-        size: bytes of an element.
-        activations: without them.
-    """
-    from bench.distributed.zero import LIVE_ELEMENTS
-
-    if stage < 3 or workers == 1:
-        return 0
-    live = size * min(elements, LIVE_ELEMENTS)
-    # They arrive in a bucket and are copied out of it, at a time when few activations are stored.
-    return live + max(0, live - activations)
-
-
 def predict(trials: Sequence[Trial]) -> dict[str, Memory | None]:
     """Variant -> its memory; None where it cannot be told: a peer with a trainer of its own, a model that is not here."""
     rewards: dict[str, Reward] = {}
@@ -139,6 +122,11 @@ def predict(trials: Sequence[Trial]) -> dict[str, Memory | None]:
     return found
 
 
+def build_rewards(trial: Trial) -> "list[Reward]":
+    """All that the trial builds, the optimised one first."""
+    return [build_reward(ref.spec) for ref in _references(trial)]
+
+
 def predict_trial(trial: Trial, rewards: "Sequence[Reward]") -> Memory | None:
     """One trial's memory.
 
@@ -151,42 +139,60 @@ def predict_trial(trial: Trial, rewards: "Sequence[Reward]") -> Memory | None:
     if not cls.exact:
         return None
     try:
-        with _dry(trial) as policy:
+        with dry(trial) as policy:
             return _predicted(trial, cls, policy, rewards)
     except MissingModelError:
         return None
 
 
 def _predicted(trial: Trial, cls: "type[Method]", policy: "Policy", rewards: "Sequence[Reward]") -> Memory:
+    score, scored = dry_score(rewards[0])
+    step = largest_step(trial, cls, policy, score)
+    held = held_by(trial, cls, policy, rewards)
+    return replace(
+        step,
+        parameters=held.parameters,
+        gradients=held.gradients,
+        optimiser=held.optimiser,
+        activations=step.activations + gathered_bytes(trial, cls, policy, step.activations),
+        scored=scored,
+    )
+
+
+def held_by(trial: Trial, cls: "type[Method]", policy: "Policy", rewards: "Sequence[Reward]") -> Memory:
+    """What is there all the time; no activations.
+
+    Args:
+        trial: its stage of ZeRO counts; its `policy` is dry.
+    """
     from models.memory import weight_bytes
 
-    score, scored = dry_score(rewards[0])
-    trained = policy.trainable_parameters()
+    adapter = Adapter(tuple(p.numel() for p in policy.trainable_parameters()))
+    stage, workers = (trial.zero, trial.workers) if cls.trains else (0, 1)
     frozen = [p for p in policy.unet.parameters() if not p.requires_grad]
-    adapter = Adapter(tuple(p.numel() for p in trained))
-    stage, workers = trial.zero, trial.workers
-    whole = weight_bytes([policy.unet], trained=False)
-    parts = sum(-(-p.numel() // workers) * p.element_size() for p in frozen) if stage == 3 else whole
+    parts = sum(-(-p.numel() // workers) * p.element_size() for p in frozen)
     parameters = {
-        "denoiser": parts,
-        "adapter": adapter.parameters(stage, workers) if cls.trains else adapter.parameters(0, 1),
+        "denoiser": parts if stage == 3 else weight_bytes([policy.unet], trained=False),
+        "adapter": adapter.parameters(stage, workers),
         "decoder": weight_bytes([policy.vae]),
         "text_encoder": weight_bytes([policy.text_encoder]),
         "rewards": weight_bytes(module for reward in rewards for module in reward.modules()),
     }
-    step = largest_step(trial, cls, policy, score)
     if not cls.trains:
-        return replace(step, parameters=parameters, scored=scored)
-    elements = sum(p.numel() for p in frozen) + sum(adapter.elements)
-    extra = gathered_bytes(elements, frozen[0].element_size(), stage, workers, step.activations)
-    return replace(
-        step,
-        parameters=parameters,
-        gradients=adapter.gradients(stage, workers),
-        optimiser=adapter.optimiser(stage, workers),
-        activations=step.activations + extra,
-        scored=scored,
-    )
+        return Memory(parameters, 0, 0, 0)
+    return Memory(parameters, adapter.gradients(stage, workers), adapter.optimiser(stage, workers), 0)
+
+
+def gathered_bytes(trial: Trial, cls: "type[Method]", policy: "Policy", activations: int) -> int:
+    """What weights that are whole for a while add to a step's peak under stage 3, beside its `activations`."""
+    from bench.distributed.zero import LIVE_ELEMENTS
+
+    if trial.zero < 3 or trial.workers == 1 or not cls.trains:
+        return 0
+    elements = sum(p.numel() for p in policy.unet.parameters())
+    live = next(policy.unet.parameters()).element_size() * min(elements, LIVE_ELEMENTS)
+    # They arrive in a bucket and are copied out of it, at a time when few activations are stored.
+    return live + max(0, live - activations)
 
 
 def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Score") -> Memory:
@@ -200,9 +206,9 @@ def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Sc
         return replace(nothing, activations=evaluation_bytes(trial, policy, score))
     together = getattr(settings, "micro_batch", 32) * trial.workers
     if cls.reward_access == "gradient":
-        images = min(together, cls.prompts_per_step(settings))
+        images = min(together, rows_of_step(trial, cls))
         return _chain(settings, policy, images, kept_at_once(cls, settings, sampler.steps), score)
-    rows, guidance = predicted_rows(cls, settings, sampler)
+    rows, guidance = _predicted_rows(cls, settings, sampler)
     learning = dry.prediction_bytes(policy, min(together, rows), guidance)
     images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
     sampling = dry.sampling_bytes(policy, min(together, images), sampler, score)
@@ -227,12 +233,23 @@ def _chain(settings: Any, policy: "Policy", images: int, kept: int, score: "Scor
 
 def evaluation_bytes(trial: Trial, policy: "Policy", score: "Score") -> int:
     """Bytes of the largest batch of an evaluation."""
-    from bench.evaluation import MAX_BATCH
+    from bench.evaluation import batch_of
     from models.dry import sampling_bytes
 
     images = max(len(prompts) * trial.evaluate.images for prompts in trial.evaluated.values())
     sampler = sampler_settings(trial.evaluate.sampler)
-    return sampling_bytes(policy, min(MAX_BATCH * trial.workers, images), sampler, score)
+    return sampling_bytes(policy, min(batch_of(policy) * trial.workers, images), sampler, score)
+
+
+def rows_of_step(trial: Trial, cls: "type[Method]") -> int:
+    """Images or predictions that a micro-batch is cut from, all workers' together; 1 for a method that trains nothing."""
+    settings = cls.Settings(**trial.settings)
+    if not cls.trains:
+        return 1
+    if cls.reward_access == "gradient":
+        return cls.prompts_per_step(settings)
+    images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
+    return max(images, _predicted_rows(cls, settings, sampler_settings(trial.sampler))[0])
 
 
 def kept_at_once(cls: "type[Method]", settings: Any, steps: int) -> int:
@@ -242,7 +259,7 @@ def kept_at_once(cls: "type[Method]", settings: Any, steps: int) -> int:
     return getattr(settings, "keep_steps", None) or steps
 
 
-def predicted_rows(cls: "type[Method]", settings: Any, sampler: Any) -> tuple[int, float]:
+def _predicted_rows(cls: "type[Method]", settings: Any, sampler: Any) -> tuple[int, float]:
     """Rows of an update that learns from predictions, and their guidance; as many as asked where it does not say."""
     from methods.common.trajectories import TrajectorySettings, trained_steps
 
@@ -296,7 +313,8 @@ def _references(trial: Trial) -> list[Any]:
 
 
 @contextmanager
-def _dry(trial: Trial) -> "Iterator[Policy]":
+def dry(trial: Trial) -> "Iterator[Policy]":
+    """The trial's policy without numbers, as one of its workers has it (see `models.dry.dry_policy`)."""
     import torch
 
     from models.dry import dry_policy

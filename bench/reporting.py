@@ -1,10 +1,12 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import cause_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from reports.meta import Meta
     from reports.pictures import Picture
     from reports.tables import Table
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("html", "md")
 
@@ -42,7 +46,19 @@ def describe_run(trials: Sequence[Trial], sweep: Any, command: str, executor: st
         "gold": first.gold.label if first.gold else None,
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
+        "memory": _predicted_memory(trials),
     }
+
+
+def _predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Variant -> its memory as `bench plan --dry` tells it; None where it cannot."""
+    from bench.memory import predict
+
+    try:
+        return {variant: memory and memory.as_dict() for variant, memory in predict(trials).items()}
+    except Exception as error:  # a prediction is an extra: no run is to end by it
+        logger.warning("memory was not predicted: %s", cause_of(error))
+        return {}
 
 
 def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FORMATS) -> Summary:
@@ -76,7 +92,22 @@ def trials_frame(run: RunFolder) -> "pd.DataFrame":
     """One row a planned trial, as `reports` wants it."""
     import pandas as pd
 
-    return pd.DataFrame(run.trials())
+    predicted = run.about().get("memory") or {}
+    rows = run.trials()
+    for row in rows:
+        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
+    return pd.DataFrame(rows)
+
+
+def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """The prediction for as many kept steps as the step that was measured drew."""
+    from bench.memory import Memory
+
+    if not predicted or not measured:
+        return None
+    memory = Memory(**{key: value for key, value in predicted.items() if key != "total"})
+    kept = measured[0].get("kept_steps")
+    return memory.with_kept(None if kept is None else int(kept)).as_dict()
 
 
 def meta_of(run: RunFolder) -> "Meta":

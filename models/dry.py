@@ -59,6 +59,10 @@ def configurations(reference: str) -> Configurations:
     from transformers import CLIPTextConfig
 
     here: Any = {"local_files_only": True}
+    if not _is_here(reference):
+        if reference in KNOWN:
+            return KNOWN[reference]
+        raise MissingModelError(f"model {reference}: its configuration is not on this machine")
     try:
         return {
             "unet": UNet2DConditionModel.load_config(reference, subfolder="unet", **here),
@@ -67,9 +71,7 @@ def configurations(reference: str) -> Configurations:
             "scheduler": DDIMScheduler.load_config(reference, subfolder="scheduler", **here),
         }
     except (OSError, ValueError) as error:
-        if reference in KNOWN and not Path(reference).is_dir():
-            return KNOWN[reference]
-        raise MissingModelError(f"model {reference}: its configuration is not on this machine") from error
+        raise MissingModelError(f"model {reference}: its configuration cannot be read") from error
 
 
 def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32) -> Components:
@@ -163,6 +165,15 @@ def sampling_bytes(policy: Policy, images: int, sampler: SamplerSettings, score:
         _score(policy, latents, score)
 
     return _most(policy, run)
+
+
+def _is_here(reference: str) -> bool:
+    """Whether a folder, or what the cache holds of a hub id, has the denoiser's configuration."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(reference).is_dir():
+        return True
+    return isinstance(try_to_load_from_cache(reference, "unet/config.json"), str)
 
 
 def _latents(policy: Policy, count: int) -> Tensor:

@@ -12,11 +12,25 @@ from bench.commands.shared import debug_option, json_option, out_option, run_pat
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
 @sweep_options
 @out_option
+@click.option("--dry", is_flag=True, help="Predict each method's memory and time by a dry pass; takes seconds.")
+@click.option(
+    "--card", metavar="SIZE", help="Say what fits a GPU: a size (24GB) or a name (a100); a few seconds a method."
+)
 @json_option
 @debug_option
-def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def command(
+    sweep: Path,
+    scale: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    dry: bool,
+    card: str | None,
+    as_json: bool,
+) -> None:
     """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
+    from bench.commands import plan_memory
     from bench.estimate import estimate
+    from bench.fitting import card_bytes
     from bench.load import load_sweep
     from bench.plan import plan
     from bench.preflight import reason_to_skip
@@ -25,6 +39,7 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
+    size = card_bytes(card) if card else None
     run = RunFolder(run_path(loaded, out))
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
@@ -34,6 +49,7 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
         # What was skipped once runs when its requirement is met.
         statuses.append("skipped" if cause else "planned" if status == "skipped" else status)
         causes.append(cause)
+    memory = plan_memory.look(trials, estimates, size) if dry or size else {}
     if as_json:
         rows = [
             {
@@ -41,6 +57,7 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
                 "status": status,
                 "cause": cause,
                 "estimate": cost.as_dict(),
+                **(memory[trial.variant].as_dict(trial) if memory else {}),
                 **trial.model_dump(mode="json"),
             }
             for trial, cost, status, cause in zip(trials, estimates, statuses, causes, strict=True)
@@ -78,5 +95,6 @@ def command(sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Pat
     evaluation = sum(cost.eval_nfe for cost in estimates)
     unknown = f" and {training.count(None)} unknown" if None in training else ""
     console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
+    plan_memory.tell(trials, memory, size)
     chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
