@@ -6,11 +6,12 @@ trial's precision. Activations come from a dry pass (`models/dry.py`) of the lar
 measures the same.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.plugins import build_reward, load_method
 from bench.trial_spec import Trial, sampler_settings
@@ -108,18 +109,18 @@ class Adapter:
 
 
 def predict(trials: Sequence[Trial]) -> dict[str, Memory | None]:
-    """Variant -> its memory; None where it cannot be told: a peer with a trainer of its own, a model that is not here."""
-    rewards: dict[str, Reward] = {}
-    found: dict[str, Memory | None] = {}
-    for trial in trials:
-        if trial.variant in found:
-            continue
-        for ref in _references(trial):
-            key = ref.spec.model_dump_json()
-            rewards[key] = rewards.get(key) or build_reward(ref.spec)
-        own = [rewards[ref.spec.model_dump_json()] for ref in _references(trial)]
-        found[trial.variant] = predict_trial(trial, own)
-    return found
+    """Variant -> its memory; None where it cannot be told: a peer's own trainer, a model that is not here."""
+    return {trial.variant: _predict(_of_any_seed(trial)) for trial in reversed(trials)}
+
+
+def _of_any_seed(trial: Trial) -> str:
+    return trial.model_copy(update={"seed": 0, "sweep": "", "variant": "", "identity": ""}).model_dump_json()
+
+
+@lru_cache(maxsize=256)
+def _predict(spec: str) -> Memory | None:
+    trial = Trial.model_validate_json(spec)
+    return predict_trial(trial, build_rewards(trial))
 
 
 def build_rewards(trial: Trial) -> "list[Reward]":
@@ -185,12 +186,17 @@ def held_by(trial: Trial, cls: "type[Method]", policy: "Policy", rewards: "Seque
 
 def gathered_bytes(trial: Trial, cls: "type[Method]", policy: "Policy", activations: int) -> int:
     """What weights that are whole for a while add to a step's peak under stage 3, beside its `activations`."""
-    from bench.distributed.zero import LIVE_ELEMENTS
-
     if trial.zero < 3 or trial.workers == 1 or not cls.trains:
         return 0
     elements = sum(p.numel() for p in policy.unet.parameters())
-    live = next(policy.unet.parameters()).element_size() * min(elements, LIVE_ELEMENTS)
+    return gathered(elements, next(policy.unet.parameters()).element_size(), activations)
+
+
+def gathered(elements: int, size: int, activations: int) -> int:
+    """The same of a denoiser with so many weights of `size` bytes."""
+    from bench.distributed.zero import LIVE_ELEMENTS
+
+    live = size * min(elements, LIVE_ELEMENTS)
     # They arrive in a bucket and are copied out of it, at a time when few activations are stored.
     return live + max(0, live - activations)
 
@@ -212,7 +218,18 @@ def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Sc
     learning = dry.prediction_bytes(policy, min(together, rows), guidance)
     images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
     sampling = dry.sampling_bytes(policy, min(together, images), sampler, score)
-    return replace(nothing, activations=max(learning, sampling))
+    return replace(nothing, activations=_rollout_bytes(settings, policy, images) + max(learning, sampling))
+
+
+def _rollout_bytes(settings: Any, policy: "Policy", images: int) -> int:
+    """What a rollout keeps on every worker while it is learned from: latents, of a trajectory at every step."""
+    from methods.common.trajectories import TrajectorySettings
+
+    latents = FP32 * math.prod(policy.latent_shape)
+    if not isinstance(settings, TrajectorySettings):
+        return images * latents
+    # Every step's state and action, and each image's embedding.
+    return images * (2 * policy.sampler.steps * latents + policy.embed([""]).nbytes)
 
 
 def _chain(settings: Any, policy: "Policy", images: int, kept: int, score: "Score") -> Memory:
@@ -221,11 +238,9 @@ def _chain(settings: Any, policy: "Policy", images: int, kept: int, score: "Scor
     from models.checkpointing import memory_bytes
     from models.dry import chain_bytes
 
-    chosen = getattr(settings, "checkpointing", "none")
+    chosen: Checkpointing | Literal["auto"] = getattr(settings, "checkpointing", "none")
     for level in LEVELS if chosen == "auto" else (chosen,):
-        first = chain_bytes(policy, images, 1, level, score)
-        further = chain_bytes(policy, images, 2, level, score) - first if kept > 1 else 0
-        most = first + (kept - 1) * further
+        most, further = chain_bytes(policy, images, kept, level, score)
         if most <= MEMORY_SHARE * memory_bytes(policy.device) or level == LEVELS[-1]:
             break
     return Memory({}, 0, 0, most, kept, further, level)
@@ -242,7 +257,7 @@ def evaluation_bytes(trial: Trial, policy: "Policy", score: "Score") -> int:
 
 
 def rows_of_step(trial: Trial, cls: "type[Method]") -> int:
-    """Images or predictions that a micro-batch is cut from, all workers' together; 1 for a method that trains nothing."""
+    """What a micro-batch is cut from, images or predictions, all workers' together; 1 where nothing is trained."""
     settings = cls.Settings(**trial.settings)
     if not cls.trains:
         return 1

@@ -51,11 +51,15 @@ def describe_run(trials: Sequence[Trial], sweep: Any, command: str, executor: st
 
 
 def _predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Variant -> its memory as `bench plan --dry` tells it; None where it cannot."""
+    """Variant -> its memory as `bench plan --dry` tells it, of those that train; None where it cannot."""
     from bench.memory import predict
+    from bench.plugins import load_method
+    from bench.trial import quieten
 
+    quieten()
+    trained = [trial for trial in trials if load_method(trial.reference).trains]
     try:
-        return {variant: memory and memory.as_dict() for variant, memory in predict(trials).items()}
+        return {variant: memory and memory.as_dict() for variant, memory in predict(trained).items()}
     except Exception as error:  # a prediction is an extra: no run is to end by it
         logger.warning("memory was not predicted: %s", cause_of(error))
         return {}

@@ -50,6 +50,17 @@ SDXL_UNET: dict[str, Any] = {
 }
 """Stable Diffusion XL at 1024 pixels: 2,567,463,684 parameters. Its decoder has SD 1.5's architecture."""
 
+SDXL_TEXT_ENCODER_2: dict[str, Any] = {
+    "vocab_size": 49408,
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "max_position_embeddings": 77,
+    "projection_dim": 1280,
+}
+"""Its second text encoder, OpenCLIP's ViT-bigG: 694,659,840 parameters with the projection; the first is SD 1.5's."""
+
 KNOWN: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(
     (
         "stable-diffusion-v1-5/stable-diffusion-v1-5",

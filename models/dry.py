@@ -83,11 +83,13 @@ def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32)
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(configs["unet"])
         vae = AutoencoderKL.from_config(configs["vae"])
-        text_encoder = CLIPTextModel(text)
+        text_encoder: Any = CLIPTextModel(text)
+    if dtype != torch.float32:
+        unet, vae, text_encoder = (part.to(dtype) for part in (unet, vae, text_encoder))
     return Components(
-        unet=unet.to(dtype),
-        vae=vae.to(dtype),
-        text_encoder=text_encoder.to(dtype),
+        unet=unet,
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=_Tokeniser(text.max_position_embeddings),
         scheduler=DDIMScheduler.from_config(configs["scheduler"]),
     )
@@ -108,7 +110,14 @@ def dry_policy(
 
     group = DryWorkers(workers)
     policy = Policy(
-        bare_components(configs, dtype), sampler, Meter(workers=group), rank, alpha, targets, device="meta", workers=group
+        bare_components(configs, dtype),
+        sampler,
+        Meter(workers=group),
+        rank,
+        alpha,
+        targets,
+        device="meta",
+        workers=group,
     )
     policy.schedule = _DrySchedule(policy.schedule.scheduler)
     # What the block is given from outside (a schedule's table, a reward's weights) becomes fake when it is used.
@@ -119,8 +128,12 @@ def dry_policy(
         yield policy
 
 
-def chain_bytes(policy: Policy, images: int, kept: int, checkpointing: Checkpointing, score: Score) -> int:
-    """The most bytes of a micro-batch whose reward is differentiated, weights and their gradients excluded.
+def chain_bytes(
+    policy: Policy, images: int, kept: int, checkpointing: Checkpointing, score: Score, later: bool = False
+) -> tuple[int, int]:
+    """The most bytes of a micro-batch whose reward is differentiated, and how many of them each further kept step adds.
+
+    At most two steps are looked at: a third stores what the second does.
 
     Args:
         policy: in its `dry_policy` block.
@@ -128,25 +141,36 @@ def chain_bytes(policy: Policy, images: int, kept: int, checkpointing: Checkpoin
         kept: denoising steps that keep their gradient.
         checkpointing: of each.
         score: the reward.
+        later: see `_most`.
     """
-    sampler = SamplerSettings(kept, policy.sampler.guidance, policy.sampler.eta)
+    seen = min(kept, 2)
+    sampler = SamplerSettings(seen, policy.sampler.guidance, policy.sampler.eta)
     embeddings = policy.embed([""] * images)
+    stored: list[int] = []
 
-    def run() -> None:
+    def run(live: LiveTensors) -> None:
         start = policy.initial_latents(_latents(policy, images))
         latents = policy.denoise(
-            start, embeddings, lambda _: _latents(policy, images), sampler, [True] * kept, checkpointing
+            start,
+            embeddings,
+            lambda _: _latents(policy, images),
+            sampler,
+            [True] * seen,
+            checkpointing,
+            observe=lambda *_: stored.append(live.now),
         )
         _score(policy, latents, score).sum().backward()
 
-    return _most(policy, run)
+    peak = _most(policy, run, later)
+    further = stored[1] - stored[0] if seen > 1 else 0
+    return peak + (kept - seen) * further, further
 
 
 def prediction_bytes(policy: Policy, rows: int, guidance: float) -> int:
     """The most bytes of one differentiated prediction on `rows` latents, all workers' together."""
     embeddings = policy.embed([""] * rows)
 
-    def run() -> None:
+    def run(live: LiveTensors) -> None:
         timesteps = torch.zeros(rows, dtype=torch.int64)
         policy.epsilon(_latents(policy, rows), timesteps, embeddings, guidance).square().sum().backward()
 
@@ -159,7 +183,7 @@ def sampling_bytes(policy: Policy, images: int, sampler: SamplerSettings, score:
     embeddings = policy.embed([""] * images)
 
     @torch.no_grad()
-    def run() -> None:
+    def run(live: LiveTensors) -> None:
         start = policy.initial_latents(_latents(policy, images))
         latents = policy.denoise(start, embeddings, lambda _: _latents(policy, images), once)
         _score(policy, latents, score)
@@ -186,14 +210,20 @@ def _score(policy: Policy, latents: Tensor, score: Score) -> Tensor:
     return group.gather(score(group.share(images)), len(images))
 
 
-def _most(policy: Policy, run: Callable[[], None]) -> int:
-    """The peak of `run()`, less the gradients that it leaves at the weights."""
+def _most(policy: Policy, run: Callable[[LiveTensors], None], later: bool = False) -> int:
+    """The peak of `run(live)`, less the gradients that it leaves.
+
+    Args:
+        later: of a step's second micro-batch, when gradients are there from the first. In the first they come late, so
+            that the peak may be over before they are whole: a difference only where they are large.
+    """
     weights = policy.trainable_parameters()
     for weight in weights:
-        weight.grad = None
+        weight.grad = torch.zeros_like(weight) if later else None
     with policy.meter.paused(), LiveTensors() as live:
-        run()
-    return live.rise - sum(weight.grad.nbytes for weight in weights if weight.grad is not None)
+        run(live)
+    made = 0 if later else sum(weight.grad.nbytes for weight in weights if weight.grad is not None)
+    return live.rise - made
 
 
 def _fill(part: nn.Module) -> None:

@@ -44,7 +44,8 @@ def forward_flops(run: Callable[[], Any]) -> int:
 def backward_flops(run: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> int:
     """FLOPs of differentiating `run()` with respect to `inputs`; touches no `.grad`."""
     # Under gradient checkpointing the surrounding hooks must not see the tensors this extra call saves.
-    plain = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept)
+    # Detached: a saved output that kept its own graph alive would never be freed.
+    plain = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept.detach(), lambda kept: kept)
     with torch.enable_grad(), untracked(), plain:
         output = run()
         wanted = [tensor for tensor in inputs if tensor.requires_grad]

@@ -20,7 +20,7 @@ _ignoring = 0
 @contextmanager
 def untracked() -> Iterator[None]:
     """What runs inside the block is not the work whose memory is measured (`LiveTensors` does not see it)."""
-    global _ignoring  # noqa: PLW0603  # measurements nest; one process has one
+    global _ignoring  # measurements nest; one process has one
     _ignoring += 1
     try:
         yield

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +61,8 @@ def look(trials: "Sequence[Trial]", estimates: "Sequence[Estimate]", card: int |
         choices: list[Fit] = []
         smallest: Fit | None = None
         if card:
-            try:
+            with suppress(MissingModelError):  # said by its memory, which is unknown
                 choices, smallest = fits(trial, card)
-            except MissingModelError:
-                pass  # said by its memory, which is unknown
         seconds = pace.seconds(trial, cost) if pace else None
         found[trial.variant] = Look(memory[trial.variant], seconds, choices, smallest, card is not None)
     return found
@@ -128,4 +127,10 @@ def size(count: int) -> str:
 
 def duration(seconds: float) -> str:
     """`45 s`, `12 min`, `3.4 h`."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

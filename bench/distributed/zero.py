@@ -17,10 +17,9 @@ from methods.optimiser import LocalOptimiser, adamw
 from models.policy import Policy
 from models.workers import Workers
 
-
 LIVE_ELEMENTS = 50_000_000
-"""Weights, at most, that stage 3 keeps whole between their uses, 200 MB in fp32. DeepSpeed's default, a thousand million,
-would gather the whole of Stable Diffusion's denoiser on every worker."""
+"""Weights, at most, that stage 3 keeps whole between their uses, 200 MB in fp32. DeepSpeed's default, a thousand
+million, would gather the whole of Stable Diffusion's denoiser on every worker."""
 
 
 class SummedOptimiser(LocalOptimiser):
