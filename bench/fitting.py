@@ -20,6 +20,7 @@ from bench.memory import (
     held_by,
     largest_step,
     rows_of_step,
+    with_gathered,
 )
 from bench.plugins import load_method
 from bench.trial_spec import Trial
@@ -122,7 +123,7 @@ def _choices(trial: Trial, rewards: "Sequence[Reward]") -> Iterator[Fit]:
         with dry(base) as policy:
             evaluation = evaluation_bytes(base, policy, score)
             for level in levels:
-                step = largest_step(_one_row(base, level), cls, policy, score).activations
+                step = largest_step(_one_row(base, level), cls, policy, score).stored
                 for stage in stages:
                     yield from _batches(_at(base, stage), cls, policy, rewards, level, step, evaluation)
 
@@ -143,12 +144,12 @@ def _batches(
         evaluation: and of an evaluation.
     """
     held = held_by(trial, cls, policy, rewards).total
-    evaluating = held + evaluation
+    evaluating, live = held + evaluation, gathered_bytes(trial, cls, policy)
     size = trial.settings.get("micro_batch") if cls.trains else None
     rows = min(size or 1, -(-rows_of_step(trial, cls) // trial.workers))
     while True:
         step = row * rows
-        peak = held + step + gathered_bytes(trial, cls, policy, step)
+        peak = held + with_gathered(step, live)
         yield Fit(trial.zero, trial.precision, level, size, max(peak, evaluating), evaluating > peak)
         if rows == 1 or evaluating > peak:  # smaller batches would not help
             return

@@ -9,7 +9,7 @@ measures the same.
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -38,21 +38,28 @@ class Memory:
     Attributes:
         parameters: of the denoiser, the adapter, the decoder (the whole VAE), the text encoder and the rewards.
         gradients, optimiser: of the adapter; under ZeRO this worker's share.
-        activations: the most that lives at once in a step beside all of the above.
+        stored: the most that lives at once in a step beside all of the above, but for the next.
+        gathered: weights that a worker has whole for a while under stage 3.
         kept_steps: denoising steps that keep their gradient, at most; None where the reward is not differentiated.
-        further_step: bytes of `activations` for each of these after the first.
+        further_step: bytes of `stored` for each of these after the first.
         checkpointing: of a kept step; None likewise.
-        scored: False where a reward of the user's own is not in `activations`.
+        scored: False where a reward of the user's own is not in `stored`.
     """
 
     parameters: dict[str, int]
     gradients: int
     optimiser: int
-    activations: int
+    stored: int
+    gathered: int = 0
     kept_steps: int | None = None
     further_step: int = 0
     checkpointing: str | None = None
     scored: bool = True
+
+    @property
+    def activations(self) -> int:
+        """The most that lives at once in a step beside parameters, gradients and state."""
+        return with_gathered(self.stored, self.gathered)
 
     @property
     def total(self) -> int:
@@ -63,10 +70,15 @@ class Memory:
         if steps is None or self.kept_steps is None or steps < 1:
             return self
         fewer = (self.kept_steps - steps) * self.further_step
-        return replace(self, kept_steps=steps, activations=self.activations - fewer)
+        return replace(self, kept_steps=steps, stored=self.stored - fewer)
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"total": self.total}
+        return asdict(self) | {"activations": self.activations, "total": self.total}
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> "Memory":
+        """From what `as_dict` gave."""
+        return cls(**{field.name: found[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True)
@@ -155,7 +167,7 @@ def _predicted(trial: Trial, cls: "type[Method]", policy: "Policy", rewards: "Se
         parameters=held.parameters,
         gradients=held.gradients,
         optimiser=held.optimiser,
-        activations=step.activations + gathered_bytes(trial, cls, policy, step.activations),
+        gathered=gathered_bytes(trial, cls, policy),
         scored=scored,
     )
 
@@ -184,21 +196,24 @@ def held_by(trial: Trial, cls: "type[Method]", policy: "Policy", rewards: "Seque
     return Memory(parameters, adapter.gradients(stage, workers), adapter.optimiser(stage, workers), 0)
 
 
-def gathered_bytes(trial: Trial, cls: "type[Method]", policy: "Policy", activations: int) -> int:
-    """What weights that are whole for a while add to a step's peak under stage 3, beside its `activations`."""
+def gathered_bytes(trial: Trial, cls: "type[Method]", policy: "Policy") -> int:
+    """Weights that a worker has whole for a while under stage 3."""
     if trial.zero < 3 or trial.workers == 1 or not cls.trains:
         return 0
     elements = sum(p.numel() for p in policy.unet.parameters())
-    return gathered(elements, next(policy.unet.parameters()).element_size(), activations)
+    return live_bytes(elements, next(policy.unet.parameters()).element_size())
 
 
-def gathered(elements: int, size: int, activations: int) -> int:
+def live_bytes(elements: int, size: int) -> int:
     """The same of a denoiser with so many weights of `size` bytes."""
     from bench.distributed.zero import LIVE_ELEMENTS
 
-    live = size * min(elements, LIVE_ELEMENTS)
-    # They arrive in a bucket and are copied out of it, at a time when few activations are stored.
-    return live + max(0, live - activations)
+    return size * min(elements, LIVE_ELEMENTS)
+
+
+def with_gathered(stored: int, gathered: int) -> int:
+    """A step's peak. Gathered weights arrive in a bucket and are copied out of it, at a time when little is stored."""
+    return gathered + max(gathered, stored)
 
 
 def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Score") -> Memory:
@@ -209,7 +224,7 @@ def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Sc
     sampler = policy.sampler
     nothing = Memory({}, 0, 0, 0)
     if not cls.trains:
-        return replace(nothing, activations=evaluation_bytes(trial, policy, score))
+        return replace(nothing, stored=evaluation_bytes(trial, policy, score))
     together = getattr(settings, "micro_batch", 32) * trial.workers
     if cls.reward_access == "gradient":
         images = min(together, rows_of_step(trial, cls))
@@ -218,7 +233,7 @@ def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Sc
     learning = dry.prediction_bytes(policy, min(together, rows), guidance)
     images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
     sampling = dry.sampling_bytes(policy, min(together, images), sampler, score)
-    return replace(nothing, activations=_rollout_bytes(settings, policy, images) + max(learning, sampling))
+    return replace(nothing, stored=_rollout_bytes(settings, policy, images) + max(learning, sampling))
 
 
 def _rollout_bytes(settings: Any, policy: "Policy", images: int) -> int:
@@ -243,7 +258,7 @@ def _chain(settings: Any, policy: "Policy", images: int, kept: int, score: "Scor
         most, further = chain_bytes(policy, images, kept, level, score)
         if most <= MEMORY_SHARE * memory_bytes(policy.device) or level == LEVELS[-1]:
             break
-    return Memory({}, 0, 0, most, kept, further, level)
+    return Memory({}, 0, 0, most, 0, kept, further, level)
 
 
 def evaluation_bytes(trial: Trial, policy: "Policy", score: "Score") -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bench.memory import FP32, Adapter, gathered
+from bench.memory import FP32, Adapter, live_bytes, with_gathered
 from bench.plugins import embedded_models
 from models.architectures import SD15, SDXL_TEXT_ENCODER_2, SDXL_UNET
 from models.dry import Configurations, chain_bytes, configurations, dry_policy
@@ -105,12 +105,12 @@ class Needs:
         """Parameters, gradients, optimiser, activations."""
         frozen = sum(-(-count // workers) if stage == 3 else count for count in self.frozen)
         whole = sum(self.frozen) + sum(self.trained.elements)
-        extra = gathered(whole, self.size, self.activations) if stage == 3 and workers > 1 else 0
+        live = live_bytes(whole, self.size) if stage == 3 and workers > 1 else 0
         return (
             self.size * frozen + self.trained.parameters(stage, workers),
             self.trained.gradients(stage, workers),
             self.trained.optimiser(stage, workers),
-            self.activations + extra,
+            with_gathered(self.activations, live),
         )
 
 

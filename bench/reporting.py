@@ -109,9 +109,8 @@ def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]
 
     if not predicted or not measured:
         return None
-    memory = Memory(**{key: value for key, value in predicted.items() if key != "total"})
     kept = measured[0].get("kept_steps")
-    return memory.with_kept(None if kept is None else int(kept)).as_dict()
+    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
 def meta_of(run: RunFolder) -> "Meta":
