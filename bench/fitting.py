@@ -19,6 +19,7 @@ from bench.memory import (
     gathered_bytes,
     held_by,
     largest_step,
+    rollout_bytes,
     rows_of_step,
     with_gathered,
 )
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 GIB = 1 << 30
 HEADROOM = 0.1
 """Share of a card left free, for CUDA's context, kernels' workspaces and fragmentation. A choice, not a measurement."""
+
+WORTHWHILE = 0.95
+"""Share of the memory of the choice before it that a dearer one may need at most, to be worth a line."""
 
 CARDS = {
     "t4": 16, "v100": 32, "rtx3090": 24, "rtx4080": 16, "rtx4090": 24, "rtx5090": 32, "l4": 24, "a10": 24, "l40s": 48,
@@ -88,7 +92,7 @@ def card_bytes(text: str) -> int:
 def fits(trial: Trial, card: int, most: int = 3) -> tuple[list[Fit], Fit | None]:
     """Choices that fit `card` bytes, the cheapest first, at most `most`; and the smallest choice where none does.
 
-    Of choices that differ in the micro-batch only, the largest.
+    Of choices that differ in the micro-batch only, the largest; a dearer one has to need less memory.
     Nothing at all where a method brings a trainer of its own.
 
     Raises:
@@ -99,10 +103,13 @@ def fits(trial: Trial, card: int, most: int = 3) -> tuple[list[Fit], Fit | None]
     room = int((1 - HEADROOM) * card)
     found: list[Fit] = []
     smallest: Fit | None = None
+    seen: set[tuple[int, str, str | None]] = set()
     for choice in _choices(trial, build_rewards(trial)):
         if choice.bytes <= room:
             kind = (choice.zero, choice.precision, choice.checkpointing)
-            if kind in [(fit.zero, fit.precision, fit.checkpointing) for fit in found]:
+            worth = not found or choice.bytes <= WORTHWHILE * found[-1].bytes
+            new, seen = kind not in seen, seen | {kind}
+            if not new or not worth:
                 continue
             found.append(choice)
             if len(found) == most:
@@ -124,6 +131,7 @@ def _choices(trial: Trial, rewards: "Sequence[Reward]") -> Iterator[Fit]:
             evaluation = evaluation_bytes(base, policy, score)
             for level in levels:
                 step = largest_step(_one_row(base, level), cls, policy, score).stored
+                step -= rollout_bytes(base, cls, policy)
                 for stage in stages:
                     yield from _batches(_at(base, stage), cls, policy, rewards, level, step, evaluation)
 
@@ -140,15 +148,16 @@ def _batches(
     """A choice for each micro-batch from the sweep's on down; a step's bytes are proportional to its rows.
 
     Args:
-        row: activations of a step with one row a worker.
+        row: activations of a step with one row a worker, without what its rollout keeps.
         evaluation: and of an evaluation.
     """
     held = held_by(trial, cls, policy, rewards).total
+    kept = rollout_bytes(trial, cls, policy)
     evaluating, live = held + evaluation, gathered_bytes(trial, cls, policy)
     size = trial.settings.get("micro_batch") if cls.trains else None
     rows = min(size or 1, -(-rows_of_step(trial, cls) // trial.workers))
     while True:
-        step = row * rows
+        step = kept + row * rows
         peak = held + with_gathered(step, live)
         yield Fit(trial.zero, trial.precision, level, size, max(peak, evaluating), evaluating > peak)
         if rows == 1 or evaluating > peak:  # smaller batches would not help

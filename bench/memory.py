@@ -233,13 +233,19 @@ def largest_step(trial: Trial, cls: "type[Method]", policy: "Policy", score: "Sc
     learning = dry.prediction_bytes(policy, min(together, rows), guidance)
     images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
     sampling = dry.sampling_bytes(policy, min(together, images), sampler, score)
-    return replace(nothing, stored=_rollout_bytes(settings, policy, images) + max(learning, sampling))
+    return replace(nothing, stored=rollout_bytes(trial, cls, policy) + max(learning, sampling))
 
 
-def _rollout_bytes(settings: Any, policy: "Policy", images: int) -> int:
-    """What a rollout keeps on every worker while it is learned from: latents, of a trajectory at every step."""
+def rollout_bytes(trial: Trial, cls: "type[Method]", policy: "Policy") -> int:
+    """What a rollout keeps on every worker while it is learned from, whatever the micro-batch: latents, of a trajectory
+    at every step; 0 for a method that learns from none.
+    """
     from methods.common.trajectories import TrajectorySettings
 
+    if not cls.trains or cls.reward_access == "gradient":
+        return 0
+    settings = cls.Settings(**trial.settings)
+    images = cls.prompts_per_step(settings) * getattr(settings, "images_per_prompt", 1)
     latents = FP32 * math.prod(policy.latent_shape)
     if not isinstance(settings, TrajectorySettings):
         return images * latents
