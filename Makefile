@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart test test-slow test-gpu benchmark benchmark-gpu lint types format schema emoji-figures clean
+.PHONY: help install run quickstart test test-slow test-gpu benchmark benchmark-gpu lint types format schema memory-table emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ format: $(STAMP) ## rewrite the sources as ruff formats them
 
 schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
 	$(BIN)/python -m bench.sweep > sweeps/schema.json
+
+memory-table: $(STAMP) ## write docs/memory.md again: what a worker needs, by architecture and stage of ZeRO
+	$(BIN)/python -m bench.memory.table > docs/memory.md.new && mv docs/memory.md.new docs/memory.md
 
 BUILD := build/emoji
 emoji-figures: $(STAMP) ## measure the embedded checkpoint, its judge and the aesthetic reward again (needs the emoji font)

@@ -4,6 +4,8 @@ Every error a person can act on is a `BenchError`: what is wrong, where, what to
 line prints it without a traceback; anything else is an internal error (exit code 5).
 """
 
+import re
+
 GOOD = 0
 REGRESSION = 1
 BAD_INPUT = 2
@@ -84,6 +86,11 @@ def one_line(text: str, limit: int = 400) -> str:
 
 class WorkerError(RuntimeError):
     """One of a trial's worker processes failed; the message is what `cause_of` said there."""
+
+
+def ran_out_of_memory(cause: str) -> bool:
+    """Whether a cause (see `cause_of`) tells of a GPU's or the host's memory, in whichever process it ran out."""
+    return re.search(r"MemoryError|out of memory|can't allocate memory|not enough memory", cause) is not None
 
 
 def cause_of(error: BaseException) -> str:

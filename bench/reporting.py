@@ -1,10 +1,12 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import cause_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from reports.meta import Meta
     from reports.pictures import Picture
     from reports.tables import Table
+
+logger = logging.getLogger(__name__)
 
 FORMATS = ("html", "md")
 
@@ -54,7 +58,23 @@ def describe_run(
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
         **({"tuning": tuning} if tuning else {}),
+        "memory": _predicted_memory(trials),
     }
+
+
+def _predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Variant -> its memory as `bench plan --dry` tells it, of those that train; None where it cannot."""
+    from bench.memory.prediction import predict
+    from bench.plugins import load_method
+    from bench.trial import quieten
+
+    quieten()
+    trained = [trial for trial in trials if load_method(trial.reference).trains]
+    try:
+        return {variant: memory and memory.as_dict() for variant, memory in predict(trained).items()}
+    except Exception as error:  # a prediction is an extra: no run is to end by it
+        logger.warning("memory was not predicted: %s", cause_of(error))
+        return {}
 
 
 def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FORMATS) -> Summary:
@@ -88,7 +108,21 @@ def trials_frame(run: RunFolder) -> "pd.DataFrame":
     """One row a planned trial, as `reports` wants it."""
     import pandas as pd
 
-    return pd.DataFrame(run.trials())
+    predicted = run.about().get("memory") or {}
+    rows = run.trials()
+    for row in rows:
+        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
+    return pd.DataFrame(rows)
+
+
+def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """The prediction for as many kept steps as the step that was measured drew."""
+    from bench.memory.prediction import Memory
+
+    if not predicted or not measured:
+        return None
+    kept = measured[0].get("kept_steps")
+    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
 def meta_of(run: RunFolder) -> "Meta":

@@ -20,6 +20,7 @@ from bench.distributed.group import Witness
 from bench.distributed.zero import SummedOptimiser, ZeroOptimiser
 from bench.errors import Diverged
 from bench.evaluation import Evaluation, Evaluator
+from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
@@ -85,6 +86,7 @@ class TrialLoop:
             workers=self.workers,
         )
         rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
+        self.rewards = rewards
         self.method_class = load_method(trial.reference)
         self.settings = of_all(self.method_class.Settings(**trial.settings), self.workers)
         self.optimiser = self.make_optimiser()
@@ -149,6 +151,8 @@ class TrialLoop:
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
                 metrics = self.method.select(evaluated)
+            elif self.meter.ledger.steps == 0:
+                metrics = self.weighed_step(wanted)
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
         self.meter.ledger.steps += 1
@@ -161,6 +165,15 @@ class TrialLoop:
         if after // every > before // every:
             self.evaluate()
         return True
+
+    def weighed_step(self, wanted: int) -> StepMetrics:
+        """A step of the method whose memory is measured and recorded; its numbers are those of any other."""
+        weighing = Weighing(self.policy, self.rewards.values(), self.optimiser)
+        with weighing.step():
+            metrics = self.method.step(self.draw_prompts(wanted))
+        said = {name: metrics.extra[name] for name in ("kept_steps", "checkpointing") if name in metrics.extra}
+        self.folder.write_memory(self.workers.each(weighing.as_dict(**said)))
+        return metrics
 
     def finish(self) -> None:
         """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""

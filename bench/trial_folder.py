@@ -111,6 +111,12 @@ class TrialFolder:
         if status == "running":
             self.heartbeat()
 
+    def write_memory(self, workers: list[dict[str, Any]]) -> None:
+        """Adds each worker's measured bytes (see `bench/memory/weighing.py`) to `trial.json`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = read_json(self._record)
+        write_json(self._record, {**(record if isinstance(record, dict) else {"trial": self.key}), "memory": workers})
+
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
-from bench.errors import Diverged, cause_of
+from bench.errors import Diverged, cause_of, one_line, ran_out_of_memory
 from bench.files import write_text
 from bench.provenance import provenance
 from bench.tracking.beside import tracked
@@ -93,8 +93,26 @@ def _attempts(
         except Exception as error:
             write_text(folder.error_path, traceback.format_exc())
             tried = f" (tried {attempt + 1} times)" if attempt else ""
-            cause = f"{cause_of(error)}{tried}"
+            cause = f"{with_advice(cause_of(error), trial)}{tried}"
     return "failed", cause
+
+
+def with_advice(cause: str, trial: Trial) -> str:
+    """The cause of a failure; where memory ran out, what of the sweep would need less of it."""
+    if not ran_out_of_memory(cause):
+        return cause
+    settings, place = trial.settings, f"methods.{trial.variant}.settings"
+    micro_batch, level = settings.get("micro_batch", 1), settings.get("checkpointing", "step")
+    changes = {
+        f"{place}.micro_batch={micro_batch // 2}": micro_batch > 1,
+        f"{place}.checkpointing=step": level != "step",
+        "resources.zero=3": trial.workers > 1 and trial.zero < 3,
+        "resources.offload=true": trial.zero > 0 and not trial.offload,
+        "resources.precision=bf16": trial.precision == "fp32",
+    }
+    wanted = [change for change, helps in changes.items() if helps]
+    do = f"--set {' or '.join(wanted)}" if wanted else "a card with more memory"
+    return f"out of memory; try {do} (`bench plan SWEEP --card SIZE` tells what fits): {one_line(cause, 160)}"
 
 
 def _described(trial: Trial) -> dict:

@@ -72,8 +72,8 @@ def stored_bytes(run: Callable[[], Tensor], weights: Iterable[Tensor]) -> int:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            seen[storage.data_ptr()] = (tensor, storage.nbytes())  # held, so that no address is used twice
-        return tensor
+            seen[storage.data_ptr()] = (tensor.detach(), storage.nbytes())  # held, so that no address is used twice
+        return tensor.detach()  # an output that kept its own graph alive would never be freed
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()

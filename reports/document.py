@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from reports import costs, curves, headline, notices, pictures, svg, tables, tuning
+from reports import costs, curves, headline, memory, notices, pictures, svg, tables, tuning
 from reports.frame import DONE, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.styles import Style, styles
@@ -33,6 +33,7 @@ class Document:
     efficiency: tuple[tables.Table, ...]
     rewards: tables.Table | None
     paired: tables.Table | None
+    memory: tables.Table | None
     tuning: tables.Table | None
     trials: tables.Table
     commands: tuple[str, ...]  # what runs the unfinished trials again
@@ -68,6 +69,7 @@ def compose(
         efficiency=tuple(by_target),
         rewards=tables.rewards(frame, trials, meta) if seen else None,
         paired=tables.paired(frame, evaluation, trials, meta) if seen else None,
+        memory=memory.memory_table(trials, order),
         tuning=tuning.table(meta),
         trials=costs.trials_table(frame, trials, meta),
         commands=_commands(trials),

@@ -15,7 +15,7 @@ def to_markdown(document: Document) -> str:
     found = [document.ranking, *document.efficiency, document.rewards, document.paired, document.tuning]
     parts += [table_markdown(table) for table in found[:1] if table is not None]
     parts += [f"![{name.removesuffix('.png')}](figures/{name})" for name in _shown(document)]
-    parts += [table_markdown(table) for table in [*found[1:], document.trials] if table is not None]
+    parts += [table_markdown(table) for table in [*found[1:], document.memory, document.trials] if table is not None]
     if document.commands:
         parts.append("Run again:\n\n```\n" + "\n".join(document.commands) + "\n```")
     parts += [f"## {title}\n\n{text}" for title, text in _about(document)]

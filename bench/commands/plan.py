@@ -18,14 +18,26 @@ if TYPE_CHECKING:
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
 @sweep_options
 @out_option
+@click.option("--dry", is_flag=True, help="Predict each method's memory and time by a dry pass; takes seconds.")
+@click.option(
+    "--card", metavar="SIZE", help="Say what fits a GPU: a size (24GB) or a name (a100); a few seconds a method."
+)
 @json_option
 @debug_option
 def command(
-    sweep: Path, scale: str | None, overrides: tuple[str, ...], out: Path | Place | None, as_json: bool
+    sweep: Path,
+    scale: str | None,
+    overrides: tuple[str, ...],
+    out: Path | Place | None,
+    dry: bool,
+    card: str | None,
+    as_json: bool,
 ) -> None:
     """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
+    from bench.commands import plan_memory
     from bench.estimate import estimate
     from bench.load import load_sweep
+    from bench.memory.fitting import card_bytes
     from bench.plan import plan
     from bench.preflight import reason_to_skip
     from bench.remote.fetching import copied, records
@@ -39,6 +51,7 @@ def command(
     if loaded.sweep.search is not None:
         loaded, tuned = _tuned(loaded, run)
     trials = plan(loaded)
+    size = card_bytes(card) if card else None
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
     for trial in trials:
@@ -47,6 +60,7 @@ def command(
         # What was skipped once runs when its requirement is met.
         statuses.append("skipped" if cause else "planned" if status == "skipped" else status)
         causes.append(cause)
+    memory = plan_memory.look(trials, estimates, size) if dry or size else {}
     if as_json:
         rows = [
             {
@@ -54,6 +68,7 @@ def command(
                 "status": status,
                 "cause": cause,
                 "estimate": cost.as_dict(),
+                **(memory[trial.variant].as_dict(trial) if memory else {}),
                 **trial.model_dump(mode="json"),
             }
             for trial, cost, status, cause in zip(trials, estimates, statuses, causes, strict=True)
@@ -93,6 +108,7 @@ def command(
     if tuned:
         console.say(tuned)
     console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
+    plan_memory.tell(trials, memory, size)
     chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
 

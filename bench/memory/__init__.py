@@ -1,0 +1,5 @@
+"""Memory and time of a trial: predicted by a dry pass, fitted to a card, measured, and tabulated.
+
+`prediction.py` says what a worker will hold, `fitting.py` which settings fit a card, `pace.py` how long a trial will
+take; `weighing.py` measures what a worker holds. `python -m bench.memory.table > docs/memory.md` writes the table.
+"""

@@ -1,0 +1,58 @@
+"""What a worker's memory was made of, predicted beside measured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports.formatting import NOTHING, number, scale_for
+from reports.tables import Table
+
+PARTS = ("parameters", "gradients", "optimiser", "activations")
+
+NOTE = (
+    "Predicted before the run → measured in a trial’s first training step, on the worker that needed most. Parameters "
+    "are those of the denoiser, its adapter, the decoder, the text encoder and every reward; activations are the most "
+    "that was alive at once beside the other three, for as many kept steps as that step drew. The process itself, "
+    "kernels’ workspaces and evaluation are not in it."
+)
+
+
+def memory_table(trials: pd.DataFrame, order: Sequence[str]) -> Table | None:
+    """A row a method: the first of its trials that has both; None where none has.
+
+    Args:
+        trials: with `memory`, a dict for each worker, and `predicted`, one for them all.
+        order: of the variants.
+    """
+    rows = []
+    for variant in order:
+        for trial in trials[trials["variant"] == variant].to_dict("records"):
+            measured, predicted = trial.get("memory"), trial.get("predicted")
+            if isinstance(measured, list) and measured and isinstance(predicted, Mapping):
+                rows.append((variant, predicted, max(measured, key=_total)))
+                break
+    if not rows:
+        return None
+    every = [_bytes(found, part) for _, *both in rows for found in both for part in PARTS]
+    scale = scale_for("bytes", [value for value in every if value])
+
+    def cell(predicted: Mapping[str, Any], measured: Mapping[str, Any], part: str) -> str:
+        shown = [_bytes(found, part) for found in (predicted, measured)]
+        return " → ".join(NOTHING if value is None else number(value / scale.divisor) for value in shown)
+
+    headers = {part: scale.label(part) for part in PARTS}
+    cells = [
+        {"method": variant, **{headers[part]: cell(predicted, measured, part) for part in PARTS}}
+        for variant, predicted, measured in rows
+    ]
+    return Table("Memory of a worker", pd.DataFrame(cells), NOTE)
+
+
+def _bytes(found: Mapping[str, Any], part: str) -> float | None:
+    value = found.get(part)
+    return float(sum(value.values())) if isinstance(value, Mapping) else value
+
+
+def _total(found: Mapping[str, Any]) -> float:
+    return sum(_bytes(found, part) or 0 for part in PARTS)
