@@ -40,7 +40,7 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
     for result in results:
         others = differences(newest["protocol"], result["protocol"])
         if others:
-            left.append(f"{result['result']}: another protocol than {newest['result']} ({others[0]})")
+            left.append(f"{result['result']}: {others[0]}")
         else:
             kept.append(result)
     if len(kept) < 2:

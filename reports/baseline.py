@@ -181,7 +181,7 @@ def make(
         chosen = target_of(rows, target)
         found[str(variant)] = (
             rows,
-            measures.measure(rows, own, axis, target=None if variant in still else chosen),
+            measures.measure(rows, own, axis, target=None if variant in still else chosen, by_prompt=primary),
             chosen,
         )
     for variant, (_, measured, _) in found.items():
@@ -240,7 +240,7 @@ def _method(
         curves=curves_of(rows, axis),
         prompts={
             prompt: {seed: rounded(value) for seed, value in values.items()}
-            for prompt, values in measured.prompts.get(primary, {}).items()
+            for prompt, values in measured.prompts.items()
         },
     )
 
@@ -261,7 +261,7 @@ def detectable(
     return rounded_up(factor * spread) if math.isfinite(factor) else None
 
 
-def _tolerance(name: str, values: Mapping[int, float], gain: float, trains: bool, test: Test, alpha: float) -> float:
+def _tolerance(name: str, values: Mapping[int, float], gain: float, trains: bool) -> float:
     """A share of what is to be kept, and no finer than what the spread over seeds lets one tell."""
     level = abs(sum(values.values()) / len(values))
     if name in COST_TOLERANCES:

@@ -153,7 +153,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             found += [f"{key}.{text}" for text in differences(old, new)]
         elif old != new:
-            found.append(f"{key}: {old}, now {new}")
+            words = ("not set" if value is None else value for value in (old, new))
+            found.append("{}: {}, now {}".format(key, *words))
     return found
 
 
@@ -208,7 +209,7 @@ def _draft(
     span = _overlap(entry, rows, baseline.axis)
     if span is None and entry.span is not None:
         return stop(NOT_COMPARABLE, _lengths(entry, rows, baseline.axis))
-    after = _rounded(measures.measure(rows, scored, baseline.axis, span, entry.target))
+    after = _rounded(measures.measure(rows, scored, baseline.axis, span, entry.target, entry.primary))
     draft.before = {name: dict(figure.values) for name, figure in entry.statistics.items()}
     if span != entry.span:
         draft.before |= _cut(entry, span, baseline.axis)
@@ -220,7 +221,7 @@ def _draft(
         return stop(FAILED, f"NaN or infinite: {names}.")
     if gaps:
         return stop(FAILED, f"Not measured: {listing(measures.words(name, baseline.axis) for name in gaps)}.")
-    pairs = after.prompts.get(entry.primary, {}) if span == entry.span else {}
+    pairs = after.prompts if span == entry.span else {}
     for name, figure in entry.statistics.items():
         if draft.after[name]:
             draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
@@ -233,10 +234,7 @@ def _draft(
 def _rounded(after: measures.Measured) -> measures.Measured:
     """As the baseline's values are, so that what is equal differs by nothing."""
     values = {name: {seed: rounded(v) for seed, v in found.items()} for name, found in after.values.items()}
-    prompts = {
-        name: {prompt: {seed: rounded(v) for seed, v in seeds.items()} for prompt, seeds in found.items()}
-        for name, found in after.prompts.items()
-    }
+    prompts = {prompt: {seed: rounded(v) for seed, v in found.items()} for prompt, found in after.prompts.items()}
     return measures.Measured(values, prompts, after.span)
 
 
@@ -427,7 +425,8 @@ def _method_verdict(
 ) -> tuple[str, str]:
     worse = [finding for finding in findings if finding.verdict == REGRESSION]
     if worse:
-        return REGRESSION, f"{_sentence([_lost(finding) for finding in worse])}."
+        more = f"; {len(worse) - 1} more" if len(worse) > 1 else ""
+        return REGRESSION, f"{_sentence([_lost(worse[0])])}{more}."
     if agreement is not None and mode == "exact" and not agreement.equal:
         return REGRESSION, f"{agreement.words[:1].upper()}{agreement.words[1:]}."
     if agreement is not None and agreement.equal:
@@ -437,9 +436,11 @@ def _method_verdict(
         return INCONCLUSIVE, _undecided(primary)
     better = [finding for finding in findings if finding.verdict == BETTER]
     if better:
-        return BETTER, f"{_sentence([_won(finding) for finding in better])}."
+        more = f"; {len(better) - 1} more" if len(better) > 1 else ""
+        return BETTER, f"{_sentence([_won(better[0])])}{more}."
+    changed = _sentence([_changed(primary)])
     sees = f"; a loss of {measured(primary.detects)} would have shown" if primary.detects is not None else ""
-    return PASSED, f"{_changed(primary)}{sees}."
+    return PASSED, f"{changed}{sees}."
 
 
 def _lost(finding: Finding) -> str:

@@ -11,13 +11,13 @@ from reports.evidence import CROSSED_COVERAGE
 from reports.formatting import NOTHING, measured
 from reports.gate import (
     FAILED,
+    IDENTICAL,
     INCONCLUSIVE,
     NOT_COMPARABLE,
     REGRESSION,
     SEVERITY,
     SHOWN,
     Finding,
-    MethodVerdict,
     Verdict,
 )
 from reports.markdown import table_markdown
@@ -64,8 +64,8 @@ def details(verdict: Verdict) -> list[str]:
             worst = list(method.prompts.items())[:PROMPTS_SHOWN]
             told = ", ".join(f"{prompt} ({measured(-loss, signed=True)})" for prompt, loss in worst)
             lines.append(f"{method.variant} lost most on: {told}.")
-        if method.crossed is not None:
-            lines.append(f"{method.variant}: {_crossed(method)}")
+        if method.crossed is not None and method.verdict != IDENTICAL:
+            lines.append(f"{method.variant}: {_crossed(method.crossed)}")
     return lines
 
 
@@ -120,11 +120,12 @@ def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, messa
         ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
 
 
-def figure(value: float | None) -> str:
+def figure(value: float | None, signed: bool = False) -> str:
     """A measurement with three digits; millions as powers of ten."""
     if value is not None and math.isfinite(value) and abs(value) >= 1e6:
-        return f"{value:.2e}"
-    return measured(value)
+        text = f"{value:+.2e}" if signed else f"{value:.2e}"
+        return text.replace("-", "−").replace("e+", "e")
+    return measured(value, signed=signed)
 
 
 def _loss(finding: Finding) -> str:
@@ -143,16 +144,15 @@ def _p(finding: Finding) -> str:
     return "<0.001" if finding.adjusted < 1e-3 else f"{finding.adjusted:.3f}"
 
 
-def _crossed(method: MethodVerdict) -> str:
-    assert method.crossed is not None
-    low, high = method.crossed
-    seeds = next(finding.seen.degrees + 1 for finding in method.findings if finding.primary)
-    told = [f"{count} seeds {share:.0%}" for count, share in CROSSED_COVERAGE.items()]
-    covered = f" (nominal 95 %; simulated coverage: {', '.join(told)})" if told and seeds else ""
-    return (
-        f"loss {measured(low, signed=True)} to {measured(high, signed=True)} "
-        f"by a bootstrap of seeds and prompts as crossed factors{covered}."
-    )
+def crossed_note() -> str:
+    """What the crossed bootstrap's nominal 95 % is worth, in brackets."""
+    told = [f"{100 * share:.0f} % with {count} seeds" for count, share in CROSSED_COVERAGE.items()]
+    return f" (nominal 95 %; simulated coverage {', '.join(told)})"
+
+
+def _crossed(crossed: tuple[float, float]) -> str:
+    low, high = (measured(value, signed=True) for value in crossed)
+    return f"loss {low} to {high} by a bootstrap of seeds and prompts as crossed factors{crossed_note()}."
 
 
 def _note(verdict: Verdict) -> str:

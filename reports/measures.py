@@ -27,12 +27,12 @@ class Measured:
 
     Attributes:
         values: statistic -> seed -> value; NaN where it could not be taken.
-        prompts: statistic of `CURVE` -> prompt -> seed -> value, a prompt's images averaged.
+        prompts: prompt -> seed -> the value of one statistic on this prompt alone, its images averaged.
         span: the stretch of the axis that every seed has seen.
     """
 
     values: dict[str, dict[int, float]]
-    prompts: dict[str, dict[str, dict[int, float]]]
+    prompts: dict[str, dict[int, float]]
     span: tuple[float, float] | None
 
 
@@ -58,6 +58,7 @@ def measure(
     axis: str,
     span: tuple[float, float] | None = None,
     target: float | None = None,
+    by_prompt: str | None = None,
 ) -> Measured:
     """Every statistic of one variant's finished trials.
 
@@ -67,6 +68,7 @@ def measure(
         axis: the budget's.
         span: where areas are taken; the stretch that all its trials have seen unless given.
         target: whose cost is taken; a seed that never reached it counts with all that it spent, a lower bound.
+        by_prompt: the statistic of `CURVE` to take prompt by prompt too.
     """
     train, heldout = (select(curves, "reward", split) for split in ("train", "heldout"))
     own = span or shared_span(train, axis)
@@ -83,12 +85,11 @@ def measure(
                 values[cost][seed] = float(curve[cost].iloc[-1])
     for seed, curve in by_seed(heldout):
         values["heldout"][seed] = _last(curve["value"].to_numpy(float))
-    prompts = {
-        "area": _per_prompt(train, evaluation, "train", axis, own, area=True),
-        "final": _per_prompt(train, evaluation, "train", axis, own, area=False),
-        "heldout": _per_prompt(heldout, evaluation, "heldout", axis, own, area=False),
-    }
-    return Measured({k: v for k, v in values.items() if v}, {k: v for k, v in prompts.items() if v}, own)
+    prompts: dict[str, dict[int, float]] = {}
+    if by_prompt in CURVE:
+        curve = heldout if by_prompt == "heldout" else train
+        prompts = _per_prompt(curve, evaluation, axis, own, by_prompt)
+    return Measured({name: of_seed for name, of_seed in values.items() if of_seed}, prompts, own)
 
 
 def by_seed(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
@@ -120,27 +121,22 @@ def _last(values: NDArray[np.float64]) -> float:
 
 
 def _per_prompt(
-    curve: pd.DataFrame,
-    evaluation: pd.DataFrame,
-    split: str,
-    axis: str,
-    span: tuple[float, float] | None,
-    area: bool,
+    curve: pd.DataFrame, evaluation: pd.DataFrame, axis: str, span: tuple[float, float] | None, statistic: str
 ) -> dict[str, dict[int, float]]:
-    """prompt -> seed -> value: an area is linear in the curve, so the prompts' mean is the curve's own."""
+    """An area is linear in the curve, so the mean over prompts is the curve's own. Empty where a point is lacking."""
     if evaluation.empty or curve.empty:
         return {}
-    rows = select(evaluation, "reward", split)
+    split = "heldout" if statistic == "heldout" else "train"
+    rows = evaluation[(evaluation["metric"] == "reward") & (evaluation["split"] == split)]
+    heights = rows.groupby(["seed", "prompt", "point"])["value"].mean().unstack("point")
     found: dict[str, dict[int, float]] = {}
-    for seed, of_trial in by_seed(curve):
-        own = rows[rows["trial"] == of_trial["trial"].iloc[0]]
-        heights = own.groupby(["prompt", "point"])["value"].mean().unstack("point")
-        points = [point for point in of_trial["point"] if point in heights.columns]
-        if len(points) != len(of_trial):
+    for seed, of_seed in by_seed(curve):
+        if seed not in heights.index or not set(of_seed["point"]) <= set(heights.columns):
             return {}
-        x = of_trial[axis].to_numpy(float)
-        for prompt, y in zip(heights.index, heights[points].to_numpy(float), strict=True):
-            found.setdefault(str(prompt), {})[seed] = _area(x, y, span) if area else _last(y)
+        x = of_seed[axis].to_numpy(float)
+        grid = heights.loc[seed]
+        for prompt, y in zip(grid.index, grid[list(of_seed["point"])].to_numpy(float), strict=True):
+            found.setdefault(str(prompt), {})[seed] = _area(x, y, span) if statistic == "area" else _last(y)
     return found
 
 

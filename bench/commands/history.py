@@ -30,6 +30,7 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
     permutation; at least eight results are needed.
     """
     from bench.history import collect
+    from reports.change_points import LEAST_RESULTS
     from reports.history import find_steps, steps_table
 
     frame, axis, left = collect(results)
@@ -37,15 +38,14 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
     if as_json:
         console.say_json({**dataclasses.asdict(history), "left_out": left})
         return
-    for line in left:
-        console.note(f"left out: {line}")
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        console.note(f"left out, as the newest result has another protocol: {left[0]}{more}")
     table = steps_table(history, axis)
     if len(table.cells):
         columns = [str(column) for column in table.cells.columns]
         numbers = [column for column in columns if column not in table.text]
         console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
-    from reports.change_points import LEAST_RESULTS
-
     short = f"; {history.too_short} have fewer than {LEAST_RESULTS} results" if history.too_short else ""
     console.say(
         f"{console.plural(len(history.steps), 'step')} in {console.plural(history.series, 'figure')} "
