@@ -16,13 +16,15 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.01
+"""Of a split; a history has a dozen figures, and each of them is searched."""
+
 PERMUTATIONS = 999
 LEAST_SEGMENT = 2
 """One result alone is an outlier, not a level."""
 
-LEAST_RESULTS = 8
-"""Of seven or fewer no split can be significant: 3 against 4 leaves 35 orders, either extreme of which is as large."""
+LEAST_RESULTS = 10
+"""Of nine no split can be significant: 4 against 5 leaves 126 orders, and either extreme is as large."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from bench.commands.shared import debug_option, json_option
 @click.command("history", short_help="Find where a figure changed over many results.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
 @click.option(
-    "--significance", type=click.FloatRange(0, 1, min_open=True), default=0.05, show_default=True, help="Of a step."
+    "--significance", type=click.FloatRange(0, 1, min_open=True), default=0.01, show_default=True, help="Of a step."
 )
 @click.option(
     "--least",
@@ -27,7 +27,7 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
     """Find the steps in the figures of RESULTs: run folders, folders of them, or baseline files.
 
     One baseline file alone stands for all its versions in git. Steps are E-divisive change points, tested by
-    permutation; at least eight results are needed.
+    permutation; at least ten results are needed.
     """
     from bench.history import collect
     from reports.change_points import LEAST_RESULTS
