@@ -153,7 +153,8 @@ def updated(before: "Baseline", after: "Baseline") -> "Baseline":
             )
             for name, figure in entry.statistics.items()
         }
-        kept = {"test": old.test, "detects": old.detects, "statistics": statistics}
+        primary = old.primary if old.primary in statistics else entry.primary
+        kept = {"primary": primary, "test": old.test, "detects": old.detects, "statistics": statistics}
         methods[variant] = entry.model_copy(update=kept)
     return after.model_copy(update={"methods": methods})
 
@@ -187,7 +188,12 @@ def read_baseline(path: Path) -> "Baseline":
 
 def write_baseline(baseline: "Baseline", path: Path) -> None:
     """Writes a baseline so that a diff of it can be read: a line a list of numbers, keys in the same order always."""
-    write_file(path, f"{layout(baseline.model_dump(mode='json'))}\n")
+    value = baseline.model_dump(mode="json")
+    for entry in value["methods"].values():
+        for figure in entry["statistics"].values():
+            if not figure["prompts"]:
+                del figure["prompts"]
+    write_file(path, f"{layout(value)}\n")
 
 
 def write_file(path: Path, text: str) -> None:

@@ -45,12 +45,14 @@ class Statistic(_Data):
         tolerance: a loss up to it passes; in the figure's own unit.
         gate: whether a loss can fail the gate; what is not gated is shown.
         values: seed -> value.
+        prompts: prompt -> seed -> the figure on this prompt alone; kept for the primary statistic.
     """
 
     direction: Direction
     tolerance: float = Field(ge=0)
     gate: bool = True
     values: dict[int, float] = Field(min_length=1)
+    prompts: dict[str, dict[int, float]] = Field(default_factory=dict)
 
 
 class Curves(_Data):
@@ -73,7 +75,6 @@ class MethodBaseline(_Data):
         start: the reward before training.
         span: the stretch of the axis on which areas are taken.
         target: the reward whose cost is compared.
-        prompts: prompt -> seed -> the primary statistic on this prompt alone.
     """
 
     method: str
@@ -86,7 +87,6 @@ class MethodBaseline(_Data):
     target: float | None = None
     statistics: dict[str, Statistic]
     curves: Curves
-    prompts: dict[str, dict[int, float]] = Field(default_factory=dict)
 
     @property
     def seeds(self) -> list[int]:
@@ -223,7 +223,8 @@ def _method(
             direction=measures.direction(name),  # type: ignore[arg-type]
             tolerance=_tolerance(name, values, gain, trains),
             gate=name not in measures.MACHINES_OWN,
-            values={seed: rounded(value) for seed, value in values.items()},
+            values=_rounded(values),
+            prompts={p: _rounded(v) for p, v in measured.prompts.items()} if name == primary else {},
         )
         for name, values in measured.values.items()
     }
@@ -238,10 +239,6 @@ def _method(
         target=target if measures.TO_TARGET in statistics else None,
         statistics=statistics,
         curves=curves_of(rows, axis),
-        prompts={
-            prompt: {seed: rounded(value) for seed, value in values.items()}
-            for prompt, values in measured.prompts.items()
-        },
     )
 
 
@@ -293,6 +290,10 @@ def curves_of(rows: pd.DataFrame, axis: str) -> Curves:
             found[split][seed] = [rounded(value) for value in curve["value"]]
             found["axis"][seed] = [rounded(value) for value in curve[axis]]
     return Curves(**found)
+
+
+def _rounded(values: Mapping[int, float]) -> dict[int, float]:
+    return {seed: rounded(value) for seed, value in values.items()}
 
 
 def rounded(value: float, digits: int = DIGITS) -> float:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from reports import evidence, measures
 from reports.baseline import Baseline, MethodBaseline, Statistic, rounded
-from reports.exact import Agreement, agreement
+from reports.exact import RELATIVE, Agreement, agreement
 from reports.formatting import listing, measured, number, plural
 from reports.frame import BROKEN, DONE, GOING, untrained_variants
 
@@ -305,8 +305,8 @@ def _evidence(
         certain = 0.0 if abs(loss) > figure.tolerance else 1.0
         return evidence.Evidence("paired", loss, 0.0, 0, certain if loss > 0 else 1.0, certain if loss < 0 else 1.0)
     losses = measures.seed_losses(before, after, figure.direction)
-    if name == entry.primary and entry.prompts and pairs:
-        losses = _paired_losses(entry.prompts, pairs) or losses
+    if name == entry.primary and figure.prompts and pairs:
+        losses = _paired_losses(figure.prompts, pairs) or losses
     if entry.test == "paired" and len(losses) >= evidence.SEEDS_FOR_PAIRING:
         return evidence.paired(list(losses.values()))
     return evidence.pooled(list(before.values()), list(after.values()), sign)
@@ -323,7 +323,7 @@ def _paired_losses(
 
 def _by_prompt(draft: _Draft, pairs: Mapping[str, Mapping[int, float]]) -> None:
     """Which prompts lost most, and the interval that other prompts would allow too."""
-    before = draft.entry.prompts
+    before = draft.entry.statistics[draft.entry.primary].prompts
     prompts = [prompt for prompt in before if prompt in pairs]
     seeds = sorted(set.intersection(*(set(before[p]) & set(pairs[p]) for p in prompts))) if prompts else []
     if not seeds:
@@ -430,7 +430,8 @@ def _method_verdict(
     if agreement is not None and mode == "exact" and not agreement.equal:
         return REGRESSION, f"{agreement.words[:1].upper()}{agreement.words[1:]}."
     if agreement is not None and agreement.equal:
-        return IDENTICAL, f"Equal to the baseline at all {plural(agreement.points, 'point')} of its curves."
+        points = plural(agreement.points, "point")
+        return IDENTICAL, f"Equal to the baseline at all {points} of its curves (relative tolerance {RELATIVE:g})."
     primary = next(finding for finding in findings if finding.primary)
     if primary.verdict == INCONCLUSIVE:
         return INCONCLUSIVE, _undecided(primary)

@@ -73,7 +73,7 @@ def test_save_says_what_the_gate_can_see_and_the_file_reads_well(cli, saved, tmp
     assert max(map(len, text.splitlines())) < 400
     baseline = read_baseline(saved)
     assert set(baseline.methods) == {"base", "alignprop", "ddpo"}
-    assert baseline.methods["ddpo"].prompts.keys() == set(PROMPTS)
+    assert baseline.methods["ddpo"].statistics["area"].prompts.keys() == set(PROMPTS)
     shown = cli("baseline", "show", saved)
     assert "ddpo: with 5 seeds this gate can see a loss of area under the reward of" in shown.out
     assert "with 80 % power" in shown.out
