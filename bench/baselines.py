@@ -138,13 +138,15 @@ def baseline_of(run: RunFolder, primary: str, alpha: float = 0.05, power: float 
 
 
 def updated(before: "Baseline", after: "Baseline") -> "Baseline":
-    """The new figures with the old file's choices: primary, test, target, gates, tolerances, and what is detected."""
-    methods = {}
-    for variant, entry in after.methods.items():
-        old = before.methods.get(variant)
-        if old is None:
-            methods[variant] = entry
-            continue
+    """The new figures with the old file's choices: primary, test, gates and tolerances.
+
+    What the gate detects follows from the new spread over seeds and the kept tolerance.
+    """
+    from reports.baseline import detectable
+
+    methods = dict(after.methods)
+    for variant in set(before.methods) & set(after.methods):
+        old, entry = before.methods[variant], after.methods[variant]
         statistics = {
             name: figure.model_copy(
                 update={"tolerance": old.statistics[name].tolerance, "gate": old.statistics[name].gate}
@@ -154,9 +156,16 @@ def updated(before: "Baseline", after: "Baseline") -> "Baseline":
             for name, figure in entry.statistics.items()
         }
         primary = old.primary if old.primary in statistics else entry.primary
-        kept = {"primary": primary, "test": old.test, "detects": old.detects, "statistics": statistics}
+        kept = {"primary": primary, "test": old.test, "statistics": statistics}
         methods[variant] = entry.model_copy(update=kept)
-    return after.model_copy(update={"methods": methods})
+    kept_choices = after.model_copy(update={"methods": methods})
+    for (variant, name), share in kept_choices.shares().items():
+        entry = methods[variant]
+        if name == entry.primary:
+            figure, level = entry.statistics[name], after.alpha * share
+            seen = detectable(figure, entry.trains, entry.test, len(entry.seeds), level, after.power)
+            methods[variant] = entry.model_copy(update={"detects": seen})
+    return kept_choices.model_copy(update={"methods": methods})
 
 
 # -- the file ----------------------------------------------------------------------------------------------------

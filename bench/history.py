@@ -25,7 +25,7 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
 
     Raises:
         BenchError: there is nothing to read.
-        NotComparableError: no two results share a protocol.
+        NotComparableError: no result shares the newest one's protocol.
     """
     import pandas as pd
 
@@ -36,6 +36,8 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
     results = sorted(found or [result for path in paths for result in _results(path)], key=lambda r: str(r["time"]))
     if not results:
         raise BenchError("holds no result", ", ".join(map(str, paths)), "name run folders or baseline files")
+    if len(results) == 1:
+        raise BenchError("is one result, and a history needs several", str(results[0]["result"]), "name more of them")
     newest, kept, left = results[-1], [], []
     for result in results:
         others = differences(newest["protocol"], result["protocol"])
@@ -44,7 +46,7 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
         else:
             kept.append(result)
     if len(kept) < 2:
-        raise NotComparableError("no two results share a protocol", do=left[0] if left else "name more results")
+        raise NotComparableError("no other result has the newest one's protocol", do=left[0])
     rows = [
         {**{key: result[key] for key in ("result", "time", "commit")}, "variant": v, "statistic": s, "value": value}
         for result in kept

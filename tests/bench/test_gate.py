@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pandas as pd
 import pytest
@@ -168,7 +169,7 @@ def test_compare_and_its_only_changed(cli, run, tmp_path):
     assert cli("compare", first, run("other", 1.0, "budget.reward_queries=16")).code == 4
 
 
-def test_history_over_runs_and_over_a_files_versions_in_git(cli, run, saved, tmp_path):
+def test_history_over_runs(cli, run, saved, tmp_path):
     runs = tmp_path / "many"
     for place, level in enumerate([1.0] * 6 + [0.6] * 6):
         source = run(f"level-{level}", level)
@@ -181,8 +182,29 @@ def test_history_over_runs_and_over_a_files_versions_in_git(cli, run, saved, tmp
     assert found["ddpo", "final"]["result"].endswith("run-06")
     assert found["ddpo", "final"]["verdict"] == "worse"
     assert not any(variant == "base" for variant, _ in found)
-    short = cli("history", saved)
-    assert (short.code, "another protocol" in short.err or "no two results" in short.err) == (4, True)
+    one = cli("history", saved)
+    assert (one.code, "is one result" in one.err) == (2, True)
+
+
+def test_history_of_one_file_is_its_versions_in_git(cli, saved, tmp_path):
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+        subprocess.run(["git", *identity, *arguments], cwd=saved.parent, check=True, capture_output=True)
+
+    git("init", "-q")
+    text = saved.read_text()
+    for version in range(12):
+        value = json.loads(text)
+        values = value["methods"]["ddpo"]["statistics"]["final"]["values"]
+        for seed in values:
+            values[seed] += version * 1e-6 - 0.3 * (version >= 6)
+        saved.write_text(json.dumps(value))
+        git("add", ".")
+        git("commit", "-q", "-m", f"version {version}", "--date", f"2026-01-{version + 1:02d}T00:00:00")
+    log = subprocess.run(["git", "log", "--format=%H"], cwd=saved.parent, check=True, capture_output=True, text=True)
+    (step,) = json.loads(cli("history", saved, "--json").out)["steps"]
+    assert (step["variant"], step["statistic"], step["verdict"]) == ("ddpo", "final", "worse")
+    assert step["commit"] == log.stdout.split()[-7], "the seventh version"
 
 
 def test_layout_is_json_and_short():
