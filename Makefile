@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart test test-slow test-gpu benchmark benchmark-gpu lint types format schema memory-table emoji-figures clean
+.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu lint types format schema memory-table emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -24,6 +24,11 @@ run: $(STAMP) ## install, then run the aesthetic sweep and write its report (SWE
 
 quickstart: $(STAMP) ## base and alignprop, one seed, under 90 seconds
 	$(BIN)/bench run sweeps/quickstart.yaml
+
+gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, about a minute
+	rm -rf build/gate
+	$(BIN)/bench run sweeps/gate.yaml --executor inline --out build/gate
+	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
 test: $(STAMP) ## unit and integration tests
 	$(BIN)/python -m pytest -m 'not slow and not gpu'

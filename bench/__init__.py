@@ -11,6 +11,7 @@ One direction, a module a step:
 - `store.py`, `trial_folder.py`, `checkpoints.py`, `files.py`, `provenance.py`  what is kept of it; `merge.py`
 - `remote/`                        a run behind a URL: worked on locally, mirrored to any store that fsspec knows
 - `reporting.py`                   the store -> `reports/`
+- `baselines.py`, `history.py`     the store and baseline files -> the gate's verdict in `reports/`
 - `weights/`                       what rewards and models need that is large: listed, fetched, checked
 - `sweep_files.py`                 which sweeps can be listed
 - `cli.py`, `commands/`            one module a verb; `console.py` prints, `errors.py` holds the exit codes

@@ -74,6 +74,12 @@ class NotComparableError(BenchError):
     exit_code = NOT_COMPARABLE
 
 
+class TrialsFailedError(BenchError):
+    """What was asked needs trials that are done, and some are not."""
+
+    exit_code = TRIALS_FAILED
+
+
 class Diverged(Exception):  # noqa: N818  # named as the status it leads to
     """A trial's loss, reward or weights are no longer finite. The message is the cause its row shows."""
 

@@ -13,6 +13,12 @@
 - `tables.py`      tables of formatted strings: ranking, rewards; `costs.py`: efficiency and trials
 - `headline.py`    the answer in two sentences; `notices.py`: what a reader must be warned of
 - `pictures.py`    samples of every method on the same prompts and noise
+- `evidence.py`    tests over seeds, Holm, power, the crossed bootstrap
+- `measures.py`    one value a seed of each statistic that a gate compares; `exact.py`: curves point by point
+- `baseline.py`    what a run is held against; `baseline_text.py`: what it is able to see
+- `gate.py`        the regression verdict, as plain data; `gate_text.py`: tables, Markdown, JUnit XML, JSON
+- `contrast.py`    two runs side by side
+- `change_points.py`, `history.py`  steps over many results
 - `page.py`, `page.html.jinja`, `markdown.py`  one document from all of it, twice; `build.py` writes them
 
 To add a table: write a function that returns a `tables.Table` and name it in `document.compose`; page and Markdown show

@@ -1,12 +1,15 @@
 """The report as Markdown: the same answer and the same tables, with the figures as files beside it."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from reports.document import Document
 from reports.tables import Table
 
+if TYPE_CHECKING:
+    from reports.document import Document
 
-def to_markdown(document: Document) -> str:
+
+def to_markdown(document: "Document") -> str:
     """GitHub-flavoured Markdown; figures are linked relative to the report."""
     meta = document.meta
     parts = [f"# {_plain(meta.name)}", _plain(meta.description)]
@@ -36,12 +39,12 @@ def table_markdown(table: Table, level: int = 2) -> str:
     )
 
 
-def _shown(document: Document) -> list[str]:
+def _shown(document: "Document") -> list[str]:
     budget = f"curves-{document.meta.budget_column.replace('_', '-')}.png"
     return [name for name in (budget, "pictures.png") if name in document.files]
 
 
-def _about(document: Document) -> list[tuple[str, str]]:
+def _about(document: "Document") -> list[tuple[str, str]]:
     meta = document.meta
     versions = ", ".join(f"{name} {version}" for name, version in meta.versions.items())
     command = f"```\n{meta.command}\n```" if meta.command else ""

@@ -1,0 +1,104 @@
+"""`bench baseline`: save a run as what later runs are held against; show it; update it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, find_run, json_option
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from reports.baseline import Baseline
+
+STATISTICS = ("area", "final", "heldout")
+
+primary_option = click.option(
+    "--primary",
+    type=click.Choice(STATISTICS),
+    default="area",
+    show_default=True,
+    help="The statistic that is tested first and carries most of the error rate.",
+)
+
+
+@click.group("baseline", short_help="Save, show or update a baseline for `bench check`.")
+def command() -> None:
+    """Save, show or update the baseline that `bench check` holds runs against."""
+
+
+@command.command("save")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="FILE", help="The JSON file to write.")
+@primary_option
+@click.option("--force", is_flag=True, help="Overwrite a baseline that is there.")
+@json_option
+@debug_option
+def save(run: Path, out: Path, primary: str, force: bool, as_json: bool) -> None:
+    """Save RUN, whose trials must all be done, with tolerances that follow from its spread over seeds.
+
+    Prints the loss that a later run with as many seeds is caught with.
+    """
+    from bench.baselines import baseline_of, write_baseline
+
+    if out.exists() and not force:
+        raise BenchError("is there already", str(out), "bench baseline update keeps its tolerances; --force overwrites")
+    baseline = baseline_of(find_run(run), primary)
+    write_baseline(baseline, out)
+    _show(baseline, out, as_json)
+
+
+@command.command("show")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+@debug_option
+def show(file: Path, as_json: bool) -> None:
+    """Show what FILE holds and what it is able to see."""
+    from bench.baselines import read_baseline
+
+    _show(read_baseline(file), file, as_json)
+
+
+@command.command("update")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--tolerances", is_flag=True, help="Take new tolerances too; the file's are kept otherwise.")
+@json_option
+@debug_option
+def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
+    """Replace the figures of FILE with those of RUN and keep what was chosen by hand: tolerances, gates, primaries."""
+    from bench.baselines import baseline_of, read_baseline, updated, write_baseline
+
+    before = read_baseline(file)
+    primary = next(iter(before.methods.values())).primary
+    after = baseline_of(find_run(run), primary, before.alpha, before.power)
+    after = after if tolerances else updated(before, after)
+    write_baseline(after, file)
+    if not as_json:
+        _changes(before, after)
+    _show(after, file, as_json)
+
+
+def _show(baseline: "Baseline", path: Path, as_json: bool) -> None:
+    from reports.baseline_text import claims, table
+
+    if as_json:
+        console.say_json({"file": str(path), **baseline.model_dump(mode="json")})
+        return
+    shown = table(baseline)
+    columns = [str(column) for column in shown.cells.columns]
+    console.table(
+        columns, shown.cells.to_numpy().tolist(), right=[column for column in columns if column not in shown.text]
+    )
+    for line in claims(baseline):
+        console.say(line)
+    size = f" ({path.stat().st_size / 1000:.0f} kB)" if path.exists() else ""
+    console.say(f"baseline: {path}{size}")
+
+
+def _changes(before: "Baseline", after: "Baseline") -> None:
+    from reports.baseline_text import changes
+
+    for line in changes(before, after):
+        console.say(line)

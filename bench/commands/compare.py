@@ -1,0 +1,61 @@
+"""`bench compare`: two runs side by side."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, find_run, json_option
+from bench.errors import NotComparableError
+
+if TYPE_CHECKING:
+    from bench.baselines import Stored
+
+
+@click.command("compare", short_help="Compare two runs, method by method.")
+@click.argument("first", type=click.Path(path_type=Path), metavar="A")
+@click.argument("second", type=click.Path(path_type=Path), metavar="B")
+@click.option("--only-changed", is_flag=True, help="Leave out what shows no difference.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write it as Markdown.")
+@json_option
+@debug_option
+def command(first: Path, second: Path, only_changed: bool, markdown: Path | None, as_json: bool) -> None:
+    """Compare the finished trials of runs A and B: each metric's difference with its uncertainty.
+
+    Runs that differ in reward, prompts, budget, evaluation, precision or kind of hardware are not compared (exit code
+    4).
+    """
+    from bench.baselines import read_run, write_file
+    from reports.contrast import SAME, Side, compare, contrast_table
+    from reports.markdown import table_markdown
+
+    a, b = read_run(find_run(first)), read_run(find_run(second))
+    _refuse_others(a, b, str(second))
+    target = a.about["target"] if a.about["target"] == b.about["target"] else None
+    found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target)
+    table = contrast_table(found, (str(first), str(second)), only_changed)
+    if markdown is not None:
+        write_file(markdown, table_markdown(table) + "\n")
+    if as_json:
+        kept = [contrast for contrast in found if not only_changed or contrast.verdict != SAME]
+        console.say_json([dataclasses.asdict(contrast) for contrast in kept])
+        return
+    if len(table.cells):
+        columns = [str(column) for column in table.cells.columns]
+        numbers = [column for column in columns if column not in table.text]
+        console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
+        console.say(table.note)
+    counts = {word: sum(contrast.verdict == word for contrast in found) for word in ("better", "worse", SAME)}
+    console.say(", ".join(f"{count} {word}" for word, count in counts.items()))
+
+
+def _refuse_others(a: "Stored", b: "Stored", second: str) -> None:
+    from reports.gate import differences
+
+    if a.curves.empty or b.curves.empty:
+        raise NotComparableError("one of the runs has no curve yet", do="run it first")
+    others = differences(a.protocol, b.protocol)
+    if others:
+        raise NotComparableError(f"stands for something else than A: {'; '.join(others)}", second)

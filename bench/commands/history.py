@@ -1,0 +1,53 @@
+"""`bench history`: over many stored results, where did a figure change?"""
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from bench import console
+from bench.commands.shared import debug_option, json_option
+
+
+@click.command("history", short_help="Find where a figure changed over many results.")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT...")
+@click.option(
+    "--significance", type=click.FloatRange(0, 1, min_open=True), default=0.01, show_default=True, help="Of a step."
+)
+@click.option(
+    "--least",
+    type=click.FloatRange(0),
+    default=0.01,
+    show_default=True,
+    help="Steps below this share of the old level are left out.",
+)
+@json_option
+@debug_option
+def command(results: tuple[Path, ...], significance: float, least: float, as_json: bool) -> None:
+    """Find the steps in the figures of RESULTs: run folders, folders of them, or baseline files.
+
+    One baseline file alone stands for all its versions in git. Steps are E-divisive change points, tested by
+    permutation; at least ten results are needed.
+    """
+    from bench.history import collect
+    from reports.change_points import LEAST_RESULTS
+    from reports.history import find_steps, steps_table
+
+    frame, axis, left = collect(results)
+    history = find_steps(frame, significance, least)
+    if as_json:
+        console.say_json({**dataclasses.asdict(history), "left_out": left})
+        return
+    if left:
+        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+        console.note(f"left out, as the newest result has another protocol: {left[0]}{more}")
+    table = steps_table(history, axis)
+    if len(table.cells):
+        columns = [str(column) for column in table.cells.columns]
+        numbers = [column for column in columns if column not in table.text]
+        console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
+    short = f"; {history.too_short} have fewer than {LEAST_RESULTS} results" if history.too_short else ""
+    console.say(
+        f"{console.plural(len(history.steps), 'step')} in {console.plural(history.series, 'figure')} "
+        f"of {console.plural(history.results, 'result')}{short}"
+    )

@@ -1,0 +1,75 @@
+"""What a baseline holds, as a table, and what it is able to see, as sentences."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from reports import measures
+from reports.baseline import Baseline, MethodBaseline, Statistic
+from reports.formatting import measured, plural
+from reports.gate_text import figure
+from reports.tables import Table
+
+
+def table(baseline: Baseline) -> Table:
+    """A line a statistic: mean and range over seeds, direction, tolerance."""
+    rows = [
+        {
+            "method": variant if index == 0 else "",
+            "statistic": measures.words(name, baseline.axis) + (" *" if name == entry.primary else ""),
+            "mean": figure(_mean(statistic)),
+            "lowest": figure(min(statistic.values.values())),
+            "highest": figure(max(statistic.values.values())),
+            "better": statistic.direction,
+            "tolerance": figure(statistic.tolerance) if statistic.gate else "shown only",
+        }
+        for variant, entry in baseline.methods.items()
+        for index, (name, statistic) in enumerate(entry.statistics.items())
+    ]
+    return Table(baseline.name, pd.DataFrame(rows), "* the primary statistic", ("method", "statistic", "better"))
+
+
+def claims(baseline: Baseline) -> list[str]:
+    """What the gate can see with as many seeds, method by method."""
+    return [_claim(variant, entry, baseline) for variant, entry in baseline.methods.items()]
+
+
+def changes(before: Baseline, after: Baseline) -> Iterator[str]:
+    """What an update moved, a line a primary statistic."""
+    for variant in dict.fromkeys([*before.methods, *after.methods]):
+        old, new = before.methods.get(variant), after.methods.get(variant)
+        if old is None or new is None:
+            yield f"{variant}: {'new' if old is None else 'gone'}"
+            continue
+        was, now = (_mean(entry.statistics[entry.primary]) for entry in (old, new))
+        words = measures.words(new.primary, after.axis)
+        yield f"{variant}: {words} {measured(was)} → {measured(now)} ({measured(now - was, signed=True)})"
+
+
+def _claim(variant: str, entry: MethodBaseline, baseline: Baseline) -> str:
+    words, seeds = measures.words(entry.primary, baseline.axis), plural(len(entry.seeds), "seed")
+    if not entry.trains:
+        tolerance = measured(entry.statistics[entry.primary].tolerance)
+        return f"{variant}: trains nothing, so any loss of {words} above {tolerance} is seen."
+    if entry.detects is None:
+        return f"{variant}: with {seeds} this gate can see no loss; save a run with more."
+    size = measured(entry.detects)
+    can = f"{variant}: with {seeds} this gate can see a loss of {words} of {size} or more"
+    return f"{can}{_share(entry)}, with {100 * baseline.power:.0f} % power ({entry.test} test)."
+
+
+def _share(entry: MethodBaseline) -> str:
+    """The loss against what training gained; one that is larger than that says little."""
+    if entry.gain is None or entry.detects is None:
+        return ""
+    if entry.gain <= 0:
+        return ", although training gained nothing here"
+    share = entry.detects / entry.gain
+    if share > 1:
+        return f", which is more than all that training gained ({measured(entry.gain)})"
+    return f", {100 * share:.0f} % of what training gained"
+
+
+def _mean(statistic: Statistic) -> float:
+    return float(np.mean(list(statistic.values.values())))

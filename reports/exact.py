@@ -1,0 +1,61 @@
+"""Curves point by point: on the same machine, versions and threads an unchanged method repeats them bitwise."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from reports.frame import select
+from reports.measures import by_seed
+
+if TYPE_CHECKING:
+    from reports.baseline import Curves
+
+RELATIVE, ABSOLUTE = 1e-5, 1e-8
+"""|a − b| ≤ 1e-5 |b| + 1e-8: twice what the rounding of stored points to six digits costs."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two sets of curves agree.
+
+    Attributes:
+        equal: every point of every seed does, within the tolerance.
+        points: compared.
+        largest: difference among them.
+        words: what is not equal, in a clause.
+    """
+
+    equal: bool
+    points: int
+    largest: float
+    words: str = ""
+
+
+def agreement(baseline: "Curves", rows: pd.DataFrame, axis: str) -> Agreement:
+    """Compares axis and rewards of every seed that the baseline has.
+
+    Args:
+        rows: one variant's, of the curves frame.
+        axis: the budget's.
+    """
+    points, largest, words = 0, 0.0, ""
+    for split, stored in (("train", baseline.train), ("heldout", baseline.heldout)):
+        curves = dict(by_seed(select(rows, "reward", split)))
+        for seed, values in stored.items():
+            if seed not in curves:
+                continue
+            new = curves[seed]
+            if len(new) != len(values) or not np.allclose(new[axis], baseline.axis[seed], RELATIVE, ABSOLUTE):
+                words = words or f"seed {seed} was evaluated at other points"
+                continue
+            apart = np.abs(new["value"].to_numpy(float) - values)
+            points += len(values)
+            largest = max(largest, float(apart.max()))
+            wrong = np.flatnonzero(~(apart <= RELATIVE * np.abs(values) + ABSOLUTE))
+            if wrong.size and not words:
+                words = f"seed {seed} differs from point {wrong[0]} on"
+    if words and largest:
+        words += f" (by up to {largest:.2g})"
+    return Agreement(not words and points > 0, points, largest, words)

@@ -1,0 +1,179 @@
+"""The gate's verdict for people and programs: tables for a terminal, Markdown for a pull request, JUnit XML, JSON."""
+
+import dataclasses
+import math
+from typing import Any
+from xml.etree import ElementTree
+
+import pandas as pd
+
+from reports.evidence import CROSSED_COVERAGE
+from reports.formatting import NOTHING, measured
+from reports.gate import (
+    FAILED,
+    IDENTICAL,
+    INCONCLUSIVE,
+    NOT_COMPARABLE,
+    REGRESSION,
+    SEVERITY,
+    SHOWN,
+    Finding,
+    Verdict,
+)
+from reports.markdown import table_markdown
+from reports.tables import Table
+
+MARKS = {REGRESSION: "❌", FAILED: "❌", NOT_COMPARABLE: "⚠️", INCONCLUSIVE: "⚠️"}
+PROMPTS_SHOWN = 3
+
+
+def summary_table(verdict: Verdict) -> Table:
+    """A line a method: the verdict and why."""
+    rows = [{"method": m.variant, "verdict": m.verdict, "why": m.reason} for m in verdict.methods]
+    cells = pd.DataFrame(rows, columns=["method", "verdict", "why"])
+    return Table(verdict.name, cells, text=("method", "verdict", "why"))
+
+
+def findings_table(verdict: Verdict) -> Table:
+    """A line a statistic: baseline, run, loss with its uncertainty, tolerance, p, verdict."""
+    rows = [
+        {
+            "method": method.variant if index == 0 else "",
+            "statistic": finding.words + (" *" if finding.primary else ""),
+            "baseline": figure(finding.baseline),
+            "run": figure(finding.run),
+            "loss": _loss(finding),
+            "tolerance": figure(finding.tolerance),
+            "p": _p(finding),
+            "would show": figure(finding.detects) if finding.detects is not None else "",
+            "verdict": finding.verdict,
+        }
+        for method in verdict.methods
+        for index, finding in enumerate(method.findings)
+    ]
+    columns = ["method", "statistic", "baseline", "run", "loss", "tolerance", "p", "would show", "verdict"]
+    return Table("Statistics", pd.DataFrame(rows, columns=columns), _note(verdict), ("method", "statistic", "verdict"))
+
+
+def details(verdict: Verdict) -> list[str]:
+    """What else a reader should know, a sentence each."""
+    lines = list(verdict.notes)
+    for method in verdict.methods:
+        lines += [f"{method.variant}: {note[:1].lower()}{note[1:]}" for note in method.notes]
+        if method.verdict == REGRESSION and method.prompts:
+            worst = list(method.prompts.items())[:PROMPTS_SHOWN]
+            told = ", ".join(f"{prompt} ({measured(-loss, signed=True)})" for prompt, loss in worst)
+            lines.append(f"{method.variant} lost most on: {told}.")
+        if method.crossed is not None and method.verdict != IDENTICAL:
+            lines.append(f"{method.variant}: {_crossed(method.crossed)}")
+    return lines
+
+
+def to_markdown(verdict: Verdict) -> str:
+    """For a pull request: the answer, a line a method, the statistics folded away where all is well."""
+    mark = MARKS.get(verdict.verdict, "✅")
+    parts = [f"## {mark} {verdict.name}: {verdict.verdict}", verdict.reason]
+    if verdict.methods:
+        parts.append(table_markdown(summary_table(verdict)).split("\n\n", 1)[1])
+    if any(method.findings for method in verdict.methods):
+        body = table_markdown(findings_table(verdict), 3).split("\n\n", 1)[1]
+        opened = "" if verdict.passed else " open"
+        parts.append(f"<details{opened}><summary>Statistics ({verdict.reward})</summary>\n\n{body}\n\n</details>")
+    parts += [f"- {line}" for line in details(verdict)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def to_json(verdict: Verdict) -> dict[str, Any]:
+    """Plain data; a number that is not finite is null, as JSON has none."""
+    return _plain(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+
+
+def to_junit(verdict: Verdict) -> str:
+    """JUnit XML: a test case a gated statistic; a regression is a failure, what could not be judged an error."""
+    suite = ElementTree.Element("testsuite", name=f"bench check {verdict.name}")
+    if not verdict.methods:
+        _case(suite, verdict.name, "protocol", verdict.verdict, verdict.reason)
+    for method in verdict.methods:
+        where = f"{verdict.name}.{method.variant}"
+        gated = [finding for finding in method.findings if finding.verdict != SHOWN]
+        for finding in gated:
+            told = finding.verdict
+            if told == INCONCLUSIVE and method.verdict != INCONCLUSIVE:
+                told = method.verdict if method.verdict not in SEVERITY else told
+            _case(suite, where, finding.words, told, f"{figure(finding.baseline)} → {figure(finding.run)}")
+        if not gated or (method.verdict in SEVERITY and all(f.verdict not in SEVERITY for f in gated)):
+            _case(suite, where, "trials" if not gated else "curves", method.verdict, method.reason)
+    cases = list(suite)
+    suite.set("tests", str(len(cases)))
+    suite.set("failures", str(sum(case.find("failure") is not None for case in cases)))
+    suite.set("errors", str(sum(case.find("error") is not None for case in cases)))
+    root = ElementTree.Element("testsuites")
+    root.append(suite)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, message: str) -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=where, name=name)
+    if verdict in SEVERITY:
+        kind = "failure" if verdict == REGRESSION else "error"
+        ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
+
+
+def figure(value: float | None, signed: bool = False) -> str:
+    """A measurement with three digits; millions as powers of ten."""
+    if value is not None and math.isfinite(value) and abs(value) >= 1e6:
+        text = f"{value:+.2e}" if signed else f"{value:.2e}"
+        return text.replace("-", "−").replace("e+", "e")
+    return measured(value, signed=signed)
+
+
+def _loss(finding: Finding) -> str:
+    told = figure(finding.loss)
+    interval = finding.seen.interval
+    if interval is not None and interval[0] != interval[1]:
+        told += f" ± {figure((interval[1] - interval[0]) / 2)}"
+    return told
+
+
+def _p(finding: Finding) -> str:
+    if finding.adjusted is None:
+        return ""
+    if finding.seen.test == "none":
+        return NOTHING
+    return "<0.001" if finding.adjusted < 1e-3 else f"{finding.adjusted:.3f}"
+
+
+def crossed_note() -> str:
+    """What the crossed bootstrap's nominal 95 % is worth, in brackets."""
+    told = [f"{100 * share:.0f} % with {count} seeds" for count, share in CROSSED_COVERAGE.items()]
+    return f" (nominal 95 %; simulated coverage {', '.join(told)})"
+
+
+def _crossed(crossed: tuple[float, float]) -> str:
+    low, high = (measured(value, signed=True) for value in crossed)
+    return f"loss {low} to {high} by a bootstrap of seeds and prompts as crossed factors{crossed_note()}."
+
+
+def _note(verdict: Verdict) -> str:
+    tests = {finding.seen.test for method in verdict.methods for finding in method.findings if finding.primary}
+    told = {
+        "paired": "a t-test on each seed's difference, same prompts and noise",
+        "pooled": "a two-sample t-test over seeds, same prompts and noise",
+    }
+    by = " or ".join(text for test, text in told.items() if test in tests) or "no test"
+    return (
+        "Means over seeds. A loss above zero is worse; ± is half of the 95 % Student-t interval, from five seeds on. "
+        f"p: {by}, adjusted by Holm's procedure over methods and statistics. * carries most of α. "
+        "Would show: the loss that these seeds show with 80 % power, by the baseline's own spread."
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
