@@ -2,12 +2,14 @@
 
 import time
 import traceback
+from contextlib import suppress
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
-from bench.errors import Diverged, cause_of
+from bench.errors import Diverged, LockedError, cause_of
 from bench.files import write_text
 from bench.provenance import provenance
+from bench.settle import lost, times
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
 
@@ -19,7 +21,9 @@ SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
 """Statuses that another run of the same trial would only repeat. What was skipped runs once its requirement is met."""
 
 
-def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn) -> Status:
+def run_and_record(
+    trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn, call: str | None = None
+) -> Status:
     """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
 
     Args:
@@ -27,6 +31,8 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch:
         folder: where it is recorded.
         command: the command line, for the provenance.
         launch: starts the workers of a trial that has its own processes.
+        call: of `bench run`, where it may begin the trial anew after a death of its process: attempts are counted
+            over all of them.
 
     Returns:
         The status that was recorded.
@@ -47,9 +53,10 @@ def run_and_record(trial: Trial, folder: TrialFolder, command: str = "", launch:
             begun = time.time()
             folder.error_path.unlink(missing_ok=True)
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
-            # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
-            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
-                status, cause = _attempts(trial, folder, launch)
+            # One step of a large model may take minutes. A full disk or another owner stops the trial itself, with a
+            # better message.
+            with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError, LockedError)):
+                status, cause = _attempts(trial, folder, launch, call)
             folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
                 folder.drop_checkpoints()
@@ -67,20 +74,26 @@ def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
         folder.write_status("skipped", cause, **_described(trial))
 
 
-def _attempts(trial: Trial, folder: TrialFolder, launch: Launch) -> tuple[Status, str | None]:
+def _attempts(trial: Trial, folder: TrialFolder, launch: Launch, call: str | None) -> tuple[Status, str | None]:
     from bench.trial import run_trial
 
     run = launch if grouped(trial) else run_trial
-    for attempt in range(trial.retries + 1):
+    before = folder.read()
+    tried = before["attempts"] if call and before.get("call") == call else 0
+    cause = lost(folder.path, tried)
+    while tried <= trial.retries:
+        tried += 1
+        folder.write_status("running", call=call, attempts=tried)  # first, as nothing is written after a death
         try:
             run(trial, folder)
             return "done", None
         except Diverged as error:
             return "diverged", str(error)
         except Exception as error:
-            write_text(folder.error_path, traceback.format_exc())
-            tried = f" (tried {attempt + 1} times)" if attempt else ""
-            cause = f"{cause_of(error)}{tried}"
+            folder.check_owner()
+            with suppress(OSError):  # on a full disk the cause itself may still find room
+                write_text(folder.error_path, traceback.format_exc())
+            cause = f"{cause_of(error)}{times(tried)}"
     return "failed", cause
 
 
