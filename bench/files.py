@@ -96,6 +96,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some file systems cannot sync a folder
+        if not path.is_dir():  # some file systems cannot sync one
+            raise
     finally:
         os.close(descriptor)
