@@ -24,11 +24,15 @@ def save_checkpoint(folder: Path, payload: dict[str, Any]) -> Path:
     """
     import torch
 
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # writing to a path itself, torch would not say that the disk is full
+            torch.save(payload, file)
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"point-{payload['point']:04d}.pt"
     # The hash goes last: a checkpoint without one was never finished.
     _hash_file(path).unlink(missing_ok=True)
-    write_atomically(path, lambda temporary: torch.save(payload, temporary))
+    write_atomically(path, save)
     write_text(_hash_file(path), _sha256(path) + "\n")
     for old in _checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from importlib import import_module
 import click
 
 from bench import console
-from bench.errors import BAD_INPUT, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of
+from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
 VERBS = {
     "run": "Run a sweep: train, evaluate, report.",
@@ -93,6 +93,11 @@ def run_command(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if disk_full(error):
+            where = getattr(error, "filename", None)
+            do = "free some space and run the same command again to continue"
+            console.error(BenchError(DISK_FULL, str(where) if where else None, do))
+            return BAD_INPUT
         do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
         console.error(BenchError(f"internal error: {cause_of(error)}", do=do))
         return INTERNAL_ERROR

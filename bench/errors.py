@@ -4,6 +4,7 @@ Every error a person can act on is a `BenchError`: what is wrong, where, what to
 line prints it without a traceback; anything else is an internal error (exit code 5).
 """
 
+import errno
 import re
 
 GOOD = 0
@@ -15,6 +16,8 @@ INTERNAL_ERROR = 5
 INTERRUPTED = 130
 
 MAX_LINES = 3
+
+DISK_FULL = "the disk is full (No space left on device)"
 
 
 class BenchError(Exception):
@@ -99,8 +102,20 @@ def ran_out_of_memory(cause: str) -> bool:
     return re.search(r"MemoryError|out of memory|can't allocate memory|not enough memory", cause) is not None
 
 
+def disk_full(error: BaseException | None) -> bool:
+    """Whether an exception, or one that it came from, says that there is no space left, or no more of the quota."""
+    while error is not None:
+        # Libraries in other languages keep the number in their text only.
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def cause_of(error: BaseException) -> str:
     """An exception as one line that a table can show."""
+    if disk_full(error):
+        return f"{DISK_FULL}; free some space and run the sweep again to continue"
     message = one_line(str(error), 240)
     if isinstance(error, WorkerError):
         return message

@@ -2,9 +2,12 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+UNFINISHED = ".*.tmp"
+"""Names of temporary files; one that lies there when nobody writes was left by a process that was killed."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
@@ -23,8 +26,17 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         temporary.replace(path)
         if durable:
             _sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # libraries leave it out
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(found: Iterable[Path]) -> None:
+    """Removes what killed writers left, found by `UNFINISHED`; the caller is the only writer there."""
+    for path in found:
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
@@ -84,6 +96,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        pass  # some file systems cannot sync a folder
+        if not path.is_dir():  # some file systems cannot sync one
+            raise
     finally:
         os.close(descriptor)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, NotComparableError
+from bench.files import UNFINISHED
 from bench.store import RunFolder
 from bench.worker import SETTLED
 from bench.yaml_source import read_yaml
@@ -22,7 +23,7 @@ SHARED = ("budget", "target", "reward", "gold", "prompts", "evaluation")
 MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
 """Axes that two machines never have alike."""
 
-LEFT_BEHIND = (".lock", "heartbeat.json", "workers")
+LEFT_BEHIND = (".lock", ".owner", UNFINISHED, "heartbeat.json", "workers")
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,13 @@ def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FOR
     """
     from reports.build import write_report
 
-    curves, trials, meta = run.write_results(), trials_frame(run), meta_of(run)
+    try:
+        curves = run.write_results()
+    except OSError:
+        if out is None:
+            raise
+        curves = run.results()  # a report elsewhere asks no more of a full or read-only disk than to be read
+    trials, meta = trials_frame(run), meta_of(run)
     files = write_report(curves, run.evaluation(), trials, meta, pictures(run), out or run.report, formats)
     return summarise(curves, trials, meta, files)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, LockedError
-from bench.files import read_json, write_atomically, write_json, write_text
+from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial
 
@@ -38,7 +38,7 @@ class RunFolder:
         self.results_path = self.path / "results.parquet"
         self.report = self.path / "report"
         self.trials_path = self.path / "trials"
-        self.scratch = self.path / ".ray"  # what Ray keeps while it runs
+        self.scratch = self.path / ".ray"  # what Ray keeps while a run of several machines lasts
         self._plan = self.path / "plan.json"
 
     @classmethod
@@ -74,6 +74,7 @@ class RunFolder:
         except OSError as error:
             raise BenchError(f"cannot be written ({error.strerror})", str(self.path), "choose another --out") from None
         try:
+            remove_unfinished([*self.path.glob(UNFINISHED), *self.report.rglob(UNFINISHED)])
             yield
         finally:
             lock.release()

@@ -179,9 +179,9 @@ class TrialLoop:
         """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""
         if self.recent:
             self.evaluate()
+        self.folder.heartbeat(progress=1.0, latest=self.latest)
         if self.method.trains:
             self.policy.save_adapter(self.folder.adapter)
-        self.folder.heartbeat(progress=1.0, latest=self.latest)
 
     def axes(self) -> dict[str, int | float]:
         """The meter's, as the first worker's clock has them: what is due is decided by all alike."""

@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.checkpoints import load_checkpoint, save_checkpoint
 from bench.errors import LockedError
-from bench.files import append_line, read_json, read_lines, write_atomically, write_json, write_text
+from bench.files import (
+    UNFINISHED,
+    append_line,
+    read_json,
+    read_lines,
+    remove_unfinished,
+    write_atomically,
+    write_json,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,10 +49,13 @@ class TrialFolder:
 
     Args:
         path: the folder; made when something is first written.
+        owner: the token of the lock's holder, for a process that writes in its stead; without one, writes are not
+            checked.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, owner: str | None = None):
         self.path = Path(path)
+        self.owner = owner
         self.curve_path = self.path / "curve.jsonl"
         self.evaluation_path = self.path / "evaluation.parquet"
         self.samples = self.path / "samples"
@@ -51,6 +64,7 @@ class TrialFolder:
         self.error_path = self.path / "error.txt"
         self._record = self.path / "trial.json"
         self._pulse = self.path / "heartbeat.json"
+        self._owner = self.path / ".owner"
         self._beat = threading.Lock()
 
     @property
@@ -62,6 +76,10 @@ class TrialFolder:
     @contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
         """Makes this process the trial's only writer; it is released with the process, however that ends.
+
+        Whoever takes the lock leaves a token of his own. A process that lost the lock without knowing (its file was
+        removed, a network file system forgot it, its parent held it and died) finds another's token before its next
+        write, and stops.
 
         Raises:
             LockedError: another process holds it after `wait` seconds.
@@ -77,9 +95,29 @@ class TrialFolder:
                 "another process is writing this trial", self.key, "wait for it, or stop it; `bench status` shows it"
             ) from None
         try:
+            remove_unfinished(self.path.rglob(UNFINISHED))
+            self.owner = uuid.uuid4().hex
+            write_text(self._owner, self.owner)
             yield
         finally:
+            self.owner = None
             lock.release()
+
+    def check_owner(self) -> None:
+        """Called before anything is written.
+
+        Raises:
+            LockedError: another process has taken the trial over.
+        """
+        if self.owner is None:
+            return
+        try:
+            found = self._owner.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            found = ""
+        if found != self.owner:
+            what = "another process has taken this trial over" if found else "its folder has been removed"
+            raise LockedError(what, self.key, "this one stops; `bench status` shows the other")
 
     # -- status -------------------------------------------------------------------------------------------------
 
@@ -101,6 +139,7 @@ class TrialFolder:
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
         """Records a status, keeping the other fields of `trial.json`."""
+        self.check_owner()
         self.path.mkdir(parents=True, exist_ok=True)
         record = read_json(self._record)
         kept = record if isinstance(record, dict) else {}
@@ -125,6 +164,7 @@ class TrialFolder:
             latest: the latest training reward; likewise.
         """
         with self._beat:  # the background thread and the trial itself both call this
+            self.check_owner()
             before, now = self.pulse(), time.time()
             since = before.get("since")
             if progress is not None and (since is None or progress < before["progress"]):
@@ -175,6 +215,7 @@ class TrialFolder:
             values: split -> metric -> mean.
             extra: anything else worth keeping with the point.
         """
+        self.check_owner()
         self._end_torn_line()
         append_line(self.curve_path, {"point": point, "axes": axes, "values": values, "extra": extra or {}})
 
@@ -205,6 +246,7 @@ class TrialFolder:
         """Appends a point's rows (`point, split, metric, prompt, sample, value`); a point written again is replaced."""
         import pandas as pd
 
+        self.check_owner()
         before = self.read_evaluation()
         if before is not None:
             before = before[~before["point"].isin(set(rows["point"]))]
@@ -254,6 +296,7 @@ class TrialFolder:
 
     def save_checkpoint(self, payload: dict[str, Any]) -> None:
         """Keeps `payload` (plain values and tensors), the state after the curve's point `payload["point"]`."""
+        self.check_owner()
         save_checkpoint(self.checkpoints, payload)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -262,6 +305,7 @@ class TrialFolder:
 
     def cut(self, after_point: int) -> None:
         """Curve, evaluation and samples, cut back to a checkpoint's point (−1: to nothing)."""
+        self.check_owner()
         self.cut_curve(after_point)
         self.cut_evaluation(after_point)
 

@@ -2,14 +2,16 @@
 
 import time
 import traceback
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
-from bench.errors import Diverged, cause_of, one_line, ran_out_of_memory
+from bench.errors import Diverged, LockedError, cause_of, one_line, ran_out_of_memory
 from bench.files import write_text
 from bench.provenance import provenance
+from bench.settle import lost, times
 from bench.tracking.beside import tracked
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
@@ -26,7 +28,12 @@ SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
 
 
 def run_and_record(
-    trial: Trial, folder: TrialFolder, command: str = "", launch: Launch = spawn, observe: "Observer | None" = None
+    trial: Trial,
+    folder: TrialFolder,
+    command: str = "",
+    launch: Launch = spawn,
+    call: str | None = None,
+    observe: "Observer | None" = None,
 ) -> Status:
     """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
 
@@ -35,6 +42,8 @@ def run_and_record(
         folder: where it is recorded.
         command: the command line, for the provenance.
         launch: starts the workers of a trial that has its own processes.
+        call: of `bench run`, where it may begin the trial anew after a death of its process: attempts are counted
+            over all of them.
         observe: is told each new point, where the trial runs in this process.
 
     Returns:
@@ -56,10 +65,11 @@ def run_and_record(
             begun = time.time()
             folder.error_path.unlink(missing_ok=True)
             folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
-            # One step of a large model may take minutes. A full disk stops the trial itself, with a better message.
+            # One step of a large model may take minutes. A full disk or another owner stops the trial itself, with a
+            # better message.
             with tracked(trial, folder):
-                with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError,)):
-                    status, cause = _attempts(trial, folder, launch, observe)
+                with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError, LockedError)):
+                    status, cause = _attempts(trial, folder, launch, call, observe)
                 folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
             if status == "done":
                 folder.drop_checkpoints()
@@ -78,22 +88,28 @@ def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
 
 
 def _attempts(
-    trial: Trial, folder: TrialFolder, launch: Launch, observe: "Observer | None"
+    trial: Trial, folder: TrialFolder, launch: Launch, call: str | None, observe: "Observer | None"
 ) -> tuple[Status, str | None]:
     from bench.trial import run_trial
 
     watched = partial(run_trial, observe=observe) if observe else run_trial
     run = launch if grouped(trial) else watched
-    for attempt in range(trial.retries + 1):
+    before = folder.read()
+    tried = before["attempts"] if call and before.get("call") == call else 0
+    cause = lost(folder.path, tried)
+    while tried <= trial.retries:
+        tried += 1
+        folder.write_status("running", call=call, attempts=tried)  # first, as nothing is written after a death
         try:
             run(trial, folder)
             return "done", None
         except Diverged as error:
             return "diverged", str(error)
         except Exception as error:
-            write_text(folder.error_path, traceback.format_exc())
-            tried = f" (tried {attempt + 1} times)" if attempt else ""
-            cause = f"{with_advice(cause_of(error), trial)}{tried}"
+            folder.check_owner()
+            with suppress(OSError):  # on a full disk the cause itself may still find room
+                write_text(folder.error_path, traceback.format_exc())
+            cause = f"{with_advice(cause_of(error), trial)}{times(tried)}"
     return "failed", cause
 
 

@@ -200,15 +200,16 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
 
     if not todo:
         return False
-    stopped = False
+    stopped = ended = False
     # Ray tells of a process that died on standard output, which is the answer's.
     with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
         try:
             chosen.execute(todo, run, line, address)
+            ended = True
         except KeyboardInterrupt:
             stopped = True
         finally:
-            settle(todo, run, stopped)
+            settle(todo, run, stopped, ended)
     return stopped
 
 

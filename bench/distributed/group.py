@@ -28,8 +28,13 @@ def grouped(trial: Trial) -> bool:
     return trial.workers > 1 or trial.zero > 0
 
 
-def member(trial: Trial, path: str) -> None:
-    """What each worker does, inside the process group: the trial's loop. Leaves word of its failure, and raises it."""
+def member(trial: Trial, path: str, owner: str | None = None) -> None:
+    """What each worker does, inside the process group: the trial's loop. Leaves word of its failure, and raises it.
+
+    Args:
+        path: the trial's folder.
+        owner: the token of the process that holds its lock; that one may die before its workers do.
+    """
     import torch
 
     from bench.trial import run_trial
@@ -41,7 +46,7 @@ def member(trial: Trial, path: str) -> None:
         raise BenchError(f"{trial.workers} workers were asked for and the process group has {workers.size}")
     _quieten()
     try:
-        run_trial(trial, TrialFolder(Path(path)), workers)
+        run_trial(trial, TrialFolder(Path(path), owner), workers)
     except Exception as error:
         word = {"diverged": isinstance(error, Diverged), "cause": cause_of(error), "time": time.time()}
         write_json(_words(Path(path)) / f"rank-{workers.rank}.json", word)
@@ -88,7 +93,7 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
     def run() -> None:
         multiprocessing.start_processes(
             _spawned,
-            args=(trial.model_dump(mode="json"), str(folder.path), str(rendezvous)),
+            args=(trial.model_dump(mode="json"), str(folder.path), folder.owner, str(rendezvous)),
             nprocs=trial.workers,
             start_method="spawn",
         )
@@ -99,7 +104,7 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
         rendezvous.unlink(missing_ok=True)
 
 
-def _spawned(rank: int, spec: dict[str, Any], path: str, rendezvous: str) -> None:
+def _spawned(rank: int, spec: dict[str, Any], path: str, owner: str | None, rendezvous: str) -> None:
     import torch
 
     trial = Trial.model_validate(spec)
@@ -107,7 +112,7 @@ def _spawned(rank: int, spec: dict[str, Any], path: str, rendezvous: str) -> Non
     if on_gpu:
         torch.cuda.set_device(rank)
     with joined(rank, trial.workers, rendezvous, "nccl" if on_gpu else "gloo"):
-        member(trial, path)
+        member(trial, path, owner)
 
 
 @contextmanager

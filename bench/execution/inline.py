@@ -1,7 +1,7 @@
 """One trial after another in this process: for debugging, for CI, and where Ray cannot start."""
 
-import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 from bench.errors import LockedError
 from bench.preflight import usable_gpus
@@ -9,16 +9,12 @@ from bench.store import RunFolder
 from bench.trial_spec import Trial
 from bench.worker import run_and_record
 
-logger = logging.getLogger(__name__)
-
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`."""
     for trial in trials:
-        try:
+        with suppress(LockedError):  # `bench.settle` tells of it
             run_and_record(trial, run.trial(trial.key), command)
-        except LockedError as error:
-            logger.warning("%s: %s", error.where, error.what)
 
 
 def parallel(trials: Sequence[Trial], address: str | None = None) -> int:

@@ -46,7 +46,7 @@ class Evolving:
 
         warnings.filterwarnings("ignore", message="Consider boosting PBT")  # our actors are not to be reused
         search, asked = self.search, {trial.key for trial in trials}
-        with session(trials, run, address):
+        with session(trials, run, address) as scratch:
             for name, founders in self.founders.items():
                 own = [each for each in founders if each.trials[0].key in asked]
                 if not own:
@@ -63,7 +63,7 @@ class Evolving:
                 body = partial(_member, metric=search.metric, variant=name, space=space)
                 group = [each.trials[0] for each in own]
                 at_once = parallel(group, address)
-                fit(group, run, command, at_once, body, scheduler, {"member": tune.grid_search(members)})
+                fit(group, run, command, at_once, scratch, body, scheduler, {"member": tune.grid_search(members)})
                 for folder in _folders(run, name):
                     _give_way(folder, "ended with the search")
 
@@ -93,7 +93,9 @@ def _member(
     config: dict[str, Any],
     specs: dict[str, Any],
     run_path: str,
+    scratch: str,
     command: str,
+    call: str,
     metric: str,
     variant: str,
     space: dict[str, Any],
@@ -117,13 +119,13 @@ def _member(
     else:
         with checkpoint.as_directory() as kept:
             trial, folder = _standing(run, variant, number, founder, values, Path(kept))
-    teller = Teller(trial.budget, metric, keep=lambda: _snapshot(folder, run.scratch))
+    teller = Teller(trial.budget, metric, keep=lambda: _snapshot(folder, Path(scratch)))
     for point in folder.read_curve():
         if checkpoint is None:
             teller(point)
         teller.told = max(teller.told, point["point"])
     try:
-        run_and_record(trial, folder, command, observe=teller)
+        run_and_record(trial, folder, command, call=call, observe=teller)
     except LockedError:
         return  # the other process records it
 

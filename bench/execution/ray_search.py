@@ -39,7 +39,7 @@ class Halving:
         from ray.tune.schedulers import ASHAScheduler
 
         search, asked = self.search, {trial.key for trial in trials}
-        with session(trials, run, address):
+        with session(trials, run, address) as scratch:
             for found in self.candidates.values():
                 own = [trial for candidate in found for trial in candidate.trials if trial.key in asked]
                 if not own:
@@ -55,7 +55,8 @@ class Halving:
                 )
                 body = partial(_watched, metric=search.metric)
                 pruning = _pruning(run, own[0].budget, search)
-                for result in fit(own, run, command, parallel(own, address), body, scheduler, callbacks=[pruning]):
+                at_once = parallel(own, address)
+                for result in fit(own, run, command, at_once, scratch, body, scheduler, callbacks=[pruning]):
                     if result.error is None:
                         _prune(run, result.config["trial"], result.metrics, own[0].budget, search, LOCK_SECONDS)
 
@@ -89,7 +90,9 @@ def _pruning(run: RunFolder, budget: Budget, search: Search) -> Any:
     return Pruning()
 
 
-def _watched(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str, metric: str) -> None:
+def _watched(
+    config: dict[str, Any], specs: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str
+) -> None:
     """What an actor does for one trial under ASHA: the points it has already, then those it makes."""
     from bench.worker import run_and_record
 
@@ -99,7 +102,7 @@ def _watched(config: dict[str, Any], specs: dict[str, Any], run_path: str, comma
     for point in folder.read_curve():
         teller(point)
     try:
-        run_and_record(trial, folder, command, observe=teller)
+        run_and_record(trial, folder, command, call=call, observe=teller)
     except LockedError:
         return  # the other process records it
 

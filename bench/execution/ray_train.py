@@ -18,7 +18,7 @@ def launch(trial: Trial, folder: TrialFolder, scratch: Path) -> None:
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)
     trainer = TorchTrainer(
         _loop,
-        train_loop_config={"trial": trial.model_dump(mode="json"), "folder": str(folder.path)},
+        train_loop_config={"trial": trial.model_dump(mode="json"), "folder": str(folder.path), "owner": folder.owner},
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=int(PATIENCE.total_seconds())),
         scaling_config=ScalingConfig(
             num_workers=trial.workers,
@@ -46,4 +46,4 @@ def _loop(config: dict[str, Any]) -> None:
     device = get_device()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    member(Trial.model_validate(config["trial"]), config["folder"])
+    member(Trial.model_validate(config["trial"]), config["folder"], config["owner"])

@@ -8,7 +8,11 @@ would count that trial's memory into its own peak.
 import logging
 import os
 import shutil
+import signal
 import socket
+import tempfile
+import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -68,19 +72,29 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
-    with session(trials, run, address):
-        fit(trials, run, command, parallel(trials, address))
+    with session(trials, run, address) as scratch:
+        fit(trials, run, command, parallel(trials, address), scratch)
 
 
 @contextmanager
-def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[None]:
-    """Ray inside the block, for these trials; it is left without a trace."""
+def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[Path]:
+    """Ray inside the block, for these trials, and where it writes; it is left without a trace."""
     start_ray(trials[0].threads, address)
     try:
-        yield
+        with _scratch(run, address) as scratch:
+            yield scratch
     finally:
         stop_ray()
-        shutil.rmtree(run.scratch, ignore_errors=True)
+
+
+@contextmanager
+def _scratch(run: RunFolder, address: str | None) -> Iterator[Path]:
+    """Where Ray writes what nobody reads: elsewhere than the run, whose disk may be full, unless machines share it."""
+    folder = run.scratch if address else Path(tempfile.mkdtemp(prefix="bench-ray-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def start_ray(threads: int, address: str | None = None) -> bool:
@@ -101,6 +115,7 @@ def start_ray(threads: int, address: str | None = None) -> bool:
 
     if ray.is_initialized():
         return False
+    terminate = signal.getsignal(signal.SIGTERM)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
@@ -119,6 +134,9 @@ def start_ray(threads: int, address: str | None = None) -> bool:
         if address:
             raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
         raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminate)  # Ray put its own there, which exits as if all had ended
     return True
 
 
@@ -156,6 +174,7 @@ def fit(
     run: RunFolder,
     command: str,
     at_once: int,
+    scratch: Path,
     body: Callable[..., None] | None = None,
     scheduler: Any = None,
     space: dict[str, Any] | None = None,
@@ -165,7 +184,8 @@ def fit(
 
     Args:
         trials: of one size each; `config["trial"]` is the key of one.
-        body: `body(config, specs, run_path, command)` does one; what `bench.worker` does by default.
+        scratch: where Ray writes what nobody reads.
+        body: `body(config, specs, run_path, scratch, command, call)` does one; what `bench.worker` does by default.
         scheduler: Tune's, which may stop trials; first come, first served by default.
         space: Tune's `param_space`, where `config` is to hold something else.
         callbacks: Tune's, called in this process.
@@ -182,7 +202,9 @@ def fit(
         body or _body,
         specs={trial.key: trial.model_dump(mode="json") for trial in trials},
         run_path=str(run.path),
+        scratch=str(scratch),
         command=command,
+        call=uuid.uuid4().hex,
     )
     # The workers of a trial that has many are placed by Ray Train; what waits for them needs next to nothing.
     needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
@@ -192,26 +214,29 @@ def fit(
         tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False, scheduler=scheduler),
         run_config=tune.RunConfig(
             name="tune",
-            storage_path=str(run.scratch),
+            storage_path=str(scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=0),
+            failure_config=tune.FailureConfig(max_failures=first.retries),  # of a process that died
             callbacks=[_silence(), *callbacks],
         ),
     )
     return tuner.fit()
 
 
-def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:
-    """What an actor does for one trial. A failure is in the store already; Tune need not know."""
-    from bench.errors import LockedError
+def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, scratch: str, command: str, call: str) -> None:
+    """What an actor does for one trial. A failure is in the store already; Tune need not know, unless of a death."""
+    from bench.errors import LockedError, disk_full
     from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
     trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
     try:
-        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=run.scratch))
+        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call)
     except LockedError:
-        return  # the other process records it
+        return  # the other process records it, and `bench.settle` tells of it
+    except OSError as error:
+        if not disk_full(error):  # on a full disk nothing more can be recorded here, and another try would not help
+            raise
 
 
 def _silence() -> Any:

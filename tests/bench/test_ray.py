@@ -17,7 +17,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 MACHINE = {"peak_memory_bytes"}
 
 ENDINGS = """\
-import math, os
+import math, os, signal
+from pathlib import Path
 from methods.ddpo import DDPO
 
 class Raises(DDPO):
@@ -35,6 +36,16 @@ class Dies(DDPO):
     name = "dies"
     def step(self, prompts):
         os._exit(9)
+
+class DiesOnce(DDPO):
+    # Killed once it has a checkpoint; never again beside the file that it left.
+    name = "dies-once"
+    def step(self, prompts):
+        left = Path(__file__).with_name("died")
+        if self.iteration == 3 and not left.exists():
+            left.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(prompts)
 
 class Process(DDPO):
     name = "process"
@@ -107,16 +118,21 @@ def test_a_trial_has_a_process_of_its_own(ways, tmp_path):
     assert len(processes) == 4
 
 
-def test_every_ending_is_a_row_with_its_cause(ways, tmp_path):
-    done = run(
-        ways, "--set", methods("Raises", "Diverges", "Dies", "Slow"), "--set", "seeds=[0]", "--out", tmp_path / "run"
-    )
+def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
+    ends = ("--set", methods("Raises", "Diverges", "Dies", "DiesOnce", "Slow"))
+    options = ("--set", "seeds=[0]", "--set", "retries=1")
+    done = run(ways, *ends, *options, "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
     rows = {row["variant"]: (row["status"], row["cause"]) for row in RunFolder.open(tmp_path / "run").trials()}
-    assert rows["raises"] == ("failed", "RuntimeError: it broke")
+    assert rows["raises"] == ("failed", "RuntimeError: it broke (tried 2 times)")
     assert rows["diverges"] == ("diverged", "the loss is nan at step 1")
     assert rows["dies"][0] == "failed"
-    assert "process died" in rows["dies"][1]
+    assert "process died without a word (tried 2 times)" in rows["dies"][1]
+    assert rows["dies-once"] == ("done", None)
+    straight = ("--executor", "inline", "--out", tmp_path / "straight")
+    assert cli("run", ways, "--set", methods("DiesOnce"), *options, *straight).code == 0
+    for key, curve in curves(tmp_path / "straight").items():
+        assert curves(tmp_path / "run")[key] == curve, "and as if it had not died"
     assert rows["slow"] == ("done", None)
     assert "Traceback" not in done.stdout + done.stderr
 
@@ -165,7 +181,7 @@ def listening(pid):
     return found
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGKILL"])
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
 def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
     process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
     sockets = listening(process.pid)
@@ -175,10 +191,9 @@ def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
     process.send_signal(getattr(signal, how))
     out, err = process.communicate(timeout=120)
     run_folder = RunFolder.open(tmp_path / "run")
-    if how == "SIGINT":
-        assert process.returncode == 130, err
-        assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
-        assert "Traceback" not in out + err
+    assert process.returncode == 130, err
+    assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
+    assert "Traceback" not in out + err
     # Inline: a trial is the same trial wherever it is continued.
     again = run(*arguments, "--executor", "inline")
     assert again.returncode == 0, again.stderr
