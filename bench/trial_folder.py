@@ -223,6 +223,13 @@ class TrialFolder:
         """Where a sample lies: `samples/point-0003/heldout-a-snail-0.png`."""
         return self.samples / f"point-{point:04d}" / f"{split}-{slug(prompt)}-{index}.png"
 
+    def sample_names(self, point: int) -> set[str]:
+        """Names of the files that were kept of a point."""
+        try:
+            return {path.name for path in (self.samples / f"point-{point:04d}").iterdir()}
+        except FileNotFoundError:
+            return set()
+
     def save_picture(self, point: int, split: str, prompt: str, pixels: Any, index: int = 0) -> None:
         """Keeps one sample.
 
