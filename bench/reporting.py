@@ -58,7 +58,8 @@ def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FOR
     from reports.build import build_report, write_document
 
     about = run.about()
-    curves, rows = run.write_results()
+    curves, rows = run.gather()
+    run.write_results(curves)
     samples = pictures(run, about, curves)
     document = build_report(curves, run.evaluation(), pd.DataFrame(rows), meta_of(about, rows), samples)
     files = write_document(document, out or run.report, formats)

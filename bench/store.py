@@ -147,11 +147,11 @@ class RunFolder:
             tidy.add(planned, record["status"], curve)
         return tidy.frame(), rows
 
-    def write_results(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
-        """Writes `results.parquet`; returns what `gather` does."""
-        frame, rows = self.gather()
-        write_atomically(self.results_path, lambda temporary: frame.to_parquet(temporary, index=False))
-        return frame, rows
+    def write_results(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+        """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
+        found = self.results() if frame is None else frame
+        write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
+        return found
 
     def evaluation(self) -> "pd.DataFrame":
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).

@@ -11,16 +11,26 @@ from typing import Any, Protocol, TextIO
 from bench.background import repeating
 from bench.store import RunFolder
 from bench.trial_folder import TrialFolder
-from bench.trial_spec import Budget, Trial
+from bench.trial_spec import Budget, Trial, spent
 
 POLL_SECONDS = 0.5
+STALE_CHECK_SECONDS = 10.0
+"""A running trial from which nothing comes is looked at this often: it may have become stale."""
+
+SHARE = 0.05
+"""Of the driver's time that looking may take; with very many trials it looks less often."""
+
 MOST_BARS = 24
 """Above it, finished trials' bars go away."""
 
 
+ENDED = ("done", "failed", "diverged", "skipped", "pruned")
+"""Statuses after which nothing comes in this run; `interrupted` is none, as a stale trial may be heard of again."""
+
+
 @dataclass(frozen=True)
 class View:
-    """What can be seen of a trial from outside."""
+    """What can be seen of a trial from outside; `updated` is when its status was written, in seconds since 1970."""
 
     key: str
     label: str
@@ -30,6 +40,7 @@ class View:
     latest: float | None
     points: tuple[dict[str, Any], ...]
     seconds: float | None
+    updated: float = 0.0
 
 
 class Display(Protocol):
@@ -51,14 +62,20 @@ def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
     progress = 1.0 if record["status"] == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
     return View(
-        folder.key, label, record["status"], record.get("cause"), progress, latest, tuple(curve), record.get("seconds")
+        folder.key,
+        label,
+        record["status"],
+        record.get("cause"),
+        progress,
+        latest,
+        tuple(curve),
+        record.get("seconds"),
+        record.get("updated", 0.0),
     )
 
 
 def spent_of(axis: str, axes: dict[str, Any]) -> float:
     """What a point had spent of a budget axis."""
-    from bench.budget import spent
-
     return float(spent(axis, axes))
 
 
@@ -158,22 +175,66 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     display: Display = Bars(len(trials), stream) if stream.isatty() else Lines(trials[0].budget, stream, known)
     since = time.time()
 
+    watched = [_Watched(trial, folders[trial.key]) for trial in trials]
+    rest = 0.0  # until when not to look again
+
+    def look() -> None:
+        ended = False
+        for each in watched:
+            if each.changed():
+                view = each.view(since)
+                if view is not None:
+                    display.show(view)
+                ended = ended or each.ended
+        if ended:
+            watched[:] = [each for each in watched if not each.ended]
+
     def poll() -> None:
-        for trial in trials:
-            folder = folders[trial.key]
-            record = folder.read()
-            # What an earlier run left says nothing about this one until the trial begins again.
-            if record.get("updated", 0.0) < since:
-                continue
-            display.show(view_of(folder, f"{trial.variant} · seed {trial.seed}", trial.budget))
+        nonlocal rest
+        begun = time.monotonic()
+        if begun < rest:
+            return
+        look()
+        took = time.monotonic() - begun
+        rest = begun + took / SHARE
 
     try:
         # A file that is just being replaced cannot be read: look again.
         with repeating(poll, POLL_SECONDS, "progress", retry_on=(OSError, ValueError)):
             yield
     finally:
-        poll()
+        look()
         display.close()
+
+
+class _Watched:
+    """A trial that is looked at: its files are read where they have changed, and no more once it has ended."""
+
+    def __init__(self, trial: Trial, folder: TrialFolder):
+        self.trial, self.folder = trial, folder
+        self.ended = False
+        self._stamps: tuple[int, ...] | None = None
+        self._running = False
+        self._read_at = 0.0
+
+    def changed(self) -> bool:
+        """Whether it may look different from the last `view`."""
+        return self.folder.stamps() != self._stamps or (
+            self._running and time.monotonic() - self._read_at > STALE_CHECK_SECONDS
+        )
+
+    def view(self, since: float) -> View | None:
+        """What is to be shown now; None for what an earlier run left, before `since`.
+
+        That says nothing about this run until the trial begins again.
+        """
+        stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
+        view = view_of(self.folder, f"{self.trial.variant} · seed {self.trial.seed}", self.trial.budget)
+        self._stamps, self._running, self._read_at = stamps, view.status == "running", time.monotonic()
+        if view.updated < since:
+            return None
+        self.ended = view.status in ENDED
+        return view
 
 
 def _escaped(text: str) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
+from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
 from bench.store import RunFolder
@@ -143,12 +144,12 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int) ->
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     first = trials[0]
-    body = tune.with_parameters(
-        _body,
-        specs={trial.key: trial.model_dump(mode="json") for trial in trials},
-        run_path=str(run.path),
-        command=command,
-    )
+    # Each actor reads its own: the specs of ten thousand trials would take 60 MB of every trial's memory.
+    specs = run.scratch / "specs"
+    specs.mkdir(parents=True, exist_ok=True)
+    for trial in trials:
+        write_json(specs / f"{trial.key}.json", trial.model_dump(mode="json"), durable=False)
+    body = tune.with_parameters(_body, run_path=str(run.path), command=command)
     # The workers of a trial that has many are placed by Ray Train; what waits for them needs next to nothing.
     needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
     tuner = tune.Tuner(
@@ -166,13 +167,14 @@ def _fit(trials: Sequence[Trial], run: RunFolder, command: str, at_once: int) ->
     tuner.fit()
 
 
-def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, command: str) -> None:
+def _body(config: dict[str, Any], run_path: str, command: str) -> None:
     """What an actor does for one trial. A failure is in the store already; Tune need not know."""
     from bench.errors import LockedError
     from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
-    trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
+    run = RunFolder(Path(run_path))
+    trial = Trial.model_validate(read_json(run.scratch / "specs" / f"{config['trial']}.json"))
     try:
         run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=run.scratch))
     except LockedError:

@@ -10,8 +10,8 @@ Every stage runs in a process of its own, so that its peak memory is its own:
 - again    what `bench run` on the finished run asks first: which trials are left
 - status   `bench status`
 - report   `bench report`
-- ray      as many real trials through Ray Tune, on a random tiny model, that evaluate twice and train nothing: what is
-           left is what an actor costs, and what the driver spends on it
+- ray      the same through Ray Tune, an actor a trial, whose body writes a point and loads no model: what is left is
+           what an actor costs, and what the driver spends on it
 
 Seconds are the wall's, and CPU seconds those of the process itself; one thread of arithmetic.
 """
@@ -52,20 +52,6 @@ seeds: {seeds}
 budget: {{reward_queries: 1024}}
 evaluate: {{every: 256, images: {images}}}
 target: 1.0
-"""
-
-IDLE = """\
-from methods.ddpo import DDPO
-from methods.base import StepMetrics
-
-class Idle(DDPO):
-    \"\"\"Queries the budget away and trains nothing.\"\"\"
-
-    name = "idle"
-
-    def step(self, prompts):
-        self.policy.meter.ledger.reward_queries += 8
-        return StepMetrics(0.0, 0.0, 0.0, 0)
 """
 
 
@@ -134,24 +120,54 @@ def plan_stage(folder: Path) -> dict[str, float]:
 
 
 def store_stage(folder: Path, rows: int) -> dict[str, float]:
-    """The run's own functions, as `bench run --executor inline` calls them, with a fake body."""
+    """The trials one after another in this process."""
     import bench.trial
-    from bench.commands import run as run_command
     from bench.execution import inline
+
+    bench.trial.run_trial = fake_trial(rows)  # type: ignore[assignment]
+    return executed(inline, folder, folder / "run")
+
+
+def ray_stage(folder: Path, trials: int) -> dict[str, float]:
+    """The trials in Ray's actors, which write a status and load neither torch nor a model."""
+    from bench.execution import ray_tune
+
+    ray_tune._body = actor
+    return executed(ray_tune, folder, folder / f"ray-{trials}")
+
+
+def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
+    """Writes the plan and runs its trials as `bench run` does, with its progress, by the functions that it calls."""
+    from bench.commands import run as run_command
     from bench.load import load_sweep
     from bench.plan import plan, resolved_sweep
     from bench.reporting import describe_run
     from bench.store import RunFolder
 
-    bench.trial.run_trial = fake_trial(rows)  # type: ignore[assignment]
     loaded = load_sweep(folder / "scale.yaml")
     trials = plan(loaded)
-    run = RunFolder(folder / "run")
+    run = RunFolder(out)
     begun, spent = time.perf_counter(), time.process_time()
-    run.write_plan(resolved_sweep(loaded), trials, **describe_run(trials, loaded.sweep, "scale", "inline", 1))
+    run.write_plan(resolved_sweep(loaded), trials, **describe_run(trials, loaded.sweep, "scale", "fake", 1))
     with contextlib.redirect_stderr(io.StringIO()):
-        run_command._execute(inline, trials, run, "scale", None)
-    return {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
+        run_command._execute(executor, trials, run, "scale", None)
+    seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
+    done = sum(row["status"] == "done" for row in run.trials())
+    if done < len(trials):
+        raise SystemExit(f"{done} of {len(trials)} trials are done")
+    return seconds
+
+
+def actor(config: dict[str, Any], run_path: str, command: str) -> None:
+    """What an actor does for one trial here, in the place of `bench.execution.ray_tune._body`."""
+    from bench.store import RunFolder
+    from bench.trial_folder import TrialFolder
+
+    folder: TrialFolder = RunFolder(Path(run_path)).trial(config["trial"])
+    with folder.lock():
+        folder.write_status("running")
+        folder.append_point(0, {"steps": 0, "reward_queries": 0}, {"train": {"reward": 0.0}})
+        folder.write_status("done", seconds=0.0)
 
 
 def again_stage(folder: Path) -> dict[str, float]:
@@ -181,19 +197,6 @@ def report_stage(folder: Path) -> dict[str, float]:
     return {**found, "html_bytes": (folder / "run" / "report" / "report.html").stat().st_size}
 
 
-def ray_stage(folder: Path, trials: int) -> dict[str, float]:
-    """`bench run` on Ray, with a method that trains nothing."""
-    from bench.cli import run_command
-
-    write_sweep(folder, 1, 1)
-    (folder / "idle.py").write_text(IDLE, encoding="utf-8")
-    sets = [f"seeds={list(range(trials))}", "methods=[{name: 'idle.py:Idle'}]", "evaluate.every=1024"]
-    options = [word for text in sets for word in ("--set", text)]
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        code = run_command(["run", str(folder / "scale.yaml"), "--out", str(folder / f"ray-{trials}"), *options])
-    return {"exit_code": code}
-
-
 # -- processes and the table -----------------------------------------------------------------------------------
 
 
@@ -201,6 +204,7 @@ def staged(stage: str, folder: Path, given: argparse.Namespace) -> dict[str, flo
     """One stage in this process: its figures, with what the process spent and its peak memory."""
     begun, spent = time.perf_counter(), time.process_time()
     run = {
+        "sweep": lambda: {"bytes": write_sweep(folder, given.sizes[0], given.variants).stat().st_size},
         "plan": lambda: plan_stage(folder),
         "store": lambda: store_stage(folder, given.rows),
         "again": lambda: again_stage(folder),
@@ -209,9 +213,18 @@ def staged(stage: str, folder: Path, given: argparse.Namespace) -> dict[str, flo
         "ray": lambda: ray_stage(folder, given.sizes[0]),
     }[stage]
     found = run()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
     return {"trials": given.sizes[0], **seconds, **found, "peak_bytes": peak}
+
+
+def peak_memory() -> int:
+    """The most this process has had resident, in bytes; `ru_maxrss` counts the parent before the program began."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def in_a_process(stage: str, folder: Path, size: int, rows: int, variants: int) -> dict[str, Any]:
@@ -243,14 +256,14 @@ HEAD = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory against the number of trials.")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1_000, 10_000], help="trials")
-    parser.add_argument("--rows", type=int, default=1_000, help="rows of evaluation a trial")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[100, 1_000, 10_000], help="trials")
+    parser.add_argument("--rows", type=int, default=1_200, help="rows of evaluation a trial")
     parser.add_argument("--variants", type=int, default=20, help="the rest are seeds")
     parser.add_argument("--ray", type=int, nargs="*", default=[20, 200], help="trials through Ray; none to leave it")
     parser.add_argument("--folder", type=Path, help="where the runs go, and stay; a temporary folder by default")
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--stage", choices=(*STAGES, "ray"), help=argparse.SUPPRESS)
+    parser.add_argument("--stage", choices=("sweep", *STAGES, "ray"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.stage:
         print(json.dumps(staged(given.stage, given.folder, given)))
@@ -261,13 +274,14 @@ def main() -> None:
         for size in given.sizes:
             folder = (given.folder or Path(temporary)).absolute() / f"{size}-{given.rows}-{given.variants}"
             folder.mkdir(parents=True, exist_ok=True)
-            write_sweep(folder, size, given.variants)
+            in_a_process("sweep", folder, size, given.rows, given.variants)
             for stage in given.stages:
                 found.append(in_a_process(stage, folder, size, given.rows, given.variants))
                 print(line(found[-1]), flush=True)
         for size in given.ray:
-            folder = (given.folder or Path(temporary)).absolute() / "ray"
+            folder = (given.folder or Path(temporary)).absolute() / f"ray-{size}"
             folder.mkdir(parents=True, exist_ok=True)
+            in_a_process("sweep", folder, size, 0, 1)
             found.append(in_a_process("ray", folder, size, 0, 1))
             print(line(found[-1]), flush=True)
     if given.json:
