@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bench.trial_spec import Budget
+from bench.trial_spec import Budget, spent
 from methods.base import Method, SamplingMethod
 from models.sampler import SamplerSettings
 
@@ -47,8 +47,3 @@ def prompts_in_step(method: type[Method], settings: Any, evaluated: int) -> int:
     if issubclass(method, SamplingMethod):
         return evaluated if method.selects else 0
     return method.prompts_per_step(settings)
-
-
-def spent(axis: str, book: Mapping[str, int | float]) -> float:
-    """What is gone of a budget axis; `seconds` are those of training and its rewards, never evaluation's."""
-    return book["train_seconds"] + book["reward_seconds"] if axis == "seconds" else book[axis]

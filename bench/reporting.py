@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import cause_of
 from bench.store import RunFolder
-from bench.trial_spec import Trial
+from bench.trial_spec import Trial, spent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,40 +85,24 @@ def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FOR
         out: where the report goes, `report/` in the run's folder by default.
         formats: of `FORMATS`.
     """
-    from reports.build import write_report
-
-    try:
-        curves = run.write_results()
-    except OSError:
-        if out is None:
-            raise
-        curves = run.results()  # a report elsewhere asks no more of a full or read-only disk than to be read
-    trials, meta = trials_frame(run), meta_of(run)
-    files = write_report(curves, run.evaluation(), trials, meta, pictures(run), out or run.report, formats)
-    return summarise(curves, trials, meta, files)
-
-
-def summarise(curves: "pd.DataFrame", trials: "pd.DataFrame", meta: "Meta", files: list[Path]) -> Summary:
-    """The answer in a sentence or two, and the ranking."""
-    from reports import frame, headline, tables
-
-    if curves.empty:
-        return Summary("", None, files)
-    checked = frame.validate_curves(curves, meta.budget_column)
-    trials = frame.validate_trials(trials, checked)
-    checked = frame.with_statuses(checked, trials)
-    return Summary(headline.headline(checked, trials, meta), tables.ranking(checked, trials, meta), files)
-
-
-def trials_frame(run: RunFolder) -> "pd.DataFrame":
-    """One row a planned trial, as `reports` wants it."""
     import pandas as pd
 
-    predicted = run.about().get("memory") or {}
-    rows = run.trials()
+    from reports.build import build_report, write_document
+
+    about = run.about()
+    curves, rows = run.gather()
+    try:
+        run.write_results(curves)
+    except OSError:
+        if out is None:
+            raise  # a report elsewhere asks no more of a full or read-only disk than to be read
+    predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
-    return pd.DataFrame(rows)
+    samples = pictures(run, about, curves)
+    document = build_report(curves, run.evaluation(), pd.DataFrame(rows), meta_of(about, rows), samples)
+    files = write_document(document, out or run.report, formats)
+    return Summary("" if curves.empty else document.answer, document.ranking, files)
 
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
@@ -131,13 +115,17 @@ def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]
     return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
-def meta_of(run: RunFolder) -> "Meta":
-    """What the frames do not say."""
+def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
+    """What the frames do not say.
+
+    Args:
+        about: the run's `plan.json`.
+        rows: its trials.
+    """
     from reports.meta import Meta
 
-    about = run.about()
     versions: dict[str, str] = {}
-    for row in run.trials():
+    for row in rows:
         versions = versions or (row.get("provenance") or {}).get("versions", {})
     return Meta(
         name=about["name"],
@@ -155,29 +143,34 @@ def meta_of(run: RunFolder) -> "Meta":
     )
 
 
-def pictures(run: RunFolder) -> "list[Picture]":
-    """Every sample that the trials kept."""
-    from PIL import Image
+def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "list[Picture]":
+    """The samples that a report may show: of one seed, and of the variants that train nothing.
 
-    from bench.budget import spent
-    from reports.pictures import Picture
+    They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
+    """
+    from reports.frame import untrained_variants
+    from reports.pictures import Picture, seed_to_show
 
-    about = run.about()
     axis, limit = about["budget"]["axis"], about["budget"]["limit"]
+    order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]
+    kept = [row for row in about["trials"] if run.trial(row["trial"]).samples.is_dir()]
+    if not kept:
+        return []
+    still = untrained_variants(curves) if len(curves) else set()
+    seed = seed_to_show([(row["variant"], row["seed"]) for row in kept], still)
     found: list[Picture] = []
-    for row in run.planned():
+    for row in kept:
+        if row["seed"] != seed and row["variant"] not in still:
+            continue
         folder = run.trial(row["trial"])
         for point in folder.read_curve():
             number = point["point"]
-            for split, prompts in about["prompts"].items():
-                for prompt in prompts:
-                    path = folder.sample_path(number, split, prompt)
-                    if not path.exists():
-                        continue
-                    with Image.open(path) as image:
-                        picture = image.convert("RGB")
-                    fraction = min(1.0, spent(axis, point["axes"]) / limit)
-                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, picture))
+            there = folder.sample_names(number)
+            fraction = min(1.0, spent(axis, point["axes"]) / limit)
+            for split, prompt in order:
+                path = folder.sample_path(number, split, prompt)
+                if path.name in there:
+                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, path))
     return found
 
 

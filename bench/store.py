@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
 
-RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
-EVALUATION_COLUMNS = ("trial", "method", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
-
 
 class RunFolder:
     """`runs/<name>/`.
@@ -136,53 +133,46 @@ class RunFolder:
 
     def trials(self) -> list[dict[str, Any]]:
         """A row for every planned trial: its `trial.json`, what was planned, and its axes so far."""
-        rows = []
-        for row in self.planned():
-            folder = self.trial(row["trial"])
-            curve = folder.read_curve()
-            axes = curve[-1]["axes"] if curve else {}
-            rows.append({**folder.read(), **row, "axes": axes, "points": len(curve)})
-        return rows
+        return [_row(planned, record, curve) for planned, record, curve in self._read()]
 
     def results(self) -> "pd.DataFrame":
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
-        import pandas as pd
+        return self.gather()[0]
 
-        from reports.frame import AXES
+    def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
+        """`results` and `trials` from one reading of every trial's files; the trials without their `spec`."""
+        from bench.results import Tidy
 
-        rows: list[dict[str, Any]] = []
-        for planned in self.planned():
-            folder = self.trial(planned["trial"])
-            known = {key: planned[key] for key in ("sweep", "trial", "method", "variant", "seed")}
-            known["status"] = folder.read()["status"]
-            for point in folder.read_curve():
-                axes = {axis: point["axes"].get(axis, 0) for axis in AXES}
-                rows += [
-                    {**known, "point": point["point"], "split": split, "metric": metric, "value": value, **axes}
-                    for split, metrics in point["values"].items()
-                    for metric, value in metrics.items()
-                ]
-        frame = pd.DataFrame(rows, columns=[*RESULT_COLUMNS, *AXES])
-        # FLOPs of a paper-scale run come near the largest 64-bit integer.
-        return frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
+        tidy, rows = Tidy(), []
+        for planned, record, curve in self._read():
+            record.pop("spec", None)  # several kilobytes a trial, and no report asks for it
+            rows.append(_row(planned, record, curve))
+            tidy.add(planned, record["status"], curve)
+        return tidy.frame(), rows
 
-    def write_results(self) -> "pd.DataFrame":
-        """Writes and returns `results.parquet`."""
-        frame = self.results()
-        write_atomically(self.results_path, lambda temporary: frame.to_parquet(temporary, index=False))
-        return frame
+    def write_results(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+        """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
+        found = self.results() if frame is None else frame
+        write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
+        return found
 
     def evaluation(self) -> "pd.DataFrame":
-        """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample)."""
-        import pandas as pd
+        """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
-        frames = []
+        Words are categories in alphabetical order: ten million rows take half a gigabyte.
+        """
+        from bench.results import read_evaluations
+
+        return read_evaluations([(planned, self.trial(planned["trial"]).evaluation_path) for planned in self.planned()])
+
+    def _read(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]:
+        """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
         for planned in self.planned():
-            rows = self.trial(planned["trial"]).read_evaluation()
-            if rows is not None and len(rows):
-                known = {key: planned[key] for key in ("trial", "method", "variant", "seed")}
-                frames.append(rows.assign(**known))
-        if not frames:
-            return pd.DataFrame(columns=list(EVALUATION_COLUMNS))
-        together = pd.concat(frames, ignore_index=True)
-        return together[[*EVALUATION_COLUMNS, *(c for c in together.columns if c not in EVALUATION_COLUMNS)]]
+            folder = self.trial(planned["trial"])
+            # The curve first: a status is written after the points that it speaks of.
+            curve = folder.read_curve()
+            yield planned, folder.read(), curve
+
+
+def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**record, **planned, "axes": curve[-1]["axes"] if curve else {}, "points": len(curve)}

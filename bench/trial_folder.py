@@ -189,6 +189,10 @@ class TrialFolder:
         found = read_json(self._pulse)
         return found if isinstance(found, dict) else {}
 
+    def stamps(self) -> tuple[int, ...]:
+        """When status, heartbeat and curve were last written, in nanoseconds; 0 for what is not there."""
+        return tuple(_written(path) for path in (self._record, self._pulse, self.curve_path))
+
     def _why_stale(self, record: dict[str, Any]) -> str | None:
         pulse = self.pulse()
         beat = float(pulse.get("time", record.get("updated", 0.0)))
@@ -279,6 +283,13 @@ class TrialFolder:
         """Where a sample lies: `samples/point-0003/heldout-a-snail-0.png`."""
         return self.samples / f"point-{point:04d}" / f"{split}-{slug(prompt)}-{index}.png"
 
+    def sample_names(self, point: int) -> set[str]:
+        """Names of the files that were kept of a point."""
+        try:
+            return {path.name for path in (self.samples / f"point-{point:04d}").iterdir()}
+        except FileNotFoundError:
+            return set()
+
     def save_picture(self, point: int, split: str, prompt: str, pixels: Any, index: int = 0) -> None:
         """Keeps one sample.
 
@@ -312,6 +323,13 @@ class TrialFolder:
     def drop_checkpoints(self) -> None:
         """Frees what only an unfinished trial needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+
+def _written(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 def slug(text: str, limit: int = 40) -> str:

@@ -1,5 +1,6 @@
 """`Trial`: everything a worker needs to run one trial, fully resolved and picklable."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -42,6 +43,11 @@ class Budget(Resolved):
     axis: str
     limit: float
     stops: dict[str, float] = {}
+
+
+def spent(axis: str, book: Mapping[str, int | float]) -> float:
+    """What is gone of a budget axis; `seconds` are those of training and its rewards, never evaluation's."""
+    return book["train_seconds"] + book["reward_seconds"] if axis == "seconds" else book[axis]
 
 
 class EvaluationPlan(Resolved):

@@ -59,11 +59,15 @@ def write_report(
     Returns:
         The files written, the reports first.
     """
+    return write_document(build_report(curves, evaluation, trials, meta, pictures), out, formats)
+
+
+def write_document(document: Document, out: Path, formats: Iterable[str] = FORMATS) -> list[Path]:
+    """Writes what `build_report` computed; see `write_report`."""
     wanted = list(formats)
     unknown = sorted(set(wanted) - set(FORMATS))
     if unknown:
         raise ValueError(f"Unknown report formats {unknown}; known: {', '.join(FORMATS)}.")
-    document = build_report(curves, evaluation, trials, meta, pictures)
     figures = [write_atomically(out / "figures" / name, data) for name, data in document.files.items()]
     reports = []
     if "html" in wanted:

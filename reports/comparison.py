@@ -4,13 +4,14 @@ Trials that are not done have no final value; they stay in every count ("2 of 3 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from reports.frame import DONE, finished, select, untrained_variants
+from reports.frame import DONE, finished, runs_of, select, untrained_variants
 from reports.statistics import Summary, crossing, normalised_area, summarise, t_interval
 
 
@@ -48,14 +49,29 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
     rows = select(finished(curves), metric, split)
     still = untrained_variants(curves)
     found = []
-    for (trial, variant, seed), curve in rows.groupby(["trial", "variant", "seed"], sort=False):
+    for trial, variant, seed, curve in _trials(rows, (axis, "value")):
         if variant in still:
-            area: float | None = float(curve["value"].iloc[-1])
+            area: float | None = float(curve["value"][-1])
         else:
             area = None if span is None else normalised_area(curve[axis], curve["value"], *span)
         if area is not None:
             found.append((trial, variant, seed, area))
     return pd.DataFrame(found, columns=["trial", "variant", "seed", "value"])
+
+
+def _trials(
+    rows: pd.DataFrame, columns: Sequence[str]
+) -> Iterator[tuple[str, str, int, dict[str, NDArray[np.float64]]]]:
+    """Trial, variant, seed and the named columns of each trial of `select`'s rows, which stand together.
+
+    Arrays, as a frame of each of a thousand trials takes longer than what is computed from it.
+    """
+    names = [rows[name].to_numpy() for name in ("trial", "variant", "seed")]
+    starts, ends = runs_of(names[0])
+    values = {name: rows[name].to_numpy() for name in columns}
+    for start, end in zip(starts, ends, strict=True):
+        curve = {name: column[start:end] for name, column in values.items()}
+        yield names[0][start], names[1][start], names[2][start], curve
 
 
 def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
@@ -73,16 +89,15 @@ def costs_to_target(
     rows = select(finished(curves), metric, split)
     rows = rows[~rows["variant"].isin(untrained_variants(curves))]
     found = []
-    for (trial, variant, seed), curve in rows.groupby(["trial", "variant", "seed"], sort=False):
+    for trial, variant, seed, curve in _trials(rows, (*axes, "value")):
         place = crossing(curve["value"], target)
         row: dict[str, object] = {"trial": trial, "variant": variant, "seed": seed, "reached": place is not None}
         for axis in axes:
             if place is None:
                 row[axis] = math.inf
             else:
-                row[axis] = (
-                    float(curve[axis].iloc[place.index]) if axis == "peak_memory_bytes" else place.at(curve[axis])
-                )
+                peak = axis == "peak_memory_bytes"
+                row[axis] = float(curve[axis][place.index]) if peak else place.at(curve[axis])
         found.append(row)
     return pd.DataFrame(found, columns=["trial", "variant", "seed", "reached", *axes])
 
@@ -105,22 +120,19 @@ def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, 
         axis: which cost.
     """
     ends = spent.set_index("trial")[axis]
-    reference = costs[costs["variant"] == baseline].set_index("seed")
+    reference = costs[costs["variant"] == baseline].drop_duplicates("seed").set_index("seed")
+    rows = costs[costs["seed"].isin(reference.index) & (costs["variant"] != baseline)]
+    others = reference.loc[rows["seed"]]
+    numerators, own = others[axis].to_numpy(float), rows[axis].to_numpy(float)
+    bound = np.isinf(numerators)
+    numerators = np.where(bound, ends.reindex(others["trial"]).to_numpy(float), numerators)
+    ratios = np.divide(numerators, own, out=np.full(len(own), math.nan), where=own > 0)
+    together = pd.DataFrame({"variant": rows["variant"].to_numpy(), "ratio": ratios, "bound": bound})
     found = {}
-    for variant, rows in costs.groupby("variant", sort=False):
-        ratios, bound = [], False
-        for row in rows.itertuples():
-            if row.seed not in reference.index:
-                continue
-            other = reference.loc[[row.seed]].iloc[0]
-            numerator = float(other[axis])
-            if math.isinf(numerator):
-                numerator, bound = float(ends[other["trial"]]), True
-            own = float(getattr(row, axis))
-            ratios.append(numerator / own if own > 0 else math.nan)
-        summary = summarise(ratios)
-        if variant != baseline and summary is not None:
-            found[str(variant)] = Ratio(summary, bound)
+    for variant, of_variant in together.groupby("variant", sort=False):
+        summary = summarise(of_variant["ratio"].to_numpy())
+        assert summary is not None
+        found[str(variant)] = Ratio(summary, bool(of_variant["bound"].any()))
     return found
 
 
@@ -174,8 +186,10 @@ def paired_difference(
         return None
     pairs["difference"] = pairs["value"] - pairs["value_other"]
     clear = 0
-    for _, seed in pairs.groupby("seed"):
-        interval = t_interval(seed.groupby("prompt")["difference"].mean())
+    prompts = pairs.groupby(["seed", "prompt"], observed=True)["difference"].mean()
+    values = prompts.to_numpy()
+    for start, end in zip(*runs_of(prompts.index.get_level_values("seed").to_numpy()), strict=True):
+        interval = t_interval(values[start:end])
         clear += interval is not None and (interval[0] > 0 or interval[1] < 0)
     means = pairs.groupby("seed")["difference"].apply(lambda d: d.mean(skipna=False))
     summary = summarise(means.to_numpy())
@@ -183,10 +197,16 @@ def paired_difference(
     return Paired(variant, summary, float((pairs["difference"] > 0).mean()), len(pairs), clear)
 
 
+def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """The rows of each trial's last point by metric and split, the only ones that pairing looks at."""
+    last = evaluation.groupby(["trial", "metric", "split"], observed=True)["point"].transform("max")
+    return evaluation[evaluation["point"] == last]
+
+
 def _last_values(evaluation: pd.DataFrame, variant: str, metric: str, split: str) -> pd.DataFrame:
     chosen = (evaluation["variant"] == variant) & (evaluation["metric"] == metric) & (evaluation["split"] == split)
     rows = evaluation[chosen]
-    last = rows.groupby("trial")["point"].transform("max")
+    last = rows.groupby("trial", observed=True)["point"].transform("max")
     return rows.loc[rows["point"] == last, ["seed", "prompt", "sample", "value"]]
 
 

@@ -23,14 +23,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from reports.formatting import Scale, measured, number, scale_for
-from reports.frame import DONE, SPLIT_WORDS, axis_words, select, untrained_variants
+from reports.frame import DONE, SPLIT_WORDS, axis_words, runs_of, select, untrained_variants
 from reports.meta import Meta
 from reports.statistics import band
 from reports.styles import Style
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
 _LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
-_MANY_POINTS = 20_000  # above this, seeds are drawn as pixels inside the SVG to keep the page small
+_MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
 
 STYLE = {
     **sns.axes_style("ticks"),
@@ -191,22 +191,21 @@ class _Line:
 
 def _lines(moving: pd.DataFrame) -> list[_Line]:
     """The trials of a panel, in one pass: grouping a frame of a thousand trials anew for each is slow."""
-    trials = moving["trial"].to_numpy()
-    starts = np.flatnonzero(np.concatenate([[True], trials[1:] != trials[:-1]])) if len(trials) else np.array([], int)
+    starts, ends = runs_of(moving["trial"].to_numpy())
     columns = [moving[name].to_numpy() for name in ("variant", "status", "x", "value")]
-    ends = [*starts[1:], len(trials)]
     return [
         _Line(str(columns[0][i]), str(columns[1][i]), columns[2][i:j], columns[3][i:j])
-        for i, j in zip(starts, ends, strict=False)
+        for i, j in zip(starts, ends, strict=True)
     ]
 
 
 def _seeds(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> None:
     """Every seed, one collection a variant; a dot for a lone point, a cross where a trial stopped unfinished."""
+    many = _many(lines)
     for variant in dict.fromkeys(line.variant for line in lines):
         segments = [np.column_stack([line.x, line.y]) for line in lines if line.variant == variant]
         drawn = LineCollection(segments, colors=chosen[variant].colour, linewidths=0.8, alpha=0.55, zorder=2)
-        drawn.set_rasterized(_many(lines))
+        drawn.set_rasterized(many)
         axes.add_collection(drawn, autolim=True)
     axes.autoscale_view()
     for line in lines:
@@ -220,6 +219,7 @@ def _seeds(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> N
 def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> None:
     alive = [line for line in lines if line.status in (DONE, "running") and len(line.x) > 1]
     variants = list(dict.fromkeys(line.variant for line in alive))
+    many = _many(lines)
     for variant in variants:
         points = max(40, min(200, 4000 // len(variants)))
         found = band([(line.x, line.y) for line in alive if line.variant == variant], points)
@@ -229,7 +229,7 @@ def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) ->
         shade = axes.fill_between(
             found.axis, found.low, found.high, color=style.colour, alpha=0.13, linewidth=0, zorder=1
         )
-        shade.set_rasterized(_many(lines))
+        shade.set_rasterized(many)
         axes.plot(found.axis, found.median, color=style.colour, linestyle=style.dashes, linewidth=2.3, zorder=3)
 
 

@@ -94,12 +94,13 @@ def _figures(
     chosen: Mapping[str, Style],
     lines: Mapping[str, float],
 ) -> tuple[FigureSet, ...]:
+    parts = {pair: frame[(frame["metric"] == pair[0]) & (frame["split"] == pair[1])] for pair in pairs}
     sets = []
     for axis in axes_to_draw(frame, meta):
         svgs = []
         for number, (metric, split) in enumerate(pairs):
             label = f"{curves.panel_title(metric, split, meta)} against {axis_words(axis)}"
-            figure = curves.panel(frame, axis, metric, split, meta, chosen, lines)
+            figure = curves.panel(parts[metric, split], axis, metric, split, meta, chosen, lines)
             svgs.append(svg.page_svg(figure, f"f-{axis.replace('_', '-')}-{number}", label))
         sets.append(FigureSet(axis, axis_words(axis), tuple(svgs)))
     return tuple(sets)

@@ -5,8 +5,11 @@
 *Trials*: one row per trial, planned ones included, with status, cause, provenance and final axes.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 AXES = (
     "steps",
@@ -81,6 +84,14 @@ def select(curves: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
     """The rows of one metric on one split, in the order of their points."""
     rows = curves[(curves["metric"] == metric) & (curves["split"] == split)]
     return rows.sort_values(["trial", "point"], kind="stable")
+
+
+def runs_of(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where each stretch of equal neighbours begins, and where it ends."""
+    if not len(values):
+        return np.array([], np.intp), np.array([], np.intp)
+    starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
+    return starts, np.append(starts[1:], len(values))
 
 
 def finished(curves: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,11 +12,19 @@ from reports.frame import SPLIT_WORDS
 
 THUMBNAIL = 192  # pixels; a page of large samples would not stay under its limit
 ROOM = 5_000_000  # bytes of encoded pictures a page takes
+MOST_VARIANTS = 24  # rows beside each other that a person still compares
+
+
+Columns = tuple[tuple[str, str], ...]  # (prompt, split)
+Cells = dict[float, dict[str, tuple["Image.Image | Path | None", ...]]]  # fraction -> variant -> a picture a column
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One sample. `fraction` of the budget spent: 0 before training, 1 at the end. `split` is of its prompt."""
+    """One sample. `fraction` of the budget spent: 0 before training, 1 at the end. `split` is of its prompt.
+
+    `image` may be the file where it lies: what a page does not show is never opened.
+    """
 
     variant: str
     seed: int
@@ -23,7 +32,7 @@ class Picture:
     fraction: float
     prompt: str
     split: str
-    image: Image.Image
+    image: Image.Image | Path
 
 
 @dataclass(frozen=True)
@@ -41,31 +50,51 @@ def arrange(pictures: Sequence[Picture], variants: Sequence[str], still: Iterabl
     """Sorts pictures into rows (in the order of `variants`) and columns (in their own order); None without pictures.
 
     One seed is shown, the lowest that most trained variants have. Variants in `still` train nothing, so they are
-    shown beside every fraction, whatever their own seed. Fractions are taken to the nearest quarter.
+    shown beside every fraction, whatever their own seed. Fractions are taken to the nearest quarter. Of more than
+    `MOST_VARIANTS` variants the first are shown.
     """
     if not pictures:
         return None
     still = set(still)
-    seed = _seed([p for p in pictures if p.variant not in still] or list(pictures))
+    seed = seed_to_show([(p.variant, p.seed) for p in pictures], still)
     kept = [p for p in pictures if p.seed == seed or p.variant in still]
-    columns = tuple(dict.fromkeys((p.prompt, p.split) for p in sorted(kept, key=lambda p: p.split != "train")))
+    columns: Columns = tuple(dict.fromkeys((p.prompt, p.split) for p in sorted(kept, key=lambda p: p.split != "train")))
     moving = [p for p in kept if p.variant not in still]
     fractions = sorted({_quarter(p.fraction) for p in moving or kept})
     order = [v for v in dict.fromkeys([*variants, *(p.variant for p in kept)]) if any(p.variant == v for p in kept)]
     order.sort(key=lambda v: v not in still)
+    more = len(order) - MOST_VARIANTS
+    note = f"Left out: {more} of {len(order)} methods, those ranked last." if more > 0 else ""
+    order = order[:MOST_VARIANTS]
     nearest_last = sorted(kept, key=lambda p: -abs(p.fraction - _quarter(p.fraction)))
     cells = {
         (p.variant, None if p.variant in still else _quarter(p.fraction), p.prompt, p.split): p.image
         for p in nearest_last
     }
-    rows = {
+    rows: Cells = {
         fraction: {
             variant: tuple(cells.get((variant, None if variant in still else fraction, *column)) for column in columns)
             for variant in order
         }
         for fraction in fractions
     }
-    return _fit(Sheet(seed, columns, tuple(fractions), rows))
+    columns, rows, dropped = _fit(columns, rows)
+    opened = {fraction: _all_opened(of_fraction) for fraction, of_fraction in rows.items()}
+    return Sheet(seed, columns, tuple(opened), opened, f"{note} {dropped}".strip())
+
+
+def seed_to_show(pairs: Iterable[tuple[str, int]], still: Iterable[str] = ()) -> int:
+    """The lowest seed that most trained variants have.
+
+    Args:
+        pairs: variant and seed of everything that could be shown; not empty.
+        still: variants that train nothing, which decide only where there are no others.
+    """
+    pairs, still = set(pairs), set(still)
+    variants: dict[int, set[str]] = {}
+    for variant, seed in {pair for pair in pairs if pair[0] not in still} or pairs:
+        variants.setdefault(seed, set()).add(variant)
+    return max(variants, key=lambda seed: (len(variants[seed]), -seed))
 
 
 def grid(rows: Mapping[str, Mapping[str, Image.Image]], size: int = 96) -> Image.Image:
@@ -137,11 +166,6 @@ def column_words(prompt: str, split: str) -> str:
     return prompt if split == "train" else f"{prompt} ({SPLIT_WORDS[split].split()[0]})"
 
 
-def _seed(pictures: Sequence[Picture]) -> int:
-    seeds = sorted({p.seed for p in pictures})
-    return max(seeds, key=lambda s: (len({p.variant for p in pictures if p.seed == s}), -s))
-
-
 def _quarter(fraction: float) -> float:
     return round(min(max(fraction, 0.0), 1.0) * 4) / 4
 
@@ -167,21 +191,37 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return "\n".join(lines)
 
 
-def _fit(sheet: Sheet) -> Sheet:
-    """Leaves out fractions between the ends, then columns, until the pictures take no more than `ROOM` bytes."""
-    images = [i for rows in sheet.rows.values() for row in rows.values() for i in row if i is not None]
+def _fit(columns: Columns, rows: Cells) -> tuple[Columns, Cells, str]:
+    """Leaves out fractions between the ends, then columns, until the pictures take no more than `ROOM` bytes.
+
+    Returns:
+        The columns and rows that stay, and a sentence on what does not, empty where all stay.
+    """
+    images = [i for of_fraction in rows.values() for row in of_fraction.values() for i in row if i is not None]
     if not images:
-        return sheet
+        return columns, rows, ""
     sample = images[:: max(1, len(images) // 8)]
-    each = sum(len(data_uri(image)) for image in sample) / len(sample)
+    each = sum(len(data_uri(_opened(image))) for image in sample) / len(sample)
     room = int(ROOM / each)
     if len(images) <= room:
-        return sheet
-    fractions = tuple(dict.fromkeys((sheet.fractions[0], sheet.fractions[-1])))
-    per_column = len(images) / (len(sheet.fractions) * len(sheet.columns)) * len(fractions)
-    count = max(1, min(len(sheet.columns), int(room / per_column)))
-    rows = {f: {v: row[:count] for v, row in sheet.rows[f].items()} for f in fractions}
-    dropped = f"Left out to keep the page light: {len(sheet.columns) - count} of {len(sheet.columns)} prompts"
-    return Sheet(
-        sheet.seed, sheet.columns[:count], fractions, rows, f"{dropped} and the points between first and last."
+        return columns, rows, ""
+    ends = tuple(dict.fromkeys((next(iter(rows)), next(reversed(rows)))))
+    per_column = len(images) / (len(rows) * len(columns)) * len(ends)
+    count = max(1, min(len(columns), int(room / per_column)))
+    dropped = f"Left out to keep the page light: {len(columns) - count} of {len(columns)} prompts"
+    return (
+        columns[:count],
+        {f: {v: row[:count] for v, row in rows[f].items()} for f in ends},
+        f"{dropped} and the points between first and last.",
     )
+
+
+def _all_opened(rows: Mapping[str, tuple[Image.Image | Path | None, ...]]) -> dict[str, tuple[Image.Image | None, ...]]:
+    return {v: tuple(None if image is None else _opened(image) for image in row) for v, row in rows.items()}
+
+
+def _opened(image: Image.Image | Path) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    with Image.open(image) as file:
+        return file.convert("RGB")

@@ -7,6 +7,7 @@ nothing is said about what lies outside the observed points.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -112,8 +113,13 @@ def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float
     values = np.asarray(values, dtype=float)
     if values.size < 2 or not np.isfinite(values).all():
         return None
-    half = stats.t.ppf((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
+    half = _t_quantile((1 + confidence) / 2, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
     return float(values.mean() - half), float(values.mean() + half)
+
+
+@lru_cache(maxsize=1024)
+def _t_quantile(probability: float, degrees_of_freedom: int) -> float:
+    return float(stats.t.ppf(probability, degrees_of_freedom))
 
 
 @dataclass(frozen=True)

@@ -171,12 +171,17 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
     if evaluation.empty or base is None:
         return None
     done = set(trials.loc[trials["status"] == DONE, "trial"])
-    evaluation = evaluation[evaluation["trial"].isin(done)]
+    evaluation = comparison.last_values(evaluation[evaluation["trial"].isin(done)])
+    pairs = _pairs(evaluation, ("reward", "gold"))
+    by_variant = dict(list(evaluation.groupby("variant", observed=True)))
     rows: list[dict[str, str]] = []
     seen: list[int] = []
     for variant, _ in ranked_variants(curves, trials, meta):
-        for metric, split in _pairs(evaluation, ("reward", "gold")):
-            found = comparison.paired_difference(evaluation, variant, base, metric, split) if variant != base else None
+        if variant == base or variant not in by_variant or base not in by_variant:
+            continue
+        both = pd.concat([by_variant[variant], by_variant[base]])
+        for metric, split in pairs:
+            found = comparison.paired_difference(both, variant, base, metric, split)
             if found is None:
                 continue
             seen.append(found.over_seeds.count)

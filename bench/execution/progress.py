@@ -13,13 +13,22 @@ from bench.background import repeating
 from bench.console import STATUS_STYLES, duration, plural
 from bench.execution.eta import eta_of, run_eta, with_etas
 from bench.store import RunFolder
-from bench.tracking.beside import problems, tracking_folder
 from bench.trial_folder import TrialFolder
-from bench.trial_spec import Budget, Trial
+from bench.trial_spec import Budget, Trial, spent
 
 POLL_SECONDS = 0.5
 LINES_ELSEWHERE = 4
 """Of a terminal, which bars leave free. Where every trial's bar would not fit, those of trials that ended go away."""
+
+STALE_CHECK_SECONDS = 10.0
+"""A running trial from which nothing comes is looked at this often: it may have become stale."""
+
+SHARE = 0.05
+"""Of the driver's time that looking may take; with very many trials it looks less often."""
+
+
+ENDED = ("done", "failed", "diverged", "skipped", "pruned")
+"""Statuses after which nothing comes in this run; `interrupted` is none, as a stale trial may be heard of again."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class View:
         latest: training reward.
         seconds: what it took, or has taken so far in this attempt.
         eta_seconds: until its end, where it runs and can tell.
+        updated: when its status was written, in seconds since 1970.
     """
 
     key: str
@@ -42,6 +52,7 @@ class View:
     points: tuple[dict[str, Any], ...]
     seconds: float | None
     eta_seconds: float | None = None
+    updated: float = 0.0
 
 
 class Display(Protocol):
@@ -76,13 +87,12 @@ def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
         tuple(curve),
         time.time() - record["started"] if running and "started" in record else record.get("seconds"),
         eta_of(pulse) if running else None,
+        record.get("updated", 0.0),
     )
 
 
 def spent_of(axis: str, axes: dict[str, Any]) -> float:
     """What a point had spent of a budget axis."""
-    from bench.budget import spent
-
     return float(spent(axis, axes))
 
 
@@ -237,25 +247,74 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     )
     since = time.time()
     warned: set[str] = set()
+    watched = [_Watched(trial, folders[trial.key]) for trial in trials]
+    rest = 0.0  # until when not to look again
+
+    def warn(folder: TrialFolder) -> None:
+        for tracker, problem in problems(folder).items():
+            if tracker not in warned:  # once a run: what stops one trial's stops them all
+                warned.add(tracker)
+                where = tracking_folder(folder) / f"{tracker}.log"
+                display.warn(f"{tracker} fails and trials go on without it: {problem} ({where})")
+
+    def look() -> None:
+        ended = False
+        for each in watched:
+            if each.changed():
+                view = each.view(since)
+                if view is not None:
+                    display.show(view)
+                    warn(each.folder)
+                ended = ended or each.ended
+        if ended:
+            watched[:] = [each for each in watched if not each.ended]
 
     def poll() -> None:
-        for trial in trials:
-            folder = folders[trial.key]
-            record = folder.read()
-            # What an earlier run left says nothing about this one until the trial begins again.
-            if record.get("updated", 0.0) < since:
-                continue
-            display.show(view_of(folder, trial.variant, trial.budget))
-            for tracker, problem in problems(folder).items():
-                if tracker not in warned:  # once a run: what stops one trial's stops them all
-                    warned.add(tracker)
-                    where = tracking_folder(folder) / f"{tracker}.log"
-                    display.warn(f"{tracker} fails and trials go on without it: {problem} ({where})")
+        nonlocal rest
+        begun = time.monotonic()
+        if begun < rest:
+            return
+        look()
+        took = time.monotonic() - begun
+        rest = begun + took / SHARE
 
     try:
         # A file that is just being replaced cannot be read: look again.
         with repeating(poll, POLL_SECONDS, "progress", retry_on=(OSError, ValueError)):
             yield
     finally:
-        poll()
+        look()
+        if trials[0].track.services:  # the last word of one may come after its trial's end
+            for folder in folders.values():
+                warn(folder)
         display.close()
+
+
+class _Watched:
+    """A trial that is looked at: its files are read where they have changed, and no more once it has ended."""
+
+    def __init__(self, trial: Trial, folder: TrialFolder):
+        self.trial, self.folder = trial, folder
+        self.ended = False
+        self._stamps: tuple[int, ...] | None = None
+        self._running = False
+        self._read_at = 0.0
+
+    def changed(self) -> bool:
+        """Whether it may look different from the last `view`."""
+        return self.folder.stamps() != self._stamps or (
+            self._running and time.monotonic() - self._read_at > STALE_CHECK_SECONDS
+        )
+
+    def view(self, since: float) -> View | None:
+        """What is to be shown now; None for what an earlier run left, before `since`.
+
+        That says nothing about this run until the trial begins again.
+        """
+        stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
+        view = view_of(self.folder, self.trial.variant, self.trial.budget)
+        self._stamps, self._running, self._read_at = stamps, view.status == "running", time.monotonic()
+        if view.updated < since:
+            return None
+        self.ended = view.status in ENDED
+        return view

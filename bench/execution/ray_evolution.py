@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.errors import LockedError
 from bench.execution.ray_search import LOCK_SECONDS, Teller
-from bench.execution.ray_tune import fit, parallel, session
+from bench.execution.ray_tune import fit, parallel, session, spec_of
 from bench.files import read_json, write_json
 from bench.identity import identified
 from bench.search.candidates import Candidate
@@ -91,7 +91,6 @@ def _folders(run: RunFolder, variant: str) -> list[TrialFolder]:
 
 def _member(
     config: dict[str, Any],
-    specs: dict[str, Any],
     run_path: str,
     scratch: str,
     command: str,
@@ -107,7 +106,7 @@ def _member(
 
     run = RunFolder(Path(run_path))
     number = int(tune.get_context().get_trial_id().rpartition("_")[2])
-    founder = Trial.model_validate(specs[config["member"]["trial"]])
+    founder = spec_of(scratch, config["member"]["trial"])
     allowed = {setting: Distribution.model_validate(each) for setting, each in space.items()}
     values = readable(allowed, config["member"]["values"])
     checkpoint = tune.get_checkpoint()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import LockedError
-from bench.execution.ray_tune import fit, parallel, session
+from bench.execution.ray_tune import fit, parallel, session, spec_of
 from bench.search.candidates import Candidate
 from bench.search.choosing import value_of
 from bench.store import RunFolder
@@ -90,13 +90,11 @@ def _pruning(run: RunFolder, budget: Budget, search: Search) -> Any:
     return Pruning()
 
 
-def _watched(
-    config: dict[str, Any], specs: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str
-) -> None:
+def _watched(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str) -> None:
     """What an actor does for one trial under ASHA: the points it has already, then those it makes."""
     from bench.worker import run_and_record
 
-    trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
+    trial, run = spec_of(scratch, config["trial"]), RunFolder(Path(run_path))
     teller = Teller(trial.budget, metric)
     folder = run.trial(trial.key)
     for point in folder.read_curve():

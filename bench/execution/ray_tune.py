@@ -21,6 +21,7 @@ from typing import Any
 
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
+from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
 from bench.store import RunFolder
@@ -30,6 +31,9 @@ OBJECT_STORE_BYTES = 80 * 2**20
 """Near Ray's minimum: nothing large goes through it."""
 
 KNOCK_SECONDS = 10.0
+
+SPECS = "specs"
+"""Folder of what actors are told, where Ray writes."""
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -185,7 +189,7 @@ def fit(
     Args:
         trials: of one size each; `config["trial"]` is the key of one.
         scratch: where Ray writes what nobody reads.
-        body: `body(config, specs, run_path, scratch, command, call)` does one; what `bench.worker` does by default.
+        body: `body(config, run_path, scratch, command, call)` does one; what `bench.worker` does by default.
         scheduler: Tune's, which may stop trials; first come, first served by default.
         space: Tune's `param_space`, where `config` is to hold something else.
         callbacks: Tune's, called in this process.
@@ -198,9 +202,13 @@ def fit(
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     first = trials[0]
+    # Each actor reads its own: the specs of ten thousand trials would take 60 MB of every trial's memory.
+    specs = scratch / SPECS
+    specs.mkdir(parents=True, exist_ok=True)
+    for trial in trials:
+        write_json(specs / f"{trial.key}.json", trial.model_dump(mode="json"), durable=False)
     actor = tune.with_parameters(
         body or _body,
-        specs={trial.key: trial.model_dump(mode="json") for trial in trials},
         run_path=str(run.path),
         scratch=str(scratch),
         command=command,
@@ -223,13 +231,14 @@ def fit(
     return tuner.fit()
 
 
-def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, scratch: str, command: str, call: str) -> None:
+def _body(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str) -> None:
     """What an actor does for one trial. A failure is in the store already; Tune need not know, unless of a death."""
     from bench.errors import LockedError, disk_full
     from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
-    trial, run = Trial.model_validate(specs[config["trial"]]), RunFolder(Path(run_path))
+    run = RunFolder(Path(run_path))
+    trial = spec_of(scratch, config["trial"])
     try:
         run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call)
     except LockedError:
@@ -237,6 +246,11 @@ def _body(config: dict[str, Any], specs: dict[str, Any], run_path: str, scratch:
     except OSError as error:
         if not disk_full(error):  # on a full disk nothing more can be recorded here, and another try would not help
             raise
+
+
+def spec_of(scratch: str, key: str) -> Trial:
+    """A trial as `fit` has left it for its actor."""
+    return Trial.model_validate(read_json(Path(scratch) / SPECS / f"{key}.json"))
 
 
 def _silence() -> Any:
