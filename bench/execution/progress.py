@@ -13,6 +13,7 @@ from bench.background import repeating
 from bench.console import STATUS_STYLES, duration, plural
 from bench.execution.eta import eta_of, run_eta, with_etas
 from bench.store import RunFolder
+from bench.tracking.beside import problems, tracking_folder
 from bench.trial_folder import TrialFolder
 from bench.trial_spec import Budget, Trial, spent
 
