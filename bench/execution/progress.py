@@ -285,9 +285,8 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
             yield
     finally:
         look()
-        if trials[0].track.services:  # the last word of one may come after its trial's end
-            for folder in folders.values():
-                warn(folder)
+        for folder in folders.values():  # the last word of a tracker may come after its trial's end
+            warn(folder)
         display.close()
 
 
