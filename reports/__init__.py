@@ -6,20 +6,25 @@
 - `meta.py`        `Meta`: what a reader must know about a run and the frames do not say
 - `formatting.py`  numbers as text: three significant digits, units, ranges
 - `statistics.py`  arithmetic on one curve or one list of values: area, cost to a target, intervals
+- `evidence.py`    tests over seeds, Holm, power, the crossed bootstrap
+- `machines.py`    what trials ran on, and whose seconds may stand in one column
 - `comparison.py`  the same over a whole frame: per trial, per method, against a baseline, paired
 - `overoptimisation.py`  where gold fell while the reward rose
 - `styles.py`      one colour and line style a method, on every figure
-- `curves.py`      the figures; `svg.py` makes them part of a page
+- `curves.py`      the figures; `goodhart.py`: those of over-optimisation; `svg.py` makes them part of a page
+- `interactive.py` what the page's own curves are drawn from; `interactive.js` draws it with uPlot (`vendor/`, MIT)
 - `tables.py`      tables of formatted strings: ranking, rewards; `costs.py`: efficiency and trials
+- `ablation.py`, `parity.py`  tables of one method's variants, and of a peer's implementation beside ours
 - `headline.py`    the answer in two sentences; `notices.py`: what a reader must be warned of
 - `pictures.py`    samples of every method on the same prompts and noise
-- `evidence.py`    tests over seeds, Holm, power, the crossed bootstrap
 - `measures.py`    one value a seed of each statistic that a gate compares; `exact.py`: curves point by point
 - `baseline.py`    what a run is held against; `baseline_text.py`: what it is able to see
 - `gate.py`        the regression verdict, as plain data; `gate_text.py`: tables, Markdown, JUnit XML, JSON
 - `contrast.py`    two runs side by side
 - `change_points.py`, `history.py`  steps over many results
-- `page.py`, `page.html.jinja`, `markdown.py`  one document from all of it, twice; `build.py` writes them
+- `document.py`    all of it in reading order
+- `page.py`, `page.html.jinja`, `page.css`, `page.js`, `markdown.py`, `exports.py`, `printing.py`  the document as a
+  page, Markdown, files for a paper, and a PDF; `build.py` writes them
 
 To add a table: write a function that returns a `tables.Table` and name it in `document.compose`; page and Markdown show
 every table they are given. To add a figure: write a function that returns a matplotlib `Figure` and add it

@@ -1,19 +1,34 @@
 """The entry point: frames in, files out."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from reports import exports, printing
 from reports.document import Document, compose
 from reports.files import write_atomically
 from reports.frame import no_curves, validate_curves, validate_evaluation, validate_trials, with_statuses
 from reports.markdown import to_markdown
 from reports.meta import Meta
+from reports.notices import Notice, apart
 from reports.page import to_html
 from reports.pictures import Picture
 
-FORMATS = ("html", "md")
+FORMATS = ("html", "md", "csv", "latex", "pdf", "png", "svg")
+DEFAULT_FORMATS = ("html", "md")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Trials whose numbers can be compared: the arguments of `build_report`."""
+
+    curves: pd.DataFrame
+    evaluation: pd.DataFrame
+    trials: pd.DataFrame
+    meta: Meta
+    pictures: Sequence[Picture] = ()
 
 
 def build_report(
@@ -22,8 +37,14 @@ def build_report(
     trials: pd.DataFrame,
     meta: Meta,
     pictures: Sequence[Picture] = (),
+    name: str = "f",
+    share: float = 1.0,
 ) -> Document:
     """Checks the frames (see `frame.py`) and computes everything that a report shows; writes nothing.
+
+    Args:
+        name: what ids on the page begin with.
+        share: of the page that its pictures may take.
 
     Raises:
         ValueError: where a frame breaks its schema, or where there is neither a curve nor a trial to report.
@@ -33,7 +54,23 @@ def build_report(
     checked = no_curves() if bare else validate_curves(curves, meta.budget_column)
     trials = validate_trials(trials, checked)
     checked = checked if checked.empty else with_statuses(checked, trials)
-    return compose(checked, validate_evaluation(evaluation), trials, meta, pictures)
+    return compose(checked, validate_evaluation(evaluation), trials, meta, pictures, name, share)
+
+
+def build_together(parts: Sequence[Part], warnings: Sequence[str] = ()) -> Document:
+    """One document of several parts whose numbers cannot be compared: the first, with the rest as its `others`.
+
+    What their protocols differ in, and `warnings`, stand above everything else.
+    """
+    documents = [
+        build_report(
+            part.curves, part.evaluation, part.trials, part.meta, part.pictures, f"f{index or ''}", 1 / len(parts)
+        )
+        for index, part in enumerate(parts)
+    ]
+    first, *others = documents
+    told = [*apart([part.meta for part in parts]), *(Notice("caution", text) for text in warnings)]
+    return replace(first, above=tuple(told), others=tuple(others))
 
 
 def write_report(
@@ -43,9 +80,9 @@ def write_report(
     meta: Meta,
     pictures: Sequence[Picture],
     out: Path,
-    formats: Iterable[str] = FORMATS,
+    formats: Iterable[str] = DEFAULT_FORMATS,
 ) -> list[Path]:
-    """Writes `report.html`, `report.md` and `figures/*.png` into `out`, each whole or not at all.
+    """Writes the report of these frames into `out`; see `write_document`.
 
     Args:
         curves: the tidy frame, one row per (trial, point, split, metric).
@@ -54,24 +91,40 @@ def write_report(
         meta: what the frames do not say.
         pictures: samples of every variant on the same prompts and noise; may be empty.
         out: the folder; made if absent.
-        formats: any of "html" and "md".
-
-    Returns:
-        The files written, the reports first.
+        formats: of `FORMATS`.
     """
     return write_document(build_report(curves, evaluation, trials, meta, pictures), out, formats)
 
 
-def write_document(document: Document, out: Path, formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Writes what `build_report` computed; see `write_report`."""
-    wanted = list(formats)
+def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAULT_FORMATS) -> list[Path]:
+    """Writes what `build_report` computed, each file whole or not at all.
+
+    `html`: report.html. `md`: report.md and figures/*.png. `csv`, `latex`: tables/*.csv, tables/*.tex. `png`, `svg`:
+    figures of that kind. `pdf`: figures/*.pdf, and report.pdf, the page as a browser prints it.
+
+    Returns:
+        The files written, the reports first.
+
+    Raises:
+        ValueError: a format is unknown.
+        printing.NoBrowserError: `pdf` is asked for and there is no browser to print with; all else is written.
+    """
+    wanted = list(dict.fromkeys(formats))
     unknown = sorted(set(wanted) - set(FORMATS))
     if unknown:
         raise ValueError(f"Unknown report formats {unknown}; known: {', '.join(FORMATS)}.")
-    figures = [write_atomically(out / "figures" / name, data) for name, data in document.files.items()]
+    page = to_html(document) if {"html", "pdf"} & set(wanted) else ""
     reports = []
     if "html" in wanted:
-        reports.append(write_atomically(out / "report.html", to_html(document)))
+        reports.append(write_atomically(out / "report.html", page))
     if "md" in wanted:
         reports.append(write_atomically(out / "report.md", to_markdown(document)))
-    return [*reports, *figures]
+    files: dict[str, bytes] = {}
+    for kind in ("csv", "latex"):
+        files |= exports.tables(document, kind) if kind in wanted else {}
+    for kind in ("png", "svg", "pdf"):
+        files |= exports.figures(document, kind) if kind in wanted or (kind == "png" and "md" in wanted) else {}
+    written = [write_atomically(out / name, data) for name, data in files.items()]
+    if "pdf" in wanted:
+        reports.append(write_atomically(out / "report.pdf", printing.to_pdf(page)))
+    return [*reports, *written]

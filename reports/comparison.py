@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.evidence import crossed_interval
 from reports.frame import DONE, finished, runs_of, select, untrained_variants
-from reports.statistics import Summary, crossing, normalised_area, summarise, t_interval
+from reports.statistics import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
 
 
 def common_range(curves: pd.DataFrame, axis: str) -> tuple[float, float] | None:
@@ -167,6 +168,7 @@ class Paired:
     over_seeds: Summary  # of the mean difference in each seed
     better: float  # share of pairs in which the variant is higher
     pairs: int
+    interval: tuple[float, float] | None  # of the mean, over seeds and prompts as crossed factors, from five seeds on
     clear_seeds: int  # seeds whose 95 % Student-t interval over prompts lies above or below zero
 
 
@@ -194,7 +196,17 @@ def paired_difference(
     means = pairs.groupby("seed")["difference"].apply(lambda d: d.mean(skipna=False))
     summary = summarise(means.to_numpy())
     assert summary is not None
-    return Paired(variant, summary, float((pairs["difference"] > 0).mean()), len(pairs), clear)
+    better = float((pairs["difference"] > 0).mean())
+    return Paired(variant, summary, better, len(pairs), _interval(pairs), clear)
+
+
+def _interval(pairs: pd.DataFrame) -> tuple[float, float] | None:
+    """Seeded, so that the same frames give the same page; None under five seeds or where a seed lacks a prompt."""
+    wide = pairs.pivot_table(index="seed", columns="prompt", values="difference", observed=True, dropna=False)
+    values = wide.to_numpy(dtype=float)
+    if len(values) < SEEDS_FOR_AN_INTERVAL or not np.isfinite(values).all():
+        return None
+    return crossed_interval(values)
 
 
 def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:

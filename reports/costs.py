@@ -1,18 +1,26 @@
 """Tables of what was spent: the cost of reaching each target, and every trial with its status, cause and cost."""
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from reports import comparison
 from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
 from reports.frame import BROKEN, GOING, SECONDS, axis_words, untrained_variants
+from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
 from reports.statistics import Summary, summarise
 from reports.tables import Table, cost_cell, ranked_variants, seed_counts
 
-EFFICIENCY_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "peak_memory_bytes")
-TRIAL_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "eval_seconds", "peak_memory_bytes")
+EFFICIENCY_AXES = (
+    "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",
+)  # fmt: skip
+TRIAL_AXES = (*EFFICIENCY_AXES[:-1], "eval_seconds", "peak_memory_bytes")
+MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
+"""Axes that two kinds of machine never have alike: each has a column of its own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ def targets(curves: pd.DataFrame, meta: Meta) -> list[Target]:
 def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: Target) -> Table | None:
     """Steps, queries, NFE, FLOPs, seconds and peak memory to the target, and how many times less than the baseline.
 
-    None where no trained trial is done.
+    Seconds and memory of different kinds of machine stand in columns of their own. None where no trained trial is done.
     """
     axes = [axis for axis in EFFICIENCY_AXES if curves[axis].notna().any()]
     costs = comparison.costs_to_target(curves, target.value, axes)
@@ -47,12 +55,11 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
         return None
     baseline = comparison.pick_baseline(curves, meta.baseline)
     ends = comparison.spent(curves)
-    found = {axis: _by_variant(costs, axis) for axis in axes}
-    summed = [axis for axis in axes if axis != "peak_memory_bytes"]  # a peak is not spent, so it has no "times less"
-    ratios = {axis: comparison.ratios_to_baseline(costs, ends, baseline, axis) for axis in summed} if baseline else {}
-    seen = costs[costs["reached"]] if costs["reached"].any() else ends
-    scales = {axis: scale_for(axis, seen[axis]) for axis in axes}
-    headers = {axis: scales[axis].label(axis_words(axis).replace(" ", "\n", 1)) for axis in axes}
+    columns = [
+        column
+        for axis in axes
+        for column in _columns(axis, costs, ends, baseline, speed_classes(trials))
+    ]  # fmt: skip
     counts = seed_counts(trials)
     still = untrained_variants(curves)
     order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
@@ -60,18 +67,49 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
     for variant in order:
         reached = int(costs.loc[costs["variant"] == variant, "reached"].sum())
         row = {"method": variant, "seeds that\nreached it": f"{reached} of {counts[variant][1]}"}
-        for axis in axes:
-            row[headers[axis]] = _cell(found[axis].get(variant), ratios.get(axis, {}).get(variant), scales[axis])
+        for column in columns:
+            row[column.header] = _cell(column.found.get(variant), column.ratios.get(variant), column.scale)
         rows.append(row)
-    for axis in axes:
-        if axis in SECONDS and not meta.seconds_comparable:
+    for column in columns:
+        if column.axis in SECONDS and not meta.seconds_comparable:
             continue
-        medians = {v: s.median for v, s in found[axis].items() if s.median < float("inf")}
-        best |= {
-            (order.index(v), headers[axis]) for v, m in medians.items() if m == min(medians.values()) and len(order) > 1
-        }
+        medians = {v: s.median for v, s in column.found.items() if s.median < float("inf")}
+        if len(column.found) > 1:
+            best |= {(order.index(v), column.header) for v, m in medians.items() if m == min(medians.values())}
     title = f"Cost to {target.words}, {measured(target.value)}"
-    return Table(title, pd.DataFrame(rows), _efficiency_note(meta, baseline), best=frozenset(best))
+    note = _efficiency_note(meta, baseline, class_words(trials))
+    return Table(title, pd.DataFrame(rows), note, best=frozenset(best))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One axis, on one kind of machine where it belongs to the machine."""
+
+    axis: str
+    header: str
+    scale: Scale
+    found: Mapping[str, Summary]
+    ratios: Mapping[str, comparison.Ratio]
+
+
+def _columns(
+    axis: str, costs: pd.DataFrame, ends: pd.DataFrame, baseline: str | None, classes: Mapping[str, str]
+) -> list[_Column]:
+    kinds = sorted(set(classes.values())) if axis in MACHINES_OWN and classes else [None]
+    found = []
+    for kind in kinds:
+        own = costs if kind is None else costs[costs["trial"].map(classes) == kind]
+        if own.empty:
+            continue
+        seen = own[own["reached"]] if own["reached"].any() else ends[ends["trial"].isin(own["trial"])]
+        scale = scale_for(axis, seen[axis])
+        # A peak is not spent, so it has no "times less".
+        ratios = {}
+        if baseline is not None and axis != "peak_memory_bytes":
+            ratios = comparison.ratios_to_baseline(own, ends, baseline, axis)
+        header = scale.label(axis_words(axis).replace(" ", "\n", 1)) + ("" if kind is None else f"\non {kind}")
+        found.append(_Column(axis, header, scale, _by_variant(own, axis), ratios))
+    return found
 
 
 def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) -> str:
@@ -83,7 +121,7 @@ def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) ->
     return f"{text}\n{ratios}"
 
 
-def _efficiency_note(meta: Meta, baseline: str | None) -> str:
+def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, str]) -> str:
     note = (
         "Median over seeds (range) of what had been spent where the reward on training prompts first reached it, by "
         "linear interpolation between evaluated points; a seed that never did counts as infinite (∞). Evaluation is "
@@ -94,6 +132,7 @@ def _efficiency_note(meta: Meta, baseline: str | None) -> str:
             f" The second line is how many times less than {baseline}, seed by seed, with the range; ≥ where a seed of "
             f"{baseline} never reached it and all that it spent stands in."
         )
+    note += "".join(f" {letter}: {words}." for letter, words in sorted(machines.items()))
     return note if meta.seconds_comparable else f"{note} {SECONDS_NOTE}"
 
 
@@ -107,6 +146,7 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
     spent = {axis: values for axis, values in spent.items() if values.notna().any()}
     scales = {axis: scale_for(axis, values.dropna()) for axis, values in spent.items()}
     last = _last_rewards(curves)
+    numbers, provenances = origins(trials)
     order = trials.assign(_place=trials["status"].map(_place)).sort_values(["_place", "variant", "seed"], kind="stable")
     rows = []
     for index, trial in zip(order.index, order.to_dict("records"), strict=True):
@@ -121,13 +161,27 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
             value = values[index]
             header = scales[axis].label(axis_words(axis).replace(" ", "\n", 1))
             row[header] = NOTHING if pd.isna(value) else number(value / scales[axis].divisor)
+        if provenances:
+            row["ran on"] = numbers.get(str(trial["trial"]), NOTHING)
         row["trial"] = str(trial["trial"])
+        row["to run it again"] = command_of(trial, meta)
         rows.append(row)
     cells = pd.DataFrame(rows)
-    if not (cells["cause"] != "").any():
-        cells = cells.drop(columns="cause")
-    note = "" if meta.seconds_comparable else SECONDS_NOTE
-    return Table("Trials", cells, note, ("method", "status", "cause", "trial"))
+    cells = cells.drop(columns=[c for c in ("cause", "to run it again") if not (cells[c] != "").any()])
+    note = " ".join(f"{number_of}: {words}." for number_of, words in provenances.items())
+    note = f"Ran on {note}" if note else ""
+    if not meta.seconds_comparable:
+        note = f"{SECONDS_NOTE} {note}".strip()
+    return Table("Trials", cells, note, ("method", "status", "cause", "trial", "to run it again"))
+
+
+def command_of(trial: Mapping[Any, Any], meta: Meta) -> str:
+    """The command that made the trial; for one that has not begun, its run's."""
+    record = trial["provenance"]
+    command = record.get("command") if isinstance(record, Mapping) else None
+    if not command:
+        return meta.command
+    return command if isinstance(command, str) else shlex.join(map(str, command))
 
 
 def _place(status: str) -> int:

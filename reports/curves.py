@@ -67,7 +67,7 @@ STYLE = {
 def panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
     """The (metric, split) pairs that a report draws, in reading order: the ranking's first, then what it cost."""
     present = set(map(tuple, curves[["metric", "split"]].drop_duplicates().to_numpy()))
-    others = sorted(m for m, _ in present if str(m).startswith("reward/"))
+    others = sorted({m for m, _ in present if str(m).startswith("reward/")})
     order = [("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("gold", "heldout")]
     order += [(metric, split) for metric in ("diversity", "drift", *others) for split in ("train", "heldout")]
     return [pair for pair in order if pair in present]

@@ -1,47 +1,84 @@
-"""What a report holds, in reading order, before it is HTML or Markdown."""
+"""What a report holds, in reading order, before it is HTML, Markdown or anything else."""
 
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from reports import costs, curves, headline, memory, notices, pictures, svg, tables, tuning
+from reports import (
+    ablation,
+    costs,
+    curves,
+    goodhart,
+    headline,
+    interactive,
+    memory,
+    notices,
+    parity,
+    pictures,
+    svg,
+    tables,
+    tuning,
+)
 from reports.frame import DONE, axis_words, untrained_variants
 from reports.meta import Meta
+from reports.notices import Notice
 from reports.styles import Style, styles
 
-FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds")
+FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds")
 MAIN_PANELS = 3
 
 
 @dataclass(frozen=True)
-class FigureSet:
-    """The same panels against one axis."""
-
-    axis: str
-    words: str
-    svgs: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Document:
+    """Everything that a report says of trials whose numbers can be compared.
+
+    Attributes:
+        commands: what runs the unfinished trials again.
+        axes: words of the axes that curves can be switched to, the budget's first.
+        panels: titles of the panels; the first `main_panels` are shown at once.
+        curves_json: what the page draws its curves from.
+        static: SVG figures for paper and for browsers without scripts.
+        goodhart: SVG figures of over-optimisation.
+        trained: the variants that train.
+        drawings: file name without ending -> what draws it.
+        others: further documents, whose numbers cannot stand in one column with these.
+        above: what concerns all of them, said before anything else.
+    """
+
     meta: Meta
     answer: str
-    notices: tuple[notices.Notice, ...]
+    notices: tuple[Notice, ...]
     ranking: tables.Table | None
     efficiency: tuple[tables.Table, ...]
     rewards: tables.Table | None
     paired: tables.Table | None
+    ablations: tuple[tables.Table, ...]
+    parity: tuple[tables.Table, ...]
     memory: tables.Table | None
     tuning: tables.Table | None
     trials: tables.Table
-    commands: tuple[str, ...]  # what runs the unfinished trials again
-    figures: tuple[FigureSet, ...]
+    commands: tuple[str, ...]
+    axes: tuple[str, ...]
+    panels: tuple[str, ...]
     main_panels: int
+    curves_json: str
+    static: tuple[str, ...]
+    goodhart: tuple[str, ...]
     sheet: pictures.Sheet | None
     styles: Mapping[str, Style]
-    files: Mapping[str, bytes]  # name -> PNG
+    trained: tuple[str, ...]
+    drawings: Mapping[str, Callable[[], Figure]]
+    others: tuple["Document", ...] = ()
+    above: tuple[Notice, ...] = ()
+
+    @property
+    def all_tables(self) -> tuple[tables.Table, ...]:
+        """All of them, in reading order."""
+        found = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.parity, self.tuning]
+        return tuple(table for table in [*found, self.memory, self.trials] if table is not None)
 
 
 def compose(
@@ -50,17 +87,27 @@ def compose(
     trials: pd.DataFrame,
     meta: Meta,
     samples: Sequence[pictures.Picture],
+    name: str = "f",
+    share: float = 1.0,
 ) -> Document:
-    """Everything computed once, from validated frames. With no curve at all, the trials alone are the report."""
+    """Everything computed once, from validated frames. With no curve at all, the trials alone are the report.
+
+    Args:
+        name: what ids on the page begin with; unique among the documents of a page.
+        share: of the page that its pictures may take.
+    """
     seen = not frame.empty
+    still = untrained_variants(frame) if seen else set()
     order = [variant for variant, _ in tables.ranked_variants(frame, trials, meta)]
     found = costs.targets(frame, meta) if seen else []
     by_target = [t for t in (costs.efficiency(frame, trials, meta, target) for target in found) if t is not None]
     by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
-    sheet = pictures.arrange(samples, order, untrained_variants(frame) if seen else ())
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
     chosen = _ordered(styles(frame), order) if seen else {}
+    axes = axes_to_draw(frame, meta) if seen else []
+    main = min(MAIN_PANELS, len(pairs))
+    goodharts = goodhart.pairs(frame) if seen else []
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
@@ -69,15 +116,27 @@ def compose(
         efficiency=tuple(by_target),
         rewards=tables.rewards(frame, trials, meta) if seen else None,
         paired=tables.paired(frame, evaluation, trials, meta) if seen else None,
+        ablations=tuple(ablation.tables(frame, trials, meta)),
+        parity=tuple(parity.tables(frame, trials, meta)),
         memory=memory.memory_table(trials, order),
         tuning=tuning.table(meta),
         trials=costs.trials_table(frame, trials, meta),
-        commands=_commands(trials),
-        figures=_figures(frame, pairs, meta, chosen, lines) if seen else (),
-        main_panels=min(MAIN_PANELS, len(pairs)),
-        sheet=sheet,
+        commands=_commands(trials, meta),
+        axes=tuple(axis_words(axis) for axis in axes),
+        panels=tuple(curves.panel_title(metric, split, meta) for metric, split in pairs),
+        main_panels=main,
+        curves_json=(
+            interactive.as_json(interactive.payload(frame, axes, pairs, meta, chosen, lines, main)) if seen else ""
+        ),
+        static=_static(frame, axes, pairs, meta, chosen, lines, name),
+        goodhart=tuple(
+            svg.page_svg(goodhart.figure(frame, [pair], meta, chosen), f"{name}-g-{i}", f"{pair[1]} against {pair[0]}")
+            for i, pair in enumerate(goodharts)
+        ),
+        sheet=pictures.arrange(samples, order, still, share),
         styles=chosen,
-        files=_files(frame, pairs, meta, chosen, lines, sheet) if seen else {},
+        trained=tuple(variant for variant in chosen if variant not in still),
+        drawings=_drawings(frame, axes, pairs, goodharts, meta, chosen, lines),
     )
 
 
@@ -87,51 +146,48 @@ def axes_to_draw(frame: pd.DataFrame, meta: Meta) -> list[str]:
     return list(dict.fromkeys([meta.budget_column, *logged]))
 
 
-def _figures(
+def _static(
     frame: pd.DataFrame,
+    axes: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     meta: Meta,
     chosen: Mapping[str, Style],
     lines: Mapping[str, float],
-) -> tuple[FigureSet, ...]:
+    name: str,
+) -> tuple[str, ...]:
+    """Every panel against the budget's axis, then the training reward against each other axis."""
+    wanted = [(axis, pair) for axis in axes[:1] for pair in pairs] + [(axis, pair) for axis in axes[1:]
+                                                                     for pair in pairs[:1]]  # fmt: skip
     parts = {pair: frame[(frame["metric"] == pair[0]) & (frame["split"] == pair[1])] for pair in pairs}
-    sets = []
-    for axis in axes_to_draw(frame, meta):
-        svgs = []
-        for number, (metric, split) in enumerate(pairs):
-            label = f"{curves.panel_title(metric, split, meta)} against {axis_words(axis)}"
-            figure = curves.panel(parts[metric, split], axis, metric, split, meta, chosen, lines)
-            svgs.append(svg.page_svg(figure, f"f-{axis.replace('_', '-')}-{number}", label))
-        sets.append(FigureSet(axis, axis_words(axis), tuple(svgs)))
-    return tuple(sets)
+    found = []
+    for number, (axis, (metric, split)) in enumerate(wanted):
+        label = f"{curves.panel_title(metric, split, meta)} against {axis_words(axis)}"
+        figure = curves.panel(parts[metric, split], axis, metric, split, meta, chosen, lines)
+        found.append(svg.page_svg(figure, f"{name}-{number}", label))
+    return tuple(found)
 
 
-def _files(
+def _drawings(
     frame: pd.DataFrame,
+    axes: Sequence[str],
     pairs: Sequence[tuple[str, str]],
+    goodharts: Sequence[tuple[str, str]],
     meta: Meta,
     chosen: Mapping[str, Style],
     lines: Mapping[str, float],
-    sheet: pictures.Sheet | None,
-) -> dict[str, bytes]:
-    files = {
-        f"curves-{axis.replace('_', '-')}.png": curves.png(
-            curves.strip(frame, axis, pairs[:MAIN_PANELS], meta, chosen, lines)
-        )
-        for axis in axes_to_draw(frame, meta)
+) -> dict[str, Callable[[], Figure]]:
+    found: dict[str, Callable[[], Figure]] = {
+        f"curves-{axis.replace('_', '-')}": partial(curves.strip, frame, axis, pairs[:MAIN_PANELS], meta, chosen, lines)
+        for axis in axes
     }
-    if sheet is not None:
-        files["pictures.png"] = pictures.png(pictures.final_grid(sheet))
-    return files
+    if goodharts:
+        found["over-optimisation"] = partial(goodhart.figure, frame, goodharts, meta, chosen, paper=True)
+    return found
 
 
-def _commands(trials: pd.DataFrame) -> tuple[str, ...]:
-    found = []
-    for record in trials.loc[trials["status"] != DONE, "provenance"]:
-        command = record.get("command") if isinstance(record, Mapping) else None
-        if command:
-            found.append(command if isinstance(command, str) else shlex.join(map(str, command)))
-    return tuple(dict.fromkeys(found))
+def _commands(trials: pd.DataFrame, meta: Meta) -> tuple[str, ...]:
+    rows = trials[trials["status"] != DONE].to_dict("records")
+    return tuple(dict.fromkeys(command for row in rows if (command := costs.command_of(row, meta))))
 
 
 def _ordered(found: Mapping[str, Style], order: Sequence[str]) -> dict[str, Style]:

@@ -1,6 +1,7 @@
 """The answer in two sentences, made from the data: who reached what for how much, and what that cost."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 
@@ -8,6 +9,7 @@ from reports import comparison
 from reports.costs import Target, targets
 from reports.formatting import listing, measured, number, plural
 from reports.frame import GOING, axis_words, base_variant, select, untrained_variants
+from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.overoptimisation import courses
 from reports.statistics import Summary, summarise
@@ -22,6 +24,8 @@ def headline(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> str:
     if not trained:
         return "No trained method has finished all its seeds yet, so there is no answer."
     leader = trained[0]
+    if speed_classes(trials):
+        meta = replace(meta, seconds_comparable=False)
     so_far = "So far, " if trials["status"].isin(GOING).any() else ""
     return f"{so_far}{_achievement(curves, leader, meta)} {_price(curves, leader, meta)}".strip()
 

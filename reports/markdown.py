@@ -1,6 +1,7 @@
 """The report as Markdown: the same answer and the same tables, with the figures as files beside it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reports.tables import Table
@@ -11,18 +12,25 @@ if TYPE_CHECKING:
 
 def to_markdown(document: "Document") -> str:
     """GitHub-flavoured Markdown; figures are linked relative to the report."""
+    parts = [f"> **{_plain(notice.text)}**" for notice in document.above]
+    parts += [_one(document)]
+    parts += [_one(other, f"part-{index}-") for index, other in enumerate(document.others, 2)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _one(document: "Document", prefix: str = "") -> str:
     meta = document.meta
     parts = [f"# {_plain(meta.name)}", _plain(meta.description)]
     parts += [f"> **{_plain(notice.text)}**" for notice in document.notices]
     parts += [_plain(document.answer)]
-    found = [document.ranking, *document.efficiency, document.rewards, document.paired, document.tuning]
-    parts += [table_markdown(table) for table in found[:1] if table is not None]
-    parts += [f"![{name.removesuffix('.png')}](figures/{name})" for name in _shown(document)]
-    parts += [table_markdown(table) for table in [*found[1:], document.memory, document.trials] if table is not None]
+    first = [document.ranking] if document.ranking is not None else []
+    parts += [table_markdown(table) for table in first]
+    parts += [f"![{name}](figures/{prefix}{name}.png)" for name in _shown(document)]
+    parts += [table_markdown(_narrow(table)) for table in document.all_tables[len(first) :]]
     if document.commands:
         parts.append("Run again:\n\n```\n" + "\n".join(document.commands) + "\n```")
     parts += [f"## {title}\n\n{text}" for title, text in _about(document)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in parts if part)
 
 
 def table_markdown(table: Table, level: int = 2) -> str:
@@ -40,8 +48,14 @@ def table_markdown(table: Table, level: int = 2) -> str:
 
 
 def _shown(document: "Document") -> list[str]:
-    budget = f"curves-{document.meta.budget_column.replace('_', '-')}.png"
-    return [name for name in (budget, "pictures.png") if name in document.files]
+    budget = f"curves-{document.meta.budget_column.replace('_', '-')}"
+    found = [name for name in (budget, "over-optimisation") if name in document.drawings]
+    return [*found, "pictures"] if document.sheet is not None else found
+
+
+def _narrow(table: Table) -> Table:
+    """Commands stand under the table: Markdown cannot fold them away."""
+    return replace(table, cells=table.cells.drop(columns="to run it again", errors="ignore"))
 
 
 def _about(document: "Document") -> list[tuple[str, str]]:

@@ -26,6 +26,8 @@ class Meta:
         seconds_comparable: False when trials shared a device: seconds are then shown and not ranked.
         tuning: how the methods' settings were found (`search`: what was asked; `methods`: variant, chosen, score,
             configurations, statuses and cost of each), where they were searched for.
+        protocol: what evaluated numbers depend on, by name (`reward`, `model`, `evaluation`, ...). Runs whose protocols
+            differ are not put in one column.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Meta:
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds_comparable: bool = True
     tuning: Mapping[str, Any] | None = None
+    protocol: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.budget_column not in AXES:

@@ -1,18 +1,26 @@
 """What a reader must be warned of before reading a number."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from reports.costs import SECONDS_NOTE
-from reports.formatting import listing, plural
-from reports.frame import BROKEN, DONE, GOING
+from reports.formatting import NOTHING, listing, plural
+from reports.frame import BROKEN, DONE, GOING, SECONDS
+from reports.machines import differences, records, speed_classes
 from reports.meta import Meta
 from reports.overoptimisation import warning
 
 SAME_ON_ALL = ("hardware", "precision", "threads", "commit", "versions", "weights")
+
+MACHINES_NOTE = (
+    "Trials ran on different kinds of machine: their seconds and memory stand in columns of their own and are not "
+    "compared. Steps, queries, denoiser evaluations and FLOPs can be."
+)
+
+BUDGET_NOTE = "The budget is in seconds, so the ranking compares machines as much as methods."
 
 
 @dataclass(frozen=True)
@@ -28,9 +36,27 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
     found = [_going(trials), *_broken(trials), _values(curves, evaluation)]
     turned = warning(curves, meta) if not curves.empty else None
     found += [Notice("caution", turned) if turned else None, *_provenance(trials)]
+    if speed_classes(trials):
+        budget = f" {BUDGET_NOTE}" if meta.budget_column in SECONDS else ""
+        found.append(Notice("caution", MACHINES_NOTE + budget))
     if not meta.seconds_comparable:
         found.append(Notice("caution", SECONDS_NOTE))
     return [notice for notice in found if notice is not None]
+
+
+def apart(metas: Sequence[Meta]) -> list[Notice]:
+    """In what the protocols of a page's parts differ; none for one part."""
+    if len(metas) < 2:
+        return []
+    names = list(dict.fromkeys(name for meta in metas for name in meta.protocol))
+    told = []
+    for name in names:
+        values = {meta.name: meta.protocol.get(name, NOTHING).rstrip(".") for meta in metas}
+        if len(set(values.values())) > 1:
+            told.append(f"{name} ({'; '.join(f'{run}: {value}' for run, value in values.items())})")
+    differing = listing(told or ["protocol"])
+    text = f"These runs cannot be compared with each other: they differ in {differing}."
+    return [Notice("broken", f"{text} Each has tables and curves of its own below.")]
 
 
 def _going(trials: pd.DataFrame) -> Notice | None:
@@ -68,16 +94,18 @@ def _values(curves: pd.DataFrame, evaluation: pd.DataFrame) -> Notice | None:
 
 
 def _provenance(trials: pd.DataFrame) -> Iterable[Notice]:
-    records = [record for record in trials["provenance"] if isinstance(record, Mapping)]
-    for key in SAME_ON_ALL:
-        values = sorted({_flat(record[key]) for record in records if record.get(key) is not None})
-        if len(values) > 1:
-            yield Notice("caution", f"Trials differ in {key}: {'; '.join(values[:4])}. Compare their costs with care.")
-    if any(record.get("dirty") for record in records):
+    for name, values in differences(trials, SAME_ON_ALL).items():
+        told = [f"{_shortened(value)} ({_holders(variants)})" for value, variants in list(values.items())[:4]]
+        more = f" and {len(values) - 4} more" if len(values) > 4 else ""
+        yield Notice("caution", f"Trials differ in {name}: {'; '.join(told)}{more}.")
+    if any(record.get("dirty") for record in records(trials).values()):
         yield Notice("caution", "Some trials ran from a working tree with uncommitted changes.")
 
 
-def _flat(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in sorted(value.items()))
-    return str(value)
+def _holders(variants: list[str]) -> str:
+    return listing([*variants[:4], f"{len(variants) - 4} more"] if len(variants) > 4 else variants)
+
+
+def _shortened(value: str) -> str:
+    """A hash by its beginning."""
+    return value[:12] if len(value) in (40, 64) and " " not in value else value

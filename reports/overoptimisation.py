@@ -79,22 +79,28 @@ def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
         for course in gold
         if course.turned == course.seeds and course not in fell
     ]
-    told = [f"Gold fell while the reward rose: {_listed(fell)}."] if fell else []
+    told = [f"Gold fell while the reward rose: {_listed(fell, axis)}."] if fell else []
     told += [f"Gold rose and fell again: {listing(turned)}."] if turned else []
     known = {course.variant for course in fell}
     for metric in metrics_in(curves):
         if metric.startswith("reward/"):
             others = courses(curves, axis, metric).values()
             lost = [course for course in others if course.mostly_fell and course.variant not in known]
-            told += [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost)}."] if lost else []
+            told += [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost, axis)}."] if lost else []
     return " ".join(told) or None
 
 
-def _listed(found: list[Course]) -> str:
+def _listed(found: list[Course], axis: str) -> str:
     return listing(
-        f"{course.variant} (from {measured(course.start)} to {measured(course.end)}, {_share(course.fell, course)})"
+        f"{course.variant} (from {measured(course.start)} to {measured(course.end)}{_peak(course, axis)}, "
+        f"{_share(course.fell, course)})"
         for course in found
     )
+
+
+def _peak(course: Course, axis: str) -> str:
+    """Where it turned: nothing where it was highest before training."""
+    return f", highest at {number(course.peak)} {axis_words(axis)}" if course.peak > 0 else ""
 
 
 def _below(value: float, reference: float) -> bool:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -12,29 +13,50 @@ from reports.frame import DONE, axis_words
 from reports.pictures import column_words, data_uri
 from reports.svg import palette_css
 
+HERE = Path(__file__).parent
 _RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
 
 
 def to_html(document: Document) -> str:
     """The whole page."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["cell"] = cell_html
     environment.filters["header"] = lambda text: Markup("<br>").join(escape(line) for line in str(text).split("\n"))
-    light, dark = palette_css(document.styles)
+    parts = [document, *document.others]
+    light, dark = palette_css({name: style for part in parts for name, style in part.styles.items()})
     template = environment.get_template("page.html.jinja")
     return template.render(
         document=document,
         meta=document.meta,
+        parts=[_part(part, index) for index, part in enumerate(parts)],
         light=Markup(light),
         dark=Markup(dark),
-        facts=_facts(document),
-        figures=[(figures.axis, figures.words, [Markup(svg) for svg in figures.svgs]) for figures in document.figures],
-        pictures=_pictures(document),
+        style=_asset("page.css"),
+        library_style=_asset("vendor/uplot/uPlot.min.css"),
+        scripts=[_asset(name) for name in ("vendor/uplot/uPlot.iife.min.js", "interactive.js", "page.js")],
+        licence=_asset("vendor/uplot/LICENSE"),
         column_words=column_words,
     )
+
+
+def _part(document: Document, index: int) -> dict[str, Any]:
+    """What the template asks of one document."""
+    return {
+        "document": document,
+        "id": f"part-{index + 1}",
+        "facts": _facts(document),
+        "curves": Markup(document.curves_json),
+        "static": [Markup(figure) for figure in document.static],
+        "goodhart": [Markup(figure) for figure in document.goodhart],
+        "pictures": _pictures(document),
+    }
+
+
+def _asset(name: str) -> Markup:
+    return Markup((HERE / name).read_text(encoding="utf-8").strip())
 
 
 def cell_html(text: object) -> Markup:
@@ -67,7 +89,7 @@ def _pictures(document: Document) -> list[tuple[str, list[tuple[str, list[str | 
         return []
     return [
         (f"{fraction:.0%}".replace("%", " %"),
-         [(variant, [None if image is None else data_uri(image) for image in images])
+         [(variant, [None if image is None else data_uri(image, sheet.size) for image in images])
           for variant, images in sheet.rows[fraction].items()])
         for fraction in sheet.fractions
     ]  # fmt: skip

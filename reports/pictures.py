@@ -8,10 +8,13 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from reports.formatting import listing
 from reports.frame import SPLIT_WORDS
 
-THUMBNAIL = 192  # pixels; a page of large samples would not stay under its limit
+SIZES = (512, 384, 256, 192)  # pixels; the largest at which all fit, as a page of large samples would be too heavy
+THUMBNAIL = SIZES[-1]
 ROOM = 5_000_000  # bytes of encoded pictures a page takes
+FEWEST_COLUMNS = 6  # prompts; rather than fewer, the stages between first and last are left out
 MOST_VARIANTS = 24  # rows beside each other that a person still compares
 
 
@@ -44,14 +47,17 @@ class Sheet:
     fractions: tuple[float, ...]
     rows: Mapping[float, Mapping[str, tuple[Image.Image | None, ...]]]  # fraction -> variant -> images
     left_out: str = ""
+    size: int = THUMBNAIL  # the largest side of an embedded picture
 
 
-def arrange(pictures: Sequence[Picture], variants: Sequence[str], still: Iterable[str] = ()) -> Sheet | None:
+def arrange(
+    pictures: Sequence[Picture], variants: Sequence[str], still: Iterable[str] = (), share: float = 1.0
+) -> Sheet | None:
     """Sorts pictures into rows (in the order of `variants`) and columns (in their own order); None without pictures.
 
     One seed is shown, the lowest that most trained variants have. Variants in `still` train nothing, so they are
     shown beside every fraction, whatever their own seed. Fractions are taken to the nearest quarter. Of more than
-    `MOST_VARIANTS` variants the first are shown.
+    `MOST_VARIANTS` variants the first are shown. `share` is of `ROOM`.
     """
     if not pictures:
         return None
@@ -78,9 +84,9 @@ def arrange(pictures: Sequence[Picture], variants: Sequence[str], still: Iterabl
         }
         for fraction in fractions
     }
-    columns, rows, dropped = _fit(columns, rows)
+    columns, rows, size, dropped = _fit(columns, rows, ROOM * share)
     opened = {fraction: _all_opened(of_fraction) for fraction, of_fraction in rows.items()}
-    return Sheet(seed, columns, tuple(opened), opened, f"{note} {dropped}".strip())
+    return Sheet(seed, columns, tuple(opened), opened, f"{note} {dropped}".strip(), size)
 
 
 def seed_to_show(pairs: Iterable[tuple[str, int]], still: Iterable[str] = ()) -> int:
@@ -127,10 +133,7 @@ def grid(rows: Mapping[str, Mapping[str, Image.Image]], size: int = 96) -> Image
 
 def final_grid(sheet: Sheet, size: int = 96, columns: int = 12) -> Image.Image:
     """`grid` of the sheet's last fraction: at most `columns` prompts, a third of them held out where there are any."""
-    heldout = [i for i, (_, split) in enumerate(sheet.columns) if split != "train"]
-    train = [i for i, (_, split) in enumerate(sheet.columns) if split == "train"]
-    some = min(len(heldout), max(columns // 3, columns - len(train)))
-    shown = [*train[: columns - some], *heldout[:some]]
+    shown = _some_of_both(sheet.columns, columns)
     rows = sheet.rows[sheet.fractions[-1]]
     return grid(
         {
@@ -148,17 +151,15 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def data_uri(image: Image.Image) -> str:
-    """A picture inside a page: PNG up to 96 pixels, where JPEG's blocks would show, JPEG above."""
+def data_uri(image: Image.Image, size: int = THUMBNAIL) -> str:
+    """A picture inside a page: JPEG with all its colours, so that not even small pictures show blocks."""
     image = image.convert("RGB")
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
-    if max(image.size) <= 96:
-        kind, data = "png", png(image)
-    else:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=88)
-        kind, data = "jpeg", buffer.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    image.thumbnail((size, size), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    small = max(image.size) <= 96
+    image.save(buffer, "JPEG", quality=92 if small else 88, subsampling=0 if small else 2)
+    data = buffer.getvalue()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
 
 def column_words(prompt: str, split: str) -> str:
@@ -191,29 +192,41 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
     return "\n".join(lines)
 
 
-def _fit(columns: Columns, rows: Cells) -> tuple[Columns, Cells, str]:
-    """Leaves out fractions between the ends, then columns, until the pictures take no more than `ROOM` bytes.
+def _fit(columns: Columns, rows: Cells, most: float) -> tuple[Columns, Cells, int, str]:
+    """Makes pictures smaller, then leaves out prompts, then the stages between the ends, until all take `most` bytes.
 
     Returns:
-        The columns and rows that stay, and a sentence on what does not, empty where all stay.
+        The columns and rows that stay, the size of a picture, and a sentence on what is left out, empty for nothing.
     """
     images = [i for of_fraction in rows.values() for row in of_fraction.values() for i in row if i is not None]
-    if not images:
-        return columns, rows, ""
-    sample = images[:: max(1, len(images) // 8)]
-    each = sum(len(data_uri(_opened(image))) for image in sample) / len(sample)
-    room = int(ROOM / each)
-    if len(images) <= room:
-        return columns, rows, ""
-    ends = tuple(dict.fromkeys((next(iter(rows)), next(reversed(rows)))))
-    per_column = len(images) / (len(rows) * len(columns)) * len(ends)
-    count = max(1, min(len(columns), int(room / per_column)))
-    dropped = f"Left out to keep the page light: {len(columns) - count} of {len(columns)} prompts"
-    return (
-        columns[:count],
-        {f: {v: row[:count] for v, row in rows[f].items()} for f in ends},
-        f"{dropped} and the points between first and last.",
-    )
+    sample = [_opened(image) for image in images[:: max(1, len(images) // 8)]]
+    each = 0.0
+    for size in SIZES if sample else ():
+        each = sum(len(data_uri(image, size)) for image in sample) / len(sample)
+        if len(images) * each <= most:
+            return columns, rows, size, ""
+    if not sample:
+        return columns, rows, THUMBNAIL, ""
+    stages = list(rows)
+    a_column = len(images) / (len(rows) * len(columns))  # pictures of one prompt at one stage
+    count = int(most / each / (a_column * len(stages)))
+    if count < min(FEWEST_COLUMNS, len(columns)):
+        stages = list(dict.fromkeys((stages[0], stages[-1])))
+        count = int(most / each / (a_column * len(stages)))
+    chosen = _some_of_both(columns, max(1, min(len(columns), count)))
+    left_out = [f"{len(columns) - len(chosen)} of {len(columns)} prompts"] if len(chosen) < len(columns) else []
+    left_out += ["the points between first and last"] if len(stages) < len(rows) else []
+    kept = {stage: {v: tuple(row[i] for i in chosen) for v, row in rows[stage].items()} for stage in stages}
+    told = f"Left out to keep the page light: {listing(left_out)}." if left_out else ""
+    return tuple(columns[i] for i in chosen), kept, THUMBNAIL, told
+
+
+def _some_of_both(columns: Columns, count: int) -> list[int]:
+    """Places of `count` columns, a third of them held out where there are any."""
+    heldout = [i for i, (_, split) in enumerate(columns) if split != "train"]
+    train = [i for i, (_, split) in enumerate(columns) if split == "train"]
+    some = min(len(heldout), max(count // 3, count - len(train)))
+    return [*train[: count - some], *heldout[:some]]
 
 
 def _all_opened(rows: Mapping[str, tuple[Image.Image | Path | None, ...]]) -> dict[str, tuple[Image.Image | None, ...]]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from reports import comparison
+from reports.evidence import CROSSED_COVERAGE
 from reports.formatting import (
     NOT_REACHED,
     NOTHING,
@@ -190,19 +191,38 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
                 "variant": variant,
                 "method": variant if first else "",
                 "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
-                "difference": value_cell(found.over_seeds, signed=True),
+                "difference": _difference(found),
                 "pairs better": f"{100 * found.better:.0f} %",
                 "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
             })  # fmt: skip
     if not seen:
         return None
     note = (
-        f"Each method minus {base} on the same prompts and the same noise, after training. {spread_note(seen)} "
+        f"Each method minus {base} on the same prompts and the same noise, after training. {_paired_note(seen)} "
         "Pairs better: the share in which the method scores higher. Clear seeds: those whose 95 % Student-t interval "
         "over prompts excludes zero, given that trained model."
     )
     cells = pd.DataFrame(rows).drop(columns="variant")
     return Table(f"Difference from {base}, paired", cells, note, ("method", "measure"))
+
+
+def _difference(found: comparison.Paired) -> str:
+    if found.interval is None:
+        return value_cell(found.over_seeds, signed=True)
+    low, high = (measured(value, signed=True) for value in found.interval)
+    return with_range(measured(found.over_seeds.mean, signed=True), low, high)
+
+
+def _paired_note(counts: Iterable[int]) -> str:
+    many = any(count >= SEEDS_FOR_AN_INTERVAL for count in counts)
+    few = spread_note(count for count in counts if count < SEEDS_FOR_AN_INTERVAL)
+    if not many:
+        return few
+    coverage = " and ".join(f"{share:.0%} with {seeds} seeds" for seeds, share in CROSSED_COVERAGE.items())
+    return (
+        f"{few} From five seeds on the range is the interval of a bootstrap over seeds and prompts as crossed "
+        f"factors, nominally 95 %; simulated, it covers {coverage}."
+    ).strip()
 
 
 def _pairs(frame: pd.DataFrame, metrics: Iterable[str]) -> list[tuple[str, str]]:

@@ -18,6 +18,19 @@ METHODS = {
     "rwr": (8, 256, 26, 0.08, 0.04, 0.055),
 }
 
+META = Meta(
+    name="aesthetic",
+    budget_axis="reward_queries",
+    budget_limit=4096,
+    description="Which way of aligning raises the emoji aesthetic reward for the fewest reward queries?",
+    target=1.0,
+    reward="emoji-aesthetic",
+    gold="emoji-aesthetic-gold",
+    evaluation="64 images on fixed prompts and noise, DDIM with 20 steps, eta 0, guidance 2.",
+    command="bench run sweeps/aesthetic.yaml",
+    versions={"torch": "2.13.0", "diffusers": "0.42.1"},
+)
+
 
 def make_run(methods=METHODS, seeds=(0, 1, 2)):
     """(curves, evaluation, trials) as the store hands them over."""
@@ -118,15 +131,4 @@ def run():
 
 @pytest.fixture
 def meta():
-    return Meta(
-        name="aesthetic",
-        budget_axis="reward_queries",
-        budget_limit=4096,
-        description="Which way of aligning raises the emoji aesthetic reward for the fewest reward queries?",
-        target=1.0,
-        reward="emoji-aesthetic",
-        gold="emoji-aesthetic-gold",
-        evaluation="64 images on fixed prompts and noise, DDIM with 20 steps, eta 0, guidance 2.",
-        command="bench run sweeps/aesthetic.yaml",
-        versions={"torch": "2.13.0", "diffusers": "0.42.1"},
-    )
+    return META

@@ -67,8 +67,8 @@ def test_the_whole_report(run, meta, make_pictures, tmp_path):
     assert {"report.html", "report.md", "figures/curves-reward-queries.png", "figures/pictures.png"} <= names
     assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == sorted(written)  # no temporary file is left
     text = check_page(tmp_path / "report.html")
-    assert text.count('data-group="axis"') == 5
-    assert text.count('data-group="pictures"') == 4
+    assert len(re.findall("<button[^>]* data-axis ", text)) == 6
+    assert text.count('data-group="part-1-pictures"') == 4
     markdown = (tmp_path / "report.md").read_text()
     assert "| 1 | alignprop |" in markdown
     assert "](figures/pictures.png)" in markdown
@@ -138,8 +138,8 @@ def test_nothing_at_all_is_an_error_and_trials_alone_are_a_report(run, meta, tmp
     failed = run[2].assign(status="failed", cause="the weights are missing")
     write_report(nothing, nothing, failed, meta, PICTURELESS, tmp_path)
     assert "the weights are missing" in check_page(tmp_path / "report.html")
-    with pytest.raises(ValueError, match=r"\['pdf'\]; known: html, md"):
-        write_report(nothing, nothing, failed, meta, PICTURELESS, tmp_path, formats=("pdf",))
+    with pytest.raises(ValueError, match=r"\['docx'\]; known: html, md"):
+        write_report(nothing, nothing, failed, meta, PICTURELESS, tmp_path, formats=("docx",))
 
 
 def test_names_cannot_inject_markup_or_mathematics(run, meta, tmp_path):
@@ -218,3 +218,20 @@ def test_grid_lays_out_rows_and_columns():
     assert sheet.getpixel((sheet.width - 20, sheet.height - 56)) == (0, 0, 255)
     with pytest.raises(ValueError, match="no rows"):
         grid({})
+
+
+def test_a_reward_measured_on_both_splits_is_drawn_once_on_each(run):
+    heldout = run[0][run[0]["metric"] == "reward/emoji-alignment"].assign(split="heldout")
+    pairs = figures.panels(pd.concat([run[0], heldout]))
+    assert len(pairs) == len(set(pairs))
+    assert pairs[-2:] == [("reward/emoji-alignment", "train"), ("reward/emoji-alignment", "heldout")]
+
+
+def test_rather_than_few_prompts_the_stages_between_are_left_out(make_pictures, monkeypatch):
+    monkeypatch.setattr("reports.pictures.FEWEST_COLUMNS", 3)
+    monkeypatch.setattr("reports.pictures.ROOM", 180_000)
+    sheet = arrange(make_pictures(), ["alignprop"], {"base"})
+    assert len(sheet.fractions) == 4
+    assert 3 <= len(sheet.columns) < 8
+    assert {split for _, split in sheet.columns} == {"train", "heldout"}
+    assert "of 8 prompts." in sheet.left_out

@@ -149,3 +149,29 @@ def test_a_clear_seed_has_an_interval_over_prompts_off_zero():
     mixed = {(str(i), 0): (-1.0) ** i for i in range(6)}
     frame = pd.DataFrame([*paired_rows("base", 0, base), *paired_rows("x", 0, better), *paired_rows("x", 1, mixed)])
     assert comparison.paired_difference(frame, "x", "base").clear_seeds == 1
+
+
+def test_from_five_seeds_the_difference_has_a_seeded_interval_over_seeds_and_prompts():
+    base = {(str(i), 0): 0.0 for i in range(6)}
+
+    def rows(seeds):
+        trained = [paired_rows("x", s, {(str(i), 0): 0.1 * s + 0.01 * i for i in range(6)}) for s in range(seeds)]
+        return pd.DataFrame([*paired_rows("base", 0, base), *(row for seed in trained for row in seed)])
+
+    assert comparison.paired_difference(rows(4), "x", "base").interval is None
+    found = comparison.paired_difference(rows(6), "x", "base")
+    low, high = found.interval
+    assert low < found.over_seeds.mean < high
+    assert found == comparison.paired_difference(rows(6), "x", "base")
+    torn = rows(6).query("not (seed == 2 and prompt == '3')")
+    assert comparison.paired_difference(torn, "x", "base").interval is None
+
+
+def test_an_interval_is_printed_with_its_coverage(make_run, meta):
+    from reports import tables
+
+    curves, evaluation, trials = make_run(seeds=range(5))
+    table = tables.paired(curves, evaluation, trials, meta)
+    assert "simulated, it covers 87% with 5 seeds" in table.note
+    few = make_run()
+    assert "simulated" not in tables.paired(*few, meta).note

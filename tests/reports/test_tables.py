@@ -195,7 +195,7 @@ def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
     trials.at[0, "provenance"] = trials.at[0, "provenance"] | {"precision": "bf16", "dirty": True}
     texts = [notice.text for notice in notices(curves, evaluation, trials, meta)]
     assert texts[0].startswith("This run is still going: 11 of 12")
-    assert any("differ in precision: bf16; fp32" in text for text in texts)
+    assert any("differ in precision: bf16 (base); fp32 (base, alignprop, ddpo and rwr)" in text for text in texts)
     assert any("uncommitted" in text for text in texts)
 
 

@@ -1,0 +1,88 @@
+"""What a setting does: the variants of one method beside each other, with the settings in which they differ."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from reports import comparison
+from reports.formatting import NOTHING, measured, number, scale_for
+from reports.frame import SPLIT_WORDS, axis_words, untrained_variants
+from reports.meta import Meta
+from reports.tables import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
+
+MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"))
+COSTS = ("reward_queries", "flops", "peak_memory_bytes")
+
+
+def tables(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Table]:
+    """One table a method that has several trained variants, in the order of the ranking."""
+    if curves.empty:
+        return []
+    still = untrained_variants(curves)
+    order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
+    methods = trials.drop_duplicates("variant").set_index("variant")["method"].astype(str)
+    grouped: dict[str, list[str]] = {}
+    for variant in order:
+        grouped.setdefault(methods[variant], []).append(variant)
+    return [_table(method, group, curves, trials, meta) for method, group in grouped.items() if len(group) > 1]
+
+
+def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The names of the settings that are not the same in all, in their own order; an absent one differs."""
+    names = list(dict.fromkeys(name for values in settings.values() for name in values))
+    return [name for name in names if len({repr(values.get(name)) for values in settings.values()}) > 1]
+
+
+def settings_of(trials: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
+    """Variant -> its settings by dotted name, from the column `settings`, which may be absent."""
+    if "settings" not in trials:
+        return {}
+    pairs = zip(trials["variant"].astype(str), trials["settings"], strict=True)
+    return {variant: values for variant, values in pairs if isinstance(values, Mapping)}
+
+
+def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
+    known = settings_of(trials)
+    settings = {variant: known.get(variant, {}) for variant in variants}
+    names = differing(settings)
+    found = {pair: comparison.final_summaries(curves, *pair) for pair in MEASURES}
+    axes = [axis for axis in dict.fromkeys((meta.budget_column, *COSTS)) if curves[axis].notna().any()]
+    ends = comparison.spent(curves[curves["status"] == "done"])
+    scales = {axis: scale_for(axis, ends[axis]) for axis in axes}
+    costs = comparison.costs_to_target(curves, meta.target, [meta.budget_column]) if meta.target is not None else None
+    rows = []
+    for variant in variants:
+        row = {"method": variant, **{_header(name): _shown(settings[variant].get(name)) for name in names}}
+        for (metric, split), summaries in found.items():
+            if summaries:
+                row[f"{meta.metric_words(metric)}\n{SPLIT_WORDS[split]}"] = value_cell(summaries.get(variant))
+        if costs is not None:
+            summary = comparison.summarise(costs.loc[costs["variant"] == variant, meta.budget_column].to_numpy())
+            scale = scales[meta.budget_column]
+            row[scale.label(f"{axis_words(meta.budget_column)}\nto {measured(meta.target)}")] = cost_cell(
+                summary, scale
+            )
+        for axis in axes:
+            own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
+            row[scales[axis].label(f"{axis_words(axis).replace(' ', chr(10), 1)}")] = cost_cell(own, scales[axis])
+        rows.append(row)
+    counts = seed_counts(trials)
+    same = "Settings that are the same in all are left out. " if names else ""
+    note = f"The variants of {method}, after training. {same}Costs are of the whole trial, median over seeds (range). "
+    return Table(f"Ablation of {method}", pd.DataFrame(rows),
+                 note + spread_note([counts[v][0] for v in variants]), ("method",))  # fmt: skip
+
+
+def _header(name: str) -> str:
+    return name.removeprefix("settings.").replace(".", "\n", 1).replace("_", " ")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool | str):
+        return str(value)
+    if isinstance(value, int | float):
+        return number(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

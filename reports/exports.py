@@ -1,0 +1,109 @@
+"""Tables and figures as files of their own, for a paper or a spreadsheet."""
+
+import io
+import re
+from collections.abc import Iterator
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from reports import pictures
+from reports.curves import STYLE, png
+from reports.document import Document
+from reports.formatting import NOTHING
+from reports.tables import Table
+
+ENDINGS = {"csv": "csv", "latex": "tex"}
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$",
+    "∞": r"$\infty$", "±": r"$\pm$", "–": "--", "’": "'", "·": r"$\cdot$", "…": r"\ldots{}", "→": r"$\rightarrow$",
+    "“": "``", "”": "''", "²": r"\textsuperscript{2}",
+}  # fmt: skip
+
+
+def tables(document: Document, kind: str) -> dict[str, bytes]:
+    """`tables/NAME.csv` or `.tex` of every table, as printed; `kind` is "csv" or "latex"."""
+    write = to_csv if kind == "csv" else to_latex
+    return {
+        f"tables/{prefix}{slug(table.title)}.{ENDINGS[kind]}": write(table).encode()
+        for prefix, part in _parts(document)
+        for table in part.all_tables
+    }
+
+
+def figures(document: Document, kind: str) -> dict[str, bytes]:
+    """`figures/NAME.png`, `.svg` or `.pdf` of every figure; pictures are pixels and have no SVG."""
+    found = {}
+    for prefix, part in _parts(document):
+        for name, draw in part.drawings.items():
+            found[f"figures/{prefix}{name}.{kind}"] = png(draw()) if kind == "png" else vector(draw(), kind, name)
+        if part.sheet is not None and kind != "svg":
+            image = pictures.final_grid(part.sheet)
+            found[f"figures/{prefix}pictures.{kind}"] = pictures.png(image) if kind == "png" else _pdf(image)
+    return found
+
+
+def to_csv(table: Table) -> str:
+    """The table as printed: one line a header, the range or second line of a cell after a space."""
+    cells = table.cells.astype(str).replace(r"\n", " ", regex=True)
+    cells.columns = [str(column).replace("\n", " ") for column in cells.columns]
+    return cells.replace({NOTHING: ""}).to_csv(index=False, lineterminator="\n")
+
+
+def to_latex(table: Table) -> str:
+    r"""A `table` float: booktabs' rules, the title as its caption, the note under it."""
+    columns = list(table.cells.columns)
+    layout = "".join("l" if column in table.text else "r" for column in columns)
+    lines = [" & ".join(_latex_cell(column) for column in columns) + r" \\", r"\midrule"]
+    for index, row in enumerate(table.cells.itertuples(index=False)):
+        cells = [
+            rf"\textbf{{{text}}}" if (index, column) in table.best else text
+            for column, text in zip(columns, map(_latex_cell, row), strict=True)
+        ]
+        lines.append(" & ".join(cells) + r" \\")
+    note = f"\n\\\\[2pt]\\parbox{{\\linewidth}}{{\\footnotesize {latex(table.note)}}}" if table.note else ""
+    body = "\n".join(lines)
+    return (
+        "% \\usepackage{booktabs,makecell,graphicx}\n"
+        f"\\begin{{table}}\n\\centering\n\\caption{{{latex(table.title)}}}\n\\label{{tab:{slug(table.title)}}}\n"
+        f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n"
+        f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{body}\n\\bottomrule\n\\end{{tabular}}}}{note}\n\\end{{table}}\n"
+    )
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(letter, letter) for letter in text)
+
+
+def slug(title: str) -> str:
+    """ "Cost to ddpo’s final reward, 4.78" -> "cost-to-ddpos-final-reward"; numbers after a comma are left out."""
+    words = re.sub(r", [\d.,−]+$", "", title).lower().replace("’", "")
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
+
+
+def vector(figure: Figure, kind: str, name: str) -> bytes:
+    """A figure as PDF (fonts embedded) or SVG (text as text), the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    undated = {"Date": None} if kind == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
+    with mpl.rc_context(STYLE | {"pdf.fonttype": 42, "svg.hashsalt": name}):
+        figure.savefig(buffer, format=kind, metadata=undated)
+    return buffer.getvalue()
+
+
+def _latex_cell(text: object) -> str:
+    parts = [latex(part) for part in str(text).split("\n")]
+    return parts[0] if len(parts) == 1 else r"\makecell[r]{" + r" \\ ".join(parts) + "}"
+
+
+def _pdf(image: pictures.Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PDF", resolution=200, creationDate=None, modDate=None)
+    return buffer.getvalue()
+
+
+def _parts(document: Document) -> Iterator[tuple[str, Document]]:
+    yield "", document
+    for index, other in enumerate(document.others, 2):
+        yield f"part-{index}-", other

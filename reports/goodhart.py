@@ -1,0 +1,108 @@
+"""Figures of over-optimisation: the reward against what it cost, and gold against the proxy that stands for it.
+
+Each line is a trial's way through training, from a hollow ring (untrained) to a dot (the end); a diamond marks where
+gold was highest, for methods in which it fell since.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from reports.curves import PAPER, STYLE, panel_title
+from reports.formatting import number
+from reports.frame import DONE, runs_of, select, untrained_variants
+from reports.meta import Meta
+from reports.overoptimisation import courses
+from reports.styles import Style
+
+PAIRS = (("drift", "reward"), ("diversity", "reward"), ("reward", "gold"))
+"""(across, up)."""
+
+
+def pairs(curves: pd.DataFrame) -> list[tuple[str, str]]:
+    """The pairs that can be drawn: both measured on training prompts, by a method that trains."""
+    trained = curves[~curves["variant"].isin(untrained_variants(curves))]
+    present = set(trained.loc[trained["split"] == "train", "metric"])
+    return [pair for pair in PAIRS if set(pair) <= present]
+
+
+def figure(
+    curves: pd.DataFrame, shown: Sequence[tuple[str, str]], meta: Meta, chosen: Mapping[str, Style], paper: bool = False
+) -> Figure:
+    """The pairs beside each other; on white where `paper`, else without a ground, for a page."""
+    with mpl.rc_context(STYLE | ({"figure.facecolor": PAPER} if paper else {})):
+        drawn = Figure(figsize=(4.4 * len(shown), 3.3))
+        FigureCanvasAgg(drawn)
+        grid = {"left": 0.16 / len(shown), "right": 1 - 0.03 / len(shown), "bottom": 0.17, "top": 0.9, "wspace": 0.2}
+        for axes, (across, up) in zip(drawn.subplots(1, len(shown), squeeze=False, gridspec_kw=grid)[0], shown,
+                                      strict=True):  # fmt: skip
+            _draw(axes, curves, across, up, meta, chosen)
+        return drawn
+
+
+def _draw(axes: Axes, curves: pd.DataFrame, across: str, up: str, meta: Meta, chosen: Mapping[str, Style]) -> None:
+    both = _together(curves, across, up, meta.budget_column)
+    turns = courses(curves, meta.budget_column) if "gold" in set(curves["metric"]) else {}
+    for variant, rows in both.groupby("variant", sort=False):
+        style = chosen[str(variant)]
+        ways = rows[["x", "y"]].to_numpy(dtype=float)
+        seeds = [ways[start:end] for start, end in zip(*runs_of(rows["trial"].to_numpy()), strict=True)]
+        axes.add_collection(LineCollection(seeds, colors=style.colour, linewidths=0.8, alpha=0.45, zorder=2))
+        axes.autoscale_view()
+        middle = _median(rows[rows["status"].isin((DONE, "running"))])
+        if not len(middle):
+            continue
+        axes.plot(middle["x"], middle["y"], color=style.colour, linestyle=style.dashes, linewidth=2.1, zorder=3)
+        first, last = middle.iloc[0], middle.iloc[-1]
+        axes.plot([first["x"]], [first["y"]], "o", color=style.colour, markerfacecolor="none", markersize=6, zorder=4)
+        axes.plot([last["x"]], [last["y"]], "o", color=style.colour, markersize=6, zorder=4)
+        course = turns.get(str(variant))
+        if course is not None and (course.mostly_fell or course.turned == course.seeds):
+            place = middle.iloc[_nearest(middle["axis"].to_numpy(), course.peak)]
+            axes.plot([place["x"]], [place["y"]], "D", color=style.colour, markersize=7.5, zorder=5)
+    axes.set_title(f"{_name(up, meta)} against {_name(across, meta).lower() if across != 'reward' else 'reward'}")
+    axes.set_xlabel(panel_title(across, "train", meta))
+    for line in (axes.xaxis, axes.yaxis):
+        line.set_major_locator(MaxNLocator(5))
+        line.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axes.grid(axis="y")
+    axes.set_axisbelow(True)
+    sns.despine(ax=axes)
+
+
+def _name(metric: str, meta: Meta) -> str:
+    words = meta.metric_words(metric)
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def _together(curves: pd.DataFrame, across: str, up: str, axis: str) -> pd.DataFrame:
+    """x and y of every point at which a trained trial has both: trial, variant, status, point, axis, x, y."""
+    moving = curves[~curves["variant"].isin(untrained_variants(curves))]
+    x = select(moving, across, "train").rename(columns={"value": "x"})
+    y = select(moving, up, "train").rename(columns={"value": "y"})[["trial", "point", "y"]]
+    return (
+        x.merge(y, on=["trial", "point"])
+        .sort_values(["trial", "point"], kind="stable")
+        .assign(axis=lambda rows: rows[axis])
+    )
+
+
+def _median(rows: pd.DataFrame) -> pd.DataFrame:
+    """Median of x and y over seeds at each point that all seeds have."""
+    seeds = rows["trial"].nunique()
+    grouped = rows.groupby("point")
+    middle = grouped[["x", "y", "axis"]].median()
+    return middle[grouped["trial"].nunique() == seeds]
+
+
+def _nearest(values: NDArray[np.float64], place: float) -> int:
+    return int(np.abs(values - place).argmin())

@@ -1,0 +1,102 @@
+"""What the page's own curves are drawn from, as JSON: `interactive.js` draws it with uPlot (vendor/uplot, MIT).
+
+A trial is its axes and its values point by point; medians and ranges are taken in the page, where axes are switched.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports.curves import panel_title
+from reports.formatting import scale_for
+from reports.frame import BROKEN, axis_words, runs_of, untrained_variants
+from reports.meta import Meta
+from reports.styles import Style
+
+MOST_NUMBERS = 300_000
+"""Of a page: about 2 MB. Above it, every trial is thinned to equally many points, its first and last among them."""
+
+LOG_SPREAD = 20.0  # totals of methods that differ by more than this share no linear axis usefully
+
+
+def payload(
+    curves: pd.DataFrame,
+    axes: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    targets: Mapping[str, float],
+    main_panels: int,
+) -> dict[str, Any]:
+    """The whole of it: `axes`, `panels`, `variants`, `trials`, `targets`, `main`."""
+    still = untrained_variants(curves)
+    moving = curves[~curves["variant"].isin(still)]
+    variants = list(chosen)
+    scales = {axis: scale_for(axis, moving.groupby("trial")[axis].max()) for axis in axes}
+    wide = _wide(curves, axes, pairs)
+    starts, ends = runs_of(wide["trial"].to_numpy())
+    most = max(2, MOST_NUMBERS // max(1, (len(axes) + len(pairs)) * len(starts)))
+    about = {name: wide[name].to_numpy() for name in ("trial", "variant", "seed", "status")}
+    across = [wide[axis].to_numpy(dtype=float) / scales[axis].divisor for axis in axes]
+    up = [wide[pair].to_numpy(dtype=float) for pair in pairs]
+    trials = []
+    for start, end in zip(starts, ends, strict=True):  # arrays: a frame of each of a thousand trials is slow
+        kept = start + _thinned(end - start, most)
+        trials.append({
+            "name": str(about["trial"][start]), "variant": variants.index(str(about["variant"][start])),
+            "seed": str(about["seed"][start]), "stopped": about["status"][start] in BROKEN,
+            "x": [_numbers(values[kept]) for values in across], "y": [_numbers(values[kept]) for values in up],
+        })  # fmt: skip
+    return {
+        "axes": [{"key": axis, "words": axis_words(axis), "label": scales[axis].label(axis_words(axis)),
+                  "log": _wants_log(moving, axis)} for axis in axes],
+        "panels": [{"title": panel_title(metric, split, meta), "target": (metric, split) == ("reward", "train")}
+                   for metric, split in pairs],
+        "variants": [{"name": v, "colour": chosen[v].colour, "dark": chosen[v].dark, "still": v in still,
+                      "dash": [] if isinstance(chosen[v].dashes, str) else [2 * d for d in chosen[v].dashes[1]]}
+                     for v in variants],
+        "trials": trials,
+        "targets": [{"value": value, "of": variants.index(name) if name in variants else None}
+                    for name, value in targets.items()],
+        "main": main_panels,
+    }  # fmt: skip
+
+
+def as_json(data: Mapping[str, Any]) -> str:
+    """JSON that can stand inside a script element."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _wide(curves: pd.DataFrame, axes: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """A row a (trial, point): its axes, and a column a (metric, split)."""
+    keys = ["trial", "point"]
+    rows = curves.sort_values(keys, kind="stable")
+    first = ((rows["trial"] != rows["trial"].shift()) | (rows["point"] != rows["point"].shift())).to_numpy()
+    place = first.cumsum() - 1
+    about = rows.loc[first, [*keys, "variant", "seed", "status", *axes]].copy()
+    metric, split, value = (rows[name].to_numpy() for name in ("metric", "split", "value"))
+    for pair in pairs:
+        own = (metric == pair[0]) & (split == pair[1])
+        column = np.full(len(about), np.nan)
+        column[place[own]] = value[own]
+        about[pair] = column
+    return about
+
+
+def _thinned(count: int, most: int) -> NDArray[np.intp]:
+    return np.arange(count) if count <= most else np.unique(np.linspace(0, count - 1, most).round().astype(int))
+
+
+def _numbers(values: NDArray[np.float64]) -> list[float | None]:
+    return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
+
+
+def _wants_log(moving: pd.DataFrame, axis: str) -> bool:
+    ends = moving.groupby("variant")[axis].max()
+    return bool(len(ends) > 1 and ends.min() > 0 and ends.max() / ends.min() > LOG_SPREAD)

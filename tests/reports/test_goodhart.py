@@ -1,0 +1,29 @@
+"""Figures of over-optimisation: where gold turned is marked, and only there."""
+
+import pytest
+
+from reports import goodhart
+from reports.styles import styles
+
+
+def markers(axes, shape):
+    return [line for line in axes.lines if line.get_marker() == shape]
+
+
+@pytest.mark.parametrize("pair", goodhart.PAIRS)
+def test_the_turn_of_gold_is_marked_for_the_method_that_turned(run, meta, pair):
+    chosen = styles(run[0])
+    axes = goodhart.figure(run[0], [pair], meta, chosen).axes[0]
+    (diamond,) = markers(axes, "D")
+    assert diamond.get_color() == chosen["alignprop"].colour
+    assert len(markers(axes, "o")) == 6, "a ring and a dot for each trained method"
+    if pair == ("reward", "gold"):
+        golds = run[0][(run[0]["variant"] == "alignprop") & (run[0]["metric"] == "gold") & (run[0]["split"] == "train")]
+        assert diamond.get_ydata()[0] == pytest.approx(golds.groupby("point")["value"].median().max())
+
+
+def test_what_was_not_measured_is_not_drawn(run):
+    curves = run[0]
+    assert goodhart.pairs(curves) == list(goodhart.PAIRS)
+    assert goodhart.pairs(curves[curves["metric"] != "gold"]) == list(goodhart.PAIRS[:2])
+    assert goodhart.pairs(curves[curves["variant"] == "base"]) == []
