@@ -1,18 +1,19 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import cause_of
+from bench.errors import BenchError, cause_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from reports.build import Part
     from reports.meta import Meta
     from reports.pictures import Picture
     from reports.tables import Table
@@ -77,32 +78,62 @@ def _predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
         return {}
 
 
-def report(run: RunFolder, out: Path | None = None, formats: Sequence[str] = FORMATS) -> Summary:
-    """Writes `results.parquet` and the report of a run, finished or not.
+def report(
+    runs: RunFolder | Sequence[RunFolder],
+    out: Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    baseline: str | None = None,
+) -> Summary:
+    """Writes `results.parquet` of every run, and one report over them, finished or not.
 
     Args:
-        run: the run's folder.
-        out: where the report goes, `report/` in the run's folder by default.
-        formats: of `FORMATS`.
+        runs: the folder of a run, or several.
+        out: where the report goes; `report/` in the run's folder by default, beside the first of several.
+        formats: of `reports.build.FORMATS`.
+        baseline: the variant that ratios refer to.
+
+    Raises:
+        BenchError: no trained variant is called `baseline`, or there is no browser to print a PDF with.
     """
+    from bench.together import parts_of
+    from reports.build import build_together, write_document
+    from reports.printing import NoBrowserError
+
+    runs = [runs] if isinstance(runs, RunFolder) else list(runs)
+    parts, warnings = parts_of(runs) if len(runs) > 1 else ([part_of(runs[0], out is None)], [])
+    if baseline is not None:
+        _require_variant(baseline, {str(v) for part in parts for v in part.trials["variant"]})
+        parts = [replace(part, meta=replace(part.meta, baseline=baseline)) for part in parts]
+    document = build_together(parts, warnings)
+    where = out or (runs[0].report if len(runs) == 1 else _beside(runs))
+    try:
+        files = write_document(document, where, formats)
+    except NoBrowserError as error:
+        raise BenchError(
+            str(error), str(where), "install one (apt-get install chromium); all else was written"
+        ) from None
+    return Summary("" if parts[0].curves.empty else document.answer, document.ranking, files)
+
+
+def part_of(run: RunFolder, must_write: bool = False) -> "Part":
+    """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
     import pandas as pd
 
-    from reports.build import build_report, write_document
+    from reports.build import Part
 
     about = run.about()
     curves, rows = run.gather()
     try:
         run.write_results(curves)
     except OSError:
-        if out is None:
+        if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
+    specs = (run.trial(row["trial"]).read().get("spec") for row in rows)
+    meta = meta_of(about, rows, next(filter(None, specs), {}))
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
-    samples = pictures(run, about, curves)
-    document = build_report(curves, run.evaluation(), pd.DataFrame(rows), meta_of(about, rows), samples)
-    files = write_document(document, out or run.report, formats)
-    return Summary("" if curves.empty else document.answer, document.ranking, files)
+    return Part(curves, run.evaluation(), pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
@@ -115,13 +146,24 @@ def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]
     return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
-def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
+def _require_variant(name: str, known: set[str]) -> None:
+    if name not in known:
+        raise BenchError(f"no variant is called {name}", "--baseline", f"one of: {', '.join(sorted(known))}")
+
+
+def _beside(runs: Sequence[RunFolder]) -> Path:
+    return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
+
+
+def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]], spec: Mapping[str, Any]) -> "Meta":
     """What the frames do not say.
 
     Args:
         about: the run's `plan.json`.
         rows: its trials.
+        spec: of one of its trials; empty where none has begun.
     """
+    from bench.together import protocol_of
     from reports.meta import Meta
 
     versions: dict[str, str] = {}
@@ -140,6 +182,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         versions=versions,
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
+        protocol=protocol_of(about, spec),
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
 from bench.trial_folder import STATUSES, Status, TrialFolder
-from bench.trial_spec import Trial
+from bench.trial_spec import Trial, flat_settings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -140,12 +140,13 @@ class RunFolder:
         return self.gather()[0]
 
     def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
-        """`results` and `trials` from one reading of every trial's files; the trials without their `spec`."""
+        """`results` and `trials` from one reading of every trial's files; for `spec` the trials have `settings`."""
         from bench.results import Tidy
 
         tidy, rows = Tidy(), []
         for planned, record, curve in self._read():
-            record.pop("spec", None)  # several kilobytes a trial, and no report asks for it
+            spec = record.pop("spec", None)  # several kilobytes a trial; a report asks for its settings alone
+            record["settings"] = flat_settings(spec)
             rows.append(_row(planned, record, curve))
             tidy.add(planned, record["status"], curve)
         return tidy.frame(), rows

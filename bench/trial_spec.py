@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 IDENTITY_SHOWN = 8
 
+SETTINGS = ("settings", "sampler", "lora", "precision", "workers", "zero")
+"""Of a trial's specification, what a variant may be told by."""
+
 
 class Resolved(BaseModel):
     """Frozen, and complete: nothing in it is looked up again."""
@@ -121,3 +124,14 @@ def sampler_settings(sampler: Sampler) -> "SamplerSettings":
     from models.sampler import SamplerSettings
 
     return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
+
+
+def flat_settings(spec: object) -> dict[str, Any] | None:
+    """A trial's settings by dotted name; None where it has not begun."""
+    if not isinstance(spec, Mapping):
+        return None
+    found: dict[str, Any] = {}
+    for name in SETTINGS:
+        value = spec.get(name)
+        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
+    return found

@@ -1,0 +1,144 @@
+"""Several runs in one report: what can be compared stands together, what cannot stands apart, and the report says why.
+
+Runs whose numbers stand for the same thing (reward, gold, model, prompts, evaluation) become one part with one table;
+the same settings with other seeds are one method, other settings under the same name are told apart by the run's name.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from bench.store import RunFolder
+
+if TYPE_CHECKING:
+    from reports.build import Part
+
+
+def parts_of(runs: Sequence[RunFolder]) -> "tuple[list[Part], list[str]]":
+    """The parts of a report over all runs, and what a reader must be warned of besides."""
+    from bench.reporting import part_of
+
+    names = run_names(runs)
+    grouped: dict[str, list[tuple[str, Part]]] = {}
+    for name, run in zip(names, runs, strict=True):
+        part = part_of(run)
+        part = replace(part, meta=replace(part.meta, name=name))
+        grouped.setdefault(repr(sorted(part.meta.protocol.items())), []).append((name, part))
+    warnings: list[str] = []
+    return [_joined(group, warnings) for group in grouped.values()], warnings
+
+
+def run_names(runs: Sequence[RunFolder]) -> list[str]:
+    """What the runs are called in one report: by sweep, by folder where two have one, else by path."""
+    paths = [run.path for run in runs]
+    for names in ([str(run.about()["name"]) for run in runs], [path.name for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def protocol_of(about: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
+    """What evaluated numbers depend on, in words: reward, gold, model, prompts, evaluation."""
+    found = {"reward": _reward(about.get("reward"), spec.get("reward"))}
+    if about.get("gold"):
+        found["gold"] = _reward(about["gold"], spec.get("gold"))
+    if spec:
+        weights = {name: sha for name, sha in (spec.get("weights") or {}).items() if name == spec.get("model_name")}
+        found["model"] = " ".join([str(spec["model_name"]), *(sha[:12] for sha in weights.values())])
+    for split, prompts in about.get("prompts", {}).items():
+        if prompts:
+            digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:8]
+            words = {"train": "training prompts", "heldout": "held-out prompts"}.get(split, split)
+            found[words] = f"{len(prompts)} prompts, {digest}"
+    return {**found, "evaluation": about.get("evaluation", "")}
+
+
+def _reward(label: object, reference: object) -> str:
+    fingerprint = str(reference.get("fingerprint", "")) if isinstance(reference, Mapping) else ""
+    return f"{label} ({fingerprint[:8]})" if fingerprint else str(label)
+
+
+def _joined(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "Part":
+    import pandas as pd
+
+    if len(group) == 1:
+        return group[0][1]
+    group = _without_shared(_told_apart(group), warnings)
+    metas = {name: part.meta for name, part in group}
+    for what, values in {
+        "budget": {name: f"{meta.budget_limit:g} {meta.budget_axis}" for name, meta in metas.items()},
+        "target": {name: str(meta.target) for name, meta in metas.items()},
+    }.items():
+        if len(set(values.values())) > 1:
+            shown = "; ".join(f"{name}: {value}" for name, value in values.items())
+            warnings.append(f"Runs differ in {what} ({shown}): the first run’s is used.")
+    first = next(iter(metas.values()))
+    described = dict.fromkeys(meta.description for meta in metas.values() if meta.description)
+    meta = replace(
+        first,
+        name=" and ".join(metas),
+        description=" ".join(described),
+        target=next((meta.target for meta in metas.values() if meta.target is not None), None),
+        command="\n".join(dict.fromkeys(meta.command for meta in metas.values())),
+        seconds_comparable=all(meta.seconds_comparable for meta in metas.values()),
+        tuning=next((meta.tuning for meta in metas.values() if meta.tuning), None),
+    )
+    parts = [part for _, part in group]
+
+    def together(name: str) -> "pd.DataFrame":
+        frames = [frame for part in parts if len(frame := getattr(part, name))]
+        return pd.concat(frames, ignore_index=True) if frames else getattr(parts[0], name)
+
+    pictures = [picture for part in parts for picture in part.pictures]
+    return replace(parts[0], curves=together("curves"), evaluation=together("evaluation"), trials=together("trials"),
+                   meta=meta, pictures=pictures)  # fmt: skip
+
+
+def _told_apart(group: "Sequence[tuple[str, Part]]") -> "list[tuple[str, Part]]":
+    """A variant's name followed by its run's where another run means other settings by it."""
+    identities: dict[str, set[str]] = {}
+    for _, part in group:
+        for row in part.trials.to_dict("records"):
+            identities.setdefault(row["variant"], set()).add(str(row["identity"]))
+    several = {variant for variant, found in identities.items() if len(found) > 1}
+    return [(name, _renamed(part, {variant: f"{variant} ({name})" for variant in several})) for name, part in group]
+
+
+def _renamed(part: "Part", names: Mapping[str, str]) -> "Part":
+    def rename(frame: Any) -> Any:
+        return frame.assign(variant=frame["variant"].astype(object).replace(names)) if len(frame) else frame
+
+    pictures = [replace(picture, variant=names.get(picture.variant, picture.variant)) for picture in part.pictures]
+    return replace(part, curves=rename(part.curves), evaluation=rename(part.evaluation), trials=rename(part.trials),
+                   pictures=pictures)  # fmt: skip
+
+
+def _without_shared(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "list[tuple[str, Part]]":
+    """A trial that several runs have, from the run in which it got furthest."""
+    best: dict[str, tuple[bool, int, str]] = {}
+    shared = set()
+    for name, part in group:
+        for row in part.trials.to_dict("records"):
+            here = (row["status"] == "done", int(row.get("points") or 0), name)
+            shared |= {row["trial"]} & set(best)
+            if row["trial"] not in best or here[:2] > best[row["trial"]][:2]:
+                best[row["trial"]] = here
+    if shared:
+        warnings.append(
+            f"{len(shared)} trial{'s are' if len(shared) > 1 else ' is'} in several runs, and shown once, "
+            "from the run in which it got furthest."
+        )
+    return [
+        (name, _only(part, {trial for trial, (*_, holder) in best.items() if holder == name})) for name, part in group
+    ]
+
+
+def _only(part: "Part", trials: set[str]) -> "Part":
+    def keep(frame: Any) -> Any:
+        return frame[frame["trial"].isin(trials)] if len(frame) else frame
+
+    kept = {(row["variant"], row["seed"]) for row in part.trials.to_dict("records") if row["trial"] in trials}
+    pictures = [picture for picture in part.pictures if (picture.variant, picture.seed) in kept]
+    return replace(part, curves=keep(part.curves), evaluation=keep(part.evaluation), trials=keep(part.trials),
+                   pictures=pictures)  # fmt: skip

@@ -1,0 +1,94 @@
+"""`bench report`: formats, a named baseline, and several runs in one report."""
+
+import json
+import shutil
+
+import pytest
+
+from bench.store import RunFolder
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return {"folder": tmp_path_factory.mktemp("runs")}
+
+
+@pytest.fixture
+def run(cli, sweep_file, kept, tmp_path):
+    """A copy of one run that all tests share."""
+    if "run" not in kept:
+        answer = cli("run", sweep_file, "--executor", "inline", "--out", kept["folder"] / "first", "--set", "seeds=[0]")
+        assert answer.code == 0, answer.err
+        kept["run"] = kept["folder"] / "first"
+    shutil.copytree(kept["run"], tmp_path / "first")
+    return tmp_path / "first"
+
+
+def changed(run, folder, **about):
+    """A copy of the run whose plan says something else."""
+    other = run.with_name(folder)
+    shutil.copytree(run, other)
+    path = other / "plan.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **about}))
+    return other
+
+
+def test_tables_and_figures_are_written_as_asked(cli, run, tmp_path):
+    out = tmp_path / "out"
+    answer = cli("report", run, "--out", out, "--format", "csv", "--format", "svg", "--json")
+    assert answer.code == 0, answer.err
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert {"tables/ranking.csv", "tables/trials.csv", "figures/curves-reward-queries.svg"} <= files
+    assert not {"report.html", "report.md"} & files
+    assert len(json.loads(answer.out)["files"]) == len(files)
+    assert "to run it again" in (out / "tables/trials.csv").read_text()
+
+
+def test_a_baseline_is_named_or_refused(cli, run):
+    assert cli("report", run, "--baseline", "alignprop").code == 0
+    assert (
+        "than alignprop" in (run / "report/report.html").read_text()
+        or "alignprop’s final" in (run / "report/report.html").read_text()
+    )
+    answer = cli("report", run, "--baseline", "alignprob")
+    assert answer.code == 2
+    assert "no variant is called alignprob" in answer.err
+    assert "alignprop" in answer.err
+
+
+def test_runs_of_one_comparison_share_their_trials(cli, run):
+    answer = cli("report", run, changed(run, "second", name="second"), "--format", "md", "--json")
+    assert answer.code == 0, answer.err
+    said = json.loads(answer.out)
+    assert [row["method"] for row in said["ranking"]].count("alignprop") == 1
+    text = (run.parent / "first-and-second-report" / "report.md").read_text()
+    assert "in several runs, and shown once" in text
+    assert text.count("## Ranking") == 1
+
+
+def test_runs_with_other_evaluations_stand_apart(cli, run, tmp_path):
+    other = changed(run, "second", name="second", evaluation="9 images a prompt.")
+    assert cli("report", run, other, "--format", "md", "--out", tmp_path / "out").code == 0
+    text = (tmp_path / "out/report.md").read_text()
+    assert text.startswith("> **These runs cannot be compared with each other: they differ in evaluation (")
+    assert text.count("## Ranking") == 2
+    assert cli("report", run, run).code == 2
+
+
+def test_the_same_name_for_other_settings_is_told_apart(cli, run, tmp_path):
+    other = changed(run, "second", name="second")
+    plan = json.loads((other / "plan.json").read_text())
+    for row in plan["trials"]:
+        if row["variant"] == "ddpo":
+            new = row["trial"].replace(row["identity"][:8], "00000000")
+            RunFolder(other).trial(row["trial"]).path.rename(RunFolder(other).trial(new).path)
+            row |= {"trial": new, "identity": "0" * 64}
+    (other / "plan.json").write_text(json.dumps(plan))
+    answer = cli("report", run, other, "--format", "csv", "--out", tmp_path / "out", "--json")
+    assert answer.code == 0, answer.err
+    methods = {row["method"] for row in json.loads(answer.out)["ranking"]}
+    assert {"ddpo (second)", "alignprop"} <= methods
+    assert "ddpo" not in methods
+    assert (tmp_path / "out/tables/ablation-of-ddpo.csv").exists()
