@@ -30,7 +30,7 @@ from reports.styles import Style
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
 _LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
-_MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
+MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
 
 STYLE = {
     **sns.axes_style("ticks"),
@@ -234,7 +234,7 @@ def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) ->
 
 
 def _many(lines: Sequence[_Line]) -> bool:
-    return sum(len(line.x) for line in lines) > _MANY_POINTS
+    return sum(len(line.x) for line in lines) > MANY_POINTS
 
 
 def _dress(axes: Axes, moving: pd.DataFrame, axis: str, scale: Scale, title: str) -> None:

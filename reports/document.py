@@ -108,6 +108,7 @@ def compose(
     axes = axes_to_draw(frame, meta) if seen else []
     main = min(MAIN_PANELS, len(pairs))
     goodharts = goodhart.pairs(frame) if seen else []
+    turns = goodhart.turned(frame, meta) if goodharts else {}
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
@@ -130,13 +131,15 @@ def compose(
         ),
         static=_static(frame, axes, pairs, meta, chosen, lines, name),
         goodhart=tuple(
-            svg.page_svg(goodhart.figure(frame, [pair], meta, chosen), f"{name}-g-{i}", f"{pair[1]} against {pair[0]}")
+            svg.page_svg(
+                goodhart.figure(frame, [pair], meta, chosen, turns), f"{name}-g-{i}", f"{pair[1]} against {pair[0]}"
+            )
             for i, pair in enumerate(goodharts)
         ),
         sheet=pictures.arrange(samples, order, still, share),
         styles=chosen,
         trained=tuple(variant for variant in chosen if variant not in still),
-        drawings=_drawings(frame, axes, pairs, goodharts, meta, chosen, lines),
+        drawings=_drawings(frame, axes, pairs, goodharts, turns, meta, chosen, lines),
     )
 
 
@@ -172,6 +175,7 @@ def _drawings(
     axes: Sequence[str],
     pairs: Sequence[tuple[str, str]],
     goodharts: Sequence[tuple[str, str]],
+    turns: Mapping[str, float],
     meta: Meta,
     chosen: Mapping[str, Style],
     lines: Mapping[str, float],
@@ -181,7 +185,7 @@ def _drawings(
         for axis in axes
     }
     if goodharts:
-        found["over-optimisation"] = partial(goodhart.figure, frame, goodharts, meta, chosen, paper=True)
+        found["over-optimisation"] = partial(goodhart.figure, frame, goodharts, meta, chosen, turns, paper=True)
     return found
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from reports.curves import PAPER, STYLE, panel_title
+from reports.curves import MANY_POINTS, PAPER, STYLE, panel_title
 from reports.formatting import number
 from reports.frame import DONE, runs_of, select, untrained_variants
 from reports.meta import Meta
@@ -35,28 +35,48 @@ def pairs(curves: pd.DataFrame) -> list[tuple[str, str]]:
     return [pair for pair in PAIRS if set(pair) <= present]
 
 
+def turned(curves: pd.DataFrame, meta: Meta) -> dict[str, float]:
+    """Variant -> where on the budget's axis gold was highest, for those in which it fell from there in most seeds."""
+    found = courses(curves, meta.budget_column).items()
+    return {name: course.peak for name, course in found if course.mostly_fell or course.turned == course.seeds}
+
+
 def figure(
-    curves: pd.DataFrame, shown: Sequence[tuple[str, str]], meta: Meta, chosen: Mapping[str, Style], paper: bool = False
+    curves: pd.DataFrame,
+    shown: Sequence[tuple[str, str]],
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    turns: Mapping[str, float],
+    paper: bool = False,
 ) -> Figure:
-    """The pairs beside each other; on white where `paper`, else without a ground, for a page."""
+    """The pairs beside each other, with `turned`'s marks; on white where `paper`, else without a ground, for a page."""
     with mpl.rc_context(STYLE | ({"figure.facecolor": PAPER} if paper else {})):
         drawn = Figure(figsize=(4.4 * len(shown), 3.3))
         FigureCanvasAgg(drawn)
         grid = {"left": 0.16 / len(shown), "right": 1 - 0.03 / len(shown), "bottom": 0.17, "top": 0.9, "wspace": 0.2}
         for axes, (across, up) in zip(drawn.subplots(1, len(shown), squeeze=False, gridspec_kw=grid)[0], shown,
                                       strict=True):  # fmt: skip
-            _draw(axes, curves, across, up, meta, chosen)
+            _draw(axes, curves, across, up, meta, chosen, turns)
         return drawn
 
 
-def _draw(axes: Axes, curves: pd.DataFrame, across: str, up: str, meta: Meta, chosen: Mapping[str, Style]) -> None:
+def _draw(
+    axes: Axes,
+    curves: pd.DataFrame,
+    across: str,
+    up: str,
+    meta: Meta,
+    chosen: Mapping[str, Style],
+    turns: Mapping[str, float],
+) -> None:
     both = _together(curves, across, up, meta.budget_column)
-    turns = courses(curves, meta.budget_column) if "gold" in set(curves["metric"]) else {}
     for variant, rows in both.groupby("variant", sort=False):
         style = chosen[str(variant)]
         ways = rows[["x", "y"]].to_numpy(dtype=float)
         seeds = [ways[start:end] for start, end in zip(*runs_of(rows["trial"].to_numpy()), strict=True)]
-        axes.add_collection(LineCollection(seeds, colors=style.colour, linewidths=0.8, alpha=0.45, zorder=2))
+        drawn = LineCollection(seeds, colors=style.colour, linewidths=0.8, alpha=0.45, zorder=2)
+        drawn.set_rasterized(len(both) > MANY_POINTS)
+        axes.add_collection(drawn)
         axes.autoscale_view()
         middle = _median(rows[rows["status"].isin((DONE, "running"))])
         if not len(middle):
@@ -65,9 +85,8 @@ def _draw(axes: Axes, curves: pd.DataFrame, across: str, up: str, meta: Meta, ch
         first, last = middle.iloc[0], middle.iloc[-1]
         axes.plot([first["x"]], [first["y"]], "o", color=style.colour, markerfacecolor="none", markersize=6, zorder=4)
         axes.plot([last["x"]], [last["y"]], "o", color=style.colour, markersize=6, zorder=4)
-        course = turns.get(str(variant))
-        if course is not None and (course.mostly_fell or course.turned == course.seeds):
-            place = middle.iloc[_nearest(middle["axis"].to_numpy(), course.peak)]
+        if str(variant) in turns:
+            place = middle.iloc[_nearest(middle["axis"].to_numpy(), turns[str(variant)])]
             axes.plot([place["x"]], [place["y"]], "D", color=style.colour, markersize=7.5, zorder=5)
     axes.set_title(f"{_name(up, meta)} against {_name(across, meta).lower() if across != 'reward' else 'reward'}")
     axes.set_xlabel(panel_title(across, "train", meta))

@@ -13,7 +13,7 @@ def markers(axes, shape):
 @pytest.mark.parametrize("pair", goodhart.PAIRS)
 def test_the_turn_of_gold_is_marked_for_the_method_that_turned(run, meta, pair):
     chosen = styles(run[0])
-    axes = goodhart.figure(run[0], [pair], meta, chosen).axes[0]
+    axes = goodhart.figure(run[0], [pair], meta, chosen, goodhart.turned(run[0], meta)).axes[0]
     (diamond,) = markers(axes, "D")
     assert diamond.get_color() == chosen["alignprop"].colour
     assert len(markers(axes, "o")) == 6, "a ring and a dot for each trained method"
