@@ -127,7 +127,7 @@ def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
     assert rows["diverges"] == ("diverged", "the loss is nan at step 1")
     assert rows["dies"][0] == "failed"
     assert "process died without a word (tried 2 times)" in rows["dies"][1]
-    assert rows["dies-once"] == ("done", None)
+    assert rows["diesonce"] == ("done", None)
     straight = ("--executor", "inline", "--out", tmp_path / "straight")
     assert cli("run", ways, "--set", methods("DiesOnce"), *options, *straight).code == 0
     for key, curve in curves(tmp_path / "straight").items():
@@ -168,7 +168,7 @@ def start_and_wait_for_points(ways, tmp_path, points):
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
+def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, cli, how):
     process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
     process.send_signal(getattr(signal, how))
     out, err = process.communicate(timeout=120)
@@ -177,10 +177,8 @@ def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
     assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
     assert "Traceback" not in out + err
     # Inline: a trial is the same trial wherever it is continued.
-    again = run(*arguments, "--executor", "inline")
-    assert again.returncode == 0, again.stderr
-    straight = run(*arguments[:-1], tmp_path / "straight", "--executor", "inline")
-    assert straight.returncode == 0, straight.stderr
+    assert cli("run", *arguments, "--executor", "inline").code == 0
+    assert cli("run", *arguments[:-1], tmp_path / "straight", "--executor", "inline").code == 0
     assert curves(tmp_path / "run") == curves(tmp_path / "straight")
 
 
