@@ -128,7 +128,7 @@ def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
     assert rows["diverges"] == ("diverged", "the loss is nan at step 1")
     assert rows["dies"][0] == "failed"
     assert "process died without a word (tried 2 times)" in rows["dies"][1]
-    assert rows["dies-once"] == ("done", None)
+    assert rows["diesonce"] == ("done", None)
     straight = ("--executor", "inline", "--out", tmp_path / "straight")
     assert cli("run", ways, "--set", methods("DiesOnce"), *options, *straight).code == 0
     for key, curve in curves(tmp_path / "straight").items():
@@ -182,7 +182,7 @@ def listening(pid):
 
 
 @pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
-def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
+def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, cli, how):
     process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
     sockets = listening(process.pid)
     assert set(sockets) <= {"127.0.0.1", "::1"}, "nothing but this machine can reach a run"
@@ -195,10 +195,8 @@ def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, how):
     assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
     assert "Traceback" not in out + err
     # Inline: a trial is the same trial wherever it is continued.
-    again = run(*arguments, "--executor", "inline")
-    assert again.returncode == 0, again.stderr
-    straight = run(*arguments[:-1], tmp_path / "straight", "--executor", "inline")
-    assert straight.returncode == 0, straight.stderr
+    assert cli("run", *arguments, "--executor", "inline").code == 0
+    assert cli("run", *arguments[:-1], tmp_path / "straight", "--executor", "inline").code == 0
     assert curves(tmp_path / "run") == curves(tmp_path / "straight")
 
 
