@@ -30,8 +30,9 @@ gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, 
 	$(BIN)/bench run sweeps/gate.yaml --executor inline --out build/gate
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
-test: $(STAMP) ## unit and integration tests
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+test: $(STAMP) ## unit tests, two at a time, then integration tests
+	$(BIN)/python -m pytest -m 'not integration and not slow and not gpu' -n 2
+	$(BIN)/python -m pytest -m 'integration and not slow and not gpu'
 
 test-slow: $(STAMP) ## the slow tier
 	$(BIN)/python -m pytest -m slow
