@@ -99,8 +99,8 @@ def write_report(
 def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAULT_FORMATS) -> list[Path]:
     """Writes what `build_report` computed, each file whole or not at all.
 
-    `html`: report.html. `md`: report.md and figures/*.png. `csv`, `latex`: tables/*.csv, tables/*.tex. `png`, `svg`:
-    figures of that kind. `pdf`: figures/*.pdf, and report.pdf, the page as a browser prints it.
+    `html`: report.html. `md`: report.md and the figures it links to. `csv`, `latex`: tables/*.csv, tables/*.tex. `png`,
+    `svg`: figures of that kind. `pdf`: figures/*.pdf, and report.pdf, the page as a browser prints it.
 
     Returns:
         The files written, the reports first.
@@ -123,7 +123,9 @@ def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAU
     for kind in ("csv", "latex"):
         files |= exports.tables(document, kind) if kind in wanted else {}
     for kind in ("png", "svg", "pdf"):
-        files |= exports.figures(document, kind) if kind in wanted or (kind == "png" and "md" in wanted) else {}
+        files |= exports.figures(document, kind) if kind in wanted else {}
+    if "md" in wanted and "png" not in wanted:
+        files |= exports.figures(document, "png", shown=True)
     written = [write_atomically(out / name, data) for name, data in files.items()]
     if "pdf" in wanted:
         reports.append(write_atomically(out / "report.pdf", printing.to_pdf(page)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from reports import pictures
+from reports import markdown, pictures
 from reports.curves import STYLE, png
 from reports.document import Document
 from reports.formatting import NOTHING
@@ -32,11 +32,16 @@ def tables(document: Document, kind: str) -> dict[str, bytes]:
     }
 
 
-def figures(document: Document, kind: str) -> dict[str, bytes]:
-    """`figures/NAME.png`, `.svg` or `.pdf` of every figure; pictures are pixels and have no SVG."""
+def figures(document: Document, kind: str, shown: bool = False) -> dict[str, bytes]:
+    """`figures/NAME.png`, `.svg` or `.pdf` of every figure; pictures are pixels and have no SVG.
+
+    With `shown`, only those that the Markdown links to.
+    """
     found = {}
     for prefix, part in _parts(document):
         for name, draw in part.drawings.items():
+            if shown and name not in markdown.shown(part):
+                continue
             found[f"figures/{prefix}{name}.{kind}"] = png(draw()) if kind == "png" else vector(draw(), kind, name)
         if part.sheet is not None and kind != "svg":
             image = pictures.final_grid(part.sheet)

@@ -25,7 +25,7 @@ def _one(document: "Document", prefix: str = "") -> str:
     parts += [_plain(document.answer)]
     first = [document.ranking] if document.ranking is not None else []
     parts += [table_markdown(table) for table in first]
-    parts += [f"![{name}](figures/{prefix}{name}.png)" for name in _shown(document)]
+    parts += [f"![{name}](figures/{prefix}{name}.png)" for name in shown(document)]
     parts += [table_markdown(_narrow(table)) for table in document.all_tables[len(first) :]]
     if document.commands:
         parts.append("Run again:\n\n```\n" + "\n".join(document.commands) + "\n```")
@@ -47,7 +47,8 @@ def table_markdown(table: Table, level: int = 2) -> str:
     )
 
 
-def _shown(document: "Document") -> list[str]:
+def shown(document: "Document") -> list[str]:
+    """The names of the figures that the Markdown links to."""
     budget = f"curves-{document.meta.budget_column.replace('_', '-')}"
     found = [name for name in (budget, "over-optimisation") if name in document.drawings]
     return [*found, "pictures"] if document.sheet is not None else found
