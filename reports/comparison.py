@@ -4,14 +4,13 @@ Trials that are not done have no final value; they stay in every count ("2 of 3 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from reports.frame import DONE, finished, runs_of, select, untrained_variants
+from reports.frame import DONE, finished, runs_of, select, trials_in, untrained_variants
 from reports.statistics import Summary, crossing, normalised_area, summarise, t_interval
 
 
@@ -49,7 +48,7 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
     rows = select(finished(curves), metric, split)
     still = untrained_variants(curves)
     found = []
-    for trial, variant, seed, curve in _trials(rows, (axis, "value")):
+    for trial, variant, seed, curve in trials_in(rows, (axis, "value")):
         if variant in still:
             area: float | None = float(curve["value"][-1])
         else:
@@ -57,21 +56,6 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
         if area is not None:
             found.append((trial, variant, seed, area))
     return pd.DataFrame(found, columns=["trial", "variant", "seed", "value"])
-
-
-def _trials(
-    rows: pd.DataFrame, columns: Sequence[str]
-) -> Iterator[tuple[str, str, int, dict[str, NDArray[np.float64]]]]:
-    """Trial, variant, seed and the named columns of each trial of `select`'s rows, which stand together.
-
-    Arrays, as a frame of each of a thousand trials takes longer than what is computed from it.
-    """
-    names = [rows[name].to_numpy() for name in ("trial", "variant", "seed")]
-    starts, ends = runs_of(names[0])
-    values = {name: rows[name].to_numpy() for name in columns}
-    for start, end in zip(starts, ends, strict=True):
-        curve = {name: column[start:end] for name, column in values.items()}
-        yield names[0][start], names[1][start], names[2][start], curve
 
 
 def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
@@ -89,7 +73,7 @@ def costs_to_target(
     rows = select(finished(curves), metric, split)
     rows = rows[~rows["variant"].isin(untrained_variants(curves))]
     found = []
-    for trial, variant, seed, curve in _trials(rows, (*axes, "value")):
+    for trial, variant, seed, curve in trials_in(rows, (*axes, "value")):
         place = crossing(curve["value"], target)
         row: dict[str, object] = {"trial": trial, "variant": variant, "seed": seed, "reached": place is not None}
         for axis in axes:

@@ -1,7 +1,7 @@
 """What a report holds, in reading order, before it is HTML or Markdown."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -13,6 +13,8 @@ from reports.styles import Style, styles
 
 FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds")
 MAIN_PANELS = 3
+MOST_DRAWN = 40
+"""Methods on a figure, the best ranked and those that train nothing: no eye tells more lines apart."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +57,37 @@ def compose(
     found = costs.targets(frame, meta) if seen else []
     by_target = [t for t in (costs.efficiency(frame, trials, meta, target) for target in found) if t is not None]
     by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
-    sheet = pictures.arrange(samples, order, untrained_variants(frame) if seen else ())
+    still = untrained_variants(frame) if seen else set()
+    sheet = pictures.arrange(samples, order, still)
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
-    chosen = _ordered(styles(frame), order) if seen else {}
+    drawn = [v for v in order if v in still or v in order[:MOST_DRAWN]]
+    chosen = _ordered(styles(frame), drawn) if seen else {}
+    curved = frame[frame["variant"].isin(drawn)] if len(drawn) < len(order) else frame
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
-        notices=tuple(notices.notices(frame, evaluation, trials, meta)),
+        notices=(*notices.notices(frame, evaluation, trials, meta), *_undrawn(order, drawn)),
         ranking=tables.ranking(frame, trials, meta) if seen else None,
         efficiency=tuple(by_target),
         rewards=tables.rewards(frame, trials, meta) if seen else None,
         paired=tables.paired(frame, evaluation, trials, meta) if seen else None,
         trials=costs.trials_table(frame, trials, meta),
         commands=_commands(trials),
-        figures=_figures(frame, pairs, meta, chosen, lines) if seen else (),
+        figures=_figures(curved, pairs, meta, chosen, lines) if seen else (),
         main_panels=min(MAIN_PANELS, len(pairs)),
         sheet=sheet,
         styles=chosen,
-        files=_files(frame, pairs, meta, chosen, lines, sheet) if seen else {},
+        files=_files(curved, pairs, meta, chosen, lines, sheet) if seen else {},
     )
+
+
+def _undrawn(order: Sequence[str], drawn: Sequence[str]) -> Iterable[notices.Notice]:
+    if len(drawn) < len(order):
+        text = (
+            f"Curves are drawn of {len(drawn)} of {len(order):,} methods: the best ranked and those that train nothing."
+        )
+        yield notices.Notice("caution", f"{text} The tables have all.")
 
 
 def axes_to_draw(frame: pd.DataFrame, meta: Meta) -> list[str]:
