@@ -157,12 +157,22 @@ class Paired:
 def paired_difference(
     evaluation: pd.DataFrame, variant: str, other: str, metric: str = "reward", split: str = "train"
 ) -> Paired | None:
+    """`pair` of two variants, from the whole evaluation."""
+    return pair(variant, *(_last_values(evaluation, name, metric, split) for name in (variant, other)))
+
+
+def pair(variant: str, own: pd.DataFrame, reference: pd.DataFrame) -> Paired | None:
     """Differences at each trial's last point, pair by pair; None where no prompt and noise are shared.
 
     Seeds are paired with the same seed of the other, or with its only seed if it has one (a model that trains nothing
     needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
+
+    Args:
+        variant: whose name the result has.
+        own: its rows of `last_values`, of one metric on one split.
+        reference: the other's.
     """
-    own, reference = (_last_values(evaluation, name, metric, split) for name in (variant, other))
+    own, reference = (rows[["seed", "prompt", "sample", "value"]] for rows in (own, reference))
     shared = reference["seed"].nunique() == 1
     on = ["prompt", "sample"] if shared else ["seed", "prompt", "sample"]
     pairs = own.merge(reference.drop(columns="seed") if shared else reference, on=on, suffixes=("", "_other"))
@@ -189,9 +199,7 @@ def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 def _last_values(evaluation: pd.DataFrame, variant: str, metric: str, split: str) -> pd.DataFrame:
     chosen = (evaluation["variant"] == variant) & (evaluation["metric"] == metric) & (evaluation["split"] == split)
-    rows = evaluation[chosen]
-    last = rows.groupby("trial", observed=True)["point"].transform("max")
-    return rows.loc[rows["point"] == last, ["seed", "prompt", "sample", "value"]]
+    return last_values(evaluation[chosen])
 
 
 def spent(curves: pd.DataFrame) -> pd.DataFrame:
