@@ -7,10 +7,10 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu lint types format schema memory-table emoji-figures clean
+.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu benchmark-overhead benchmark-scale lint types format schema memory-table emoji-figures clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
 install: $(STAMP) ## create the environment (.venv) and install everything, pinned by constraints.txt
 
@@ -45,6 +45,12 @@ benchmark: $(STAMP) ## one update of ours beside TRL's: median ratios and peak m
 
 benchmark-gpu: $(STAMP) ## the same on a CUDA device
 	$(BIN)/python -m tests.performance.against_trl --device cuda $(ARGS)
+
+benchmark-overhead: $(STAMP) ## what Ray costs a trial of a minute, and two at once (half an hour; ARGS='--pairs 1 --queries 64' to try)
+	$(BIN)/python -m tests.performance.overhead $(ARGS)
+
+benchmark-scale: $(STAMP) ## planner, store, driver and report against the number of trials (ARGS='--sizes 100 --ray 4' to try)
+	$(BIN)/python -m tests.performance.scale $(ARGS)
 
 lint: $(STAMP) ## ruff: lint and format
 	$(BIN)/ruff check .

@@ -4,15 +4,14 @@ Trials that are not done have no final value; they stay in every count ("2 of 3 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from reports.evidence import crossed_interval
-from reports.frame import DONE, finished, runs_of, select, untrained_variants
+from reports.frame import DONE, finished, runs_of, select, trials_in, untrained_variants
 from reports.statistics import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
 
 
@@ -50,7 +49,7 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
     rows = select(finished(curves), metric, split)
     still = untrained_variants(curves)
     found = []
-    for trial, variant, seed, curve in _trials(rows, (axis, "value")):
+    for trial, variant, seed, curve in trials_in(rows, (axis, "value")):
         if variant in still:
             area: float | None = float(curve["value"][-1])
         else:
@@ -58,21 +57,6 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
         if area is not None:
             found.append((trial, variant, seed, area))
     return pd.DataFrame(found, columns=["trial", "variant", "seed", "value"])
-
-
-def _trials(
-    rows: pd.DataFrame, columns: Sequence[str]
-) -> Iterator[tuple[str, str, int, dict[str, NDArray[np.float64]]]]:
-    """Trial, variant, seed and the named columns of each trial of `select`'s rows, which stand together.
-
-    Arrays, as a frame of each of a thousand trials takes longer than what is computed from it.
-    """
-    names = [rows[name].to_numpy() for name in ("trial", "variant", "seed")]
-    starts, ends = runs_of(names[0])
-    values = {name: rows[name].to_numpy() for name in columns}
-    for start, end in zip(starts, ends, strict=True):
-        curve = {name: column[start:end] for name, column in values.items()}
-        yield names[0][start], names[1][start], names[2][start], curve
 
 
 def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
@@ -90,7 +74,7 @@ def costs_to_target(
     rows = select(finished(curves), metric, split)
     rows = rows[~rows["variant"].isin(untrained_variants(curves))]
     found = []
-    for trial, variant, seed, curve in _trials(rows, (*axes, "value")):
+    for trial, variant, seed, curve in trials_in(rows, (*axes, "value")):
         place = crossing(curve["value"], target)
         row: dict[str, object] = {"trial": trial, "variant": variant, "seed": seed, "reached": place is not None}
         for axis in axes:
@@ -175,12 +159,22 @@ class Paired:
 def paired_difference(
     evaluation: pd.DataFrame, variant: str, other: str, metric: str = "reward", split: str = "train"
 ) -> Paired | None:
+    """`pair` of two variants, from the whole evaluation."""
+    return pair(variant, *(_last_values(evaluation, name, metric, split) for name in (variant, other)))
+
+
+def pair(variant: str, own: pd.DataFrame, reference: pd.DataFrame) -> Paired | None:
     """Differences at each trial's last point, pair by pair; None where no prompt and noise are shared.
 
     Seeds are paired with the same seed of the other, or with its only seed if it has one (a model that trains nothing
     needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
+
+    Args:
+        variant: whose name the result has.
+        own: its rows of `last_values`, of one metric on one split.
+        reference: the other's.
     """
-    own, reference = (_last_values(evaluation, name, metric, split) for name in (variant, other))
+    own, reference = (rows[["seed", "prompt", "sample", "value"]] for rows in (own, reference))
     shared = reference["seed"].nunique() == 1
     on = ["prompt", "sample"] if shared else ["seed", "prompt", "sample"]
     pairs = own.merge(reference.drop(columns="seed") if shared else reference, on=on, suffixes=("", "_other"))
@@ -217,9 +211,7 @@ def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 def _last_values(evaluation: pd.DataFrame, variant: str, metric: str, split: str) -> pd.DataFrame:
     chosen = (evaluation["variant"] == variant) & (evaluation["metric"] == metric) & (evaluation["split"] == split)
-    rows = evaluation[chosen]
-    last = rows.groupby("trial", observed=True)["point"].transform("max")
-    return rows.loc[rows["point"] == last, ["seed", "prompt", "sample", "value"]]
+    return last_values(evaluation[chosen])
 
 
 def spent(curves: pd.DataFrame) -> pd.DataFrame:

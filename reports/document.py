@@ -1,6 +1,6 @@
 """What a report holds, in reading order, before it is HTML, Markdown or anything else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -29,6 +29,8 @@ from reports.styles import Style, styles
 
 FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds")
 MAIN_PANELS = 3
+MOST_DRAWN = 40
+"""Methods on a figure, the best ranked and those that train nothing: no eye tells more lines apart."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,17 @@ def compose(
     by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
-    chosen = _ordered(styles(frame), order) if seen else {}
+    drawn = [v for v in order if v in still or v in order[:MOST_DRAWN]]
+    chosen = _ordered(styles(frame), drawn) if seen else {}
+    curved = frame[frame["variant"].isin(drawn)] if len(drawn) < len(order) else frame
     axes = axes_to_draw(frame, meta) if seen else []
     main = min(MAIN_PANELS, len(pairs))
-    goodharts = goodhart.pairs(frame) if seen else []
-    turns = goodhart.turned(frame, meta) if goodharts else {}
+    goodharts = goodhart.pairs(curved) if seen else []
+    turns = goodhart.turned(curved, meta) if goodharts else {}
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
-        notices=tuple(notices.notices(frame, evaluation, trials, meta)),
+        notices=(*notices.notices(frame, evaluation, trials, meta), *_undrawn(order, drawn)),
         ranking=tables.ranking(frame, trials, meta) if seen else None,
         efficiency=tuple(by_target),
         rewards=tables.rewards(frame, trials, meta) if seen else None,
@@ -127,20 +131,28 @@ def compose(
         panels=tuple(curves.panel_title(metric, split, meta) for metric, split in pairs),
         main_panels=main,
         curves_json=(
-            interactive.as_json(interactive.payload(frame, axes, pairs, meta, chosen, lines, main)) if seen else ""
+            interactive.as_json(interactive.payload(curved, axes, pairs, meta, chosen, lines, main)) if seen else ""
         ),
-        static=_static(frame, axes, pairs, meta, chosen, lines, name),
+        static=_static(curved, axes, pairs, meta, chosen, lines, name),
         goodhart=tuple(
             svg.page_svg(
-                goodhart.figure(frame, [pair], meta, chosen, turns), f"{name}-g-{i}", f"{pair[1]} against {pair[0]}"
+                goodhart.figure(curved, [pair], meta, chosen, turns), f"{name}-g-{i}", f"{pair[1]} against {pair[0]}"
             )
             for i, pair in enumerate(goodharts)
         ),
         sheet=pictures.arrange(samples, order, still, share),
         styles=chosen,
         trained=tuple(variant for variant in chosen if variant not in still),
-        drawings=_drawings(frame, axes, pairs, goodharts, turns, meta, chosen, lines),
+        drawings=_drawings(curved, axes, pairs, goodharts, turns, meta, chosen, lines),
     )
+
+
+def _undrawn(order: Sequence[str], drawn: Sequence[str]) -> Iterable[notices.Notice]:
+    if len(drawn) < len(order):
+        text = (
+            f"Curves are drawn of {len(drawn)} of {len(order):,} methods: the best ranked and those that train nothing."
+        )
+        yield notices.Notice("caution", f"{text} The tables have all.")
 
 
 def axes_to_draw(frame: pd.DataFrame, meta: Meta) -> list[str]:

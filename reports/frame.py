@@ -5,6 +5,7 @@
 *Trials*: one row per trial, planned ones included, with status, cause, provenance and final axes.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,20 @@ def runs_of(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         return np.array([], np.intp), np.array([], np.intp)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
     return starts, np.append(starts[1:], len(values))
+
+
+def trials_in(
+    rows: pd.DataFrame, columns: Sequence[str]
+) -> Iterator[tuple[str, str, int, dict[str, NDArray[np.float64]]]]:
+    """Trial, variant, seed and the named columns of each trial, from rows that `select` gave.
+
+    Arrays, as a frame of each of a thousand trials takes longer than what is computed from it.
+    """
+    names = [rows[name].to_numpy() for name in ("trial", "variant", "seed")]
+    values = {name: rows[name].to_numpy() for name in columns}
+    for start, end in zip(*runs_of(names[0]), strict=True):
+        curve = {name: column[start:end] for name, column in values.items()}
+        yield str(names[0][start]), str(names[1][start]), names[2][start], curve
 
 
 def finished(curves: pd.DataFrame) -> pd.DataFrame:

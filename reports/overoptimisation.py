@@ -10,7 +10,7 @@ from statistics import median
 import pandas as pd
 
 from reports.formatting import listing, measured, number
-from reports.frame import axis_words, finished, metrics_in, select, untrained_variants
+from reports.frame import axis_words, finished, metrics_in, select, trials_in, untrained_variants
 from reports.meta import Meta
 from reports.statistics import best_of
 
@@ -49,17 +49,15 @@ class Course:
 def courses(curves: pd.DataFrame, axis: str, metric: str = "gold") -> dict[str, Course]:
     """Each trained variant's, of gold or of another measure beside the reward; empty where it was not measured."""
     done = finished(curves)
-    beside, reward = (dict(list(select(done, name, "train").groupby("trial"))) for name in (metric, "reward"))
+    reward = {trial: curve["value"] for trial, _, _, curve in trials_in(select(done, "reward", "train"), ["value"])}
     still = untrained_variants(curves)
     found: dict[str, list[tuple[bool, bool, float, float, float]]] = {}
-    for trial, course in beside.items():
-        variant = str(course["variant"].iloc[0])
+    for trial, variant, _, course in trials_in(select(done, metric, "train"), [axis, "value"]):
         best = best_of(course[axis], course["value"])
         if variant in still or best is None or trial not in reward:
             continue
-        start, end = float(course["value"].iloc[0]), float(course["value"].iloc[-1])
-        rewards = reward[trial]["value"]
-        fell = _below(end, start) and float(rewards.iloc[-1]) > float(rewards.iloc[0])
+        start, end = float(course["value"][0]), float(course["value"][-1])
+        fell = _below(end, start) and float(reward[trial][-1]) > float(reward[trial][0])
         turned = _below(end, best[0]) and best[1] > float(course[axis].min())
         found.setdefault(variant, []).append((fell, turned, start, end, best[1]))
     return {variant: _course(variant, rows) for variant, rows in found.items()}

@@ -1,6 +1,7 @@
 """The report as one HTML file: nothing is loaded from elsewhere, light and dark follow the reader."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.document import Document
-from reports.formatting import number, plural
+from reports.formatting import listing, number, plural
 from reports.frame import DONE, axis_words
 from reports.pictures import column_words, data_uri
 from reports.svg import palette_css
+from reports.tables import Table
+
+MOST_ROWS = 1_000
+"""Of a table on the page, which stays under ten megabytes."""
 
 HERE = Path(__file__).parent
 _RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
@@ -24,6 +29,7 @@ def to_html(document: Document) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.filters["cell"] = cell_html
+    environment.filters["first_rows"] = first_rows
     environment.filters["header"] = lambda text: Markup("<br>").join(escape(line) for line in str(text).split("\n"))
     parts = [document, *document.others]
     light, dark = palette_css({name: style for part in parts for name, style in part.styles.items()})
@@ -57,6 +63,18 @@ def _part(document: Document, index: int) -> dict[str, Any]:
 
 def _asset(name: str) -> Markup:
     return Markup((HERE / name).read_text(encoding="utf-8").strip())
+
+
+def first_rows(table: Table, most: int = MOST_ROWS) -> Table:
+    """A table cut to `most` rows with a note on those left out: the lowest ranked, or of trials the finished."""
+    left_out = table.cells[most:]
+    if left_out.empty:
+        return table
+    note = f"The first {most:,} of {len(table.cells):,} rows; report.md has them all."
+    if "status" in left_out:
+        counts = left_out["status"].value_counts()
+        note += f" Left out here: {listing(f'{count:,} {status}' for status, count in counts.items())}."
+    return replace(table, cells=table.cells[:most], note=f"{note} {table.note}".strip())
 
 
 def cell_html(text: object) -> Markup:

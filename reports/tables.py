@@ -174,15 +174,13 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
     done = set(trials.loc[trials["status"] == DONE, "trial"])
     evaluation = comparison.last_values(evaluation[evaluation["trial"].isin(done)])
     pairs = _pairs(evaluation, ("reward", "gold"))
-    by_variant = dict(list(evaluation.groupby("variant", observed=True)))
+    found_rows = dict(list(evaluation.groupby(["variant", "metric", "split"], observed=True)))
     rows: list[dict[str, str]] = []
     seen: list[int] = []
     for variant, _ in ranked_variants(curves, trials, meta):
-        if variant == base or variant not in by_variant or base not in by_variant:
-            continue
-        both = pd.concat([by_variant[variant], by_variant[base]])
-        for metric, split in pairs:
-            found = comparison.paired_difference(both, variant, base, metric, split)
+        for metric, split in pairs if variant != base else ():
+            own, reference = (found_rows.get((name, metric, split)) for name in (variant, base))
+            found = None if own is None or reference is None else comparison.pair(variant, own, reference)
             if found is None:
                 continue
             seen.append(found.over_seeds.count)

@@ -52,6 +52,7 @@ class Process(DDPO):
     def step(self, prompts):
         metrics = super().step(prompts)
         metrics.extra["process"] = float(os.getpid())
+        metrics.extra["niceness"] = float(os.nice(0))
         return metrics
 
 class Slow(DDPO):
@@ -116,6 +117,9 @@ def test_a_trial_has_a_process_of_its_own(ways, tmp_path):
     found = RunFolder.open(tmp_path / "run")
     processes = {found.trial(row["trial"]).read_curve()[-1]["extra"]["process"] for row in found.trials()}
     assert len(processes) == 4
+    # Ray would start its workers at 15: beside anything else a trial would take longer under Ray than inline.
+    niceness = {found.trial(row["trial"]).read_curve()[-1]["extra"]["niceness"] for row in found.trials()}
+    assert niceness == {os.nice(0)}
 
 
 def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
