@@ -122,14 +122,13 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
     from reports.build import Part
 
     about = run.about()
-    curves, rows = run.gather()
+    curves, rows, spec = run.gather()
     try:
         run.write_results(curves)
     except OSError:
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
-    specs = (run.trial(row["trial"]).read().get("spec") for row in rows)
-    meta = meta_of(about, rows, next(filter(None, specs), {}))
+    meta = meta_of(about, rows, spec)
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))

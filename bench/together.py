@@ -43,7 +43,7 @@ def protocol_of(about: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, 
     found = {"reward": _reward(about.get("reward"), spec.get("reward"))}
     if about.get("gold"):
         found["gold"] = _reward(about["gold"], spec.get("gold"))
-    if spec:
+    if spec.get("model_name"):
         weights = {name: sha for name, sha in (spec.get("weights") or {}).items() if name == spec.get("model_name")}
         found["model"] = " ".join([str(spec["model_name"]), *(sha[:12] for sha in weights.values())])
     for split, prompts in about.get("prompts", {}).items():
