@@ -32,6 +32,7 @@ def tuned(sweep_file, tmp_path, algorithm):
     return run, json.loads((run.path / "tuning" / "search.json").read_text())["methods"][0]
 
 
+@pytest.mark.slow
 def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path):
     run, method = tuned(sweep_file, tmp_path, "asha")
     folder = RunFolder.open(run.path / "tuning")

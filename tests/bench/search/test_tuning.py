@@ -41,14 +41,15 @@ def test_candidates_have_seeds_and_prompts_of_their_own(searched_file):
     assert all(trial.settings["images_per_prompt"] == 2 for trial in trials), "what the sweep sets stays"
 
 
+@pytest.mark.integration
 def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
-    answer = inline("search.seeds=[100, 101]")
+    answer = inline("search.seeds=[100, 101]", "search.samples=2")
     assert answer.code == 0, answer.err
     run = RunFolder.open(tmp_path / "run")
     kept = record_of(run.path)
     assert [method["variant"] for method in kept["methods"]] == ["alignprop", "ddpo"]
     folder = RunFolder.open(run.path / "tuning")
-    assert len(folder.planned()) == 2 * 3 * 2
+    assert len(folder.planned()) == 2 * 2 * 2
     for method in kept["methods"]:
         for row in method["configurations"]:
             last = [folder.trial(key).read_curve()[-1]["values"]["train"]["reward"] for key in row["trials"]]
@@ -71,6 +72,7 @@ def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
     assert [trial.key for trial in plan(again)] == [row["trial"] for row in run.planned()], "the stored sweep is tuned"
 
 
+@pytest.mark.slow
 def test_nothing_is_tuned_twice_and_a_changed_search_is(inline, tmp_path):
     assert inline().code == 0
     first = record_of(tmp_path / "run")
@@ -86,7 +88,7 @@ def test_nothing_is_tuned_twice_and_a_changed_search_is(inline, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_optuna_learns_from_what_it_was_told_and_takes_up_where_it_stopped(inline, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
     overrides = ("search.algorithm=optuna", "search.samples=4", "search.at_once=2", "seeds=[0]")
@@ -115,7 +117,7 @@ def test_optuna_learns_from_what_it_was_told_and_takes_up_where_it_stopped(inlin
     assert [method["chosen"] for method in resumed["methods"]] == [method["chosen"] for method in whole["methods"]]
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 def test_a_configuration_that_fails_cannot_win_and_if_all_do_the_cause_is_told(inline, searched_file, tmp_path):
     method = "import math\nfrom methods.alignprop import AlignProp\n\nclass Picky(AlignProp):\n    name = 'picky'\n"
     method += "    def step(self, prompts):\n        if self.settings.learning_rate > LIMIT:\n"

@@ -172,4 +172,4 @@ def test_event_files_that_cannot_be_written_stop_nothing(tiny_model, tmp_path, m
     monkeypatch.setattr(EventFiles, "sync", full)
     folder = TrialFolder(tmp_path / "trial")
     assert run_and_record(make_trial(tiny_model, "base"), folder) == "done"
-    assert problems(folder) == {"tensorboard": "OSError: [Errno 28] No space left on device"}
+    assert "No space left on device" in problems(folder)["tensorboard"]
