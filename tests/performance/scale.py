@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parents[2]
 METRICS = ("reward", "reward/other", "gold", "diversity", "drift")
@@ -236,7 +237,9 @@ def in_a_process(stage: str, folder: Path, size: int, rows: int, variants: int) 
     )
     if done.returncode:
         raise SystemExit(f"{stage} over {size} trials ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return {"stage": stage, "rows": size * rows, **json.loads(done.stdout.splitlines()[-1])}
+    written = (folder / "run").glob("trials/*/evaluation.parquet")
+    rows_written = sum(pq.read_metadata(path).num_rows for path in written)
+    return {"stage": stage, "rows": rows_written, **json.loads(done.stdout.splitlines()[-1])}
 
 
 def line(found: dict[str, Any]) -> str:
