@@ -40,7 +40,7 @@ def elsewhere(path: Path) -> None:
         record.write_text(json.dumps(value))
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_halved_learning_rate_is_caught(tmp_path):
     path = run(tmp_path, "methods=[{name: alignprop, settings: {batch_size: 8, learning_rate: 4e-3}}]")

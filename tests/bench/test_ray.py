@@ -110,6 +110,7 @@ def test_same_numbers_as_inline_and_quiet(sweep_file, tmp_path):
     assert not (tmp_path / "ray" / ".ray").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_has_a_process_of_its_own(ways, tmp_path):
     """Its peak memory is the process's: one that had served another trial would report that trial's too."""
     done = run(ways, "--set", methods("Process"), "--set", "seeds=[0, 1, 2, 3]", "--out", tmp_path / "run")
@@ -185,7 +186,7 @@ def listening(pid):
     return found
 
 
-@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("how", ["SIGINT", pytest.param("SIGTERM", marks=pytest.mark.slow)])
 def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, cli, how):
     process, arguments = start_and_wait_for_points(ways, tmp_path, 2)
     sockets = listening(process.pid)

@@ -78,6 +78,7 @@ def twice(folder, begun, whole):
         run_all(folder, {f"resumed-{stage}": whole[stage], f"straight-{stage}": whole[stage]})
 
 
+@pytest.mark.slow
 def test_resuming_gives_the_same_curve_bit_for_bit(tmp_path, tiny_model):
     stages = (0, 3)
     begun, whole = (
@@ -103,5 +104,6 @@ def other_world(folder, trial):
         loop.optimiser.load_state_dict({**state, "shares": state["shares"][:1]})
 
 
+@pytest.mark.slow
 def test_another_number_of_workers_is_refused(tmp_path, tiny_model):
     together(other_world, tmp_path / "group", make_trial(tiny_model, "alignprop", workers=SIZE, zero=2))

@@ -55,6 +55,7 @@ def test_two_workers_under_ray_and_in_process_give_the_same_curve(tmp_path, tiny
     assert len(curves[0]) == 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_is_told_by_its_own_cause(tmp_path, tiny_model):
     (tmp_path / "ends.py").write_text(METHODS)
     path = tmp_path / "two.yaml"
