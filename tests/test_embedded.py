@@ -45,7 +45,7 @@ def test_quickstart_raises_the_reward_and_reports(tmp_path):
     assert "<script src=" not in page, "the page needs nothing from outside"
 
 
-@pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_the_papers_scale_runs_through_the_same_code(tiny_model, laion_weights, tmp_path):
     """Stable Diffusion's layout and the LAION predictor's, both tiny; everything else as `scales: paper` has it."""

@@ -80,7 +80,9 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize(
+    "how", [how if how == "raises" else pytest.param(how, marks=pytest.mark.slow) for how in BROKEN]
+)
 def test_a_reward_that_fails_one_method_fails_one_trial(how, cli, sweep_file, tmp_path):
     """It goes wrong only where a gradient is wanted, so base and ddpo finish."""
     body, cause = BROKEN[how]

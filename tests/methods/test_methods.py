@@ -41,6 +41,7 @@ VARIANTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", ["costs", "metrics", "edge-cases", "resume", "micro-batch"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_so_do_the_settings_that_change_what_it_computes(variant, check, tiny_model):

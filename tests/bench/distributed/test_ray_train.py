@@ -41,6 +41,7 @@ resources: {{workers: 2, zero: {zero}}}
 ALIGNPROP = "{name: alignprop, settings: {batch_size: 2}}"
 
 
+@pytest.mark.slow
 def test_two_workers_under_ray_and_in_process_give_the_same_curve(tmp_path, tiny_model):
     path = tmp_path / "two.yaml"
     path.write_text(SWEEP.format(model=tiny_model, methods=f"{{name: base}}, {ALIGNPROP}", zero=2))
