@@ -1,6 +1,6 @@
 """What Ray costs a trial: the same trial under Ray and inline, two at once and one after the other, and the start-up.
 
-    python -m tests.performance.overhead [--pairs 5] [--queries 256] [--json FILE]
+    python -m tests.performance.overhead [--pairs 5] [--queries 2048] [--json FILE]
 
 Every run is a `bench run` of its own on the embedded model, with one thread of arithmetic, on a machine that should do
 nothing else. The two of a pair follow each other and take turns in coming first, so that what changes slowly on the
@@ -158,7 +158,7 @@ def table(found: dict[str, Any], pairs: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="A trial under Ray beside the same trial inline.")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=1024, help="reward queries a trial; about a minute by default")
+    parser.add_argument("--queries", type=int, default=2048, help="reward queries a trial; about a minute by default")
     parser.add_argument("--alone", action="store_true", help="leave out the two trials at once")
     parser.add_argument("--json", type=Path, metavar="FILE")
     given = parser.parse_args()
