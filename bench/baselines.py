@@ -44,8 +44,9 @@ class Stored:
     @property
     def axis(self) -> str:
         """The budget's column."""
-        axis = str(self.about["budget"]["axis"])
-        return "train_seconds" if axis == "seconds" else axis
+        from reports.frame import budget_column
+
+        return budget_column(self.about["budget"]["axis"])
 
 
 def read_run(run: RunFolder) -> Stored:
@@ -61,7 +62,7 @@ def read_run(run: RunFolder) -> Stored:
     about, rows = run.about(), run.trials()
     sweep = read_yaml(run.sweep_path).plain()
     trials = pd.DataFrame(rows)
-    axis = "train_seconds" if about["budget"]["axis"] == "seconds" else about["budget"]["axis"]
+    axis = frame.budget_column(about["budget"]["axis"])
     curves = run.results()
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()

@@ -10,6 +10,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from reports.tables import Table as ReportTable
+
 STATUS_STYLES = {
     "done": "green",
     "running": "cyan",
@@ -96,6 +98,13 @@ def shortened(text: str, width: int) -> str:
         return text
     tail = width // 2
     return f"{text[: width - tail - 1]}…{text[-tail:]}"
+
+
+def show(found: "ReportTable") -> None:
+    """A table of a report as a terminal shows it: without its title and its note."""
+    columns = [str(column) for column in found.cells.columns]
+    numbers = [column for column in columns if column not in found.text]
+    table(columns, found.cells.to_numpy().tolist(), right=numbers)
 
 
 def duration(seconds: float | None) -> str:

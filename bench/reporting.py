@@ -95,12 +95,15 @@ def report(
     Raises:
         BenchError: no trained variant is called `baseline`, or there is no browser to print a PDF with.
     """
-    from bench.together import parts_of
+    from bench.together import grouped_parts
     from reports.build import build_together, write_document
     from reports.printing import NoBrowserError
 
     runs = [runs] if isinstance(runs, RunFolder) else list(runs)
-    parts, warnings = parts_of(runs) if len(runs) > 1 else ([part_of(runs[0], out is None)], [])
+    if len(runs) > 1:
+        parts, warnings = grouped_parts([(run, part_of(run)) for run in runs])
+    else:
+        parts, warnings = [part_of(runs[0], out is None)], []
     if baseline is not None:
         _require_variant(baseline, {str(v) for part in parts for v in part.trials["variant"]})
         parts = [replace(part, meta=replace(part.meta, baseline=baseline)) for part in parts]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
 
+TUNING = "tuning"
+
 
 class RunFolder:
     """`runs/<name>/`.
@@ -50,6 +52,11 @@ class RunFolder:
             what = "there is no such folder" if not run.path.exists() else "no run has written here"
             raise BenchError(what, str(path), "name a run's folder such as runs/aesthetic, or a sweep that has run")
         return run
+
+    @property
+    def tuning(self) -> "RunFolder":
+        """Where the run's methods are tuned, a run like any other."""
+        return RunFolder(self.path / TUNING)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from reports.build import Part
 
 
-def parts_of(runs: Sequence[RunFolder]) -> "tuple[list[Part], list[str]]":
-    """The parts of a report over all runs, and what a reader must be warned of besides."""
-    from bench.reporting import part_of
+def grouped_parts(runs: "Sequence[tuple[RunFolder, Part]]") -> "tuple[list[Part], list[str]]":
+    """The parts of a report over all runs, and what a reader must be warned of besides.
 
-    names = run_names(runs)
+    Args:
+        runs: each with what `bench.reporting.part_of` says of it.
+    """
+    names = run_names([run for run, _ in runs])
     grouped: dict[str, list[tuple[str, Part]]] = {}
-    for name, run in zip(names, runs, strict=True):
-        part = part_of(run)
+    for name, (_, part) in zip(names, runs, strict=True):
         part = replace(part, meta=replace(part.meta, name=name))
         grouped.setdefault(repr(sorted(part.meta.protocol.items())), []).append((name, part))
     warnings: list[str] = []

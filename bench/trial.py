@@ -24,7 +24,7 @@ from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
-from bench.trial_spec import RewardRef, Trial, sampler_settings
+from bench.trial_spec import RewardRef, Trial, dtype_of, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.meter import Meter, return_freed_memory
@@ -82,7 +82,7 @@ class TrialLoop:
             targets=trial.lora.targets,
             seed=trial.seed,
             device=device,
-            dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision],
+            dtype=dtype_of(trial),
             workers=self.workers,
         )
         rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}

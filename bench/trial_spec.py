@@ -9,6 +9,8 @@ from bench.prompts import spread
 from bench.sweep import Lora, Precision, RewardSpec, Sampler, Track
 
 if TYPE_CHECKING:
+    import torch
+
     from models.sampler import SamplerSettings
 
 IDENTITY_SHOWN = 8
@@ -117,6 +119,13 @@ class Trial(Resolved):
         """Split -> the prompts that evaluation looks at; a split without prompts is left out."""
         splits = {"train": self.prompts_train, "heldout": self.prompts_heldout}
         return {split: spread(prompts, self.evaluate.prompts) for split, prompts in splits.items() if prompts}
+
+
+def dtype_of(trial: Trial) -> "torch.dtype":
+    """What the frozen weights are held in."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
 
 
 def sampler_settings(sampler: Sampler) -> "SamplerSettings":

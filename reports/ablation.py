@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.formatting import NOTHING, measured, number, scale_for
-from reports.frame import SPLIT_WORDS, axis_words, untrained_variants
+from reports.frame import SPLIT_WORDS, axis_words, finished, untrained_variants
 from reports.meta import Meta
 from reports.tables import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
 
@@ -48,7 +48,7 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
     names = differing(settings)
     found = {pair: comparison.final_summaries(curves, *pair) for pair in MEASURES}
     axes = [axis for axis in dict.fromkeys((meta.budget_column, *COSTS)) if curves[axis].notna().any()]
-    ends = comparison.spent(curves[curves["status"] == "done"])
+    ends = comparison.spent(finished(curves))
     scales = {axis: scale_for(axis, ends[axis]) for axis in axes}
     costs = comparison.costs_to_target(curves, meta.target, [meta.budget_column]) if meta.target is not None else None
     rows = []

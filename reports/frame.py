@@ -70,6 +70,11 @@ def axis_words(axis: str) -> str:
     return AXIS_WORDS.get(axis, axis.replace("_", " "))
 
 
+def budget_column(axis: str) -> str:
+    """The column that a budget's axis is counted on: a budget of seconds is one of training."""
+    return "train_seconds" if axis == "seconds" else axis
+
+
 def is_metric(name: str) -> bool:
     return name in METRICS or (name.startswith(OTHER_REWARD) and len(name) > len(OTHER_REWARD))
 

@@ -331,7 +331,7 @@ def _by_prompt(draft: _Draft, pairs: Mapping[str, Mapping[int, float]]) -> None:
     lost = np.array([[before[p][s] - pairs[p][s] for p in prompts] for s in seeds])
     order = np.argsort(-lost.mean(0), kind="stable")
     draft.prompts = {prompts[i]: float(lost[:, i].mean()) for i in order}
-    if len(seeds) >= 5 and len(prompts) > 1 and draft.entry.trains:
+    if len(seeds) >= evidence.SEEDS_FOR_PAIRING and len(prompts) > 1 and draft.entry.trains:
         draft.crossed = evidence.crossed_interval(lost)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports.frame import AXES
+from reports.frame import AXES, budget_column
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Meta:
     @property
     def budget_column(self) -> str:
         """The column of the curves frame that the budget is counted on."""
-        return "train_seconds" if self.budget_axis == "seconds" else self.budget_axis
+        return budget_column(self.budget_axis)
 
     def metric_words(self, metric: str) -> str:
         """`reward` -> "reward" by its name, `reward/NAME` -> NAME, the others as they are."""

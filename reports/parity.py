@@ -7,7 +7,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.formatting import NOTHING, number, plural, scale_for, with_range
-from reports.frame import SPLIT_WORDS, axis_words, untrained_variants
+from reports.frame import DONE, SPLIT_WORDS, axis_words, finished, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import summarise
@@ -48,7 +48,7 @@ def _table(ours: str, peer: str, curves: pd.DataFrame, trials: pd.DataFrame, met
         if values is not None:
             name = f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}"
             rows.append(_row(name, ours, peer, values, value_cell, lambda a, b: b - a, signed=True))
-    ends = comparison.spent(curves[curves["status"] == "done"])
+    ends = comparison.spent(finished(curves))
     classes = speed_classes(trials)
     machines = {classes.get(str(t)) for t in ends.loc[ends["variant"].isin((ours, peer)), "trial"]}
     for axis in (*PER_STEP, "peak_memory_bytes"):
@@ -63,7 +63,7 @@ def _table(ours: str, peer: str, curves: pd.DataFrame, trials: pd.DataFrame, met
         words = axis_words(axis) if axis == "peak_memory_bytes" else f"{axis_words(axis)} a step"
         rows.append(_row(scale.label(words), ours, peer, values, lambda s, c=scale: cost_cell(s, c),
                          lambda a, b: b / a, suffix="×"))  # fmt: skip
-    seeds = trials.loc[trials["variant"].isin((ours, peer)) & (trials["status"] == "done")].groupby("variant")["seed"]
+    seeds = trials.loc[trials["variant"].isin((ours, peer)) & (trials["status"] == DONE)].groupby("variant")["seed"]
     common = set.intersection(*map(set, seeds.agg(list))) if seeds.ngroups == 2 else set()
     note = (
         f"{peer} is another implementation of the same method. The last column is {peer} minus {ours} for rewards and "

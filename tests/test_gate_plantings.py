@@ -1,22 +1,17 @@
 """Real defects on the embedded model, against the committed baseline; CI runs the unchanged sweep (`make gate`)."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.test_embedded import bench
 
 ROOT = Path(__file__).parents[1]
 BASELINE = ROOT / "sweeps/baselines/gate.json"
 SWEEP = ROOT / "sweeps/gate.yaml"
 PLANTED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: ddpo, settings:
   {{learning_rate: 5e-3, prompts_per_rollout: 2, images_per_prompt: 16}}}}]"""
-
-
-def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from bench.cli import main; main()", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def run(tmp_path: Path, *overrides: str) -> Path:

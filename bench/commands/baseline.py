@@ -86,11 +86,7 @@ def _show(baseline: "Baseline", path: Path, as_json: bool) -> None:
     if as_json:
         console.say_json({"file": str(path), **baseline.model_dump(mode="json")})
         return
-    shown = table(baseline)
-    columns = [str(column) for column in shown.cells.columns]
-    console.table(
-        columns, shown.cells.to_numpy().tolist(), right=[column for column in columns if column not in shown.text]
-    )
+    console.show(table(baseline))
     for line in claims(baseline):
         console.say(line)
     size = f" ({path.stat().st_size / 1000:.0f} kB)" if path.exists() else ""

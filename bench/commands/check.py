@@ -68,9 +68,7 @@ def _tell(verdict: "Verdict") -> None:
 
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):
         if len(table.cells):
-            columns = [str(column) for column in table.cells.columns]
-            numbers = [column for column in columns if column not in table.text]
-            console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
+            console.show(table)
     for line in gate_text.details(verdict):
         console.say(line)
     console.say(f"{verdict.verdict}: {verdict.reason}")

@@ -43,9 +43,7 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
         console.say_json([dataclasses.asdict(contrast) for contrast in kept])
         return
     if len(table.cells):
-        columns = [str(column) for column in table.cells.columns]
-        numbers = [column for column in columns if column not in table.text]
-        console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
+        console.show(table)
         console.say(table.note)
     counts = {word: sum(contrast.verdict == word for contrast in found) for word in ("better", "worse", SAME)}
     console.say(", ".join(f"{count} {word}" for word, count in counts.items()))

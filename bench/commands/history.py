@@ -43,9 +43,7 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
         console.note(f"left out, as the newest result has another protocol: {left[0]}{more}")
     table = steps_table(history, axis)
     if len(table.cells):
-        columns = [str(column) for column in table.cells.columns]
-        numbers = [column for column in columns if column not in table.text]
-        console.table(columns, table.cells.to_numpy().tolist(), right=numbers)
+        console.show(table)
     short = f"; {history.too_short} have fewer than {LEAST_RESULTS} results" if history.too_short else ""
     console.say(
         f"{console.plural(len(history.steps), 'step')} in {console.plural(history.series, 'figure')} "

@@ -110,7 +110,7 @@ def _words(fit: "Fit") -> str:
 
 def _cells(found: Look) -> list[str]:
     memory = found.memory
-    took = "unknown" if found.seconds is None else duration(found.seconds)
+    took = "unknown" if found.seconds is None else console.duration(found.seconds)
     if memory is None:
         return ["unknown", *["–"] * 4, "", took]
     figures = (sum(memory.parameters.values()), memory.gradients, memory.optimiser, memory.activations, memory.total)
@@ -123,14 +123,3 @@ def size(count: int) -> str:
     if not count:
         return "–"
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.1f} MiB"
-
-
-def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.4 h`."""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

@@ -85,7 +85,7 @@ def command(
         line = this_command()
         tuning = None
         if loaded.sweep.search is not None:
-            tuning = _tune(loaded, run, executor_name, line, address, at_once)
+            tuning = _tune(loaded, run, chosen, executor_name, line, address, at_once)
             if tuning is None:
                 return _say_stopped(run, as_json)
             loaded = tuning[0]
@@ -113,13 +113,16 @@ def command(
 
 
 def _tune(
-    loaded: "LoadedSweep", run: "RunFolder", executor_name: str, line: str, address: str | None, at_once: int
+    loaded: "LoadedSweep",
+    run: "RunFolder",
+    chosen: Any,
+    executor_name: str,
+    line: str,
+    address: str | None,
+    at_once: int,
 ) -> "tuple[LoadedSweep, dict[str, Any]] | None":
     """The sweep with its tuned settings, and the record of the tuning; None where the user stopped it."""
-    from bench.execution import executor
     from bench.search.tuning import Tuning, announce
-
-    chosen = executor(executor_name)
 
     def go(trials: "Sequence[Trial]", run: "RunFolder", executor: Any = None) -> bool:
         todo = _todo(trials, run)
@@ -130,8 +133,8 @@ def _tune(
         known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
         return _execute(executor or chosen, known if executor else todo, run, line, address)
 
-    tuning = Tuning(loaded, run, executor_name)
-    record = tuning.run(go, line, at_once)
+    tuning = Tuning(loaded, run, executor_name, line, at_once)
+    record = tuning.run(go)
     if record is None:
         return None
     announce(record)
@@ -251,10 +254,7 @@ def _report(run: "RunFolder") -> "Summary | None":
 
 def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
     if summary is not None and summary.ranking is not None:
-        cells = summary.ranking.cells
-        columns = [str(column) for column in cells.columns]
-        numbers = [column for column in columns if column not in summary.ranking.text]
-        console.table(columns, cells.to_numpy().tolist(), right=numbers)
+        console.show(summary.ranking)
         console.say(summary.answer)
     for row in rows:
         if row["status"] not in ("done", "planned") or (row["status"] == "planned" and not stopped):

@@ -126,10 +126,8 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
 
 def _open(run: "RunFolder") -> "RunFolder":
     """The run; while its methods are still being tuned, their tuning."""
-    from bench.search.tuning import folder_of
-
-    if not run.exists() and folder_of(run).exists():
-        return folder_of(run)
+    if not run.exists() and run.tuning.exists():
+        return run.tuning
     return run if run.exists() else run.open(run.path)
 
 

@@ -86,7 +86,11 @@ class Evolving:
 def _folders(run: RunFolder, variant: str) -> list[TrialFolder]:
     """The folders of a variant's population."""
     folders = [TrialFolder(path) for path in sorted(run.trials_path.glob("*")) if path.is_dir()]
-    return [folder for folder in folders if folder.read().get("population") == variant and "spec" in folder.read()]
+    return [folder for folder in folders if _of_population(folder.read(), variant)]
+
+
+def _of_population(record: dict[str, Any], variant: str) -> bool:
+    return record.get("population") == variant and "spec" in record
 
 
 def _member(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.estimate import Estimate
 from bench.memory.prediction import build_rewards, dry_score
 from bench.plugins import load_method
-from bench.trial_spec import Trial, sampler_settings
+from bench.trial_spec import Trial, dtype_of, sampler_settings
 
 if TYPE_CHECKING:
     from models.policy import Policy
@@ -55,12 +55,16 @@ def measure(trial: Trial) -> Pace | None:
         return None
     on_gpu = trial.gpus > 0 and torch.cuda.is_available()
     device = "cuda" if on_gpu else "cpu"
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
     meter, threads = Meter(device), torch.get_num_threads()
     torch.set_num_threads(trial.threads)
     try:
         policy = Policy.load(
-            trial.model, sampler_settings(trial.sampler), meter, rank=trial.lora.rank, device=device, dtype=dtype
+            trial.model,
+            sampler_settings(trial.sampler),
+            meter,
+            rank=trial.lora.rank,
+            device=device,
+            dtype=dtype_of(trial),
         )
         size = sum(parameter.numel() for parameter in policy.unet.parameters())
         if not on_gpu and size > LARGEST_ON_CPU:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.plugins import build_reward, load_method
-from bench.trial_spec import Trial, sampler_settings
+from bench.trial_spec import Trial, dtype_of, sampler_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -351,8 +351,6 @@ def _references(trial: Trial) -> list[Any]:
 @contextmanager
 def dry(trial: Trial) -> "Iterator[Policy]":
     """The trial's policy without numbers, as one of its workers has it (see `models.dry.dry_policy`)."""
-    import torch
-
     from models.dry import dry_policy
 
     with dry_policy(
@@ -361,7 +359,7 @@ def dry(trial: Trial) -> "Iterator[Policy]":
         rank=trial.lora.rank,
         alpha=trial.lora.alpha,
         targets=trial.lora.targets,
-        dtype={"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision],
+        dtype=dtype_of(trial),
         workers=trial.workers,
     ) as policy:
         yield policy

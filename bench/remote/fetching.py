@@ -42,7 +42,7 @@ def opened(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> 
         BenchError: there is no run, or the store cannot be read.
     """
     run = copied(place, runs, wanted)
-    if not run.exists() and not RunFolder(run.path / "tuning").exists():
+    if not run.exists() and not run.tuning.exists():
         raise BenchError("no run has written here", place.url, "name the URL that `bench run --out` was given")
     return run
 

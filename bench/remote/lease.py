@@ -73,7 +73,7 @@ class Lease:
             if self.lost_to is None:
                 found = self.last()
                 if found and not self._is_mine(found):
-                    self.lost_to = f"{found.get('host')} (process {found.get('pid')})"
+                    self.lost_to = _words(found)
                 else:
                     self.place.write(FILE, self._content())
             return self.lost_to is None
@@ -96,8 +96,11 @@ class Lease:
         left_here = found.get("copy") == self._owner["copy"]  # the folder's own lock lets one process in
         if left_here or found.get("released") or dead or age > STALE_SECONDS:
             return
-        owner = f"{found.get('host')} (process {found.get('pid')})"
-        what = f"{owner} is writing this run, heard of {max(0.0, age):.0f} s ago"
+        what = f"{_words(found)} is writing this run, heard of {max(0.0, age):.0f} s ago"
         left = max(1.0, STALE_SECONDS - age)
         do = f"wait for it or stop it; if that machine is gone, the run is free in {left:.0f} s"
         raise LockedError(what, self.place.url, do)
+
+
+def _words(owner: dict[str, Any]) -> str:
+    return f"{owner.get('host')} (process {owner.get('pid')})"

@@ -16,9 +16,10 @@ from bench.remote.fetching import fetch, in_parallel
 from bench.remote.lease import PULSE_SECONDS, Lease
 from bench.remote.manifest import HEARTBEAT, Manifest, Stamp, local_files
 from bench.remote.place import Entry, Place, out_of_reach
+from bench.store import TUNING
 
 SYNC_SECONDS = 30.0
-RUNS = ("", "tuning/")
+RUNS = ("", f"{TUNING}/")
 """The run itself, and the one in it that its methods are tuned in."""
 
 GIVE_UP_AFTER = 3
@@ -212,7 +213,7 @@ class Mirror:
                 self._remove(name)
 
     def _upload_results(self) -> None:
-        self._send(["tuning/search.json"])  # what was chosen, after the trials that it was chosen among
+        self._send([f"{TUNING}/search.json"])  # what was chosen, after the trials that it was chosen among
         self._send(["results.parquet"])
         self._send(local_files(self.folder, "report"))
         self._remove_gone("report/")

@@ -37,11 +37,6 @@ class Go(Protocol):
 Candidates_ = dict[str, list[Candidate]]
 
 
-def folder_of(run: RunFolder) -> RunFolder:
-    """Where a run's tuning is stored."""
-    return RunFolder(run.path / "tuning")
-
-
 class Tuning:
     """A sweep's tuning in the folder of its run.
 
@@ -49,16 +44,19 @@ class Tuning:
         loaded: a sweep with a `search`.
         run: where the comparison goes.
         executor_name: `--executor`.
+        command: the command line, for the record.
+        at_once: how many trials run at a time, likewise.
 
     Raises:
         BenchError: the search does not fit the sweep or this environment.
     """
 
-    def __init__(self, loaded: LoadedSweep, run: RunFolder, executor_name: str):
+    def __init__(self, loaded: LoadedSweep, run: RunFolder, executor_name: str, command: str = "", at_once: int = 1):
         assert loaded.sweep.search is not None
-        self.loaded, self.search, self.executor_name = loaded, loaded.sweep.search, executor_name
-        self.folder = folder_of(run)
+        self.loaded, self.search = loaded, loaded.sweep.search
+        self.folder = run.tuning
         self.candidates = Candidates(loaded)
+        self._about = (command, executor_name, at_once)
         self._path = self.folder.path / "search.json"
         _check_algorithm(loaded, executor_name)
         shared = [trial.identity for name in self.search.space for trial in self.candidates.make(name, 0, {}).trials]
@@ -69,13 +67,11 @@ class Tuning:
         kept = read_json(self._path)
         return kept if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
 
-    def run(self, go: Go, command: str, at_once: int) -> dict[str, Any] | None:
+    def run(self, go: Go) -> dict[str, Any] | None:
         """Tunes what is not tuned yet.
 
         Args:
             go: runs trials.
-            command: the command line, for the record.
-            at_once: how many trials run at a time.
 
         Returns:
             The record; None where the user stopped it.
@@ -83,7 +79,6 @@ class Tuning:
         kept = self.found()
         if kept is not None:
             return kept
-        self._about = (command, at_once)
         strategies: dict[str, Callable[[Go], Candidates_ | None]] = {
             "random": self._all_at_once,
             "optuna": self._in_rounds,
@@ -182,9 +177,8 @@ class Tuning:
         return None if stopped else tried
 
     def _write_plan(self, trials: Sequence[Trial]) -> None:
-        command, at_once = self._about
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
-        about = describe_run(trials, sweep, command, self.executor_name, at_once)
+        about = describe_run(trials, sweep, *self._about)
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
 
 

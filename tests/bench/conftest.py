@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import bench.trial
 from bench.cli import run_command
+from tests.bench.bodies import fake_points
 
 SWEEP = """\
 schema: 1
@@ -65,3 +67,21 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
         return Answer(code, said.out, said.err)
 
     return call
+
+
+@pytest.fixture
+def body(monkeypatch):
+    """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""
+
+    class Body:
+        def __init__(self):
+            self.calls = []
+            self.special = {}
+
+        def __call__(self, trial, folder):
+            self.calls.append((trial.variant, trial.seed))
+            self.special.get(trial.variant, fake_points)(trial, folder)
+
+    body = Body()
+    monkeypatch.setattr(bench.trial, "run_trial", body)
+    return body

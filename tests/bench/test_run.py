@@ -3,49 +3,12 @@
 import json
 import math
 
-import pandas as pd
 import pytest
 
-import bench.trial
 from bench.errors import Diverged
 from bench.store import RunFolder
 from bench.worker import run_and_record
-
-
-def fake_points(trial, folder, count=3):
-    """A body that writes a plausible curve at once, resuming from its checkpoint."""
-    state = folder.load_checkpoint()
-    done = state["point"] if state else -1
-    folder.cut(done)
-    for point in range(done + 1, count):
-        spent = trial.budget.limit * point / 2
-        value = 1.0 + point * (trial.method != "base")
-        folder.write_evaluation(
-            pd.DataFrame(
-                {"point": point, "split": "train", "metric": "reward", "prompt": ["a cat"], "sample": 0, "value": value}
-            )
-        )
-        folder.append_point(point, {trial.budget.axis: spent, "steps": point}, {"train": {"reward": value}})
-        folder.heartbeat(spent / trial.budget.limit, value)
-        folder.save_checkpoint({"point": point})
-
-
-@pytest.fixture
-def body(monkeypatch):
-    """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""
-
-    class Body:
-        def __init__(self):
-            self.calls = []
-            self.special = {}
-
-        def __call__(self, trial, folder):
-            self.calls.append((trial.variant, trial.seed))
-            self.special.get(trial.variant, fake_points)(trial, folder)
-
-    body = Body()
-    monkeypatch.setattr(bench.trial, "run_trial", body)
-    return body
+from tests.bench.bodies import fake_points
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from bench.store import RunFolder
 from bench.trial import TrialLoop, run_trial
 from bench.trial_folder import TrialFolder
 from bench.worker import run_and_record
-from tests.bench.test_run import fake_points
+from tests.bench.bodies import fake_points
 from tests.bench.test_store import add_point, hold, rows
 from tests.bench.test_trial import make_trial, points
 

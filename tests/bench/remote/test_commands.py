@@ -5,31 +5,12 @@ import json
 import fsspec
 import pytest
 
-import bench.trial
 from bench.remote.lease import Lease
 from bench.remote.place import Place
 from bench.store import RunFolder
-from tests.bench.test_run import fake_points
+from tests.bench.bodies import fake_points
 
 URL = "shaky://store/run"
-
-
-@pytest.fixture
-def body(monkeypatch):
-    """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""
-
-    class Body:
-        def __init__(self):
-            self.calls = []
-            self.special = {}
-
-        def __call__(self, trial, folder):
-            self.calls.append((trial.variant, trial.seed))
-            self.special.get(trial.variant, fake_points)(trial, folder)
-
-    body = Body()
-    monkeypatch.setattr(bench.trial, "run_trial", body)
-    return body
 
 
 @pytest.fixture

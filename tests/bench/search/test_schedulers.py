@@ -2,11 +2,11 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 
 from bench.store import RunFolder
+from tests.bench.test_ray import command
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -25,8 +25,8 @@ def tuned(sweep_file, tmp_path, algorithm):
     sweep_file.write_text(sweep_file.read_text() + SEARCH.format(algorithm=algorithm))
     overrides = ("methods=[{name: alignprop, settings: {batch_size: 2}}]", "seeds=[0]", "budget={reward_queries: 16}")
     chosen = [word for text in overrides for word in ("--set", text)]
-    arguments = [sys.executable, "-c", "from bench.cli import main; main()", "run", str(sweep_file), "--out", "run"]
-    done = subprocess.run([*arguments, *chosen], capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path)
+    arguments = command("run", sweep_file, "--out", "run", *chosen)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=500, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     run = RunFolder.open(tmp_path / "run")
     return run, json.loads((run.path / "tuning" / "search.json").read_text())["methods"][0]

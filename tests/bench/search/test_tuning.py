@@ -152,7 +152,7 @@ def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, search
     loaded = load_sweep(searched_file)
     found = tuning.Tuning(loaded, RunFolder(tmp_path / "run"), "inline")
     with pytest.raises(BenchError, match="no configuration"):
-        found.run(lambda trials, run, executor=None: False, "bench run", 1)
+        found.run(lambda trials, run, executor=None: False)
     answer = cli("status", tmp_path / "run")
     assert answer.code == 0
     assert "ddpo-t02-s100" in answer.out
