@@ -53,7 +53,7 @@ def figure(
     with mpl.rc_context(STYLE | ({"figure.facecolor": PAPER} if paper else {})):
         drawn = Figure(figsize=(4.4 * len(shown), 3.3))
         FigureCanvasAgg(drawn)
-        grid = {"left": 0.16 / len(shown), "right": 1 - 0.03 / len(shown), "bottom": 0.17, "top": 0.9, "wspace": 0.2}
+        grid = {"left": 0.16 / len(shown), "right": 1 - 0.07 / len(shown), "bottom": 0.17, "top": 0.9, "wspace": 0.2}
         for axes, (across, up) in zip(drawn.subplots(1, len(shown), squeeze=False, gridspec_kw=grid)[0], shown,
                                       strict=True):  # fmt: skip
             _draw(axes, curves, across, up, meta, chosen, turns)
