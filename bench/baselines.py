@@ -1,6 +1,6 @@
 """Baselines on the disk, and what a run's folder says for the gate: protocol, fingerprint, provenance, settings.
 
-The verdict itself is `reports/gate.py`; nothing is judged here.
+The verdict itself is `reports/regression/gate.py`; nothing is judged here.
 """
 
 import json
@@ -19,8 +19,8 @@ from bench.yaml_source import read_yaml
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reports.baseline import Baseline
-    from reports.gate import Mode, Verdict
+    from reports.regression.baseline import Baseline
+    from reports.regression.verdict import Mode, Verdict
 
 NUMERICAL = ("python", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages whose versions may change a number's last digits."""
@@ -86,8 +86,8 @@ def read_run(run: RunFolder) -> Stored:
 
 
 def check_run(run: RunFolder, baseline: "Baseline", mode: "Mode", fewer_seeds: bool) -> "Verdict":
-    """`reports.gate.check` on a stored run."""
-    from reports.gate import check
+    """`reports.regression.gate.check` on a stored run."""
+    from reports.regression.gate import check
 
     stored = read_run(run)
     return check(
@@ -110,7 +110,7 @@ def baseline_of(run: RunFolder, primary: str, alpha: float = 0.05, power: float 
         TrialsFailedError: one is not.
         BenchError: a figure is missing or not finite.
     """
-    from reports.baseline import make
+    from reports.regression.baseline import make
 
     stored = read_run(run)
     bad = [row for row in stored.trials.to_dict("records") if row["status"] != "done"]
@@ -143,7 +143,7 @@ def updated(before: "Baseline", after: "Baseline") -> "Baseline":
 
     What the gate detects follows from the new spread over seeds and the kept tolerance.
     """
-    from reports.baseline import detectable
+    from reports.regression.baseline import detectable
 
     methods = dict(after.methods)
     for variant in set(before.methods) & set(after.methods):
@@ -180,7 +180,7 @@ def read_baseline(path: Path) -> "Baseline":
     """
     from pydantic import ValidationError
 
-    from reports.baseline import Baseline
+    from reports.regression.baseline import Baseline
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"))

@@ -14,11 +14,11 @@ from bench.store import RunFolder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reports.baseline import Baseline
+    from reports.regression.baseline import Baseline
 
 
 def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
-    """The figures of every result as `reports.history.find_steps` takes them, the budget's axis, and what was left out.
+    """The figures of every result as `find_steps` takes them, the budget's axis, and what was left out.
 
     Args:
         paths: run folders, folders of them, and baseline files; one baseline file alone stands for its versions in git.
@@ -29,8 +29,8 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
     """
     import pandas as pd
 
-    from reports.gate import differences
-    from reports.history import COLUMNS
+    from reports.regression.history import COLUMNS
+    from reports.regression.verdict import differences
 
     found = list(_versions(paths[0])) if len(paths) == 1 and paths[0].suffix == ".json" else []
     results = sorted(found or [result for path in paths for result in _results(path)], key=lambda r: str(r["time"]))
@@ -70,7 +70,7 @@ def _results(path: Path) -> Iterator[dict[str, Any]]:
 
 def _versions(path: Path) -> Iterator[dict[str, Any]]:
     """Every committed version of a baseline, the oldest first, and the file as it is now if it differs."""
-    from reports.baseline import Baseline
+    from reports.regression.baseline import Baseline
 
     log = _git(path, "log", "--reverse", "--format=%H %cI", "--", path.name)
     last = None
@@ -105,7 +105,7 @@ def _of_baseline(baseline: "Baseline", name: str) -> dict[str, Any]:
 def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     """Finished trials only; a run's time is when its last trial changed."""
     from reports.frame import finished, untrained_variants
-    from reports.measures import measure
+    from reports.regression.measures import measure
 
     stored = read_run(run)
     times = [row["updated"] for row in stored.trials.to_dict("records") if row.get("updated") == row.get("updated")]

@@ -59,12 +59,14 @@ def describe_run(
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
         **({"tuning": tuning} if tuning else {}),
-        "memory": _predicted_memory(trials),
     }
 
 
-def _predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Variant -> its memory as `bench plan --dry` tells it, of those that train; None where it cannot."""
+def predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Variant -> its memory as `bench plan --dry` tells it, of those that train; None where it cannot.
+
+    For `plan.json` too. It takes a second or two, which the candidates of a search are spared.
+    """
     from bench.memory.prediction import predict
     from bench.plugins import load_method
     from bench.trial import quieten

@@ -17,14 +17,10 @@
 - `ablation.py`, `parity.py`  tables of one method's variants, and of a peer's implementation beside ours
 - `headline.py`    the answer in two sentences; `notices.py`: what a reader must be warned of
 - `pictures.py`    samples of every method on the same prompts and noise
-- `measures.py`    one value a seed of each statistic that a gate compares; `exact.py`: curves point by point
-- `baseline.py`    what a run is held against; `baseline_text.py`: what it is able to see
-- `gate.py`        the regression verdict, as plain data; `gate_text.py`: tables, Markdown, JUnit XML, JSON
-- `contrast.py`    two runs side by side
-- `change_points.py`, `history.py`  steps over many results
 - `document.py`    all of it in reading order
 - `page.py`, `page.html.jinja`, `page.css`, `page.js`, `markdown.py`, `exports.py`, `printing.py`  the document as a
   page, Markdown, files for a paper, and a PDF; `build.py` writes them
+- `regression/`    the verdict on a run beside a baseline, two runs side by side, steps over many results
 
 To add a table: write a function that returns a `tables.Table` and name it in `document.compose`; page and Markdown show
 every table they are given. To add a figure: write a function that returns a matplotlib `Figure` and add it

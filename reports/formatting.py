@@ -85,6 +85,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def sentence(clauses: Iterable[str]) -> str:
+    """ "First; second": with a capital and without a full stop."""
+    text = "; ".join(clauses)
+    return text[:1].upper() + text[1:]
+
+
 def listing(words: Iterable[str]) -> str:
     """ "a, b and c"."""
     *most, last = list(words)

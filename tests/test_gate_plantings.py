@@ -1,6 +1,8 @@
-"""Real defects on the embedded model, against the committed baseline; CI runs the unchanged sweep (`make gate`)."""
+"""Real defects on the embedded model are caught by the committed baseline; `make gate` runs it unchanged in CI."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,33 @@ from tests.test_embedded import bench
 ROOT = Path(__file__).parents[1]
 BASELINE = ROOT / "sweeps/baselines/gate.json"
 SWEEP = ROOT / "sweeps/gate.yaml"
-PLANTED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: ddpo, settings:
+HALVED = "[{name: alignprop, settings: {batch_size: 8, learning_rate: 4e-3}}]"
+FLIPPED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: ddpo, settings:
   {{learning_rate: 5e-3, prompts_per_rollout: 2, images_per_prompt: 16}}}}]"""
 
 
-def run(tmp_path: Path, *overrides: str) -> Path:
+def arguments(*overrides: str) -> list[str]:
     changes = [word for value in overrides for word in ("--set", value)]
-    done = bench("run", str(SWEEP), "--executor", "inline", *changes, "--out", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    return tmp_path / "run"
+    return ["run", str(SWEEP), "--executor", "inline", *changes, "--out", "run"]
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory) -> dict[str, Path]:
+    """Runs with a defect each, made at the same time: every one computes with one thread."""
+    started = {}
+    for name, methods in {"halved": HALVED, "flipped": FLIPPED}.items():
+        folder = tmp_path_factory.mktemp(name)
+        command = [sys.executable, "-c", "from bench.cli import main; main()", *arguments(f"methods={methods}")]
+        started[folder / "run"] = (
+            name,
+            subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True),
+        )
+    found = {}
+    for path, (name, process) in started.items():
+        said = process.communicate()[1]
+        assert process.returncode == 0, said
+        found[name] = path
+    return found
 
 
 def check(path: Path, *options: str) -> tuple[int, dict]:
@@ -35,21 +55,20 @@ def elsewhere(path: Path) -> None:
         record.write_text(json.dumps(value))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_halved_learning_rate_is_caught(tmp_path):
-    path = run(tmp_path, "methods=[{name: alignprop, settings: {batch_size: 8, learning_rate: 4e-3}}]")
-    code, said = check(path)
+@pytest.mark.integration
+@pytest.mark.timeout(600)
+def test_a_halved_learning_rate_is_caught(planted):
+    code, said = check(planted["halved"])
     assert code == 1
     assert said["by"]["alignprop"]["verdict"] == "regression"
     assert said["by"]["ddpo"]["verdict"] == "failed", "it was left out here, which is no pass either"
     assert any("learning_rate: not set, now 0.004" in note for note in said["notes"])
 
 
-@pytest.mark.slow
+@pytest.mark.integration
 @pytest.mark.timeout(600)
-def test_a_flipped_advantage_is_caught(tmp_path):
-    code, said = check(run(tmp_path, f"methods={PLANTED}"))
+def test_a_flipped_advantage_is_caught(planted):
+    code, said = check(planted["flipped"])
     assert code == 1
     assert said["by"]["ddpo"]["verdict"] == "regression"
 
@@ -57,7 +76,9 @@ def test_a_flipped_advantage_is_caught(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_unchanged_methods_pass_with_and_without_statistics(tmp_path):
-    path = run(tmp_path)
+    done = bench(*arguments(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "run"
     code, said = check(path)
     assert (code, said["verdict"]) == (0, "passed")
     code, said = check(path, "--mode", "statistical")

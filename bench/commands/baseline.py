@@ -10,7 +10,7 @@ from bench.commands.shared import debug_option, find_run, json_option
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from reports.baseline import Baseline
+    from reports.regression.baseline import Baseline
 
 STATISTICS = ("area", "final", "heldout")
 
@@ -81,7 +81,7 @@ def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
 
 
 def _show(baseline: "Baseline", path: Path, as_json: bool) -> None:
-    from reports.baseline_text import claims, table
+    from reports.regression.baseline_text import claims, table
 
     if as_json:
         console.say_json({"file": str(path), **baseline.model_dump(mode="json")})
@@ -94,7 +94,7 @@ def _show(baseline: "Baseline", path: Path, as_json: bool) -> None:
 
 
 def _changes(before: "Baseline", after: "Baseline") -> None:
-    from reports.baseline_text import changes
+    from reports.regression.baseline_text import changes
 
     for line in changes(before, after):
         console.say(line)

@@ -10,7 +10,7 @@ from bench.commands.shared import debug_option, find_run, json_option
 from bench.errors import GOOD, NOT_COMPARABLE, REGRESSION, TRIALS_FAILED
 
 if TYPE_CHECKING:
-    from reports.gate import Verdict
+    from reports.regression.verdict import Verdict
 
 MODES = ("auto", "exact", "statistical")
 EXIT_CODES = {
@@ -47,7 +47,7 @@ def command(
     comparable or the seeds cannot decide.
     """
     from bench.baselines import check_run, read_baseline
-    from reports import gate_text
+    from reports.regression import gate_text
 
     baseline = read_baseline(file)
     verdict = check_run(find_run(run), baseline, mode, fewer_seeds)  # type: ignore[arg-type]
@@ -64,7 +64,7 @@ def command(
 
 
 def _tell(verdict: "Verdict") -> None:
-    from reports import gate_text
+    from reports.regression import gate_text
 
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):
         if len(table.cells):

@@ -28,8 +28,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     4).
     """
     from bench.baselines import read_run, write_file
-    from reports.contrast import SAME, Side, compare, contrast_table
     from reports.markdown import table_markdown
+    from reports.regression.contrast import SAME, Side, compare, contrast_table
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
@@ -50,7 +50,7 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
 
 
 def _refuse_others(a: "Stored", b: "Stored", second: str) -> None:
-    from reports.gate import differences
+    from reports.regression.verdict import differences
 
     if a.curves.empty or b.curves.empty:
         raise NotComparableError("one of the runs has no curve yet", do="run it first")

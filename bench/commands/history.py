@@ -30,8 +30,8 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
     permutation; at least ten results are needed.
     """
     from bench.history import collect
-    from reports.change_points import LEAST_RESULTS
-    from reports.history import find_steps, steps_table
+    from reports.regression.change_points import LEAST_RESULTS
+    from reports.regression.history import find_steps, steps_table
 
     frame, axis, left = collect(results)
     history = find_steps(frame, significance, least)

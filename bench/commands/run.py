@@ -69,7 +69,7 @@ def command(
     from bench.plan import plan, resolved_sweep
     from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
-    from bench.reporting import describe_run
+    from bench.reporting import describe_run, predicted_memory
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
@@ -83,20 +83,24 @@ def command(
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
         line = this_command()
+        summary: Summary | None = None
         tuning = None
+        stopped = False
         if loaded.sweep.search is not None:
             tuning = _tune(loaded, run, chosen, executor_name, line, address, at_once)
-            if tuning is None:
-                return _say_stopped(run, as_json)
-            loaded = tuning[0]
+            stopped = tuning is None
+        if not stopped:
+            loaded, record = tuning or (loaded, None)
             trials = plan(loaded)
-        todo = _todo(trials, run)
-        about = describe_run(trials, loaded.sweep, line, executor_name, at_once, tuning[1] if tuning else None)
-        run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
-        _announce(trials, todo, run, executor_name, at_once)
-        stopped = _execute(chosen, todo, run, line, address)
-        summary = _report(run)
-    rows = run.trials()
+            todo = _todo(trials, run)
+            about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
+            about["memory"] = predicted_memory(trials)
+            run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
+            _announce(trials, todo, run, executor_name, at_once)
+            stopped = _execute(chosen, todo, run, line, address)
+            summary = _report(run)
+    # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
+    rows = run.trials() if tuning or loaded.sweep.search is None else []
     problem = upload_problem(mirror)
     broken = problem is not None or any(row["status"] in BROKEN for row in rows)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
@@ -139,15 +143,6 @@ def _tune(
         return None
     announce(record)
     return tuning.tuned(record), record
-
-
-def _say_stopped(run: "RunFolder", as_json: bool) -> int:
-    """Stopped before there was anything to compare."""
-    if as_json:
-        console.say_json({"run": str(run.path), "exit_code": INTERRUPTED, "answer": None, "trials": []})
-    else:
-        console.say("stopped while tuning; run the same command again to continue")
-    return INTERRUPTED
 
 
 def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
@@ -262,7 +257,7 @@ def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) 
     if summary is not None:
         console.say(f"report: {shown(summary.files[0])}")
     if stopped:
-        console.say("stopped; run the same command again to continue")
+        console.say(f"stopped{'' if rows else ' while tuning'}; run the same command again to continue")
 
 
 def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | None", code: int) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     return seconds
 
 
-def actor(config: dict[str, Any], run_path: str, command: str) -> None:
+def actor(config: dict[str, Any], run_path: str, **_: str) -> None:
     """What an actor does for one trial here, in the place of `bench.execution.ray_tune._body`."""
     from bench.store import RunFolder
     from bench.trial_folder import TrialFolder

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from reports import evidence
-from reports.baseline import Baseline, make
-from reports.gate import Verdict, check
+from reports.regression.baseline import Baseline, make
+from reports.regression.gate import check
+from reports.regression.verdict import Verdict
 from reports.statistics import t_interval
 
 PROMPT, CROSS = 0.7, 0.7

@@ -98,6 +98,26 @@ def test_an_upload_that_fails_is_told_and_the_same_command_repeats_it_alone(run,
     assert [row["status"] for row in json.loads(cli("status", URL, "--json").out)] == ["done"] * 6
 
 
+def test_stopped_while_tuning_it_tells_what_was_not_uploaded(run, body, shaky, machine, sweep_file):
+    def stop(trial, folder):
+        fake_points(trial, folder, 2)
+        raise KeyboardInterrupt
+
+    machine("here")
+    text = "search: {samples: 2, untuned: [alignprop], space: {ddpo: {clip_range: {uniform: [1e-4, 1e-3]}}}}"
+    sweep_file.write_text(f"{sweep_file.read_text()}{text}\n")
+    body.special = {"ddpo-t01": stop}
+    answer = run()
+    assert answer.code == 130, answer.err
+    assert "stopped while tuning; run the same command again to continue" in answer.out
+    assert "uploaded: shaky:///store/run" in answer.out
+    shaky.before = staticmethod(lambda operation, path: operation == "put" and "ddpo" in path)
+    answer = run("--json")
+    assert answer.code == 130
+    assert json.loads(answer.out)["not_uploaded"]
+    assert "files not uploaded (ConnectionResetError" in answer.err
+
+
 def test_runs_behind_urls_are_merged_and_conflicts_named(run, cli, machine, shaky):
     machine("here")
     for name, seed in (("a", 0), ("b", 1)):

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from reports.contrast import BETTER, NOT_COMPARABLE, SAME, WORSE, Side, compare, contrast_table
-from tests.reports.test_gate import AXIS, build
+from reports.regression.contrast import BETTER, NOT_COMPARABLE, SAME, WORSE, Side, compare, contrast_table
+from tests.reports.regression.test_gate import AXIS, build
 
 
 def sides(first, second):

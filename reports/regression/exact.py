@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from reports.frame import select
-from reports.measures import by_seed
+from reports.regression.measures import by_seed
 
 if TYPE_CHECKING:
-    from reports.baseline import Curves
+    from reports.regression.baseline import Curves
 
 RELATIVE, ABSOLUTE = 1e-5, 1e-8
 """|a − b| ≤ 1e-5 |b| + 1e-8: twice what the rounding of stored points to six digits costs."""

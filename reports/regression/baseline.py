@@ -11,9 +11,10 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from reports import evidence, measures
+from reports import evidence
 from reports.evidence import ALPHA, POWER, Test
 from reports.frame import select, untrained_variants
+from reports.regression import measures
 
 DIGITS = 6
 """Significant digits of stored values: a hundred times finer than any difference of interest."""

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.change_points import LEAST_RESULTS, change_points
-from reports.history import find_steps, steps_table
+from reports.regression.change_points import LEAST_RESULTS, change_points
+from reports.regression.history import find_steps, steps_table
 
 
 def energy_by_hand(values, n):
@@ -18,7 +18,7 @@ def energy_by_hand(values, n):
 
 
 def test_the_statistic_is_the_papers():
-    from reports.change_points import _energy
+    from reports.regression.change_points import _energy
 
     values = np.random.default_rng(0).normal(size=9)
     expected = [energy_by_hand(list(values), n) for n in range(2, 8)]

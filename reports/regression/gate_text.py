@@ -9,7 +9,8 @@ import pandas as pd
 
 from reports.evidence import CROSSED_COVERAGE
 from reports.formatting import NOTHING, measured
-from reports.gate import (
+from reports.markdown import table_markdown
+from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
     INCONCLUSIVE,
@@ -20,7 +21,6 @@ from reports.gate import (
     Finding,
     Verdict,
 )
-from reports.markdown import table_markdown
 from reports.tables import Table
 
 MARKS = {REGRESSION: "❌", FAILED: "❌", NOT_COMPARABLE: "⚠️", INCONCLUSIVE: "⚠️"}

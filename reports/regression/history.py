@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports import measures
-from reports.change_points import LEAST_RESULTS, SIGNIFICANCE, change_points
 from reports.formatting import number
-from reports.gate_text import figure
+from reports.regression import measures
+from reports.regression.change_points import LEAST_RESULTS, SIGNIFICANCE, change_points
+from reports.regression.gate_text import figure
 from reports.tables import Table
 
 COLUMNS = ("result", "time", "commit", "variant", "statistic", "value")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports import measures
-from reports.baseline import Baseline, MethodBaseline, Statistic
 from reports.formatting import measured, plural
-from reports.gate_text import figure
+from reports.regression import measures
+from reports.regression.baseline import Baseline, MethodBaseline, Statistic
+from reports.regression.gate_text import figure
 from reports.tables import Table
 
 

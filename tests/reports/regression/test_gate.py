@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import gate, gate_text
-from reports.baseline import Baseline, make, rounded_up
+from reports.regression import gate, gate_text
+from reports.regression import verdict as words
+from reports.regression.baseline import Baseline, make, rounded_up
 from tests.reports import simulate
 from tests.reports.simulate import AXIS, KNOWN
 
@@ -58,7 +59,7 @@ def finding(verdict, statistic):
 
 
 def test_the_same_run_is_identical_and_passes_with_statistics_too(frames):
-    assert check(saved(frames), frames).methods[0].verdict == gate.IDENTICAL
+    assert check(saved(frames), frames).methods[0].verdict == words.IDENTICAL
     assert check(saved(frames), frames, mode="exact").passed
     verdict = check(saved(frames), frames, mode="statistical")
     assert verdict.verdict == "passed"
@@ -66,35 +67,35 @@ def test_the_same_run_is_identical_and_passes_with_statistics_too(frames):
 
 
 def test_a_drop_in_reward_fails_and_a_rise_passes(frames):
-    assert check(saved(frames), build(gain=0.7)).verdict == gate.REGRESSION
+    assert check(saved(frames), build(gain=0.7)).verdict == words.REGRESSION
     better = check(saved(frames), build(gain=1.4))
     assert better.passed
-    assert better.methods[0].verdict == gate.BETTER
+    assert better.methods[0].verdict == words.BETTER
 
 
 def test_a_rise_in_queries_to_the_target_fails_and_a_fall_passes(frames):
     """With the final reward alone as primary, a slower method keeps it."""
     slower = check(saved(build(slow=0.5), "final"), frames)
-    assert finding(slower, "final").verdict == gate.PASSED
-    assert finding(slower, "cost_to_target").verdict == gate.REGRESSION
-    assert slower.verdict == gate.REGRESSION
+    assert finding(slower, "final").verdict == words.PASSED
+    assert finding(slower, "cost_to_target").verdict == words.REGRESSION
+    assert slower.verdict == words.REGRESSION
     faster = check(saved(frames, "final"), build(slow=0.5))
-    assert finding(faster, "cost_to_target").verdict == gate.BETTER
+    assert finding(faster, "cost_to_target").verdict == words.BETTER
     assert faster.passed
 
 
 def test_a_rise_in_what_is_spent_fails_though_the_curves_are_equal(frames):
     verdict = check(saved(frames), build(nfe=400.0))
     assert verdict.methods[0].agreement.equal
-    assert finding(verdict, "nfe").verdict == gate.REGRESSION
-    assert verdict.verdict == gate.REGRESSION
+    assert finding(verdict, "nfe").verdict == words.REGRESSION
+    assert verdict.verdict == words.REGRESSION
     assert check(saved(frames), build(nfe=200.0)).passed
 
 
 def test_a_target_that_is_not_reached_any_more_counts_with_all_that_was_spent(frames):
     verdict = check(saved(frames, "final"), build(gain=0.3))
     assert finding(verdict, "cost_to_target").run == 128.0
-    assert finding(verdict, "cost_to_target").verdict == gate.REGRESSION
+    assert finding(verdict, "cost_to_target").verdict == words.REGRESSION
 
 
 def test_a_loss_within_the_tolerance_passes_however_certain(frames):
@@ -109,14 +110,14 @@ def test_a_loss_within_the_tolerance_passes_however_certain(frames):
 def test_a_loss_that_the_seeds_cannot_show_is_inconclusive():
     noisy = build(noise=0.5)
     verdict = check(saved(noisy), build(gain=0.7, noise=0.5, shift=1))
-    assert verdict.verdict == gate.INCONCLUSIVE
+    assert verdict.verdict == words.INCONCLUSIVE
     assert "run more seeds" in verdict.methods[0].reason
 
 
 def test_one_seed_decides_nothing(frames):
     one = build(seeds=1)
     verdict = check(saved(one), one, mode="statistical")
-    assert verdict.verdict == gate.INCONCLUSIVE
+    assert verdict.verdict == words.INCONCLUSIVE
     assert verdict.methods[0].findings[0].power == 0.0
     assert check(saved(one), one).passed, "an identical curve needs no statistics"
     assert saved(one).methods["m"].detects is None
@@ -124,15 +125,15 @@ def test_one_seed_decides_nothing(frames):
 
 def test_one_seed_against_five_can_show_a_large_loss_and_claims_less():
     baseline = saved(build(noise=0.1))
-    assert check(baseline, build(seeds=1, gain=-1.0), fewer_seeds=True).verdict == gate.REGRESSION
+    assert check(baseline, build(seeds=1, gain=-1.0), fewer_seeds=True).verdict == words.REGRESSION
     fewer = check(baseline, build(seeds=1), fewer_seeds=True, mode="statistical")
     assert fewer.methods[0].findings[0].detects > baseline.methods["m"].detects
-    assert fewer.verdict == gate.INCONCLUSIVE
+    assert fewer.verdict == words.INCONCLUSIVE
 
 
 def test_missing_seeds_fail_unless_they_were_not_planned(frames):
     verdict = check(saved(frames), build(seeds=4))
-    assert verdict.verdict == gate.FAILED
+    assert verdict.verdict == words.FAILED
     assert "Seed 4 is missing" in verdict.methods[0].reason
 
 
@@ -142,7 +143,7 @@ def test_a_trial_that_did_not_finish_is_a_failure_with_its_cause(frames, status)
     trials = trials.assign(status=["done"] * 4 + [status], cause=[None] * 4 + ["out of memory"])
     curves = curves.assign(status=curves["trial"].map(trials.set_index("trial")["status"]))
     verdict = check(saved(frames), (curves, evaluation, trials))
-    assert verdict.verdict == gate.FAILED
+    assert verdict.verdict == words.FAILED
     assert f"Seed 4 {status} (out of memory)" in verdict.methods[0].reason
 
 
@@ -151,7 +152,7 @@ def test_a_trial_that_did_not_finish_is_a_failure_with_its_cause(frames, status)
 def test_a_value_that_is_not_finite_is_a_failure(frames, bad, point):
     curves = frames[0].copy()
     curves.loc[(curves["seed"] == 2) & (curves["point"] == point) & (curves["split"] == "train"), "value"] = bad
-    assert check(saved(frames), (curves, *frames[1:])).verdict == gate.FAILED
+    assert check(saved(frames), (curves, *frames[1:])).verdict == words.FAILED
     with pytest.raises(ValueError, match="not finite"):
         saved((curves, *frames[1:]))
 
@@ -161,16 +162,16 @@ def test_a_run_still_going_is_inconclusive_and_an_empty_one_a_failure(frames):
     going = trials.assign(status=["done"] * 3 + ["running", "planned"])
     seen = curves.assign(status=curves["trial"].map(going.set_index("trial")["status"]))
     verdict = check(saved(frames), (seen, evaluation, going))
-    assert verdict.verdict == gate.INCONCLUSIVE
+    assert verdict.verdict == words.INCONCLUSIVE
     assert "still going" in verdict.methods[0].reason
     planned = trials.assign(status="planned")
-    assert check(saved(frames), (curves.iloc[:0], evaluation.iloc[:0], planned)).verdict == gate.FAILED
-    assert check(saved(frames), (curves.iloc[:0], evaluation.iloc[:0], trials.iloc[:0])).verdict == gate.FAILED
+    assert check(saved(frames), (curves.iloc[:0], evaluation.iloc[:0], planned)).verdict == words.FAILED
+    assert check(saved(frames), (curves.iloc[:0], evaluation.iloc[:0], trials.iloc[:0])).verdict == words.FAILED
 
 
 def test_a_method_that_is_gone_is_a_failure_and_a_new_one_a_note(frames):
     verdict = check(saved(frames), build(variant="other"))
-    assert verdict.verdict == gate.FAILED
+    assert verdict.verdict == words.FAILED
     assert "Not in the baseline, so not checked: other." in verdict.notes
 
 
@@ -178,7 +179,7 @@ def test_unequal_lengths(frames):
     """A curve cut short is another comparison; one with other points over the same stretch is compared."""
     curves, evaluation, trials = frames
     short = check(saved(frames), (curves[curves["point"] < 2], evaluation[evaluation["point"] < 2], trials))
-    assert short.verdict == gate.NOT_COMPARABLE
+    assert short.verdict == words.NOT_COMPARABLE
     assert "ends at 64 reward queries, the baseline's at 128" in short.methods[0].reason
     denser = build(points=5)
     denser[0][[AXIS, "nfe", "flops"]] /= 2
@@ -189,7 +190,7 @@ def test_unequal_lengths(frames):
 
 def test_another_protocol_is_never_a_pass(frames):
     verdict = check(saved(frames), frames, protocol={"reward": "a", "precision": "bf16"})
-    assert verdict.verdict == gate.NOT_COMPARABLE
+    assert verdict.verdict == words.NOT_COMPARABLE
     assert "precision: fp32, now bf16" in verdict.reason
 
 
@@ -199,14 +200,14 @@ def test_another_machine_is_tested_and_not_compared_point_by_point(frames):
     assert verdict.verdict == "passed"
     assert verdict.methods[0].agreement is None
     assert "cpu: x, now y" in verdict.notes[0]
-    assert check(saved(frames), frames, fingerprint=other, mode="exact").verdict == gate.NOT_COMPARABLE
+    assert check(saved(frames), frames, fingerprint=other, mode="exact").verdict == words.NOT_COMPARABLE
 
 
 def test_the_exact_mode_says_where_curves_part(frames):
     curves = frames[0].copy()
     curves.loc[(curves["seed"] == 3) & (curves["point"] == 1), "value"] += 1e-3
     verdict = check(saved(frames), (curves, *frames[1:]), mode="exact")
-    assert verdict.verdict == gate.REGRESSION
+    assert verdict.verdict == words.REGRESSION
     assert "seed 3 differs from point 1 on (by up to 0.001)" in verdict.methods[0].reason.lower()
     curves.loc[:, "value"] = frames[0]["value"] + 1e-7
     assert check(saved(frames), (curves, *frames[1:]), mode="exact").passed, "within the stated tolerance"
@@ -216,9 +217,9 @@ def test_a_method_that_trains_nothing_needs_no_seeds():
     base = build(points=1, variant="base", noise=0.0, seeds=1)
     assert check(saved(base), base, mode="statistical").passed
     worse = (base[0].assign(value=0.9), base[1].assign(value=0.9), base[2])
-    assert check(saved(base), worse).verdict == gate.REGRESSION
+    assert check(saved(base), worse).verdict == words.REGRESSION
     better = (base[0].assign(value=1.1), base[1].assign(value=1.1), base[2])
-    assert check(saved(base), better).methods[0].verdict == gate.BETTER
+    assert check(saved(base), better).methods[0].verdict == words.BETTER
 
 
 def test_holm_over_methods_costs_the_others_power():
@@ -229,7 +230,7 @@ def test_holm_over_methods_costs_the_others_power():
     pair = zip(build(noise=0.1), build(variant="n", noise=0.1, gain=0.3), strict=True)
     worse = [pd.concat(parts, ignore_index=True) for parts in pair]
     verdict = check(saved(two), worse)
-    assert [m.verdict for m in verdict.methods] == [gate.IDENTICAL, gate.REGRESSION]
+    assert [m.verdict for m in verdict.methods] == [words.IDENTICAL, words.REGRESSION]
 
 
 def test_prompts_name_where_it_was_lost(frames):
@@ -274,9 +275,9 @@ def test_tolerances_are_rounded_up():
 def test_unchanged_runs_through_the_whole_gate(alike):
     """At most 5 % and 2.5 standard deviations of 300; the size is tested on more pairs in test_evidence.py."""
     found = [verdict.verdict for _, verdict in simulate.verdicts(300, 5, 6, alike, seed=3)]
-    assert found.count(gate.REGRESSION) <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
+    assert found.count(words.REGRESSION) <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
     assert found.count("passed") > 0.7 * len(found)
-    assert set(found) <= {"passed", gate.REGRESSION, gate.INCONCLUSIVE}
+    assert set(found) <= {"passed", words.REGRESSION, words.INCONCLUSIVE}
 
 
 @pytest.mark.slow
@@ -290,7 +291,7 @@ def test_a_planted_loss_of_the_claimed_size_is_caught_through_the_whole_gate():
         runs = {name: 8 + after[0] for name, (_, after) in both.items()}
         runs["m0"] = runs["m0"] - baseline.methods["m0"].detects
         verdict = simulate.verdict_of(baseline, runs)
-        caught += verdict.methods[0].verdict == gate.REGRESSION
+        caught += verdict.methods[0].verdict == words.REGRESSION
     assert caught >= 200 * (0.8 - 3 * math.sqrt(0.8 * 0.2 / 200))
 
 

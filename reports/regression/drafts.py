@@ -1,0 +1,195 @@
+"""One method of a run beside its baseline: whether it can be measured, and if so each statistic with its evidence."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from reports import evidence
+from reports.formatting import listing, number, sentence
+from reports.frame import BROKEN, DONE, GOING
+from reports.regression import measures
+from reports.regression.baseline import Baseline, MethodBaseline, Statistic, rounded
+from reports.regression.exact import Agreement, agreement
+from reports.regression.verdict import FAILED, INCONCLUSIVE, NOT_COMPARABLE, MethodVerdict
+
+LEAST_OVERLAP = 0.9
+"""Of the baseline's stretch of the axis; a curve that ends earlier is another comparison."""
+
+
+@dataclass
+class Draft:
+    """One method, measured, before p-values are adjusted over all of them."""
+
+    variant: str
+    entry: MethodBaseline
+    stopped: MethodVerdict | None = None  # it could not be measured
+    before: dict[str, dict[int, float]] = field(default_factory=dict)
+    after: dict[str, dict[int, float]] = field(default_factory=dict)
+    seen: dict[str, evidence.Evidence] = field(default_factory=dict)
+    adjusted: dict[str, tuple[float, float]] = field(default_factory=dict)  # p of a loss, p of a gain
+    agreement: Agreement | None = None
+    crossed: tuple[float, float] | None = None
+    prompts: dict[str, float] = field(default_factory=dict)
+
+
+def draft_of(
+    variant: str,
+    entry: MethodBaseline,
+    baseline: Baseline,
+    curves: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    trials: pd.DataFrame,
+    untrained: bool,
+    compare_points: bool,
+    fewer_seeds: bool,
+) -> Draft:
+    draft = Draft(variant, entry)
+
+    def stop(verdict: str, reason: str) -> Draft:
+        draft.stopped = MethodVerdict(variant, verdict, reason)
+        return draft
+
+    own = trials[trials["variant"] == variant] if not trials.empty else trials
+    broken, going = _unfinished(entry, own, fewer_seeds)
+    if broken:
+        return stop(FAILED, f"{sentence(broken)}.")
+    if going:
+        return stop(INCONCLUSIVE, f"{sentence(going)}: the run is still going.")
+    rows = curves[(curves["variant"] == variant) & (curves["status"] == DONE)]
+    if set(own["seed"].astype(int)) - set(rows["seed"].astype(int)):
+        return stop(FAILED, "A trial is done and has no curve.")
+    if untrained == entry.trains:
+        return stop(
+            NOT_COMPARABLE, f"{variant} {'trained in' if entry.trains else 'did not train in'} the baseline only."
+        )
+    scored = evaluation[evaluation["variant"] == variant] if not evaluation.empty else evaluation
+    span = _overlap(entry, rows, baseline.axis)
+    if span is None and entry.span is not None:
+        return stop(NOT_COMPARABLE, _lengths(entry, rows, baseline.axis))
+    after = _rounded(measures.measure(rows, scored, baseline.axis, span, entry.target, entry.primary))
+    draft.before = {name: dict(figure.values) for name, figure in entry.statistics.items()}
+    if span != entry.span:
+        draft.before |= _cut(entry, span, baseline.axis)
+    draft.after = {name: after.values.get(name, {}) for name in entry.statistics}
+    bad = [name for name in entry.statistics if any(not math.isfinite(v) for v in draft.after[name].values())]
+    gaps = [name for name, figure in entry.statistics.items() if figure.gate and not draft.after[name]]
+    if bad or _any_not_finite(rows):
+        names = listing(measures.words(name, baseline.axis) for name in bad) if bad else "a point of the curve"
+        return stop(FAILED, f"NaN or infinite: {names}.")
+    if gaps:
+        return stop(FAILED, f"Not measured: {listing(measures.words(name, baseline.axis) for name in gaps)}.")
+    pairs = after.prompts if span == entry.span else {}
+    for name, figure in entry.statistics.items():
+        if draft.after[name]:
+            draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
+    _by_prompt(draft, pairs)
+    if compare_points:
+        draft.agreement = agreement(entry.curves, rows, baseline.axis)
+    return draft
+
+
+def _rounded(after: measures.Measured) -> measures.Measured:
+    """As the baseline's values are, so that what is equal differs by nothing."""
+    values = {name: {seed: rounded(v) for seed, v in found.items()} for name, found in after.values.items()}
+    prompts = {prompt: {seed: rounded(v) for seed, v in found.items()} for prompt, found in after.prompts.items()}
+    return measures.Measured(values, prompts, after.span)
+
+
+def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> tuple[list[str], list[str]]:
+    """What went wrong, and what is not there yet, a clause a trial."""
+    by_seed = {int(row["seed"]): row for row in own.to_dict("records")} if not own.empty else {}
+    active = any(row["status"] == "running" for row in by_seed.values())
+    broken, going = [], []
+    for seed in sorted({*entry.seeds, *by_seed}):
+        row = by_seed.get(seed)
+        if row is None:
+            if not (fewer_seeds and by_seed):
+                broken.append(f"seed {seed} is missing")
+        elif row["status"] in BROKEN:
+            cause = row.get("cause")
+            broken.append(f"seed {seed} {row['status']}" + (f" ({cause})" if isinstance(cause, str) and cause else ""))
+        elif row["status"] in GOING:
+            if active or row["status"] == "running":
+                going.append(f"seed {seed} is {row['status']}")
+            else:
+                broken.append(f"seed {seed} was planned and did not run")
+    return broken, going
+
+
+def _any_not_finite(rows: pd.DataFrame) -> bool:
+    values = rows.loc[rows["metric"] == "reward", "value"]
+    return bool(~np.isfinite(values.astype(float)).all())
+
+
+def _overlap(entry: MethodBaseline, rows: pd.DataFrame, axis: str) -> tuple[float, float] | None:
+    """The stretch of the axis that both have seen, if it is nearly all of the baseline's."""
+    train = rows[(rows["metric"] == "reward") & (rows["split"] == "train")]
+    own = measures.shared_span(train, axis)
+    if own is None or entry.span is None:
+        return None
+    low, high = max(own[0], entry.span[0]), min(own[1], entry.span[1])
+    enough = high - low >= LEAST_OVERLAP * (entry.span[1] - entry.span[0])
+    return (low, high) if enough else None
+
+
+def _lengths(entry: MethodBaseline, rows: pd.DataFrame, axis: str) -> str:
+    assert entry.span is not None
+    end = rows.groupby("trial")[axis].max().min()
+    return f"A curve ends at {number(end)} {axis.replace('_', ' ')}, the baseline's at {number(entry.span[1])}."
+
+
+def _cut(entry: MethodBaseline, span: tuple[float, float] | None, axis: str) -> dict[str, dict[int, float]]:
+    """The baseline's areas on a shorter stretch, from its stored points."""
+    assert span is not None
+    area = {
+        seed: measures.normalised_area(entry.curves.axis[seed], values, *span)
+        for seed, values in entry.curves.train.items()
+    }
+    return {"area": {seed: value for seed, value in area.items() if value is not None}}
+
+
+def _evidence(
+    entry: MethodBaseline,
+    figure: Statistic,
+    name: str,
+    before: Mapping[int, float],
+    after: Mapping[int, float],
+    pairs: Mapping[str, Mapping[int, float]],
+) -> evidence.Evidence:
+    sign = 1.0 if figure.direction == "higher" else -1.0
+    if not entry.trains:  # no seed's luck is in it: one value says all
+        loss = sign * (float(np.mean(list(before.values()))) - float(np.mean(list(after.values()))))
+        certain = 0.0 if abs(loss) > figure.tolerance else 1.0
+        return evidence.Evidence("paired", loss, 0.0, 0, certain if loss > 0 else 1.0, certain if loss < 0 else 1.0)
+    losses = measures.seed_losses(before, after, figure.direction)
+    if name == entry.primary and figure.prompts and pairs:
+        losses = _paired_losses(figure.prompts, pairs) or losses
+    if entry.test == "paired" and len(losses) >= evidence.SEEDS_FOR_PAIRING:
+        return evidence.paired(list(losses.values()))
+    return evidence.pooled(list(before.values()), list(after.values()), sign)
+
+
+def _paired_losses(
+    before: Mapping[str, Mapping[int, float]], after: Mapping[str, Mapping[int, float]]
+) -> dict[int, float]:
+    """seed -> mean loss over the prompts that both have; the noise of a prompt's images is the same on both sides."""
+    prompts = [prompt for prompt in before if prompt in after]
+    seeds = set.intersection(*(set(before[p]) & set(after[p]) for p in prompts)) if prompts else set()
+    return {seed: float(np.mean([before[p][seed] - after[p][seed] for p in prompts])) for seed in sorted(seeds)}
+
+
+def _by_prompt(draft: Draft, pairs: Mapping[str, Mapping[int, float]]) -> None:
+    """Which prompts lost most, and the interval that other prompts would allow too."""
+    before = draft.entry.statistics[draft.entry.primary].prompts
+    prompts = [prompt for prompt in before if prompt in pairs]
+    seeds = sorted(set.intersection(*(set(before[p]) & set(pairs[p]) for p in prompts))) if prompts else []
+    if not seeds:
+        return
+    lost = np.array([[before[p][s] - pairs[p][s] for p in prompts] for s in seeds])
+    order = np.argsort(-lost.mean(0), kind="stable")
+    draft.prompts = {prompts[i]: float(lost[:, i].mean()) for i in order}
+    if len(seeds) >= evidence.SEEDS_FOR_PAIRING and len(prompts) > 1 and draft.entry.trains:
+        draft.crossed = evidence.crossed_interval(lost)

@@ -1,0 +1,247 @@
+"""The regression verdict: a run against a baseline.
+
+A statistic has regressed when its loss is above its tolerance *and* the seeds show it: the p-value of a test over
+seeds (`evidence.py`), adjusted by Holm's weighted procedure over all methods and statistics, is at most α. Each
+method's primary statistic carries most of α; it alone can be inconclusive: when the seeds could not have shown the loss
+that the baseline claims to detect, or when its loss is above the tolerance and they show nothing. What was not measured
+is a failure, and what stands for something else is not compared. Plain data comes out; `gate_text.py` prints it.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import evidence
+from reports.formatting import listing, measured, plural, sentence
+from reports.frame import untrained_variants
+from reports.regression import measures
+from reports.regression.baseline import Baseline, MethodBaseline
+from reports.regression.drafts import Draft, draft_of
+from reports.regression.exact import RELATIVE, Agreement
+from reports.regression.verdict import (
+    BETTER,
+    IDENTICAL,
+    INCONCLUSIVE,
+    NOT_COMPARABLE,
+    PASSED,
+    REGRESSION,
+    SEVERITY,
+    SHOWN,
+    Finding,
+    MethodVerdict,
+    Mode,
+    Verdict,
+    differences,
+)
+
+POWER_SLACK = 0.005  # of the quadrature and of rounding in the file
+
+
+def check(
+    baseline: Baseline,
+    curves: pd.DataFrame,
+    evaluation: pd.DataFrame,
+    trials: pd.DataFrame,
+    protocol: Mapping[str, Any],
+    fingerprint: Mapping[str, Any],
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    mode: Mode = "auto",
+    fewer_seeds: bool = False,
+) -> Verdict:
+    """Holds a run against a baseline.
+
+    Args:
+        curves, evaluation, trials: the run's frames (`frame.py`); may be empty.
+        protocol, fingerprint, settings: the run's, as the baseline has its own.
+        mode: "auto": equal curves on a like machine pass without statistics, all else is tested; "exact": curves must
+            be equal; "statistical": they are not compared.
+        fewer_seeds: a run that planned only some of the baseline's seeds is taken as it is.
+    """
+
+    def whole(verdict: str, reason: str, methods: Sequence[MethodVerdict] = (), notes: Sequence[str] = ()) -> Verdict:
+        return Verdict(baseline.name, baseline.reward, verdict, reason, tuple(methods), tuple(notes))
+
+    # A run in which nothing has begun cannot say everything about itself yet.
+    others = differences({key: value for key, value in baseline.protocol.items() if key in protocol}, protocol)
+    if others:
+        return whole(NOT_COMPARABLE, f"Another protocol than the baseline's: {'; '.join(others)}.")
+    elsewhere = differences(baseline.fingerprint, fingerprint)
+    if mode == "exact" and elsewhere:
+        return whole(NOT_COMPARABLE, f"Curves are equal only on a like machine: {'; '.join(elsewhere)}.")
+    compare_points = mode != "statistical" and not elsewhere
+    still = untrained_variants(curves) if not curves.empty else set()
+    drafts = [
+        draft_of(variant, entry, baseline, curves, evaluation, trials, variant in still, compare_points, fewer_seeds)
+        for variant, entry in baseline.methods.items()
+    ]
+    judged = [_judge(draft, baseline, mode) for draft in _adjusted(drafts, baseline)]
+    notes = _notes(baseline, trials, elsewhere if mode == "auto" else [], settings or {})
+    found = {method.verdict for method in judged}
+    verdict = next((word for word in SEVERITY if word in found), "passed")
+    return whole(verdict, _reason(verdict, judged), judged, notes)
+
+
+def _adjusted(drafts: list[Draft], baseline: Baseline) -> list[Draft]:
+    """Holm over the statistics that could be measured; the share of the others is not spent."""
+    weights = baseline.shares()
+    gated = [
+        (draft, name)
+        for draft in drafts
+        if draft.stopped is None
+        for name in draft.seen
+        if (draft.variant, name) in weights
+    ]
+    chosen = [weights[draft.variant, name] for draft, name in gated]
+    losses = evidence.holm([draft.seen[name].p for draft, name in gated], chosen)
+    gains = evidence.holm([draft.seen[name].p_gain for draft, name in gated], chosen)
+    for (draft, name), loss, gain in zip(gated, losses, gains, strict=True):
+        draft.adjusted[name] = (loss, gain)
+    return drafts
+
+
+def _judge(draft: Draft, baseline: Baseline, mode: Mode) -> MethodVerdict:
+    if draft.stopped is not None:
+        return draft.stopped
+    entry = draft.entry
+    findings = tuple(_finding(draft, name, baseline) for name in _order(entry) if name in draft.seen)
+    verdict, reason = _method_verdict(findings, baseline, draft.agreement, mode)
+    notes = []
+    if draft.agreement is not None and not draft.agreement.equal:
+        notes.append(f"On the same machine and versions, {draft.agreement.words}: the change altered the numbers.")
+    return MethodVerdict(
+        draft.variant, verdict, reason, findings, draft.agreement, draft.crossed, draft.prompts, tuple(notes)
+    )
+
+
+def _order(entry: MethodBaseline) -> list[str]:
+    return [entry.primary, *(name for name in entry.statistics if name != entry.primary)]
+
+
+def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
+    entry, figure, seen = draft.entry, draft.entry.statistics[name], draft.seen[name]
+    primary = name == entry.primary
+    power = detects = None
+    if primary:
+        power, detects = _power(draft, baseline)
+    verdict = SHOWN
+    if name in draft.adjusted:
+        loss, gain = draft.adjusted[name]
+        if seen.loss > figure.tolerance and loss <= baseline.alpha:
+            verdict = REGRESSION
+        elif seen.loss < -figure.tolerance and gain <= baseline.alpha:
+            verdict = BETTER
+        elif primary and (seen.loss > figure.tolerance or (power or 0.0) < baseline.power - POWER_SLACK):
+            verdict = INCONCLUSIVE
+        else:
+            verdict = PASSED
+    before, after = (float(np.mean(list(side[name].values()))) for side in (draft.before, draft.after))
+    adjusted = draft.adjusted[name][0] if name in draft.adjusted else None
+    return Finding(
+        name, measures.words(name, baseline.axis), primary, figure.direction, before, after, seen.loss,
+        figure.tolerance, seen, adjusted, detects, power, verdict,
+    )  # fmt: skip
+
+
+def _power(draft: Draft, baseline: Baseline) -> tuple[float, float | None]:
+    """To show the loss that the baseline claims to detect, and the loss that is shown with the baseline's power."""
+    entry = draft.entry
+    figure, spread = entry.statistics[entry.primary], entry.spread
+    if not entry.trains or spread == 0:
+        return 1.0, figure.tolerance
+    seen = draft.seen[entry.primary]
+    if seen.test == "none" or not math.isfinite(spread):
+        return 0.0, None
+    alpha = baseline.alpha * baseline.shares()[draft.variant, entry.primary]
+    n, m = len(entry.seeds), len(draft.after[entry.primary])
+    if seen.test == "paired":
+        n = m = seen.degrees + 1
+    factor = evidence.detectable_factor(figure.tolerance / spread, seen.test, n, m, alpha, baseline.power)
+    detects = factor * spread if math.isfinite(factor) else None
+    if entry.detects is None:
+        return 0.0, detects
+    # A tolerance that was raised by hand asks for no more seeds, so it is left out of the claim's power.
+    return evidence.expected_power(entry.detects / spread, 0.0, seen.test, n, m, alpha), detects
+
+
+def _method_verdict(
+    findings: Sequence[Finding], baseline: Baseline, agreement: Agreement | None, mode: Mode
+) -> tuple[str, str]:
+    worse = [finding for finding in findings if finding.verdict == REGRESSION]
+    if worse:
+        more = f"; {len(worse) - 1} more" if len(worse) > 1 else ""
+        return REGRESSION, f"{sentence([_lost(worse[0])])}{more}."
+    if agreement is not None and mode == "exact" and not agreement.equal:
+        return REGRESSION, f"{agreement.words[:1].upper()}{agreement.words[1:]}."
+    if agreement is not None and agreement.equal:
+        points = plural(agreement.points, "point")
+        return IDENTICAL, f"Equal to the baseline at all {points} of its curves (relative tolerance {RELATIVE:g})."
+    primary = next(finding for finding in findings if finding.primary)
+    if primary.verdict == INCONCLUSIVE:
+        return INCONCLUSIVE, _undecided(primary)
+    better = [finding for finding in findings if finding.verdict == BETTER]
+    if better:
+        more = f"; {len(better) - 1} more" if len(better) > 1 else ""
+        return BETTER, f"{sentence([_won(better[0])])}{more}."
+    changed = sentence([_changed(primary)])
+    sees = f"; a loss of {measured(primary.detects)} would have shown" if primary.detects is not None else ""
+    return PASSED, f"{changed}{sees}."
+
+
+def _lost(finding: Finding) -> str:
+    return f"{_changed(finding)} ({_p(finding)}, tolerance {measured(finding.tolerance)})"
+
+
+def _won(finding: Finding) -> str:
+    return f"{_changed(finding)}, better than the tolerance of {measured(finding.tolerance)}"
+
+
+def _changed(finding: Finding) -> str:
+    return f"{finding.words} {measured(finding.baseline)} → {measured(finding.run)}"
+
+
+def _p(finding: Finding) -> str:
+    assert finding.adjusted is not None
+    return "p < 0.001" if finding.adjusted < 1e-3 else f"p = {finding.adjusted:.3f}"
+
+
+def _undecided(primary: Finding) -> str:
+    if primary.loss > primary.tolerance and primary.seen.test != "none":
+        return (
+            f"{sentence([_changed(primary)])}: a loss above the tolerance of {measured(primary.tolerance)} "
+            f"that these seeds can neither show nor rule out ({_p(primary)}); run more seeds."
+        )
+    if primary.seen.test == "none":
+        return "One seed on each side shows nothing; run more seeds."
+    if primary.detects is None:
+        return "The baseline has one seed and claims no power; save it with more."
+    return f"With these seeds only a loss of {measured(primary.detects)} would have shown; run more seeds."
+
+
+def _reason(verdict: str, methods: Sequence[MethodVerdict]) -> str:
+    if verdict == "passed":
+        equal = sum(method.verdict == IDENTICAL for method in methods)
+        if equal == len(methods):
+            return f"{plural(equal, 'method')} identical to the baseline."
+        told = f", {equal} of them identical to the baseline" if equal else ""
+        return f"No loss shown in {plural(len(methods), 'method')}{told}."
+    return f"{listing(m.variant for m in methods if m.verdict == verdict)}: {verdict}."
+
+
+def _notes(
+    baseline: Baseline, trials: pd.DataFrame, elsewhere: Sequence[str], settings: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    notes = []
+    if elsewhere:
+        notes.append(f"Not compared point by point, as the machine is another: {'; '.join(elsewhere)}.")
+    variants = list(dict.fromkeys(trials["variant"])) if not trials.empty else []
+    new = [variant for variant in variants if variant not in baseline.methods]
+    if new:
+        notes.append(f"Not in the baseline, so not checked: {listing(new)}.")
+    for variant in baseline.methods:
+        changed = differences(baseline.settings.get(variant, {}), settings.get(variant, {}))
+        if variant in settings and changed:
+            notes.append(f"{variant} has other settings: {'; '.join(changed)}.")
+    return notes
