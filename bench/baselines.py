@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, TrialsFailedError
 from bench.files import write_text
-from bench.identity import digest
 from bench.store import RunFolder
 from bench.yaml_source import read_yaml
 
@@ -242,25 +241,9 @@ def _protocol(
     about: Mapping[str, Any], sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """What must be alike, or two numbers stand for different things. Methods and their settings are not among it."""
-    evaluate = sweep["evaluate"]
-    weights: dict[str, str] = {}
-    for record in records:
-        weights |= record.get("weights") or {}
+    # A run in which nothing has begun cannot say yet what it runs on.
     machine = {"hardware": _hardware_class(sweep, records)} if records else {}
-    loaded = {"weights": {name: value[:16] for name, value in sorted(weights.items())}} if records else {}
-    return {
-        "model": Path(str(sweep["model"])).name,
-        "reward": {"name": about["reward"], "definition": digest(_without_folders(sweep["reward"]))[:16]},
-        "prompts": {
-            split: {"count": len(prompts), "digest": digest(list(prompts))[:16]}
-            for split, prompts in about["prompts"].items()
-        },
-        "budget": {"axis": about["budget"]["axis"], "limit": about["budget"]["limit"]},
-        "evaluation": {key: evaluate.get(key) for key in ("every", "prompts", "images", "seed", "sampler")},
-        "precision": sweep["resources"]["precision"],
-        **machine,
-        **loaded,
-    }
+    return {**about.get("protocol", {}), **machine}
 
 
 def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -288,15 +271,6 @@ def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any
 
 def _one(values: set[str]) -> str | None:
     return " and ".join(sorted(values)) or None
-
-
-def _without_folders(spec: Any) -> Any:
-    """A reward's definition wherever its files lie."""
-    if isinstance(spec, dict):
-        return {key: _without_folders(value) for key, value in spec.items()}
-    if isinstance(spec, list):
-        return [_without_folders(value) for value in spec]
-    return spec.rpartition("/")[2] if isinstance(spec, str) and spec.startswith("/") else spec
 
 
 def _provenance(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def _of_baseline(baseline: "Baseline", name: str) -> dict[str, Any]:
 def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     """Finished trials only; a run's time is when its last trial changed."""
     from reports.frame import finished, untrained_variants
-    from reports.regression.measures import measure
+    from reports.regression.measures import TO_TARGET, measure
 
     stored = read_run(run)
     times = [row["updated"] for row in stored.trials.to_dict("records") if row.get("updated") == row.get("updated")]
@@ -115,7 +115,8 @@ def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
         for variant, rows in finished(stored.curves).groupby("variant", sort=False):
             target = None if variant in still else stored.about["target"]
             taken = measure(rows, stored.evaluation.iloc[:0], stored.axis, target=target)
-            figures |= {(str(variant), s): sum(v.values()) / len(v) for s, v in taken.values.items()}
+            known = {s: v for s, v in taken.values.items() if s != TO_TARGET or not taken.censored}
+            figures |= {(str(variant), s): sum(v.values()) / len(v) for s, v in known.items()}
     return {
         "result": name,
         "time": datetime.fromtimestamp(max([t for t in times if t is not None], default=0.0), UTC).isoformat(),

@@ -16,9 +16,10 @@ from bench.store import RunFolder
 from bench.worker import SETTLED
 from bench.yaml_source import read_yaml
 from reports.frame import SECONDS
+from reports.regression.verdict import differences
 
-SHARED = ("budget", "target", "reward", "gold", "prompts", "evaluation")
-"""What must be the same in every run, or their numbers stand for different things."""
+SHARED = ("protocol", "measures", "target")
+"""Of `plan.json`: what must be the same in every run, or their numbers stand for different things."""
 
 MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
 """Axes that two machines never have alike."""
@@ -76,10 +77,10 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
     first = runs[0].about()
     for run in runs[1:]:
         about = run.about()
-        for key in SHARED:
-            if about[key] != first[key]:
-                what = f"has another {key} than {runs[0].label}"
-                raise NotComparableError(what, run.label, "merge runs of one comparison")
+        others = differences({key: first.get(key) for key in SHARED}, {key: about.get(key) for key in SHARED})
+        if others:
+            what = f"is another comparison than {runs[0].label}: {'; '.join(others)}"
+            raise NotComparableError(what, run.label, "merge runs of one comparison")
     known: dict[str, tuple[str, RunFolder]] = {}
     for run in runs:
         for row in run.planned():

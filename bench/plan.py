@@ -212,6 +212,7 @@ def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
         differentiable=built.differentiable,
         weights=_weights(absolute, built),
         fingerprint=_at(loaded, path, lambda: reward_fingerprint(absolute, built)),
+        embeds=hasattr(built, "embed"),
     )
 
 

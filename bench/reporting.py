@@ -1,12 +1,13 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, cause_of
+from bench.protocol import in_words, measures_of, protocol_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
 
@@ -58,6 +59,8 @@ def describe_run(
         "gold": first.gold.label if first.gold else None,
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
+        "protocol": protocol_of(first),
+        "measures": measures_of(first),
         **({"tuning": tuning} if tuning else {}),
     }
 
@@ -95,7 +98,7 @@ def report(
         baseline: the variant that ratios refer to.
 
     Raises:
-        BenchError: no trained variant is called `baseline`, or there is no browser to print a PDF with.
+        BenchError: no variant that has finished training is called `baseline`; there is no browser to print a PDF with.
     """
     from bench.together import grouped_parts
     from reports.build import build_together, write_document
@@ -107,7 +110,7 @@ def report(
     else:
         parts, warnings = [part_of(runs[0], out is None)], []
     if baseline is not None:
-        _require_variant(baseline, {str(v) for part in parts for v in part.trials["variant"]})
+        _require_variant(baseline, {variant for part in parts for variant in _trained(part)})
         parts = [replace(part, meta=replace(part.meta, baseline=baseline)) for part in parts]
     document = build_together(parts, warnings)
     where = out or (runs[0].report if len(runs) == 1 else _beside(runs))
@@ -127,13 +130,13 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
     from reports.build import Part
 
     about = run.about()
-    curves, rows, spec = run.gather()
+    curves, rows = run.gather()
     try:
         run.write_results(curves)
     except OSError:
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
-    meta = meta_of(about, rows, spec)
+    meta = meta_of(about, rows)
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
@@ -152,22 +155,33 @@ def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]
 
 def _require_variant(name: str, known: set[str]) -> None:
     if name not in known:
-        raise BenchError(f"no variant is called {name}", "--baseline", f"one of: {', '.join(sorted(known))}")
+        what = f"no variant that has finished training is called {name}"
+        raise BenchError(
+            what, "--baseline", f"one of: {', '.join(sorted(known))}" if known else "run more of the sweep"
+        )
+
+
+def _trained(part: "Part") -> set[str]:
+    """Variants that ratios can refer to."""
+    from reports.frame import DONE, untrained_variants
+
+    if part.curves.empty:
+        return set()
+    done = set(part.trials.loc[part.trials["status"] == DONE, "variant"].astype(str))
+    return done - untrained_variants(part.curves)
 
 
 def _beside(runs: Sequence[RunFolder]) -> Path:
     return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
 
 
-def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]], spec: Mapping[str, Any]) -> "Meta":
+def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
     """What the frames do not say.
 
     Args:
         about: the run's `plan.json`.
         rows: its trials.
-        spec: of one of its trials; empty where none has begun.
     """
-    from bench.together import protocol_of
     from reports.meta import Meta
 
     versions: dict[str, str] = {}
@@ -186,7 +200,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]], spec: Mapping
         versions=versions,
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
-        protocol=protocol_of(about, spec),
+        protocol=in_words(about),
     )
 
 

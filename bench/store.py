@@ -146,22 +146,19 @@ class RunFolder:
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
         return self.gather()[0]
 
-    def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]], dict[str, Any]]":
-        """`results` and `trials` from one reading of every trial's files, and the spec of the first that has begun.
+    def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
+        """`results` and `trials` from one reading of every trial's files.
 
         For `spec` the trials have `settings`: a spec is several kilobytes, and a report asks for no more.
         """
         from bench.results import Tidy
 
         tidy, rows = Tidy(), []
-        first: dict[str, Any] = {}
         for planned, record, curve in self._read():
-            spec = record.pop("spec", None)
-            first = first or spec or {}
-            record["settings"] = flat_settings(spec)
+            record["settings"] = flat_settings(record.pop("spec", None))
             rows.append(_row(planned, record, curve))
             tidy.add(planned, record["status"], curve)
-        return tidy.frame(), rows, first
+        return tidy.frame(), rows
 
     def write_results(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
         """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""

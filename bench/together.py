@@ -4,11 +4,11 @@ Runs whose numbers stand for the same thing (reward, gold, model, prompts, evalu
 the same settings with other seeds are one method, other settings under the same name are told apart by the run's name.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from bench.protocol import clashing_measures
 from bench.store import RunFolder
 
 if TYPE_CHECKING:
@@ -22,12 +22,32 @@ def grouped_parts(runs: "Sequence[tuple[RunFolder, Part]]") -> "tuple[list[Part]
         runs: each with what `bench.reporting.part_of` says of it.
     """
     names = run_names([run for run, _ in runs])
-    grouped: dict[str, list[tuple[str, Part]]] = {}
-    for name, (_, part) in zip(names, runs, strict=True):
+    groups: list[list[tuple[str, Part, Mapping[str, Any]]]] = []
+    for name, (run, part) in zip(names, runs, strict=True):
+        about = run.about()
         part = replace(part, meta=replace(part.meta, name=name))
-        grouped.setdefault(repr(sorted(part.meta.protocol.items())), []).append((name, part))
+        found = next((group for group in groups if all(_alike(part, about, *other[1:]) for other in group)), None)
+        if found is None:
+            groups.append(found := [])
+        found.append((name, part, about))
+    if len(groups) > 1:
+        _tell_measures(groups)
     warnings: list[str] = []
-    return [_joined(group, warnings) for group in grouped.values()], warnings
+    return [_joined([(name, part) for name, part, _ in group], warnings) for group in groups], warnings
+
+
+def _alike(part: "Part", about: Mapping[str, Any], other: "Part", other_about: Mapping[str, Any]) -> bool:
+    return part.meta.protocol == other.meta.protocol and not clashing_measures(about, other_about)
+
+
+def _tell_measures(groups: "list[list[tuple[str, Part, Mapping[str, Any]]]]") -> None:
+    """Adds to each protocol in words the metrics that keep groups apart, so that the page can say so."""
+    abouts = [about for group in groups for *_, about in group]
+    clashing = {metric for first in abouts for second in abouts for metric in clashing_measures(first, second)}
+    for group in groups:
+        for place, (name, part, about) in enumerate(group):
+            own = {metric: about["measures"][metric][:8] for metric in clashing if metric in about.get("measures", {})}
+            group[place] = (name, replace(part, meta=replace(part.meta, protocol={**part.meta.protocol, **own})), about)
 
 
 def run_names(runs: Sequence[RunFolder]) -> list[str]:
@@ -37,27 +57,6 @@ def run_names(runs: Sequence[RunFolder]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
-
-
-def protocol_of(about: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, str]:
-    """What evaluated numbers depend on, in words: reward, gold, model, prompts, evaluation."""
-    found = {"reward": _reward(about.get("reward"), spec.get("reward"))}
-    if about.get("gold"):
-        found["gold"] = _reward(about["gold"], spec.get("gold"))
-    if spec.get("model_name"):
-        weights = {name: sha for name, sha in (spec.get("weights") or {}).items() if name == spec.get("model_name")}
-        found["model"] = " ".join([str(spec["model_name"]), *(sha[:12] for sha in weights.values())])
-    for split, prompts in about.get("prompts", {}).items():
-        if prompts:
-            digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()[:8]
-            words = {"train": "training prompts", "heldout": "held-out prompts"}.get(split, split)
-            found[words] = f"{len(prompts)} prompts, {digest}"
-    return {**found, "evaluation": about.get("evaluation", "")}
-
-
-def _reward(label: object, reference: object) -> str:
-    fingerprint = str(reference.get("fingerprint", "")) if isinstance(reference, Mapping) else ""
-    return f"{label} ({fingerprint[:8]})" if fingerprint else str(label)
 
 
 def _joined(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "Part":
@@ -73,7 +72,7 @@ def _joined(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "Part":
     }.items():
         if len(set(values.values())) > 1:
             shown = "; ".join(f"{name}: {value}" for name, value in values.items())
-            warnings.append(f"Runs differ in {what} ({shown}): the first run’s is used.")
+            warnings.append(f"Runs differ in {what} ({shown}): the first that is given is used.")
     first = next(iter(metas.values()))
     described = dict.fromkeys(meta.description for meta in metas.values() if meta.description)
     meta = replace(

@@ -33,6 +33,7 @@ class RewardRef(Resolved):
         label: what tables call it; the metric is `reward/LABEL` unless it is the optimised one or gold.
         weights: label -> SHA-256 of what it and its parts load.
         fingerprint: hash of its version, weights and, where it is not ours, source.
+        embeds: whether diversity can be measured by its image features.
     """
 
     spec: RewardSpec
@@ -40,6 +41,7 @@ class RewardRef(Resolved):
     differentiable: bool
     weights: dict[str, str] = {}
     fingerprint: str
+    embeds: bool = False
 
 
 class Budget(Resolved):

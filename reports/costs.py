@@ -73,7 +73,9 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
     for column in columns:
         if column.axis in SECONDS and not meta.seconds_comparable:
             continue
-        medians = {v: s.median for v, s in column.found.items() if s.median < float("inf")}
+        # The seeds that survived are no median over all: they can be the lucky ones.
+        whole = {v: s for v, s in column.found.items() if len(set(counts[v])) == 1}
+        medians = {v: s.median for v, s in whole.items() if s.median < float("inf")}
         if len(column.found) > 1:
             best |= {(order.index(v), column.header) for v, m in medians.items() if m == min(medians.values())}
     title = f"Cost to {target.words}, {measured(target.value)}"
@@ -123,9 +125,9 @@ def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) ->
 
 def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, str]) -> str:
     note = (
-        "Median over seeds (range) of what had been spent where the reward on training prompts first reached it, by "
-        "linear interpolation between evaluated points; a seed that never did counts as infinite (∞). Evaluation is "
-        "not included. The lowest cost of a column is bold."
+        "Median over finished seeds (range) of what had been spent where the reward on training prompts first reached "
+        "it, by linear interpolation between evaluated points; a finished seed that never did counts as infinite (∞). "
+        "Evaluation is not included. The lowest cost of a column is bold, among methods whose seeds are all done."
     )
     if baseline:
         note += (

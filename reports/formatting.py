@@ -64,6 +64,16 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def amount(value: float, axis: str, words: str) -> str:
+    """ "2,048 reward queries", "10 min of training time", "3.2 TFLOP": so much of an axis that is called `words`."""
+    scale = scale_for(axis, [value])
+    text = number(value / scale.divisor)
+    if axis.startswith("flops"):
+        return f"{text} {scale.unit}"
+    measured_in = scale in (*_STEPS["seconds"], *_STEPS["bytes"])
+    return f"{text} {scale.unit} of {words}" if measured_in else f"{text} {scale.unit} {words}".replace("  ", " ")
+
+
 def measured(value: float | None, digits: int = 3, signed: bool = False) -> str:
     """`number` for a measurement, whose trailing zeros say how well it is known: 1.0 -> "1.00", 0.5 -> "0.500"."""
     if value is None or not math.isfinite(value) or abs(value) >= 100 or 0 < abs(value) < 0.1:

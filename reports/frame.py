@@ -47,7 +47,10 @@ GOING = ("planned", "running")
 BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
 STATUSES = (*GOING, DONE, *BROKEN)
 
-SECONDS = tuple(axis for axis in AXES if axis.endswith("_seconds"))
+BUDGET_SECONDS = "budget_seconds"
+"""What a budget of seconds counts: training and its rewards, which the ledger keeps apart; added on validation."""
+
+SECONDS = (*(axis for axis in AXES if axis.endswith("_seconds")), BUDGET_SECONDS)
 SPLIT_WORDS = {"train": "training prompts", "heldout": "held-out prompts"}
 AXIS_WORDS = {
     "steps": "steps",
@@ -58,6 +61,7 @@ AXIS_WORDS = {
     "nfe": "denoiser evaluations",
     "flops": "FLOPs",
     "train_seconds": "training time",
+    BUDGET_SECONDS: "training and reward time",
     "wall_seconds": "wall time",
     "eval_seconds": "evaluation time",
     "device_seconds": "device time",
@@ -71,8 +75,8 @@ def axis_words(axis: str) -> str:
 
 
 def budget_column(axis: str) -> str:
-    """The column that a budget's axis is counted on: a budget of seconds is one of training."""
-    return "train_seconds" if axis == "seconds" else axis
+    """The column that a budget's axis is counted on."""
+    return BUDGET_SECONDS if axis == "seconds" else axis
 
 
 def is_metric(name: str) -> bool:
@@ -127,10 +131,12 @@ def validate_curves(curves: pd.DataFrame, budget_axis: str) -> pd.DataFrame:
     """
     if curves.empty:
         raise ValueError("The curves frame is empty: no trial has written a point yet.")
-    _require_columns(curves, (*KEYS, "status", budget_axis), "curves")
+    logged = "train_seconds" if budget_axis == BUDGET_SECONDS else budget_axis
+    _require_columns(curves, (*KEYS, "status", logged), "curves")
     curves = curves.copy()
     for axis in AXES:
         curves[axis] = _floats(curves, axis, "curves") if axis in curves else np.nan
+    curves[BUDGET_SECONDS] = curves["train_seconds"] + curves["reward_seconds"].fillna(0.0)
     curves["value"] = _floats(curves, "value", "curves")
     _require_members(curves, "split", SPLITS, "curves")
     _require_members(curves, "status", STATUSES, "curves")
@@ -144,7 +150,7 @@ def validate_curves(curves: pd.DataFrame, budget_axis: str) -> pd.DataFrame:
 
 def no_curves() -> pd.DataFrame:
     """A curves frame without rows."""
-    return pd.DataFrame(columns=[*KEYS, "status", *AXES])
+    return pd.DataFrame(columns=[*KEYS, "status", *AXES, BUDGET_SECONDS])
 
 
 def validate_evaluation(evaluation: pd.DataFrame) -> pd.DataFrame:

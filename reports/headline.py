@@ -7,8 +7,8 @@ import pandas as pd
 
 from reports import comparison
 from reports.costs import Target, targets
-from reports.formatting import listing, measured, number, plural
-from reports.frame import GOING, axis_words, base_variant, select, untrained_variants
+from reports.formatting import amount, listing, measured, number, plural
+from reports.frame import GOING, SECONDS, axis_words, base_variant, select, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.overoptimisation import courses
@@ -49,7 +49,7 @@ def _against(curves: pd.DataFrame, leader: str, baseline: str | None, target: Ta
     own = summarise(costs.loc[costs["variant"] == leader, axis].to_numpy())
     if own is None or not math.isfinite(own.median):
         return None
-    goal = f"{leader} reached {target.words} ({measured(target.value)}) after {_whole(own.median)} {axis_words(axis)}"
+    goal = f"{leader} reached {target.words} ({measured(target.value)}) after {_amount(own.median, axis)}"
     seeds = f"median of {plural(own.count, 'seed')}" if own.count > 1 else "one seed"
     if baseline is None or baseline == leader:
         return f"{goal} ({seeds})."
@@ -69,9 +69,10 @@ def _against(curves: pd.DataFrame, leader: str, baseline: str | None, target: Ta
     return f"{goal}: {_times(main, less)} than {baseline} ({seeds}{_spread(main.summary)}){beside}."
 
 
-def _whole(cost: float) -> str:
+def _amount(cost: float, axis: str) -> str:
     """A count interpolated between points is told in whole numbers."""
-    return number(round(cost)) if 10 <= cost < 1000 else number(cost)
+    whole = 10 <= cost < 1000 and axis not in SECONDS
+    return amount(round(cost) if whole else cost, axis, axis_words(axis))
 
 
 _OTHER_COSTS = (
@@ -139,7 +140,7 @@ def _turn(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
     course = courses(curves, meta.budget_column).get(leader)
     if course is None or course.turned < course.seeds:
         return ""
-    return f" after a peak at {number(course.peak)} {axis_words(meta.budget_column)}"
+    return f" after a peak at {amount(course.peak, meta.budget_column, axis_words(meta.budget_column))}"
 
 
 def _final(curves: pd.DataFrame, variant: str, metric: str, split: str) -> float | None:

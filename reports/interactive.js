@@ -179,11 +179,12 @@ const Curves = (() => {
       for (const { value, of } of targets) {
         const owner = of === null ? null : this.data.variants[of];
         if (owner && this.state.hidden.has(of)) continue;
+        const below = u.valToPos(value, "y", true) > bbox.top + bbox.height;
         const drawn = level(value, owner ? colour(owner) : style("--ink"), [1.5, 3], 1.2);
         if (!owner) {
           ctx.save();
           ctx.font = `${12 * ratio}px ${style("--font")}`; ctx.fillStyle = style("--muted"); ctx.textBaseline = "top"; ctx.textAlign = "left";
-          ctx.fillText(`${drawn ? "···" : "↑"} target ${measured(value)}`, bbox.left + 4 * ratio, bbox.top + 2 * ratio);
+          ctx.fillText(`${drawn ? "···" : below ? "↓" : "↑"} target ${measured(value)}`, bbox.left + 4 * ratio, bbox.top + 2 * ratio);
           ctx.restore();
         }
       }

@@ -21,7 +21,10 @@ def records(trials: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 def speed_classes(trials: pd.DataFrame) -> dict[str, str]:
     """Trial -> the letter of the kind of machine it ran on; empty where all that is known is alike."""
     keys = {
-        trial: str([_flat(record.get(key)) for key in SPEED_KEYS] + [(record.get("versions") or {}).get("torch")])
+        trial: str(
+            [_flat(_without_memory(record.get(key))) for key in SPEED_KEYS]
+            + [(record.get("versions") or {}).get("torch")]
+        )
         for trial, record in records(trials).items()
     }
     letters = _letters(keys.values())
@@ -89,6 +92,13 @@ def _machine(record: Mapping[str, Any]) -> str:
 
 def _letters(keys: Iterable[str]) -> dict[str, str]:
     return {key: string.ascii_uppercase[index % 26] for index, key in enumerate(dict.fromkeys(keys))}
+
+
+def _without_memory(hardware: Any) -> Any:
+    """Two machines of one kind seldom have the same number of bytes."""
+    if not isinstance(hardware, Mapping):
+        return hardware
+    return {name: value for name, value in hardware.items() if name != "memory_bytes"}
 
 
 def _flat(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reports.frame import AXES, budget_column
+from reports.frame import AXES, BUDGET_SECONDS, budget_column
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Meta:
     Args:
         name: the sweep's name.
         description: one or two sentences on the question it asks.
-        budget_axis: the axis whose limit all methods share, one of `frame.AXES` (`seconds` means `train_seconds`).
+        budget_axis: the axis whose limit all methods share, one of `frame.AXES`, or `seconds` of training and rewards.
         budget_limit: that limit.
         target: the reward whose cost is compared, if the sweep names one.
         baseline: the variant that ratios refer to; None takes `ddpo` if it ran, else the worst trained variant.
@@ -46,7 +46,7 @@ class Meta:
     protocol: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.budget_column not in AXES:
+        if self.budget_column not in (*AXES, BUDGET_SECONDS):
             raise ValueError(f"budget_axis {self.budget_axis!r} is not an axis; known: seconds, {', '.join(AXES)}.")
 
     @property

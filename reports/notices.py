@@ -21,6 +21,7 @@ MACHINES_NOTE = (
 )
 
 BUDGET_NOTE = "The budget is in seconds, so the ranking compares machines as much as methods."
+SHARED_BUDGET_NOTE = "The budget is in seconds, so the ranking measures what else the machine did, too."
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
         budget = f" {BUDGET_NOTE}" if meta.budget_column in SECONDS else ""
         found.append(Notice("caution", MACHINES_NOTE + budget))
     if not meta.seconds_comparable:
-        found.append(Notice("caution", SECONDS_NOTE))
+        budget = f" {SHARED_BUDGET_NOTE}" if meta.budget_column in SECONDS else ""
+        found.append(Notice("caution", SECONDS_NOTE + budget))
     return [notice for notice in found if notice is not None]
 
 
@@ -63,9 +65,10 @@ def _going(trials: pd.DataFrame) -> Notice | None:
     going = trials["status"].isin(GOING).sum()
     if not going:
         return None
-    done = (trials["status"] == DONE).sum()
-    return Notice("going", f"This run is still going: {done} of {plural(len(trials), 'trial')} done. "
-                           "What follows is what has been seen so far.")  # fmt: skip
+    done = f"{(trials['status'] == DONE).sum()} of {plural(len(trials), 'trial')} done"
+    # Planned ones alone are what a run that was stopped has left.
+    state = "is still going" if (trials["status"] == "running").any() else "is not finished"
+    return Notice("going", f"This run {state}: {done}. What follows is what has been seen so far.")
 
 
 def _broken(trials: pd.DataFrame) -> list[Notice]:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.document import Document
-from reports.formatting import listing, number, plural
+from reports.formatting import amount, listing, plural
 from reports.frame import DONE, axis_words
 from reports.pictures import column_words, data_uri
 from reports.svg import palette_css
@@ -96,7 +96,8 @@ def _facts(document: Document) -> list[str]:
     done = int((trials["status"] == DONE).sum())
     facts.append(plural(len(trials), "trial") if done == len(trials) else f"{done} of {len(trials)} trials done")
     if meta.budget_limit is not None:
-        facts.append(f"a budget of {number(meta.budget_limit)} {axis_words(meta.budget_column)} each")
+        axis = meta.budget_column
+        facts.append(f"a budget of {amount(meta.budget_limit, axis, axis_words(axis))} each")
     return facts
 
 

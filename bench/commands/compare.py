@@ -34,7 +34,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
     target = a.about["target"] if a.about["target"] == b.about["target"] else None
-    found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target)
+    sides = [Side(run.curves, run.evaluation, run.about.get("measures", {})) for run in (a, b)]
+    found = compare(sides[0], sides[1], a.axis, target)
     table = contrast_table(found, (str(first), str(second)), only_changed)
     if markdown is not None:
         write_file(markdown, table_markdown(table) + "\n")

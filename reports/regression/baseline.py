@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reports import evidence
 from reports.evidence import ALPHA, POWER, Test
@@ -88,6 +88,14 @@ class MethodBaseline(_Data):
     target: float | None = None
     statistics: dict[str, Statistic]
     curves: Curves
+
+    @model_validator(mode="after")
+    def _primary_is_gated(self) -> "MethodBaseline":
+        if self.primary not in self.statistics:
+            raise ValueError(f"primary: {self.primary!r} is none of its statistics: {', '.join(self.statistics)}")
+        if not self.statistics[self.primary].gate:
+            raise ValueError(f"{self.primary} is the primary statistic and has gate: false; choose another primary")
+        return self
 
     @property
     def seeds(self) -> list[int]:

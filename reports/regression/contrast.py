@@ -6,7 +6,7 @@ shown and no interval is claimed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from reports import evidence
 from reports.formatting import measured, with_range
 from reports.frame import SPLIT_WORDS, finished, metrics_in, select, untrained_variants
 from reports.regression import measures
+from reports.regression.baseline import UNTRAINED_TOLERANCE
 from reports.regression.gate_text import crossed_note, figure
 from reports.tables import Table
 
@@ -29,10 +30,15 @@ Values = dict[str, dict[int, float]]
 
 @dataclass(frozen=True)
 class Side:
-    """A run's validated frames."""
+    """A run's validated frames.
+
+    Attributes:
+        measures: metric beside the reward -> what gives it; where that differs, the metric is not compared.
+    """
 
     curves: pd.DataFrame
     evaluation: pd.DataFrame
+    measures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -40,13 +46,14 @@ class Contrast:
     """One metric of one method, B against A.
 
     Attributes:
-        first, second: means over seeds; None where a run has none.
+        first, second: means over seeds, those that both have where they are paired; None where a run has none.
         difference: B − A.
         spread: the 95 % Student-t interval of the difference where `interval`, else its range over shared seeds.
         crossed: bootstrap interval over seeds and prompts, from five seeds on.
         p: two-sided, adjusted.
         seeds: finished, on each side.
         why: of "not comparable".
+        bounds: whether each side's mean is a lower bound, as a seed never reached the target.
     """
 
     variant: str
@@ -62,6 +69,7 @@ class Contrast:
     p: float | None = None
     verdict: str = NOT_COMPARABLE
     why: str = ""
+    bounds: tuple[bool, bool] = (False, False)
 
 
 def compare(
@@ -74,74 +82,117 @@ def compare(
         axis: the budget's.
         target: whose cost is compared; None where the runs have none in common.
     """
+    sides = (first, second)
     variants = list(dict.fromkeys(map(str, [*first.curves["variant"], *second.curves["variant"]])))
-    still = untrained_variants(first.curves) | untrained_variants(second.curves)
-    pairs = {
-        variant: _values(variant, first, second, axis, None if variant in still else target) for variant in variants
-    }
+    still = tuple(untrained_variants(side.curves) for side in sides)
+    pairs = [_pair(variant, sides, still, axis, target) for variant in variants]
     found: list[Contrast] = []
-    for metric in dict.fromkeys(metric for before, after in pairs.values() for metric in [*before, *after]):
+    for metric in dict.fromkeys(metric for pair in pairs for values in pair.values for metric in values):
+        same = _same_measure(metric, first, second)
         family = [
-            _contrast(variant, metric, axis, before.get(metric, {}), after.get(metric, {}), variant in still)
-            for variant, (before, after) in pairs.items()
-            if metric in before or metric in after
+            _contrast(pair, metric, axis, same) for pair in pairs if any(metric in values for values in pair.values)
         ]
         found += [_with_crossed(contrast, first, second) for contrast in _judged(family, alpha)]
     return sorted(found, key=lambda contrast: variants.index(contrast.variant))
 
 
-def _values(variant: str, first: Side, second: Side, axis: str, target: float | None) -> tuple[Values, Values]:
-    """Of the finished trials of each side; areas on the stretch that both have seen."""
-    rows = [finished(side.curves) for side in (first, second)]
-    rows = [curves[curves["variant"] == variant] for curves in rows]
-    spans = [measures.shared_span(select(curves, "reward", "train"), axis) for curves in rows]
+@dataclass(frozen=True)
+class _Pair:
+    """One method on both sides.
+
+    Attributes:
+        values: of its finished trials.
+        censored: whether a seed never reached the target.
+        trains: None where a side does not have the method.
+    """
+
+    variant: str
+    values: tuple[Values, Values]
+    censored: tuple[bool, bool]
+    trains: tuple[bool | None, bool | None]
+
+
+def _pair(
+    variant: str, sides: tuple[Side, Side], still: tuple[set[str], ...], axis: str, target: float | None
+) -> _Pair:
+    """Areas are taken on the stretch that both sides have seen."""
+    rows = [side.curves[side.curves["variant"] == variant] for side in sides]
+    trains = [variant not in names if len(own) else None for names, own in zip(still, rows, strict=True)]
+    rows = [finished(own) for own in rows]
+    spans = [measures.shared_span(select(own, "reward", "train"), axis) for own in rows]
     span = None
     if spans[0] is not None and spans[1] is not None:
         span = (max(spans[0][0], spans[1][0]), min(spans[0][1], spans[1][1]))
-    before, after = (_side_values(curves, axis, span, target) for curves in rows)
-    return before, after
+    taken = [measures.measure(own, own.iloc[:0], axis, span, None if False in trains else target) for own in rows]
+    wanted = CURVE if span is not None and span[1] > span[0] else ()
+    before, after = (
+        _last_values(own) | {name: found.values[name] for name in wanted if name in found.values}
+        for own, found in zip(rows, taken, strict=True)
+    )
+    return _Pair(
+        variant, (before, after), (bool(taken[0].censored), bool(taken[1].censored)), (trains[0], trains[1])
+    )  # fmt: skip
 
 
-def _side_values(rows: pd.DataFrame, axis: str, span: tuple[float, float] | None, target: float | None) -> Values:
+def _last_values(rows: pd.DataFrame) -> Values:
     found: Values = {}
     for metric in metrics_in(rows):
         for split in SPLIT_WORDS:
             last = {seed: float(c["value"].iloc[-1]) for seed, c in measures.by_seed(select(rows, metric, split))}
             if last:
                 found[f"{metric} {split}"] = last
-    taken = measures.measure(rows, rows.iloc[:0], axis, span, target).values
-    wanted = CURVE if span is not None and span[1] > span[0] else ()
-    return found | {name: taken[name] for name in wanted if name in taken}
+    return found
 
 
-def _contrast(
-    variant: str, metric: str, axis: str, before: Mapping[int, float], after: Mapping[int, float], still: bool
-) -> Contrast:
-    means = [float(np.mean(list(values.values()))) if values else None for values in (before, after)]
-    plain = Contrast(variant, metric, _words(metric, axis), means[0], means[1], (len(before), len(after)))
-    if means[0] is None or means[1] is None:
-        return replace(plain, why=f"no finished trial of it in {'A' if not before else 'B'}")
+def _same_measure(metric: str, first: Side, second: Side) -> bool:
+    name = metric.rpartition(" ")[0]
+    known = [side.measures[name] for side in (first, second) if name in side.measures]
+    return len(set(known)) <= 1
+
+
+def _contrast(pair: _Pair, metric: str, axis: str, same_measure: bool) -> Contrast:
+    before, after = (values.get(metric, {}) for values in pair.values)
+    bounds = pair.censored if metric == measures.TO_TARGET else (False, False)
+    plain = Contrast(
+        pair.variant, metric, _words(metric, axis), _mean(before), _mean(after), (len(before), len(after)),
+        bounds=bounds,
+    )  # fmt: skip
+    if plain.first is None or plain.second is None:
+        side, values = ("A", pair.values[0]) if plain.first is None else ("B", pair.values[1])
+        return replace(plain, why=f"it is not measured in {side}" if values else f"no finished trial of it in {side}")
+    if not same_measure:
+        return replace(plain, why="it is measured by something else in B")
     if not np.isfinite([*before.values(), *after.values()]).all():
         return replace(plain, why="a value is NaN or infinite")
+    if pair.trains[0] != pair.trains[1]:
+        return replace(plain, why=f"it trains in {'A' if pair.trains[0] else 'B'} only")
+    if all(bounds):
+        return replace(plain, why="neither run reaches the target in every seed")
+    if not pair.trains[0]:  # no seed's luck is in it
+        difference = plain.second - plain.first
+        rounding = UNTRAINED_TOLERANCE * max(abs(plain.first), abs(plain.second))
+        return replace(plain, difference=difference, p=float(abs(difference) <= rounding), verdict=SAME)
     rises = {seed: -loss for seed, loss in measures.seed_losses(before, after, "higher").items()}
-    difference = means[1] - means[0]
-    if still:  # no seed's luck is in it
-        return replace(plain, difference=difference, p=float(difference == 0), verdict=SAME)
-    paired = len(rises) >= evidence.SEEDS_FOR_PAIRING
-    seen = (
-        evidence.paired(list(rises.values()))
-        if paired
-        else evidence.pooled(list(before.values()), list(after.values()), -1.0)
-    )
-    span = (min(rises.values()), max(rises.values())) if rises else None
+    if len(rises) >= evidence.SEEDS_FOR_PAIRING:
+        seen = evidence.paired(list(rises.values()))
+        # Means of the seeds that are compared, or they would not differ by the difference beside them.
+        plain = replace(plain, first=_mean({s: before[s] for s in rises}), second=_mean({s: after[s] for s in rises}))
+    else:
+        seen = evidence.pooled(list(before.values()), list(after.values()), -1.0)
+    spread = (min(rises.values()), max(rises.values())) if rises else None
+    certain = not any(bounds)
     return replace(
         plain,
         difference=seen.loss,
-        spread=seen.interval or span,
-        interval=seen.interval is not None,
+        spread=(seen.interval or spread) if certain else None,
+        interval=certain and seen.interval is not None,
         p=min(1.0, 2 * min(seen.p, seen.p_gain)),
         verdict=SAME,
     )
+
+
+def _mean(values: Mapping[int, float]) -> float | None:
+    return float(np.mean(list(values.values()))) if values else None
 
 
 def _judged(family: list[Contrast], alpha: float) -> list[Contrast]:
@@ -156,6 +207,8 @@ def _named(contrast: Contrast, p: float, alpha: float) -> Contrast:
     difference = contrast.difference or 0.0
     if p > alpha or difference == 0:
         return replace(contrast, p=p)
+    if contrast.bounds[0 if difference > 0 else 1]:  # the bound could lie on the other side of the other's value
+        return replace(contrast, p=p)
     better = (difference < 0) == (contrast.metric in LOWER_IS_BETTER)
     return replace(contrast, p=p, verdict=BETTER if better else WORSE)
 
@@ -165,16 +218,17 @@ def _with_crossed(contrast: Contrast, first: Side, second: Side) -> Contrast:
     metric, _, split = contrast.metric.rpartition(" ")
     if not contrast.interval or not metric:
         return contrast
-    grids = [_last_by_prompt(side.evaluation, contrast.variant, metric, split) for side in (first, second)]
+    grids = [_last_by_prompt(side, contrast.variant, metric, split) for side in (first, second)]
     apart = (grids[1] - grids[0]).dropna(how="all").dropna(axis=1, how="all").to_numpy(float)
     if apart.shape[0] < evidence.SEEDS_FOR_PAIRING or apart.shape[1] < 2 or not np.isfinite(apart).all():
         return contrast
     return replace(contrast, crossed=evidence.crossed_interval(apart))
 
 
-def _last_by_prompt(evaluation: pd.DataFrame, variant: str, metric: str, split: str) -> pd.DataFrame:
-    """Seeds × prompts, at each trial's last point."""
-    rows = select(evaluation[evaluation["variant"] == variant], metric, split)
+def _last_by_prompt(side: Side, variant: str, metric: str, split: str) -> pd.DataFrame:
+    """Seeds × prompts, at the last point of each finished trial."""
+    done = finished(side.curves[side.curves["variant"] == variant])["trial"].unique()
+    rows = select(side.evaluation[side.evaluation["trial"].isin(done)], metric, split)
     last = rows[rows["point"] == rows.groupby("trial")["point"].transform("max")]
     return last.groupby(["seed", "prompt"])["value"].mean().unstack("prompt")
 
@@ -200,8 +254,8 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
             {
                 "method": contrast.variant if contrast.variant != last else "",
                 "metric": contrast.words,
-                "A": figure(contrast.first),
-                "B": figure(contrast.second),
+                "A": f"{'≥ ' if contrast.bounds[0] else ''}{figure(contrast.first)}",
+                "B": f"{'≥ ' if contrast.bounds[1] else ''}{figure(contrast.second)}",
                 "difference": _difference(contrast),
                 "p": "" if contrast.p is None else "<0.001" if contrast.p < 1e-3 else f"{contrast.p:.3f}",
                 "seeds": "/".join(map(str, contrast.seeds)),
@@ -221,7 +275,8 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
 def _difference(contrast: Contrast) -> str:
     if contrast.difference is None:
         return ""
-    told = figure(contrast.difference, signed=True)
+    sign = "≤ " if contrast.bounds[0] else "≥ " if contrast.bounds[1] else ""
+    told = f"{sign}{figure(contrast.difference, signed=True)}"
     if contrast.spread is None or contrast.spread[0] == contrast.spread[1]:
         return told
     if contrast.interval:
@@ -237,6 +292,8 @@ def _note(contrasts: list[Contrast]) -> str:
         parts.append("in brackets its range over the seeds that both have (under five, no interval is claimed)")
     if many:
         parts.append("± half of its 95 % Student-t interval over seeds")
+    if any(any(contrast.bounds) for contrast in contrasts):
+        parts.append("≥ where a seed never reached the target, and all that it spent stands in")
     parts.append("p: two-sided, over seeds, adjusted by Holm's procedure over methods")
     crossed = [
         f"{contrast.variant}, {contrast.words}: {measured(contrast.crossed[0], signed=True)} to "

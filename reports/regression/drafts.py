@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ class Draft:
     agreement: Agreement | None = None
     crossed: tuple[float, float] | None = None
     prompts: dict[str, float] = field(default_factory=dict)
+    censored: frozenset[int] = frozenset()  # seeds that never reached the target
 
 
 def draft_of(
@@ -73,6 +75,7 @@ def draft_of(
     draft.before = {name: dict(figure.values) for name, figure in entry.statistics.items()}
     if span != entry.span:
         draft.before |= _cut(entry, span, baseline.axis)
+    draft.censored = after.censored
     draft.after = {name: after.values.get(name, {}) for name in entry.statistics}
     bad = [name for name in entry.statistics if any(not math.isfinite(v) for v in draft.after[name].values())]
     gaps = [name for name, figure in entry.statistics.items() if figure.gate and not draft.after[name]]
@@ -87,7 +90,8 @@ def draft_of(
             draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
     _by_prompt(draft, pairs)
     if compare_points:
-        draft.agreement = agreement(entry.curves, rows, baseline.axis)
+        found = agreement(entry.curves, rows, baseline.axis)
+        draft.agreement = found if found.points or found.words else None  # no seed in common
     return draft
 
 
@@ -95,7 +99,7 @@ def _rounded(after: measures.Measured) -> measures.Measured:
     """As the baseline's values are, so that what is equal differs by nothing."""
     values = {name: {seed: rounded(v) for seed, v in found.items()} for name, found in after.values.items()}
     prompts = {prompt: {seed: rounded(v) for seed, v in found.items()} for prompt, found in after.prompts.items()}
-    return measures.Measured(values, prompts, after.span)
+    return measures.Measured(values, prompts, after.span, after.censored)
 
 
 def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> tuple[list[str], list[str]]:
@@ -109,14 +113,20 @@ def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> 
             if not (fewer_seeds and by_seed):
                 broken.append(f"seed {seed} is missing")
         elif row["status"] in BROKEN:
-            cause = row.get("cause")
-            broken.append(f"seed {seed} {row['status']}" + (f" ({cause})" if isinstance(cause, str) and cause else ""))
+            broken.append(broken_words(row))
         elif row["status"] in GOING:
             if active or row["status"] == "running":
                 going.append(f"seed {seed} is {row['status']}")
             else:
                 broken.append(f"seed {seed} was planned and did not run")
     return broken, going
+
+
+def broken_words(row: Mapping[Any, Any]) -> str:
+    """ "seed 0 failed (out of memory)"."""
+    cause = row.get("cause")
+    told = f" ({cause.rstrip('.')})" if isinstance(cause, str) and cause else ""
+    return f"seed {row['seed']} {row['status']}{told}"
 
 
 def _any_not_finite(rows: pd.DataFrame) -> bool:
@@ -144,10 +154,11 @@ def _lengths(entry: MethodBaseline, rows: pd.DataFrame, axis: str) -> str:
 def _cut(entry: MethodBaseline, span: tuple[float, float] | None, axis: str) -> dict[str, dict[int, float]]:
     """The baseline's areas on a shorter stretch, from its stored points."""
     assert span is not None
-    area = {
-        seed: measures.normalised_area(entry.curves.axis[seed], values, *span)
-        for seed, values in entry.curves.train.items()
-    }
+    area = {}
+    for seed, values in entry.curves.train.items():
+        axis_points = entry.curves.axis[seed]  # rounded, so the span's own ends may lie just outside
+        low, high = max(span[0], axis_points[0]), min(span[1], axis_points[-1])
+        area[seed] = measures.normalised_area(axis_points, values, low, high)
     return {"area": {seed: value for seed, value in area.items() if value is not None}}
 
 

@@ -19,10 +19,11 @@ from reports.formatting import listing, measured, plural, sentence
 from reports.frame import untrained_variants
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline
-from reports.regression.drafts import Draft, draft_of
+from reports.regression.drafts import Draft, broken_words, draft_of
 from reports.regression.exact import RELATIVE, Agreement
 from reports.regression.verdict import (
     BETTER,
+    FAILED,
     IDENTICAL,
     INCONCLUSIVE,
     NOT_COMPARABLE,
@@ -36,6 +37,9 @@ from reports.regression.verdict import (
     Verdict,
     differences,
 )
+
+FAILURES = ("failed", "diverged", "interrupted")
+"""Of `BROKEN`; skipped and pruned trials were meant to end so."""
 
 POWER_SLACK = 0.005  # of the quadrature and of rounding in the file
 
@@ -62,7 +66,9 @@ def check(
     """
 
     def whole(verdict: str, reason: str, methods: Sequence[MethodVerdict] = (), notes: Sequence[str] = ()) -> Verdict:
-        return Verdict(baseline.name, baseline.reward, verdict, reason, tuple(methods), tuple(notes))
+        return Verdict(
+            baseline.name, baseline.reward, verdict, reason, tuple(methods), tuple(notes), baseline.power
+        )  # fmt: skip
 
     # A run in which nothing has begun cannot say everything about itself yet.
     others = differences({key: value for key, value in baseline.protocol.items() if key in protocol}, protocol)
@@ -78,6 +84,7 @@ def check(
         for variant, entry in baseline.methods.items()
     ]
     judged = [_judge(draft, baseline, mode) for draft in _adjusted(drafts, baseline)]
+    judged += _failed_beside(baseline, trials)
     notes = _notes(baseline, trials, elsewhere if mode == "auto" else [], settings or {})
     found = {method.verdict for method in judged}
     verdict = next((word for word in SEVERITY if word in found), "passed")
@@ -100,6 +107,18 @@ def _adjusted(drafts: list[Draft], baseline: Baseline) -> list[Draft]:
     for (draft, name), loss, gain in zip(gated, losses, gains, strict=True):
         draft.adjusted[name] = (loss, gain)
     return drafts
+
+
+def _failed_beside(baseline: Baseline, trials: pd.DataFrame) -> list[MethodVerdict]:
+    """Methods that the baseline does not know are not judged, but a trial that failed is a failure wherever it is."""
+    if trials.empty:
+        return []
+    found = []
+    for variant, own in trials[trials["status"].isin(FAILURES)].groupby("variant", sort=False):
+        if variant not in baseline.methods:
+            clauses = [broken_words(row) for row in own.to_dict("records")]
+            found.append(MethodVerdict(str(variant), FAILED, f"{sentence(clauses)}. It is not in the baseline."))
+    return found
 
 
 def _judge(draft: Draft, baseline: Baseline, mode: Mode) -> MethodVerdict:
@@ -127,11 +146,13 @@ def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
     if primary:
         power, detects = _power(draft, baseline)
     verdict = SHOWN
+    # What repeats the baseline's curves bitwise on the same machine has no luck in it: its costs differ for a reason.
+    certain = draft.agreement is not None and draft.agreement.equal
     if name in draft.adjusted:
         loss, gain = draft.adjusted[name]
-        if seen.loss > figure.tolerance and loss <= baseline.alpha:
+        if seen.loss > figure.tolerance and (certain or loss <= baseline.alpha):
             verdict = REGRESSION
-        elif seen.loss < -figure.tolerance and gain <= baseline.alpha:
+        elif seen.loss < -figure.tolerance and (certain or gain <= baseline.alpha):
             verdict = BETTER
         elif primary and (seen.loss > figure.tolerance or (power or 0.0) < baseline.power - POWER_SLACK):
             verdict = INCONCLUSIVE
@@ -142,6 +163,7 @@ def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
     return Finding(
         name, measures.words(name, baseline.axis), primary, figure.direction, before, after, seen.loss,
         figure.tolerance, seen, adjusted, detects, power, verdict,
+        bound=name == measures.TO_TARGET and bool(draft.censored), certain=certain,
     )  # fmt: skip
 
 
@@ -191,7 +213,8 @@ def _method_verdict(
 
 
 def _lost(finding: Finding) -> str:
-    return f"{_changed(finding)} ({_p(finding)}, tolerance {measured(finding.tolerance)})"
+    by = "certain, as the curves are equal" if finding.certain else _p(finding)
+    return f"{_changed(finding)} ({by}, tolerance {measured(finding.tolerance)})"
 
 
 def _won(finding: Finding) -> str:
@@ -199,7 +222,8 @@ def _won(finding: Finding) -> str:
 
 
 def _changed(finding: Finding) -> str:
-    return f"{finding.words} {measured(finding.baseline)} → {measured(finding.run)}"
+    least = "at least " if finding.bound else ""
+    return f"{finding.words} {measured(finding.baseline)} → {least}{measured(finding.run)}"
 
 
 def _p(finding: Finding) -> str:

@@ -41,7 +41,7 @@ def findings_table(verdict: Verdict) -> Table:
             "method": method.variant if index == 0 else "",
             "statistic": finding.words + (" *" if finding.primary else ""),
             "baseline": figure(finding.baseline),
-            "run": figure(finding.run),
+            "run": f"{'≥ ' if finding.bound else ''}{figure(finding.run)}",
             "loss": _loss(finding),
             "tolerance": figure(finding.tolerance),
             "p": _p(finding),
@@ -100,7 +100,7 @@ def to_junit(verdict: Verdict) -> str:
             told = finding.verdict
             if told == INCONCLUSIVE and method.verdict != INCONCLUSIVE:
                 told = method.verdict if method.verdict not in SEVERITY else told
-            _case(suite, where, finding.words, told, f"{figure(finding.baseline)} → {figure(finding.run)}")
+            _case(suite, where, finding.words, told, _change(finding))
         if not gated or (method.verdict in SEVERITY and all(f.verdict not in SEVERITY for f in gated)):
             _case(suite, where, "trials" if not gated else "curves", method.verdict, method.reason)
     cases = list(suite)
@@ -126,6 +126,10 @@ def figure(value: float | None, signed: bool = False) -> str:
         text = f"{value:+.2e}" if signed else f"{value:.2e}"
         return text.replace("-", "−").replace("e+", "e")
     return measured(value, signed=signed)
+
+
+def _change(finding: Finding) -> str:
+    return f"{figure(finding.baseline)} → {'at least ' if finding.bound else ''}{figure(finding.run)}"
 
 
 def _loss(finding: Finding) -> str:
@@ -161,11 +165,12 @@ def _note(verdict: Verdict) -> str:
         "paired": "a t-test on each seed's difference, same prompts and noise",
         "pooled": "a two-sample t-test over seeds, same prompts and noise",
     }
+    power = f"{100 * verdict.power:g} % power"
     by = " or ".join(text for test, text in told.items() if test in tests) or "no test"
     return (
         "Means over seeds. A loss above zero is worse; ± is half of the 95 % Student-t interval, from five seeds on. "
         f"p: {by}, adjusted by Holm's procedure over methods and statistics. * carries most of α. "
-        "Would show: the loss that these seeds show with 80 % power, by the baseline's own spread."
+        f"Would show: the loss that these seeds show with {power}, by the baseline's own spread."
     )
 
 

@@ -99,7 +99,9 @@ def steps_table(history: History, axis: str) -> Table:
             "statistic": measures.words(step.statistic, axis),
             "before": figure(step.before),
             "after": figure(step.after),
-            "change": f"{number(100 * (step.after / step.before - 1), 2, signed=True)} %" if step.before else "",
+            "change": f"{number(100 * (step.after - step.before) / abs(step.before), 2, signed=True)} %"
+            if step.before
+            else "",
             "p": f"{step.p:.3f}",
             "verdict": step.verdict,
         }

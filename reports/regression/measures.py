@@ -29,11 +29,13 @@ class Measured:
         values: statistic -> seed -> value; NaN where it could not be taken.
         prompts: prompt -> seed -> the value of one statistic on this prompt alone, its images averaged.
         span: the stretch of the axis that every seed has seen.
+        censored: seeds that never reached the target; all that they spent stands in for its cost, a lower bound.
     """
 
     values: dict[str, dict[int, float]]
     prompts: dict[str, dict[int, float]]
     span: tuple[float, float] | None
+    censored: frozenset[int] = frozenset()
 
 
 def direction(statistic: str) -> str:
@@ -73,12 +75,14 @@ def measure(
     train, heldout = (select(curves, "reward", split) for split in ("train", "heldout"))
     own = span or shared_span(train, axis)
     values: dict[str, dict[int, float]] = {name: {} for name in (*CURVE, TO_TARGET, *COSTS)}
+    censored = set()
     for seed, curve in by_seed(train):
         x, y = curve[axis].to_numpy(float), curve["value"].to_numpy(float)
         values["area"][seed] = _area(x, y, own)
         values["final"][seed] = _last(y)
         if target is not None:
             reached = cost_to_target(x, y, target)
+            censored |= {seed} if reached is None else set()
             values[TO_TARGET][seed] = math.nan if np.isnan(y).any() else x[-1] if reached is None else reached
         for cost in COSTS:
             if cost in curve and curve[cost].notna().all():
@@ -89,7 +93,7 @@ def measure(
     if by_prompt in CURVE:
         curve = heldout if by_prompt == "heldout" else train
         prompts = _per_prompt(curve, evaluation, axis, own, by_prompt)
-    return Measured({name: of_seed for name, of_seed in values.items() if of_seed}, prompts, own)
+    return Measured({name: of_seed for name, of_seed in values.items() if of_seed}, prompts, own, frozenset(censored))
 
 
 def by_seed(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reports.evidence import Evidence
+from reports.evidence import POWER, Evidence
 from reports.regression.exact import Agreement
 
 REGRESSION, FAILED, NOT_COMPARABLE, INCONCLUSIVE = "regression", "failed", "not comparable", "inconclusive"
@@ -28,6 +28,8 @@ class Finding:
         adjusted: Holm's p-value; None for what is not gated.
         detects: the loss that these seeds show with the baseline's power; of the primary statistic only.
         power: to show the loss that the baseline claims to detect; likewise.
+        certain: the curves are equal point by point, so that no seed's luck is in the difference.
+        bound: `run` is a lower bound: a seed never reached the target, and all that it spent stands in.
     """
 
     statistic: str
@@ -43,6 +45,8 @@ class Finding:
     detects: float | None
     power: float | None
     verdict: str
+    bound: bool = False
+    certain: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class MethodVerdict:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The whole run. `verdict` is one of `SEVERITY`, or "passed"."""
+    """The whole run. `verdict` is one of `SEVERITY`, or "passed"; `power` the baseline's."""
 
     name: str
     reward: str
@@ -76,6 +80,7 @@ class Verdict:
     reason: str
     methods: tuple[MethodVerdict, ...]
     notes: tuple[str, ...] = ()
+    power: float = POWER
 
     @property
     def passed(self) -> bool:

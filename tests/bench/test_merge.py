@@ -76,7 +76,13 @@ def test_another_comparison_is_refused(cli, tmp_path, run):
     first, second = run("a", "seeds=[0]"), run("b", "seeds=[1]", "budget.reward_queries=12")
     answer = cli("merge", first, second, "--out", tmp_path / "both")
     assert answer.code == 4
-    assert "has another budget than" in answer.err
+    assert f"is another comparison than {first}: protocol.budget.limit" in answer.err
+    third = tmp_path / "c"
+    shutil.copytree(first, third)
+    plan = json.loads((third / "plan.json").read_text())
+    plan["protocol"]["reward"]["version"] = "another source under the same name"
+    (third / "plan.json").write_text(json.dumps(plan))
+    assert "protocol.reward.version" in cli("merge", first, third, "--out", tmp_path / "both").err
     assert cli("merge", first, "--out", tmp_path / "both").code == 2
 
 

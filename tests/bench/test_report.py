@@ -54,8 +54,9 @@ def test_a_baseline_is_named_or_refused(cli, run):
     )
     answer = cli("report", run, "--baseline", "alignprob")
     assert answer.code == 2
-    assert "no variant is called alignprob" in answer.err
+    assert "no variant that has finished training is called alignprob" in answer.err
     assert "alignprop" in answer.err
+    assert cli("report", run, "--baseline", "base").code == 2, "ratios to what trains nothing mean nothing"
 
 
 def test_runs_of_one_comparison_share_their_trials(cli, run):
@@ -75,6 +76,27 @@ def test_runs_with_other_evaluations_stand_apart(cli, run, tmp_path):
     assert text.startswith("> **These runs cannot be compared with each other: they differ in evaluation (")
     assert text.count("## Ranking") == 2
     assert cli("report", run, run).code == 2
+
+
+def with_plan(run, folder, **changes):
+    """A copy whose plan's protocol or measures say something else."""
+    plan = json.loads((run / "plan.json").read_text())
+    return changed(run, folder, name=folder, **{key: {**plan[key], **value} for key, value in changes.items()})
+
+
+def test_another_model_or_gold_stands_apart_and_one_more_measure_does_not(cli, run, tmp_path):
+    for folder, change, named in (
+        ("retrained", {"protocol": {"model": "0" * 16}}, "model ("),
+        ("regolded", {"measures": {"diversity": "another"}}, "diversity ("),
+    ):
+        other = with_plan(run, folder, **change)
+        assert cli("report", run, other, "--format", "md", "--out", tmp_path / folder).code == 0
+        text = (tmp_path / folder / "report.md").read_text()
+        assert f"cannot be compared with each other: they differ in {named}" in text
+        assert text.count("## Ranking") == 2
+    more = with_plan(run, "more", measures={"reward/x": "new"})
+    assert cli("report", run, more, "--format", "md", "--out", tmp_path / "more-out").code == 0
+    assert (tmp_path / "more-out/report.md").read_text().count("## Ranking") == 1
 
 
 def test_the_same_name_for_other_settings_is_told_apart(cli, run, tmp_path):

@@ -75,4 +75,4 @@ def test_two_records_of_a_trial_are_refused(run):
 def test_an_unknown_budget_axis_is_refused():
     with pytest.raises(ValueError, match="'epochs' is not an axis"):
         Meta("x", budget_axis="epochs")
-    assert Meta("x", budget_axis="seconds").budget_column == "train_seconds"
+    assert Meta("x", budget_axis="seconds").budget_column == "budget_seconds"

@@ -57,3 +57,10 @@ def test_every_trial_has_its_provenance_and_its_command(mixed, meta):
     cells = costs.trials_table(mixed[0], trials, meta).cells.set_index("trial")
     assert cells.loc["ddpo-s0-0123abcd", "ran on"] != cells.loc["rwr-s0-0123abcd", "ran on"]
     assert set(cells["to run it again"]) == {"bench run sweeps/aesthetic.yaml"}
+
+
+def test_a_few_bytes_of_memory_make_no_other_kind_of_machine(run):
+    trials = run[2]
+    sizes = [{**record, "hardware": {**record["hardware"], "memory_bytes": 2**34 + n}}
+             for n, record in enumerate(trials["provenance"])]  # fmt: skip
+    assert machines.speed_classes(trials.assign(provenance=sizes)) == {}

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from reports import costs, tables
+from reports.build import build_report, write_document
 from reports.costs import Target
 from reports.headline import headline
 from reports.notices import notices
@@ -191,7 +192,7 @@ def test_headline_before_anything_is_done(run, meta):
 def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
     curves, evaluation, trials = without_other_measures(run)
     assert notices(curves, evaluation, trials, meta) == []
-    trials = with_status(trials, "rwr-s2-0123abcd", "planned")
+    trials = with_status(trials, "rwr-s2-0123abcd", "running")
     trials.at[0, "provenance"] = trials.at[0, "provenance"] | {"precision": "bf16", "dirty": True}
     texts = [notice.text for notice in notices(curves, evaluation, trials, meta)]
     assert texts[0].startswith("This run is still going: 11 of 12")
@@ -203,3 +204,38 @@ def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
 def test_any_seeds(make_run, meta, seeds):
     curves, _, trials = make_run(seeds=seeds)
     assert len(tables.ranking(curves, trials, meta).cells) == 4
+
+
+def test_the_seeds_that_survived_do_not_make_a_method_the_cheapest(run, meta):
+    curves, _, trials = run
+    lost = trials["variant"].eq("alignprop") & trials["seed"].gt(0)
+    trials.loc[lost, "status"] = "diverged"
+    curves.loc[curves["trial"].isin(trials.loc[lost, "trial"]), "status"] = "diverged"
+    table = costs.efficiency(curves, trials, meta, costs.Target("a target", 0.6))
+    place = list(table.cells["method"]).index("alignprop")
+    assert table.cells.loc[place, "seeds that\nreached it"] == "1 of 3"
+    assert not [column for row, column in table.best if row == place]
+    assert table.best
+
+
+def test_a_budget_of_seconds_is_ranked_on_what_it_counts(run, meta, tmp_path):
+    curves, evaluation, trials = run
+    slow = curves["variant"] == "alignprop"
+    curves.loc[slow, "reward_seconds"] = 50 * curves.loc[slow, "train_seconds"]
+    timed = dataclasses.replace(meta, budget_axis="seconds", budget_limit=600.0, seconds_comparable=False)
+    built = build_report(curves, evaluation, trials, timed)
+    cells = built.ranking.cells.set_index("method")
+    spent = next(column for column in cells if column.endswith("spent (min)"))
+    assert spent.startswith("training and reward time")
+    of_training = [curves.loc[curves["trial"] == f"alignprop-s{n}-0123abcd", "train_seconds"].max() for n in range(3)]
+    told = float(cells.loc["alignprop", spent].split(" ")[0])
+    assert told == pytest.approx(51 * sorted(of_training)[1] / 60, rel=0.01)
+    assert any("measures what else the machine did, too" in notice.text for notice in built.notices)
+    write_document(built, tmp_path, ("html",))
+    assert "a budget of 10 min of training and reward time each" in (tmp_path / "report.html").read_text()
+
+
+def test_a_run_that_was_stopped_is_not_still_going(run, meta):
+    curves, evaluation, trials = run
+    trials.loc[trials["seed"] == 2, "status"] = "planned"
+    assert notices(curves, evaluation, trials, meta)[0].text.startswith("This run is not finished: 8 of 12")

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from reports.formatting import listing, measured, number, plural, scale_for, with_range
+from reports.formatting import amount, listing, measured, number, plural, scale_for, with_range
 from reports.styles import FALLBACK, KNOWN, styles
 
 
@@ -43,6 +43,15 @@ def test_signs_ranges_and_lists():
 )  # fmt: skip
 def test_units(axis, values, unit):
     assert scale_for(axis, values).unit == unit
+
+
+@pytest.mark.parametrize(
+    ("value", "axis", "text"),
+    [(2048, "reward_queries", "2,048 words"), (600, "budget_seconds", "10 min of words"),
+     (3.2e12, "flops", "3.20 TFLOP"), (2e6, "nfe", "2 million words")],
+)  # fmt: skip
+def test_amounts(value, axis, text):
+    assert amount(value, axis, "words") == text
 
 
 def frame(*pairs):

@@ -72,6 +72,8 @@ def test_a_step_has_a_direction_and_names_the_result_it_began_with(statistic, ve
     assert (step.result, step.previous, step.commit, step.verdict) == ("r6", "r5", "c6", verdict)
     assert (step.before, step.after) == (5.0, 4.0)
     assert steps_table(history, "reward_queries").cells.iloc[0]["change"] == "−20 %"
+    below = find_steps(results([-1.63] * 6 + [-2.0] * 6, "final"))
+    assert steps_table(below, "reward_queries").cells.iloc[0]["change"] == "−23 %", "worse, and lower"
 
 
 def test_small_steps_and_short_histories_are_left_out():

@@ -68,3 +68,44 @@ def test_holm_over_methods_of_a_metric():
     found = [c for c in compare(*sides(two, other), AXIS, None) if c.metric == "reward train"]
     alone = by_metric(build(noise=0.1), build(noise=0.1, shift=1))["reward train"]
     assert next(c for c in found if c.variant == "m").p >= alone.p
+
+
+def test_rounding_of_an_untrained_model_is_no_difference():
+    still = [frame[frame["point"] == 0] if "point" in frame else frame for frame in build(noise=0.0)]
+    other = [still[0].assign(value=still[0]["value"] * (1 + 1e-7)), *still[1:]]
+    assert by_metric(still, other)["reward train"].verdict == SAME
+    moved = [still[0].assign(value=still[0]["value"] * 1.01), *still[1:]]
+    assert by_metric(still, moved)["reward train"].verdict == BETTER
+    assert by_metric(still, build())["reward train"].why == "it trains in B only"
+
+
+def test_a_metric_that_is_something_else_in_each_run_is_not_compared():
+    gold = [build()[0].assign(metric="gold"), build()[0]]
+    frames = (pd.concat(gold, ignore_index=True), *build()[1:])
+    first, second = (Side(*frames[:2], {"gold": version}) for version in ("a", "b"))
+    found = {contrast.metric: contrast for contrast in compare(first, second, AXIS, None)}
+    assert found["gold train"].why == "it is measured by something else in B"
+    assert found["reward train"].verdict == SAME
+
+
+def test_a_trial_that_failed_half_way_is_in_no_figure():
+    curves, evaluation, trials = build(seeds=6, noise=0.1)
+    failed = curves["seed"] == 5
+    curves.loc[failed, "status"] = "failed"
+    evaluation.loc[evaluation["seed"] == 5, "value"] += 100.0
+    found = by_metric((curves, evaluation, trials), build(seeds=6, noise=0.1, shift=1))["reward train"]
+    assert found.seeds == (5, 6)
+    assert abs(found.crossed[0]) < 1
+    assert found.second - found.first == pytest.approx(found.difference), "means of the seeds that are compared"
+
+
+def test_a_target_that_is_not_reached_is_a_bound_or_nothing():
+    reached, not_reached = build(), build(gain=0.3)
+    found = compare(*sides(reached, not_reached), AXIS, 1.5)
+    cost = next(contrast for contrast in found if contrast.metric == "cost_to_target")
+    assert (cost.verdict, cost.bounds) == (WORSE, (False, True))
+    assert "≥ 128" in set(contrast_table(found, ("A", "B")).cells["B"])
+    back = by_metric(not_reached, reached, 1.5)["cost_to_target"]
+    assert (back.verdict, back.bounds) == (BETTER, (True, False))
+    neither = by_metric(not_reached, not_reached, 1.5)["cost_to_target"]
+    assert neither.why == "neither run reaches the target in every seed"

@@ -296,3 +296,56 @@ def test_a_planted_loss_of_the_claimed_size_is_caught_through_the_whole_gate():
 
 
 assert set(KNOWN) == set(FIRST)
+
+
+def test_a_method_the_baseline_does_not_know_cannot_fail_unseen(frames):
+    for status, verdict in (("failed", words.FAILED), ("diverged", words.FAILED), ("skipped", "passed")):
+        new = {"trial": "n-s0", "method": "n", "variant": "n", "seed": 0, "status": status, "cause": "out of memory"}
+        trials = pd.concat([frames[2], pd.DataFrame([new])], ignore_index=True)
+        found = check(saved(frames), (*frames[:2], trials))
+        assert found.verdict == verdict
+        if verdict == words.FAILED:
+            assert found.methods[-1].reason == f"Seed 0 {status} (out of memory). It is not in the baseline."
+
+
+def test_where_curves_are_equal_a_cost_is_certain_however_few_the_seeds():
+    few = build(seeds=3)
+    few[0]["nfe"] *= 1 + 0.06 * few[0]["seed"]
+    dearer = few[0].assign(nfe=1.05 * few[0]["nfe"])
+    verdict = check(saved(few), (dearer, *few[1:]))
+    assert finding(verdict, "nfe").adjusted > 0.05, "the seeds alone would not have shown it"
+    assert finding(verdict, "nfe").verdict == words.REGRESSION
+    assert "certain, as the curves are equal" in verdict.methods[0].reason
+    one = build(seeds=1)
+    assert check(saved(one), build(seeds=1, nfe=330.0)).verdict == words.REGRESSION
+
+
+def test_a_stored_axis_that_was_rounded_past_the_others_beginning_is_no_error(frames):
+    curves = frames[0].assign(**{AXIS: frames[0][AXIS] * 1e7 + 1_234_567.6})
+    baseline = saved((curves, *frames[1:]))
+    assert min(axis[0] for axis in baseline.methods["m"].curves.axis.values()) > curves[AXIS].min()
+    shorter = curves.assign(**{AXIS: curves[AXIS] - 1e7 * (curves["point"] == 2)})
+    assert finding(check(baseline, (shorter, *frames[1:])), "area").loss == pytest.approx(0.0, abs=0.05)
+
+
+def test_the_primary_statistic_cannot_be_let_off_or_be_none(frames):
+    kept = saved(frames).model_dump(mode="json")
+    kept["methods"]["m"]["statistics"]["area"]["gate"] = False
+    with pytest.raises(ValueError, match="area is the primary statistic and has gate: false"):
+        Baseline.model_validate(kept)
+    kept["methods"]["m"]["primary"] = "areas"
+    with pytest.raises(ValueError, match="'areas' is none of its statistics: area"):
+        Baseline.model_validate(kept)
+
+
+def test_a_bound_is_not_printed_as_a_number(frames):
+    verdict = check(saved(frames, "final"), build(gain=0.3))
+    assert finding(verdict, "cost_to_target").bound
+    assert "≥ 128" in set(gate_text.findings_table(verdict).cells["run"])
+
+
+def test_another_set_of_seeds_is_not_said_to_have_other_curves(frames):
+    curves, evaluation, trials = build(seeds=7)
+    late = [frame[frame["seed"] > 4] for frame in (curves, evaluation, trials)]
+    verdict = check(saved(frames), late, fewer_seeds=True)
+    assert not verdict.methods[0].notes

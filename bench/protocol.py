@@ -1,0 +1,71 @@
+"""What must be alike for two runs' numbers to stand side by side: said once, for a joint report, a merge and the gate.
+
+It is known before anything runs and kept in `plan.json`. What gives the optimised reward's numbers is the protocol;
+what gives those beside it is told metric by metric, since a run that reports one more measure is still comparable.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.identity import digest
+from bench.trial_spec import RewardRef, Trial
+
+SHOWN = 16
+"""Hexadecimal digits of a hash that are kept."""
+
+DIVERSITY = "diversity"
+
+
+def protocol_of(trial: Trial) -> dict[str, Any]:
+    """What the optimised reward's curve depends on, beside the method; nested, and the same for all trials of a run.
+
+    Files and models count by their content, not by where they lie.
+    """
+    evaluate = trial.evaluate
+    prompts = {"train": trial.prompts_train, "heldout": trial.prompts_heldout}
+    return {
+        "reward": {"name": trial.reward.label, "version": trial.reward.fingerprint[:SHOWN]},
+        "model": trial.weights["model"][:SHOWN],
+        "prompts": {
+            split: {"count": len(texts), "digest": digest(list(texts))[:SHOWN]} for split, texts in prompts.items()
+        },
+        "evaluation": {
+            "prompts": evaluate.prompts,
+            "images": evaluate.images,
+            "seed": evaluate.seed,
+            "sampler": evaluate.sampler.model_dump(mode="json"),
+        },
+        "evaluated every": evaluate.every,
+        "budget": {"axis": trial.budget.axis, "limit": trial.budget.limit},
+        "precision": trial.precision,
+    }
+
+
+def measures_of(trial: Trial) -> dict[str, str]:
+    """Metric beside the optimised reward -> the hash of what gives it."""
+    beside = {"gold": trial.gold} if trial.gold else {}
+    refs: dict[str, RewardRef] = {**beside, **{f"reward/{ref.label}": ref for ref in trial.rewards}}
+    seen_by = [ref.fingerprint[:SHOWN] for ref in (trial.reward, *refs.values()) if ref.embeds]
+    return {
+        **{metric: ref.fingerprint[:SHOWN] for metric, ref in refs.items()},
+        DIVERSITY: seen_by[-1] if seen_by else "thumbnails",
+    }
+
+
+def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Metrics of both runs that are something else in each; from what `plan.json` says of them."""
+    own, other = first.get("measures", {}), second.get("measures", {})
+    return [metric for metric in own if metric in other and own[metric] != other[metric]]
+
+
+def in_words(about: Mapping[str, Any]) -> dict[str, str]:
+    """What evaluated numbers depend on, for a reader: reward, model, prompts, evaluation, and each metric beside."""
+    protocol = about.get("protocol")
+    if protocol is None:  # planned by a version that did not say
+        return {"reward": about["reward"], "evaluation": about["evaluation"]}
+    reward, prompts = protocol["reward"], protocol["prompts"]
+    found = {"reward": f"{reward['name']} ({reward['version'][:8]})", "model": protocol["model"][:8]}
+    for split, words in (("train", "training prompts"), ("heldout", "held-out prompts")):
+        if prompts[split]["count"]:
+            found[words] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
+    return {**found, "evaluation": about["evaluation"]}
