@@ -1,12 +1,11 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, cause_of
+from bench.errors import BenchError
 from bench.protocol import in_words, measures_of, protocol_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from reports.meta import Meta
     from reports.pictures import Picture
     from reports.tables import Table
-
-logger = logging.getLogger(__name__)
 
 FORMATS = ("html", "md")
 
@@ -63,24 +60,6 @@ def describe_run(
         "measures": measures_of(first),
         **({"tuning": tuning} if tuning else {}),
     }
-
-
-def predicted_memory(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Variant -> its memory as `bench plan --dry` tells it, of those that train; None where it cannot.
-
-    For `plan.json` too. It takes a second or two, which the candidates of a search are spared.
-    """
-    from bench.memory.prediction import predict
-    from bench.plugins import load_method
-    from bench.trial import quieten
-
-    quieten()
-    trained = [trial for trial in trials if load_method(trial.reference).trains]
-    try:
-        return {variant: memory and memory.as_dict() for variant, memory in predict(trained).items()}
-    except Exception as error:  # a prediction is an extra: no run is to end by it
-        logger.warning("memory was not predicted: %s", cause_of(error))
-        return {}
 
 
 def report(

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,11 @@ def command(
     """
     from bench.execution import executor
     from bench.load import load_sweep
+    from bench.memory.beside import Prediction, known_memory
     from bench.plan import plan, resolved_sweep
     from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
-    from bench.reporting import describe_run, predicted_memory
+    from bench.reporting import describe_run
 
     loaded = load_sweep(sweep, scale, overrides)
     trials = plan(loaded)
@@ -94,10 +95,13 @@ def command(
             trials = plan(loaded)
             todo = _todo(trials, run)
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
-            about["memory"] = predicted_memory(trials)
+            about["memory"] = known_memory(trials, run)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
-            stopped = _execute(chosen, todo, run, line, address)
+            with Prediction(trials, about["memory"]) as prediction:
+                stopped = _execute(chosen, todo, run, line, address)
+                with suppress(OSError):  # a disk that is full has been told of
+                    run.tell(memory=prediction.found(wait=not stopped))
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
     rows = run.trials() if tuning or loaded.sweep.search is None else []
