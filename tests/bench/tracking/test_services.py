@@ -255,7 +255,7 @@ def test_the_real_mlflow_in_the_runs_folder(tiny_model, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("moved", [False, True])
 def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhere(
-    folder, tmp_path, monkeypatch, moved
+    tiny_model, tmp_path, monkeypatch, moved
 ):
     import sqlite3
 
@@ -264,6 +264,9 @@ def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhe
     from bench.tracking.services import Mlflow
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # it is set in the end, and to be put back
+    trial, folder = tracked_trial(tiny_model, tmp_path, mlflow={})
+    folder.write_status("running", spec=trial.model_dump(mode="json"))
+    tracking_folder(folder).mkdir()
     append(folder, 0, 1)
     follower = Follower("mlflow", folder, Mlflow)
     follower.sync()
