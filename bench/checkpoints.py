@@ -1,18 +1,24 @@
 """A trial's checkpoints: a dictionary of plain values and tensors, its SHA-256 beside it, the last two kept.
 
-The hash is verified before a checkpoint is read; a damaged one is set aside and the one before it is used. Loading
-is `weights_only`, so a checkpoint cannot run code.
+The hash is verified before a checkpoint is read. One that is damaged, or ahead of curve or evaluation, is set aside,
+and the one before it is used. One that is whole but cannot be read, for lack of memory or of file handles or by another
+version of torch, stays where it is and ends the attempt: to go on without it would be to cut the curve back. Loading is
+`weights_only`, so a checkpoint cannot run code.
 """
 
 import hashlib
+import re
 import warnings
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from bench.errors import cause_of
+from bench.errors import BenchError, cause_of, one_line, ran_out_of_memory
 from bench.files import write_atomically, write_text
 
 KEPT = 2
+DAMAGED, AHEAD = ".damaged", ".ahead"
+"""Suffixes of checkpoints that were set aside."""
 
 
 def save_checkpoint(folder: Path, payload: dict[str, Any]) -> Path:
@@ -40,29 +46,72 @@ def save_checkpoint(folder: Path, payload: dict[str, Any]) -> Path:
     return path
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The payload of the newest sound checkpoint; None where there is none."""
+def load_checkpoint(folder: Path, points: Container[int] | None = None) -> dict[str, Any] | None:
+    """The payload of the newest sound checkpoint; None where there is none.
+
+    Args:
+        folder: the trial's `checkpoint/`.
+        points: those that curve and evaluation hold; None: do not ask. A checkpoint of another point came here without
+            what belongs to it, and going on from it would leave a gap for good.
+
+    Raises:
+        OSError: a checkpoint cannot be read now.
+        MemoryError: there is no room for it now; where torch notices, a RuntimeError that says so.
+        BenchError: one that is whole cannot be understood here. It stays, as do those before it.
+    """
     import torch
 
     for path in reversed(_checkpoints(folder)):
+        if points is not None and point_of(path.name) not in points:
+            _set_aside(path, AHEAD, "is of a point that curve or evaluation lacks")
+            continue
+        damage = _damage(path)
+        if damage:
+            _set_aside(path, DAMAGED, f"is damaged ({damage})")
+            continue
         try:
-            expected = _hash_file(path).read_text(encoding="utf-8").strip()
-            if _sha256(path) != expected:
-                raise ValueError("its SHA-256 does not match")
             return torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, MemoryError):
+            raise
         except Exception as error:
-            aside = path.with_suffix(".damaged")
-            path.replace(aside)
-            _hash_file(path).unlink(missing_ok=True)
-            warnings.warn(
-                f"{path} is damaged ({cause_of(error)}); it is set aside as {aside.name} and the one before it is used",
-                stacklevel=2,
-            )
+            if ran_out_of_memory(cause_of(error)):
+                raise
+            what = f"is whole and cannot be read here ({one_line(cause_of(error), 80)})"
+            do = "continue with the torch that wrote it, or remove it and those beside it to begin the trial anew"
+            raise BenchError(what, f"{folder.name}/{path.name}", do) from error
     return None
 
 
+def point_of(name: str) -> int:
+    """The point that a checkpoint's file, or its hash's, is named by; −1 for any other file.
+
+    Args:
+        name: with or without the folders that it lies in.
+    """
+    found = re.fullmatch(r"point-(\d+)\.(?:pt|sha256)", name.rpartition("/")[2])
+    return int(found[1]) if found else -1
+
+
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("point-*.pt"))
+    """The oldest first. By number, as `point-10000` comes before `point-9999` in the alphabet."""
+    found = (path for path in folder.glob("point-*.pt") if point_of(path.name) >= 0)
+    return sorted(found, key=lambda path: point_of(path.name))
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        expected = _hash_file(path).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return "it has no SHA-256"
+    return None if _sha256(path) == expected else "its SHA-256 does not match"
+
+
+def _set_aside(path: Path, suffix: str, why: str) -> None:
+    aside = path.with_suffix(suffix)
+    path.replace(aside)
+    _hash_file(path).unlink(missing_ok=True)
+    text = f"{path} {why}; it is set aside as {aside.name} and the one before it is used"
+    warnings.warn(text, stacklevel=3)
 
 
 def _hash_file(path: Path) -> Path:

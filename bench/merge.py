@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError, NotComparableError
+from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.files import UNFINISHED
-from bench.store import RunFolder
+from bench.load import LoadedSweep, Variant, load_sweep, variants_of
+from bench.store import RunFolder, TrialFolder
 from bench.worker import SETTLED
-from bench.yaml_source import read_yaml
 from reports.frame import SECONDS
 from reports.regression.verdict import differences
 
@@ -45,6 +45,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
 
     Raises:
         BenchError: `out` holds a run already.
+        LockedError: a trial is being trained. Its files say different things while they are copied.
         NotComparableError: the runs compare different things, or a trial's curves differ.
     """
     if out.exists():
@@ -62,15 +63,48 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
         do = "the same trial must give the same numbers: compare the machines, and leave one of the runs out"
         raise NotComparableError(what, do=do)
     chosen = {key: max(found, key=lambda each: _reached(each[0], key)) for key, found in planned.items()}
+    sources = {key: (run, run.trial(key)) for key, (run, _) in chosen.items() if run.trial(key).path.exists()}
+    before = {key: source.stamps() for key, (_, source) in sources.items()}
+    for run, source in sources.values():
+        if source.read()["status"] == "running":
+            raise _going(run, source)
     out.path.mkdir(parents=True, exist_ok=True)
     with out.lock():
-        for key, (run, _) in chosen.items():
-            source = run.trial(key).path
-            if source.exists():
-                ignored = shutil.ignore_patterns(*LEFT_BEHIND)
-                shutil.copytree(source, out.trial(key).path, ignore=ignored, dirs_exist_ok=True)
+        for key, (run, source) in sources.items():
+            _copy(run, source, before[key], out.trial(key).path)
         _write_plan(runs, out, [row for _, row in chosen.values()])
     return Merged(len(chosen), sum(len(found) > 1 for found in planned.values()))
+
+
+def _copy(run: RunFolder, source: TrialFolder, before: tuple[int, ...], target: Path) -> None:
+    """Copies a trial, and leaves nothing of it where it was begun meanwhile.
+
+    Its lock is not taken: a run that is merged may lie where only reading is allowed.
+
+    Args:
+        before: the trial's stamps when it was seen at rest.
+    """
+    left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == "done" else LEFT_BEHIND
+    failure: OSError | None = None
+    shutil.rmtree(target, ignore_errors=True)
+    try:
+        shutil.copytree(source.path, target, ignore=shutil.ignore_patterns(*left))
+    except OSError as error:
+        failure = error
+    moved = source.stamps() != before
+    if failure or moved:
+        shutil.rmtree(target, ignore_errors=True)
+    if moved:
+        raise _going(run, source)
+    if failure:
+        # copytree gathers what went wrong as (from, to, why).
+        why = str(failure.args[0][0][2]) if isinstance(failure, shutil.Error) else cause_of(failure)
+        raise BenchError(f"{source.key} cannot be copied ({why})", run.label, "mend that and merge again") from failure
+
+
+def _going(run: RunFolder, trial: TrialFolder) -> LockedError:
+    do = "wait for it or stop it, then merge; `bench status` shows it"
+    return LockedError(f"{trial.key} is being trained", run.label, do)
 
 
 def _refuse_others(runs: Sequence[RunFolder]) -> None:
@@ -116,11 +150,33 @@ def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, 
 
 
 def _sweep(runs: Sequence[RunFolder]) -> dict[str, Any]:
-    """The first run's sweep with every run's seeds and methods."""
-    sweeps = [read_yaml(run.sweep_path).plain() for run in runs]
-    methods = {repr(sorted(entry.items(), key=str)): entry for sweep in sweeps for entry in sweep["methods"]}
-    seeds = sorted({seed for sweep in sweeps for seed in sweep["seeds"]})
-    return {**sweeps[0], "methods": list(methods.values()), "seeds": seeds}
+    """The first run's sweep with every run's seeds and methods.
+
+    A variant of several runs is trained alike in all of them, so it is written once, however each of them wrote it.
+    """
+    sweeps = [load_sweep(run.sweep_path) for run in runs]
+    methods: list[dict[str, Any]] = []
+    known: set[str] = set()
+    for sweep in sweeps:
+        for entry, variants in _entries(sweep):
+            new = [variant for variant in variants if variant.name not in known]
+            methods += [entry] if len(new) == len(variants) else [_alone(variant) for variant in new]
+            known |= {variant.name for variant in new}
+    seeds = sorted({seed for sweep in sweeps for seed in sweep.sweep.seeds})
+    return {**sweeps[0].root.plain(), "methods": methods, "seeds": seeds}
+
+
+def _entries(loaded: LoadedSweep) -> list[tuple[dict[str, Any], list[Variant]]]:
+    """The sweep's methods as they are written, each with the variants that its grid gives."""
+    variants = variants_of(loaded.sweep, loaded.root)
+    written = loaded.root.plain()["methods"]
+    return [(entry, [v for v in variants if v.path == ("methods", index)]) for index, entry in enumerate(written)]
+
+
+def _alone(variant: Variant) -> dict[str, Any]:
+    """A variant as an entry of its own."""
+    change = variant.sampler.model_dump(mode="json", exclude_none=True)
+    return {"name": variant.method, "variant": variant.name, "settings": variant.settings, "sampler": change}
 
 
 def default_out(runs: Sequence[RunFolder]) -> Path:

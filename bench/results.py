@@ -1,5 +1,6 @@
 """Many trials' curves and evaluations as one frame each, a column at a time: a dictionary a row would be slow."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ WORDS = ("split", "metric", "prompt")
 
 
 class Tidy:
-    """Builds the tidy frame, one row per (trial, point, split, metric), a trial at a time."""
+    """Builds the tidy frame, one row per (trial, point, split, metric), a trial at a time.
+
+    An axis that a point did not log, as those of older versions do not log every one, is NaN: what is not known to have
+    been spent is not zero.
+    """
 
     def __init__(self) -> None:
         self.trials: dict[str, list[Any]] = {name: [] for name in (*OF_TRIALS, "status")}
@@ -44,7 +49,7 @@ class Tidy:
                 self.rows["value"] += metrics.values()
             self.points["point"].append(point["point"])
             for axis in AXES:
-                self.points[axis].append(point["axes"].get(axis, 0))
+                self.points[axis].append(point["axes"].get(axis, math.nan))
             self.rows_of_points.append(len(self.rows["value"]) - begun)
         for name in OF_TRIALS:
             self.trials[name].append(planned[name])

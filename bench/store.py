@@ -4,6 +4,7 @@ Everything that a report or a gate reads comes from here; workers write their ow
 """
 
 import io
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,9 +84,34 @@ class RunFolder:
         finally:
             lock.release()
 
+    def locked(self) -> bool:
+        """Whether a `bench run` is writing here; False where this machine cannot tell."""
+        import fcntl
+
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                # Shared and for a moment only: of two that look at once, neither must think that the other is a run.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def exists(self) -> bool:
         """Whether a run has written here."""
         return self._plan.exists()
+
+    def latest(self) -> "RunFolder":
+        """The run, or its tuning where that was planned after it: `bench run` is at it, or was when it stopped."""
+        return self.tuning if self.tuning._planned_at() > self._planned_at() else self
+
+    def _planned_at(self) -> float:
+        """When the plan was written, in seconds since 1970; 0 where it does not say, −1 where there is none.
+
+        Not the file's own time, which is another one in a copy.
+        """
+        return float(self.about().get("written", 0.0)) if self.exists() else -1.0
 
     # -- the plan -----------------------------------------------------------------------------------------------
 
@@ -119,7 +145,7 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
         write_text(self.sweep_path, comment + text.getvalue())
-        write_json(self._plan, {**about, "trials": rows})
+        write_json(self._plan, {**about, "written": time.time(), "trials": rows})
 
     def tell(self, **about: Any) -> None:
         """Adds to what `about` says."""
@@ -183,9 +209,9 @@ class RunFolder:
         """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
         for planned in self.planned():
             folder = self.trial(planned["trial"])
-            # The curve first: a status is written after the points that it speaks of.
-            curve = folder.read_curve()
-            yield planned, folder.read(), curve
+            # The status first: it is written after the points that it speaks of, so none of them is missing then.
+            record = folder.read()
+            yield planned, record, folder.read_curve()
 
 
 def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:

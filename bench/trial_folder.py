@@ -311,8 +311,18 @@ class TrialFolder:
         save_checkpoint(self.checkpoints, payload)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The newest sound payload, or None."""
-        return load_checkpoint(self.checkpoints)
+        """The newest sound payload of a point that curve and evaluation hold, or None.
+
+        Raises:
+            OSError, MemoryError, BenchError: it cannot be read here and now (see `bench.checkpoints`); it is kept.
+        """
+        import pandas as pd
+
+        if not self.checkpoints.exists():
+            return None
+        points = {row["point"] for row in self.read_curve()}
+        evaluated = pd.read_parquet(self.evaluation_path, columns=["point"]) if self.evaluation_path.exists() else None
+        return load_checkpoint(self.checkpoints, points & set(evaluated["point"] if evaluated is not None else ()))
 
     def cut(self, after_point: int) -> None:
         """Curve, evaluation and samples, cut back to a checkpoint's point (−1: to nothing)."""

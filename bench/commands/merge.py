@@ -16,7 +16,7 @@ from bench.commands.shared import (
     shown,
     upload_problem,
 )
-from bench.errors import GOOD, BenchError
+from bench.errors import GOOD, TRIALS_FAILED, BenchError
 from bench.remote.place import Place
 
 
@@ -29,7 +29,7 @@ def command(runs: tuple[Path | Place, ...], out: Path | Place | None, as_json: b
     """Copy the trials of every RUN (a folder or URL) into one run, each from where it got furthest, and report on them.
 
     Nothing is merged where the runs compare different things, or where a trial ended with another curve on another
-    machine; the answer names it, with exit code 4.
+    machine; the answer names it, with exit code 4. Nor while a trial that would be copied is being trained.
     """
     from bench.merge import default_out, merge
     from bench.reporting import report
@@ -46,16 +46,20 @@ def command(runs: tuple[Path | Place, ...], out: Path | Place | None, as_json: b
     problem = upload_problem(
         mirror, "that folder is the whole merged run; merge again into another --out for a whole store"
     )
-    if problem:
-        raise problem
+    code = TRIALS_FAILED if problem else GOOD
     if as_json:
         files = [str(path) for path in summary.files]
         run = mirror.place.url if mirror else str(merged.path)
-        console.say_json({"run": run, "trials": done.trials, "shared": done.shared, "report": files})
-        return GOOD
-    several = f", {done.shared} of them in several runs" if done.shared else ""
-    console.say(f"{console.plural(done.trials, 'trial')}{several} → {out if mirror else shown(merged.path)}")
-    if summary.answer:
-        console.say(summary.answer)
-    console.say(f"report: {shown(summary.files[0])}")
-    return GOOD
+        uploaded = {"not_uploaded": mirror.left()} if mirror else {}
+        said = {"run": run, "trials": done.trials, "shared": done.shared, "report": files, "exit_code": code}
+        console.say_json({**said, **uploaded})
+    else:
+        several = f", {done.shared} of them in several runs" if done.shared else ""
+        whole = out if mirror and not problem else shown(merged.path)
+        console.say(f"{console.plural(done.trials, 'trial')}{several} → {whole}")
+        if summary.answer:
+            console.say(summary.answer)
+        console.say(f"report: {shown(summary.files[0])}")
+    if problem:
+        console.error(problem)
+    return code

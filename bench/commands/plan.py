@@ -110,6 +110,7 @@ def command(
     console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
     plan_memory.tell(trials, memory, size)
     chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
+    chosen += ["--out", str(out)] if out is not None else []
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
 
 

@@ -125,7 +125,7 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
 
 
 def _open(run: "RunFolder") -> "RunFolder":
-    """The run; while its methods are still being tuned, their tuning."""
+    """The run; while its methods are tuned for the first time, their tuning."""
     if not run.exists() and run.tuning.exists():
         return run.tuning
     return run if run.exists() else run.open(run.path)

@@ -42,7 +42,10 @@ NAMES_AT_LEAST = 20
 @json_option
 @debug_option
 def command(run: str | None, watch: str | None, as_json: bool) -> None:
-    """Show the trials of RUN (a run's folder, name, URL or sweep file); without RUN, list the runs in runs/."""
+    """Show the trials of RUN (a run's folder, name, URL or sweep file); without RUN, list the runs in runs/.
+
+    While the run's methods are tuned, the trials are those of the tuning.
+    """
     seconds, run = _watched(watch, run)
     if seconds is not None and (as_json or run is None):
         what = "--json is for one look" if as_json else "there is no RUN to watch"
@@ -59,31 +62,35 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
 
 
 def _find(run: str) -> "RunFolder":
-    """The run; of one behind a URL, its records as they are now."""
+    """What `bench run` is at or was last: the run, or its tuning; of one behind a URL, its records as they are now."""
     from bench.remote.fetching import records
 
-    return find_run(PLACE.convert(run, None, None), records)
+    return find_run(PLACE.convert(run, None, None), records).latest()
 
 
 def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
-    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes."""
+    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes.
+
+    A trial's status is read once, and its curve after it, so that no point is missing of what the status speaks of.
+    """
     from bench.execution.eta import with_etas
     from bench.execution.progress import view_of
     from bench.trial_spec import Budget
 
     budget = Budget.model_validate(run.about()["budget"])
-    keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
     rows = []
-    for row in run.trials():
-        view = view_of(run.trial(row["trial"]), row["variant"], budget)
-        kept = {key: row.get(key) for key in keys}
+    for planned in run.planned():
+        view = view_of(run.trial(planned["trial"]), planned["variant"], budget)
+        axes = view.points[-1]["axes"] if view.points else {}
         # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
-        seconds = max(view.seconds or 0.0, row["axes"].get("wall_seconds", 0.0)) or view.seconds
+        seconds = max(view.seconds or 0.0, axes.get("wall_seconds", 0.0)) or view.seconds
         rows.append(
             {
-                **kept,
+                **{key: planned[key] for key in ("trial", "method", "variant", "seed")},
                 "status": view.status,
                 "cause": view.cause,
+                "points": len(view.points),
+                "axes": axes,
                 "progress": view.progress,
                 "reward": view.latest,
                 "seconds": seconds,
@@ -116,23 +123,33 @@ def _show_runs(as_json: bool) -> None:
         console.say(f"no runs in {RUNS}/; start with: bench run sweeps/quickstart.yaml")
     else:
         columns = ["run", "trials", "done", "running", "broken", "left"]
-        cells = [{**row, "left": console.duration(row["eta_seconds"])} for row in rows]
+        cells = [
+            {
+                **row,
+                "run": f"{row['run']} (tuning)" if row["tuning"] else row["run"],
+                "left": console.duration(row["eta_seconds"]),
+            }
+            for row in rows
+        ]
         console.table(columns, [[row[column] for column in columns] for row in cells], right=columns[1:])
 
 
 def _runs() -> list[dict[str, Any]]:
     from bench.execution.eta import run_eta
-    from bench.store import RunFolder
+    from bench.store import TUNING, RunFolder
 
     rows = []
-    for folder in sorted(RUNS.glob("*/plan.json")) if RUNS.is_dir() else []:
-        run = RunFolder.open(folder.parent)
+    for folder in sorted(RUNS.glob("*/")) if RUNS.is_dir() else []:
+        run = RunFolder(folder).latest()
+        if not run.exists():
+            continue
         trials = trial_rows(run)
         statuses = [row["status"] for row in trials]
         broken = sum(status in ("failed", "diverged", "interrupted") for status in statuses)
         rows.append(
             {
-                "run": str(folder.parent),
+                "run": str(folder),
+                "tuning": run.path.name == TUNING,
                 "trials": len(statuses),
                 "done": statuses.count("done"),
                 "running": statuses.count("running"),
@@ -196,14 +213,14 @@ def _watch(where: str, seconds: float) -> None:
                 run = _find(where)
                 rows = trial_rows(run)
                 _show_trials(rows, _parallel(run))
-                if _over(rows):
+                if _over(rows, where):
                     return
                 time.sleep(seconds)
         screen = Console(highlight=False)
         run = _find(where)
         rows = trial_rows(run)
         with Live(_picture(rows, _parallel(run), *screen.size), console=screen, auto_refresh=False) as live:
-            while not _over(rows):
+            while not _over(rows, where):
                 time.sleep(seconds)
                 rows = trial_rows(run := _find(where))
                 live.update(_picture(rows, _parallel(run), *screen.size), refresh=True)
@@ -211,8 +228,22 @@ def _watch(where: str, seconds: float) -> None:
         return
 
 
-def _over(rows: Sequence[dict[str, Any]]) -> bool:
-    return not any(row["status"] in ("running", "planned", "interrupted") for row in rows)
+def _over(rows: Sequence[dict[str, Any]], where: str) -> bool:
+    """Whether nothing is left to run. After its last trial a tuning may have another round, and its comparison."""
+    return not any(row["status"] in ("running", "planned", "interrupted") for row in rows) and not _written(where)
+
+
+def _written(where: str) -> bool:
+    """Whether a `bench run` is writing the run."""
+    from bench.remote.lease import Lease
+    from bench.remote.place import Place
+    from bench.store import RunFolder
+
+    place = PLACE.convert(where, None, None)
+    if isinstance(place, Place):
+        return Lease(place).held()
+    run = find_run(place)
+    return run.locked() or RunFolder(run.path.parent).locked()  # a tuning has no lock of its own
 
 
 def _picture(rows: list[dict[str, Any]], parallel: int, width: int, height: int) -> "RenderableType":

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.errors import BenchError
-from bench.remote.manifest import Manifest, Stamp, belongs, local_files
-from bench.remote.place import Place, out_of_reach
+from bench.remote.manifest import Manifest, Stamp, belongs, checkpoint_of, is_checkpoint, is_hash, local_files
+from bench.remote.place import Entry, Place, out_of_reach
 from bench.store import RunFolder
 
 AT_ONCE = 8
+RECORDS, CHECKPOINTS, CURVES, REST = range(4)
+"""The order of fetching: what names other files goes first."""
 
 T = TypeVar("T")
 
@@ -65,16 +67,22 @@ def copied(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> 
 def fetch(place: Place, manifest: Manifest, wanted: Callable[[str], bool] = everything) -> None:
     """Makes the wanted files of the folder those of the store. The first error ends it; what was fetched is kept.
 
-    A record is fetched before the data that it names, which can then only be newer: the store is listed again for each.
+    What names other files is fetched before them, so that they can only be newer: a trial's record, its checkpoints,
+    its curve, its evaluation. The store is listed again for each. Only a trial that goes back behind a checkpoint makes
+    them older; whoever reads it in that moment has a checkpoint too new, which `TrialFolder.load_checkpoint` passes by.
     """
     folder = manifest.folder
+    listed: dict[str, Entry] = {}
     try:
-        for stage in range(3):
+        for stage in (RECORDS, CHECKPOINTS, CURVES, REST):
+            if stage == CHECKPOINTS and not any(map(is_checkpoint, listed)):
+                continue  # most readers want none
             listed = {name: entry for name, entry in place.listing().items() if belongs(name) and wanted(name)}
-            if stage == 0:
+            if stage == RECORDS:
                 _forget(manifest, {name for name in local_files(folder) if wanted(name)} - set(listed))
             names = [n for n, e in listed.items() if _stage(n) == stage and not manifest.current(n, e)]
-            finished = [n for n in names if not n.endswith(".pt") or f"{n.removesuffix('.pt')}.sha256" in listed]
+            whole = {checkpoint_of(name) for name in listed if is_hash(name)}
+            finished = [n for n in names if not is_checkpoint(n) or n in whole]
 
             def one(name: str, listed: dict = listed) -> None:
                 try:
@@ -97,11 +105,12 @@ def in_parallel(place: Place, move: Callable[[T], None], files: Iterable[T]) -> 
 
 
 def _stage(name: str) -> int:
-    """The order of fetching: what names other files goes first."""
     last = name.rpartition("/")[2]
     if last in ("plan.json", "trial.json"):
-        return 0
-    return 1 if last in ("curve.jsonl", "heartbeat.json") else 2
+        return RECORDS
+    if is_hash(name) or is_checkpoint(name):
+        return CHECKPOINTS
+    return CURVES if last in ("curve.jsonl", "heartbeat.json") else REST
 
 
 def _forget(manifest: Manifest, names: set[str]) -> None:

@@ -67,6 +67,11 @@ class Lease:
         time.sleep(SETTLE_SECONDS)  # of two that take it over at once, the one that wrote last has it
         self._refuse_others(self.last())
 
+    def held(self) -> bool:
+        """Whether anybody has it."""
+        found = self.last()
+        return bool(found) and not _free(found)
+
     def confirm(self) -> bool:
         """Renews it; False once somebody else has it, and ever after."""
         with self._lock:
@@ -90,16 +95,25 @@ class Lease:
         return all(found.get(key) == value for key, value in self._owner.items())
 
     def _refuse_others(self, found: dict[str, Any]) -> None:
-        age = time.time() - float(found.get("time", 0.0))
-        here = found.get("host") == socket.gethostname()
-        dead = here and not is_alive(int(found.get("pid", 0)))
         left_here = found.get("copy") == self._owner["copy"]  # the folder's own lock lets one process in
-        if left_here or found.get("released") or dead or age > STALE_SECONDS:
+        if left_here or _free(found):
             return
+        age = _age(found)
         what = f"{_words(found)} is writing this run, heard of {max(0.0, age):.0f} s ago"
         left = max(1.0, STALE_SECONDS - age)
         do = f"wait for it or stop it; if that machine is gone, the run is free in {left:.0f} s"
         raise LockedError(what, self.place.url, do)
+
+
+def _age(owner: dict[str, Any]) -> float:
+    return time.time() - float(owner.get("time", 0.0))
+
+
+def _free(owner: dict[str, Any]) -> bool:
+    """Whether whoever is named gave the lease back, is a dead process of this machine or was not heard of for long."""
+    here = owner.get("host") == socket.gethostname()
+    dead = here and not is_alive(int(owner.get("pid", 0)))
+    return bool(owner.get("released")) or dead or _age(owner) > STALE_SECONDS
 
 
 def _words(owner: dict[str, Any]) -> str:

@@ -3,17 +3,27 @@
 A file is known while its local size and time of change are those it had when it was moved.
 """
 
+import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.checkpoints import point_of
 from bench.files import read_json, write_json
 from bench.remote.place import Entry
+from bench.store import TUNING
 
 FILE = ".remote.json"
 HEARTBEAT = "heartbeat.json"
 """Goes its own way, and more often (`Mirror.pulse`)."""
+
+OF_A_RUN = re.compile(
+    rf"({TUNING}/)?(sweep\.yaml|plan\.json|trials/[^/]+/.+)|{TUNING}/search\.json|results\.parquet|report/.+"
+)
+"""The files that a run is made of, by their path in it."""
+
+OF_CHECKPOINTS = re.compile(rf"({TUNING}/)?trials/[^/]+/checkpoint/.+")
 
 
 @dataclass(frozen=True)
@@ -96,9 +106,11 @@ class Manifest:
         return self._known[name][1] == entry.mark and self.sent(name, Stamp.of(self.folder / name))
 
     def pending(self) -> list[str]:
-        """Local files that the store has not, or not as they are; heartbeats aside."""
-        names = (name for name in local_files(self.folder) if not name.endswith(HEARTBEAT))
-        return [name for name in names if not self.sent(name, Stamp.of(self.folder / name))]
+        """Local files that the store has not, or not as they are; heartbeats and checkpoints without a hash aside."""
+        names = local_files(self.folder)
+        unfinished = {name for name in names if is_checkpoint(name)} - {checkpoint_of(n) for n in names if is_hash(n)}
+        wanted = (name for name in names if not name.endswith(HEARTBEAT) and name not in unfinished)
+        return [name for name in wanted if not self.sent(name, Stamp.of(self.folder / name))]
 
 
 def local_files(folder: Path, below: str = "") -> list[str]:
@@ -108,6 +120,27 @@ def local_files(folder: Path, below: str = "") -> list[str]:
 
 
 def belongs(name: str) -> bool:
-    """Whether a file belongs into the store: no lock, no temporary file, nothing of a worker's, nothing damaged."""
-    parts = name.split("/")
-    return not name.endswith(".damaged") and not any(part.startswith(".") or part == "workers" for part in parts)
+    """Whether a file belongs into the store, which is whether `Mirror.sync` sends it.
+
+    It is one of those that a run is made of, and no lock, no temporary file, nothing of a worker's, no checkpoint that
+    was set aside. Whatever else lies in the folder stays on this machine. So does MLflow's database: copied while it is
+    written to it would be torn, and it names its pictures by this machine's paths.
+    """
+    if not OF_A_RUN.fullmatch(name) or (OF_CHECKPOINTS.fullmatch(name) and point_of(name) < 0):
+        return False
+    return not any(part.startswith(".") or part == "workers" for part in name.split("/"))
+
+
+def is_hash(name: str) -> bool:
+    """Whether a file is a checkpoint's hash, which says that the checkpoint is whole."""
+    return point_of(name) >= 0 and name.endswith(".sha256")
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a file is a checkpoint."""
+    return point_of(name) >= 0 and name.endswith(".pt")
+
+
+def checkpoint_of(name: str) -> str:
+    """The checkpoint that a hash is of."""
+    return f"{name.removesuffix('.sha256')}.pt"

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from bench import console
 from bench.background import repeating
+from bench.checkpoints import point_of
 from bench.errors import BenchError, cause_of
 from bench.remote.fetching import fetch, in_parallel
 from bench.remote.lease import PULSE_SECONDS, Lease
-from bench.remote.manifest import HEARTBEAT, Manifest, Stamp, local_files
+from bench.remote.manifest import HEARTBEAT, Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, local_files
 from bench.remote.place import Entry, Place, out_of_reach
 from bench.store import TUNING
 
@@ -147,12 +148,14 @@ class Mirror:
                     snapshot = self._snapshot(f"{trial}/{HEARTBEAT}")
                     if snapshot is not None:
                         self._put(snapshot)
-                self._remove_gone(HEARTBEAT)
         except Exception as error:
             self._tell(error)
 
     def sync(self) -> None:
-        """Uploads what changed: the plan, each trial, what was made of them. Never raises."""
+        """Uploads what changed: the plan, each trial, what was made of them. Never raises.
+
+        What it sends is what `belongs` says, and what `left` counts.
+        """
         plans = [f"{run}{name}" for run in RUNS for name in ("sweep.yaml", "plan.json")]
         steps: list[Callable[[], object]] = [partial(self._send, [name]) for name in plans]
         steps += [partial(self._upload_trial, trial) for trial in self._trials()]
@@ -184,7 +187,8 @@ class Mirror:
         """Uploads a trial so that the store holds, at any moment, something to resume from.
 
         A trial goes on while it is read. What names other files is read before them, the latest claim first: the record
-        (`done`), the checkpoints' hashes, the curve. It is uploaded after them, as it was then.
+        (`done`), the checkpoints' hashes, the curve. It is uploaded after them, as it was then. The heartbeat is
+        removed last: without one, a trial that the store still has as running would be taken as dead.
         """
         record = self._snapshot(f"{trial}/trial.json")
         hashes = [self._snapshot(name) for name in local_files(self.folder, f"{trial}/checkpoint") if is_hash(name)]
@@ -197,19 +201,28 @@ class Mirror:
             whole_lines = curve.content[: curve.content.rfind(b"\n") + 1]
             self._put(Snapshot(curve.name, curve.stamp, whole_lines))
         for hash_ in hashes:
-            if hash_ is not None and self._send([f"{hash_.name.removesuffix('.sha256')}.pt"]):
+            if hash_ is not None and self._send([checkpoint_of(hash_.name)]):
                 self._put(hash_)
         if record is not None:
             self._put(record)
+            if _status(record) != "running":
+                self._remove_heartbeat(trial)
         self._remove_gone(f"{trial}/")
 
     def _revoke_checkpoints(self, trial: str, record: Snapshot | None) -> None:
         """Removes checkpoints that a trial went back behind, before its curve is cut in the store too."""
-        if record is None or json.loads(record.content)["status"] == "done":
+        if record is None or _status(record) == "done":
             return
-        newest = max((n for n in local_files(self.folder, f"{trial}/checkpoint") if n.endswith(".pt")), default="")
+        there = (point_of(n) for n in local_files(self.folder, f"{trial}/checkpoint") if is_checkpoint(n))
+        newest = max(there, default=-1)
         for name in self.manifest.names(f"{trial}/checkpoint/"):
-            if is_hash(name) and f"{name.removesuffix('.sha256')}.pt" > newest:
+            if is_hash(name) and point_of(name) > newest:
+                self._remove(name)
+
+    def _remove_heartbeat(self, trial: str) -> None:
+        with self._beating:  # one that was read before the trial's end may be on its way
+            name = f"{trial}/{HEARTBEAT}"
+            if name in self.manifest.names(trial) and not (self.folder / name).exists():
                 self._remove(name)
 
     def _upload_results(self) -> None:
@@ -251,11 +264,10 @@ class Mirror:
             self.manifest.add(snapshot.name, snapshot.stamp)
 
     def _remove_gone(self, part: str) -> None:
-        """Removes from the store what is no longer here; a checkpoint's hash before the checkpoint."""
-        gone = [n for n in self.manifest.names() if part in n and not (self.folder / n).exists()]
+        """Removes from the store what is no longer here, heartbeats aside; checkpoints after their hashes."""
+        gone = [n for n in self.manifest.names(part) if not n.endswith(HEARTBEAT) and not (self.folder / n).exists()]
         for name in sorted(gone, key=lambda name: not is_hash(name)):
-            if part == HEARTBEAT or not name.endswith(HEARTBEAT):
-                self._remove(name)
+            self._remove(name)
 
     def _remove(self, name: str) -> None:
         self.place.remove(name)
@@ -271,9 +283,8 @@ class Mirror:
         self.problem = cause_of(error)
 
 
-def is_hash(name: str) -> bool:
-    """Whether a file is a checkpoint's hash, which says that the checkpoint is whole."""
-    return name.endswith(".sha256")
+def _status(record: Snapshot) -> str:
+    return json.loads(record.content)["status"]
 
 
 def is_temporary(name: str) -> bool:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -56,22 +56,25 @@ def _event_files(trial: Trial, folder: TrialFolder) -> Iterator[None]:
     files = EventFiles(trial, folder)
     broken = False
 
-    def sync() -> None:
+    def attempt(task: Callable[[], None]) -> None:
         nonlocal broken
-        if broken:
-            return
         try:
-            files.sync()
+            task()
         except Exception as error:
+            if not broken:  # what comes after is but its consequence
+                _complain("tensorboard", folder, error)
             broken = True
-            _complain("tensorboard", folder, error)
+
+    def sync() -> None:
+        if not broken:
+            attempt(files.sync)
 
     try:
         with repeating(sync, SYNC_SECONDS, "tensorboard"):
             yield
     finally:
         sync()
-        files.close()
+        attempt(files.close)  # even of a broken one, whose file is still open
 
 
 def _complain(name: str, folder: TrialFolder, error: Exception) -> None:

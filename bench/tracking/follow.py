@@ -28,7 +28,8 @@ NICENESS = 19
 class Follower:
     """Tells a service of every point once, over all attempts of a trial.
 
-    A resumed trial writes the same points again, bit for bit, so what was told once stays true and is not repeated.
+    A resumed trial writes the same points again, bit for bit, so what was told once stays true and is not repeated;
+    unless the service has lost what it was told, as one does that keeps it on the machine where the trial began.
     """
 
     def __init__(self, name: str, folder: TrialFolder, make: Callable[..., Service] | None = None):
@@ -50,6 +51,8 @@ class Follower:
         if not self.waiting or (time.monotonic() < self.quiet_until and not last):
             return
         try:
+            if self.service is None:
+                self._begin()
             while self.waiting:
                 self._tell(self.waiting[0])
                 self.waiting.pop(0)
@@ -74,11 +77,17 @@ class Follower:
         if self.waiting:
             self._keep(problem=unanswered(seconds))
 
+    def _begin(self) -> None:
+        known = self.state["id"]
+        service = self.make(self.trial, self.folder, known)
+        lost = known not in (None, service.id)
+        if lost:
+            self.waiting = self.folder.read_curve()
+        self._keep(id=service.id, told=-1 if lost else self.state["told"])
+        self.service = service
+
     def _tell(self, point: Point) -> None:
-        if self.service is None:
-            service = self.make(self.trial, self.folder, self.state["id"])
-            self._keep(id=service.id)
-            self.service = service
+        assert self.service is not None
         self.service.tell(step_of(point), scalars(point), pictures(self.folder, point))
         self._keep(told=point["point"])
 

@@ -13,7 +13,10 @@ from bench.trial_spec import Trial
 
 
 class Service(Protocol):
-    """One trial's run at a service. `id` is what another process needs to continue it."""
+    """One trial's run at a service. `id` is what another process needs to continue it.
+
+    A service that is asked to continue a run which it does not know begins another, and has that one's `id`.
+    """
 
     id: str
 
@@ -55,7 +58,11 @@ class Wandb:
 
 
 class Mlflow:
-    """MLflow: an experiment a sweep, a run a trial; in the run's folder unless a server is named."""
+    """MLflow: an experiment a sweep, a run a trial; in the run's folder unless a server is named.
+
+    What is in the run's folder stays on its machine (see `bench.remote.manifest.belongs`). A trial that goes on
+    elsewhere begins another run in the database there.
+    """
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
         from accelerate.tracking import MLflowTracker
@@ -65,17 +72,18 @@ class Mlflow:
         run = folder.path.parents[1]
         server = options.pop("tracking_uri", None) or os.environ.get("MLFLOW_TRACKING_URI")
         os.environ["MLFLOW_TRACKING_URI"] = server or f"sqlite:///{run / 'mlflow.db'}"
-        self.tracker = MLflowTracker(
-            **{"experiment_name": trial.sweep, **options},
-            logging_dir=None if server else (run / "mlflow").as_uri(),
-            run_id=known,
-            run_name=folder.key,
-        )
         # Trials that begin together would each create the database and the experiment.
         with FileLock(run / ".mlflow.lock"):
+            continued = known if known is not None and self._has(known) else None
+            self.tracker = MLflowTracker(
+                **{"experiment_name": trial.sweep, **options},
+                logging_dir=None if server else (run / "mlflow").as_uri(),
+                run_id=continued,
+                run_name=folder.key,
+            )
             _started(self.tracker)
         self.id = self.tracker.tracker.info.run_id
-        if known is None:
+        if continued is None:
             self.tracker.store_init_configuration(configuration(trial))
 
     def tell(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
@@ -88,6 +96,19 @@ class Mlflow:
         import mlflow
 
         mlflow.end_run("FINISHED" if good else "FAILED")
+
+    @staticmethod
+    def _has(run: str) -> bool:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        try:
+            mlflow.get_run(run)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise  # the server is away: the run may well be there
+        return True
 
 
 class Trackio:

@@ -1,6 +1,8 @@
-"""What stands in for the trial loop where its numbers do not matter."""
+"""What stands in for the trial loop, and for a trial, where their numbers do not matter."""
 
 import pandas as pd
+
+from bench.trial_folder import TrialFolder
 
 
 def fake_points(trial, folder, count=3):
@@ -19,3 +21,17 @@ def fake_points(trial, folder, count=3):
         folder.append_point(point, {trial.budget.axis: spent, "steps": point}, {"train": {"reward": value}})
         folder.heartbeat(spent / trial.budget.limit, value)
         folder.save_checkpoint({"point": point})
+
+
+def add_point(folder, point, value=1.0):
+    folder.append_point(point, {"steps": point}, {"train": {"reward": value}}, {"loss": 0.5})
+
+
+def one_trial(run) -> TrialFolder:
+    """A trial that is running, with one point, in a run of its own."""
+    row = {"sweep": "s", "trial": "ddpo-s0-x", "method": "ddpo", "variant": "ddpo", "seed": 0, "identity": "x"}
+    run.write_planned({}, [row], budget={"axis": "steps", "limit": 2})
+    folder = run.trial("ddpo-s0-x")
+    folder.write_status("running")
+    add_point(folder, 0)
+    return folder

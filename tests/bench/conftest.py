@@ -8,7 +8,8 @@ import pytest
 
 import bench.trial
 from bench.cli import run_command
-from tests.bench.bodies import fake_points
+from bench.trial_folder import TrialFolder
+from tests.bench.bodies import add_point, fake_points
 
 SWEEP = """\
 schema: 1
@@ -85,3 +86,28 @@ def body(monkeypatch):
     body = Body()
     monkeypatch.setattr(bench.trial, "run_trial", body)
     return body
+
+
+@pytest.fixture
+def ends_meanwhile(monkeypatch):
+    """Has a trial come to its end between the first two looks at its folder."""
+    looks = []
+
+    def arm(folder):
+        def after(name):
+            look = getattr(TrialFolder, name)
+
+            def looked(self):
+                found = look(self)
+                looks.append(name)
+                if len(looks) == 1:
+                    add_point(folder, 1)
+                    folder.write_status("done")
+                return found
+
+            return looked
+
+        for name in ("read", "read_curve"):
+            monkeypatch.setattr(TrialFolder, name, after(name))
+
+    return arm

@@ -234,6 +234,20 @@ def test_the_stored_sweep_plans_the_same_trials_from_anywhere(sweep_file, tmp_pa
     assert [trial.key for trial in plan(load_sweep(run.sweep_path))] == [trial.key for trial in found]
 
 
+@pytest.mark.parametrize(
+    ("chosen", "pasted"),
+    [
+        (["--out", "runs/mine here"], "--out 'runs/mine here'"),
+        (["--out", "memory://bucket/runs/x", "--set", "seeds=[0]"], "--set 'seeds=[0]' --out memory:///bucket/runs/x"),
+        ([], ""),
+    ],
+)
+def test_the_line_to_run_says_where_to(cli, sweep_file, tmp_path, monkeypatch, chosen, pasted):
+    monkeypatch.chdir(tmp_path)
+    line = cli("plan", sweep_file, *chosen).out.splitlines()[-1]
+    assert line == f"run it: bench run {sweep_file} {pasted}".rstrip()
+
+
 def test_plan_prints_what_is_known_beforehand(cli, sweep_file):
     answer = cli("plan", sweep_file)
     assert answer.code == 0

@@ -1,6 +1,7 @@
 """A report reads every file of a trial once, and its frames are those that a row at a time would give."""
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import bench.trial_folder
 from bench.reporting import pictures, report
 from bench.results import EVALUATION_COLUMNS, RESULT_COLUMNS
 from bench.store import RunFolder
-from reports.frame import AXES
+from reports.frame import AXES, validate_curves
 
 ABOUT = {
     "name": "many",
@@ -89,7 +90,7 @@ def test_the_frame_is_that_of_a_row_at_a_time(make_run):
     wanted = []
     for planned in run.planned():
         for point in run.trial(planned["trial"]).read_curve():
-            axes = {axis: point["axes"].get(axis, 0) for axis in AXES}
+            axes = {axis: point["axes"].get(axis, math.nan) for axis in AXES}
             for split, metrics in point["values"].items():
                 for metric, value in metrics.items():
                     row = {**planned, "status": "done", "point": point["point"], "split": split, "metric": metric}
@@ -97,6 +98,24 @@ def test_the_frame_is_that_of_a_row_at_a_time(make_run):
     frame = pd.DataFrame(wanted, columns=[*RESULT_COLUMNS, *AXES])
     frame = frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
     pd.testing.assert_frame_equal(run.results(), frame, check_exact=True)
+
+
+def test_an_axis_that_was_not_logged_is_not_zero(make_run):
+    """As where a run of an older version goes on under a newer one."""
+    run = make_run(2)
+    older = run.trial("ant-s0-x")
+    for trial in (row["trial"] for row in run.planned()):
+        if trial != older.key:
+            folder = run.trial(trial)
+            written = [{**row, "axes": {**row["axes"], "nfe": row["point"] * 8}} for row in folder.read_curve()]
+            folder.curve_path.write_text("".join(f"{json.dumps(row)}\n" for row in written))
+    frame = validate_curves(run.results(), "reward_queries")
+    assert frame["decodes"].isna().all()
+    assert frame["nfe"].isna().groupby(frame["trial"]).mean().to_dict() == {
+        row["trial"]: float(row["trial"] == older.key) for row in run.planned()
+    }
+    assert frame["reward_queries"].notna().all()
+    assert report(run).files
 
 
 def test_evaluations_together_are_those_of_the_trials(make_run):

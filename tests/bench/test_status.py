@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from bench.commands import status
@@ -15,6 +16,7 @@ from bench.execution.progress import Bars, view_of
 from bench.load import load_sweep
 from bench.plan import plan
 from bench.store import RunFolder
+from tests.bench.bodies import one_trial
 
 CAUSE = "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB [1/2] " + "and so on, " * 30 + "and on"
 
@@ -103,6 +105,66 @@ def test_watching_ends_with_the_run(run, trials, cli):
     totals = [line for line in answer.out.splitlines() if line.startswith("201 trials")]
     assert totals[-1] == "201 trials: 201 done"
     assert len(totals) > 1
+
+
+def test_a_row_tells_of_one_moment(tmp_path, ends_meanwhile):
+    found = RunFolder(tmp_path / "run")
+    ends_meanwhile(one_trial(found))
+    [row] = trial_rows(found)
+    assert (row["status"], row["points"], row["axes"]) == ("running", 2, {"steps": 1})
+
+
+@pytest.fixture
+def tuned_again(run, trials):
+    """The run's comparison is done, and it is being tuned anew."""
+    for trial in trials:
+        run.trial(trial.key).write_status("done", seconds=1.0)
+    first = trials[0].model_copy(update={"variant": "base-t00"})
+    run.tuning.write_plan({}, [first], budget=first.budget.model_dump(), parallel=1)
+    run.tuning.trial(first.key).write_status("running", started=time.time())
+    return run.tuning.trial(first.key)
+
+
+def test_a_run_that_is_tuned_again_shows_its_tuning(run, trials, tuned_again, cli, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name in (run.path, "tiny"):
+        [row] = json.loads(cli("status", name, "--json").out)
+        assert (row["trial"], row["status"]) == (tuned_again.key, "running")
+    [row] = json.loads(cli("status", "--json").out)
+    assert (row["run"], row["tuning"], row["trials"], row["running"]) == ("runs/tiny", True, 1, 1)
+    assert "runs/tiny (tuning)" in cli("status").out
+    run.write_plan({}, trials, budget=trials[0].budget.model_dump(), parallel=2)
+    assert len(json.loads(cli("status", run.path, "--json").out)) == 201, "it has come to the comparison"
+    [row] = json.loads(cli("status", "--json").out)
+    assert (row["tuning"], row["trials"]) == (False, 201)
+
+
+def test_a_run_that_is_tuned_for_the_first_time_is_listed(run, tuned_again, cli, monkeypatch, tmp_path):
+    (run.path / "plan.json").unlink()
+    monkeypatch.chdir(tmp_path)
+    [row] = json.loads(cli("status", "--json").out)
+    assert (row["run"], row["tuning"], row["running"]) == ("runs/tiny", True, 1)
+
+
+def test_what_is_watched_goes_on_from_the_tuning_to_the_comparison(run, trials, tuned_again, cli, monkeypatch):
+    looks = []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 1:
+            tuned_again.write_status("done", seconds=1.0)  # the last of its round: `bench run` goes on
+        elif len(looks) == 2:
+            run.write_plan({}, trials, budget=trials[0].budget.model_dump(), parallel=2)
+        else:
+            lock.release()
+
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    lock = FileLock(run.path / ".lock")
+    lock.acquire()
+    answer = cli("status", run.path, "--watch")
+    assert answer.code == 0, answer.err
+    totals = [line for line in answer.out.splitlines() if re.match(r"\d+ trials?[:,]", line)]
+    assert totals == ["1 trial: 1 running", "1 trial: 1 done", "201 trials: 201 done", "201 trials: 201 done"]
 
 
 @pytest.mark.parametrize("order", ["--watch RUN", "RUN --watch", "--watch=0.1 RUN", "--watch 0.1 RUN"])

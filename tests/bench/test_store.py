@@ -1,7 +1,10 @@
 """The store survives what happens to processes: torn lines, damaged checkpoints, two writers, a silent death."""
 
+import errno
+import hashlib
 import json
 import multiprocessing
+import pickle
 import time
 
 import numpy as np
@@ -9,12 +12,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.errors import BenchError, LockedError
+from bench.errors import BenchError, LockedError, cause_of
 from bench.files import write_atomically, write_json
 from bench.store import RunFolder
 from bench.trial_folder import STALE_SECONDS, TrialFolder, slug
 from models.meter import Ledger
 from reports.frame import AXES
+from tests.bench.bodies import add_point, one_trial
 
 
 @pytest.fixture
@@ -22,14 +26,22 @@ def folder(tmp_path) -> TrialFolder:
     return TrialFolder(tmp_path / "trials" / "ddpo-s0-1a2b3c4d")
 
 
-def add_point(folder, point, value=1.0):
-    folder.append_point(point, {"steps": point}, {"train": {"reward": value}}, {"loss": 0.5})
-
-
 def rows(point, value):
     return pd.DataFrame(
         {"point": [point], "split": "train", "metric": "reward", "prompt": "a cat", "sample": 0, "value": value}
     )
+
+
+def keep_point(folder, point, **payload):
+    """A point as a trial writes it, in that order."""
+    folder.write_evaluation(rows(point, float(point)))
+    add_point(folder, point)
+    folder.save_checkpoint({"point": point, **payload})
+
+
+def names(folder) -> list[str]:
+    """Of the files among the checkpoints."""
+    return sorted(path.name for path in folder.checkpoints.iterdir())
 
 
 def test_axes_are_those_that_reports_read():
@@ -92,7 +104,7 @@ def test_a_point_evaluated_again_replaces_its_rows(folder):
 def test_checkpoints_two_are_kept(folder):
     assert folder.load_checkpoint() is None
     for point in range(4):
-        folder.save_checkpoint({"point": point, "weights": {"w": torch.arange(3) + point}, "list": [1, "x", None]})
+        keep_point(folder, point, weights={"w": torch.arange(3) + point}, list=[1, "x", None])
     assert sorted(path.name for path in folder.checkpoints.glob("*.pt")) == ["point-0002.pt", "point-0003.pt"]
     state = folder.load_checkpoint()
     assert state["point"] == 3
@@ -102,7 +114,7 @@ def test_checkpoints_two_are_kept(folder):
 @pytest.mark.parametrize("damage", ["flip", "truncate", "no hash"])
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(folder, damage):
     for point in range(2):
-        folder.save_checkpoint({"point": point, "w": torch.zeros(100)})
+        keep_point(folder, point, w=torch.zeros(100))
     last = folder.checkpoints / "point-0001.pt"
     content = bytearray(last.read_bytes())
     if damage == "flip":
@@ -118,20 +130,90 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used(folder, da
     assert folder.load_checkpoint()["point"] == 0, "without a second warning"
 
 
-def test_a_checkpoint_cannot_run_code(folder):
-    import hashlib
-    import pickle
+def test_the_last_two_are_told_by_number(folder):
+    for point in (9998, 9999, 10000, 10001):
+        keep_point(folder, point)
+    assert [name for name in names(folder) if name.endswith(".pt")] == ["point-10000.pt", "point-10001.pt"]
+    folder.checkpoints.joinpath("point-10001.pt").unlink()
+    keep_point(folder, 9999)
+    assert folder.load_checkpoint()["point"] == 10000
 
+
+def hashed(path) -> None:
+    path.with_suffix(".sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_a_checkpoint_cannot_run_code(folder, capsys):
     class Evil:
         def __reduce__(self):
             return print, ("executed",)
 
-    folder.checkpoints.mkdir(parents=True)
+    keep_point(folder, 0)
     path = folder.checkpoints / "point-0000.pt"
     torch.save({"point": 0, "x": Evil()}, path, pickle_module=pickle)
-    path.with_suffix(".sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
-    with pytest.warns(UserWarning, match="set aside"):
-        assert folder.load_checkpoint() is None
+    hashed(path)
+    with pytest.raises(BenchError, match="is whole and cannot be read here"):
+        folder.load_checkpoint()
+    assert "executed" not in capsys.readouterr().out
+
+
+NO_ROOM = "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 B"
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        ("torch.load", MemoryError()),
+        ("torch.load", RuntimeError(NO_ROOM)),
+        ("torch.load", OSError(errno.EMFILE, "Too many open files")),
+        ("hashlib.file_digest", OSError(errno.EIO, "Input/output error")),
+        ("hashlib.file_digest", OSError(errno.ESTALE, "Stale file handle")),
+    ],
+)
+def test_an_error_that_is_none_of_the_checkpoints_leaves_every_checkpoint(folder, monkeypatch, function, error):
+    for point in range(2):
+        keep_point(folder, point)
+    before = names(folder)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(function, fail)
+        with pytest.raises(type(error)) as raised:
+            folder.load_checkpoint()
+    assert raised.value is error
+    assert names(folder) == before
+    assert folder.load_checkpoint()["point"] == 1
+
+
+def test_a_whole_checkpoint_of_another_version_is_kept_and_said_to_be(folder):
+    for point in range(2):
+        keep_point(folder, point)
+    newest = folder.checkpoints / "point-0001.pt"
+    newest.write_bytes(b"what some later torch writes")
+    hashed(newest)
+    before = names(folder)
+    with pytest.raises(BenchError, match=r"checkpoint/point-0001\.pt: is whole and cannot be read here") as raised:
+        folder.load_checkpoint()
+    assert names(folder) == before
+    assert "remove it and those beside it to begin the trial anew" in cause_of(raised.value), "a table shows all of it"
+
+
+@pytest.mark.parametrize("lacking", ["curve", "evaluation", "all of the evaluation"])
+def test_a_checkpoint_of_a_point_that_is_nowhere_else_is_passed_by(folder, lacking):
+    for point in range(3):
+        keep_point(folder, point)
+    if lacking == "curve":
+        folder.cut_curve(1)
+    elif lacking == "evaluation":
+        folder.cut_evaluation(1)
+    else:
+        folder.evaluation_path.unlink()
+    with pytest.warns(UserWarning, match="curve or evaluation lacks; it is set aside as point-0002.ahead"):
+        state = folder.load_checkpoint()
+    assert state == (None if lacking == "all of the evaluation" else {"point": 1})
+    assert "point-0002.ahead" in names(folder)
 
 
 def hold(path, held, release):
@@ -218,6 +300,39 @@ def test_results_and_trials(tmp_path):
     pd.testing.assert_frame_equal(frame, pd.read_parquet(run.results_path), check_dtype=False)
     assert [row["status"] for row in run.trials()] == ["done", "planned"]
     assert list(run.evaluation()["trial"]) == ["ddpo-s0-x"]
+
+
+def test_a_trial_that_is_done_has_all_of_its_points(tmp_path, ends_meanwhile):
+    run = RunFolder(tmp_path / "run")
+    ends_meanwhile(one_trial(run))
+    [row] = run.trials()
+    assert (row["status"], row["points"]) == ("running", 2)
+
+
+def test_a_plan_says_when_it_was_written(tmp_path):
+    """The tuning's, if it was planned last, whatever the times of the files are in a copy."""
+    run = RunFolder(tmp_path / "run")
+    assert run.latest() is run
+    one_trial(run.tuning)
+    assert run.latest().path == run.tuning.path, "there is no comparison yet"
+    one_trial(run)
+    assert run.latest() is run
+    (run.tuning.path / "plan.json").touch()
+    assert run.latest() is run
+    one_trial(run.tuning)
+    assert run.latest().path == run.tuning.path
+    assert run.tuning.latest().path == run.tuning.path
+
+
+def test_whether_a_run_is_locked_can_be_asked(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    assert not run.locked()
+    with run.lock():
+        assert RunFolder(run.path).locked()
+        assert RunFolder(run.path).locked(), "asking changes nothing"
+    assert not run.locked()
+    with run.lock():
+        pass
 
 
 def test_one_run_a_folder(tmp_path):

@@ -102,6 +102,47 @@ def test_killed_anywhere_it_continues_to_the_same_curve(method, tiny_model, tmp_
     pd.testing.assert_frame_equal(cut.read_evaluation(), straight.read_evaluation(), check_exact=True)
 
 
+@pytest.fixture
+def interrupted(tiny_model, tmp_path):
+    """A trial, its folder after three points of four, and the points that it has in the end."""
+    trial, folder = make_trial(tiny_model, "alignprop"), TrialFolder(tmp_path / "trial")
+    run_trial(trial, TrialFolder(tmp_path / "straight"))
+    loop = TrialLoop(trial, folder)
+    loop.resume_or_begin()
+    while loop.point < 2:
+        loop.step()
+    return trial, folder, points(TrialFolder(tmp_path / "straight"))
+
+
+def test_what_keeps_a_checkpoint_from_being_read_costs_an_attempt_and_no_point(interrupted, monkeypatch):
+    trial, folder, expected = interrupted
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+
+    def no_memory(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", no_memory)
+        with pytest.raises(MemoryError):
+            run_trial(trial, folder)
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+    run_trial(trial, folder)
+    assert points(folder) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*set aside")
+@pytest.mark.parametrize("lacking", ["curve", "evaluation"])
+def test_a_checkpoint_ahead_of_what_was_copied_with_it_leaves_no_gap(interrupted, lacking):
+    trial, folder, expected = interrupted
+    if lacking == "curve":
+        folder.cut_curve(1)
+    else:
+        folder.cut_evaluation(1)
+    run_trial(trial, folder)
+    assert points(folder) == expected
+    assert set(folder.read_evaluation()["point"]) == {0, 1, 2, 3}
+
+
 def test_the_same_trial_twice_is_bitwise_the_same(tiny_model, tmp_path):
     first, second = TrialFolder(tmp_path / "a"), TrialFolder(tmp_path / "b")
     for folder in (first, second):

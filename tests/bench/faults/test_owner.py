@@ -15,8 +15,8 @@ from bench.store import RunFolder
 from bench.trial import TrialLoop, run_trial
 from bench.trial_folder import TrialFolder
 from bench.worker import run_and_record
-from tests.bench.bodies import fake_points
-from tests.bench.test_store import add_point, hold, rows
+from tests.bench.bodies import add_point, fake_points
+from tests.bench.test_store import hold, keep_point, rows
 from tests.bench.test_trial import make_trial, points
 
 
@@ -183,8 +183,7 @@ def test_damaged_checkpoints_cost_time_and_change_nothing(trial, tmp_path, damag
 
 def test_a_diverged_trial_keeps_its_checkpoint(trial, tmp_path, monkeypatch):
     def diverges(trial, folder):
-        add_point(folder, 0)
-        folder.save_checkpoint({"point": 0})
+        keep_point(folder, 0)
         raise Diverged("the loss is nan at step 1")
 
     monkeypatch.setattr(bench.trial, "run_trial", diverges)

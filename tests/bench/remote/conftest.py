@@ -9,6 +9,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 import bench.remote.lease
 import bench.remote.place
+from bench.checkpoints import load_checkpoint
 from bench.trial_folder import TrialFolder
 
 
@@ -20,7 +21,7 @@ class ShakyFileSystem(MemoryFileSystem):
     pseudo_dirs: list = [""]  # noqa: RUF012
     cachable = False
     before: Callable[[str, str], bool] = staticmethod(lambda operation, path: False)
-    """Called with what is about to be done; where it answers True, that fails."""
+    """Called with what is about to be done (put, rename, remove, get, list); where it answers True, that fails."""
     done: list = []  # noqa: RUF012
 
     @classmethod
@@ -34,6 +35,11 @@ class ShakyFileSystem(MemoryFileSystem):
             if content is not None:
                 MemoryFileSystem.pipe_file(self, path, content[: len(content) // 2])
             raise ConnectionResetError("the connection was reset")
+
+    def find(self, path, **kwargs):
+        if type(self).before("list", path):
+            raise ConnectionResetError("the connection was reset")
+        return super().find(path, **kwargs)
 
     def put_file(self, lpath, rpath, **kwargs):
         with open(lpath, "rb") as file:  # noqa: PTH123
@@ -88,10 +94,10 @@ def _no_pauses(monkeypatch):
 POINTS = 8
 
 
-def life(folder: TrialFolder) -> Iterator[None]:
+def life(folder: TrialFolder, back: bool = True) -> Iterator[None]:
     """A trial from its first word to its last in the order in which `bench.trial` writes, a pause after each write.
 
-    In the middle it is interrupted, finds its newest checkpoint damaged, and goes back behind it.
+    In the middle it is interrupted, finds its newest checkpoint damaged, and goes `back` behind it.
     """
     folder.write_status("running")
     yield
@@ -104,7 +110,7 @@ def life(folder: TrialFolder) -> Iterator[None]:
         yield
         folder.save_checkpoint({"point": point})
         yield
-        if point == 3 and not broken:
+        if point == 3 and back and not broken:
             broken = True
             with (folder.checkpoints / "point-0003.pt").open("r+b") as file:
                 file.truncate(10)
@@ -125,8 +131,13 @@ def life(folder: TrialFolder) -> Iterator[None]:
     yield
 
 
-def check_trial(folder: TrialFolder) -> tuple[str, int]:
-    """That something can go on from `folder` and be read; its status and the point of its newest checkpoint."""
+def check_trial(folder: TrialFolder, went_back: bool = False) -> tuple[str, int]:
+    """That something can go on from `folder` and be read; its status and the point of its newest checkpoint.
+
+    Args:
+        went_back: that the trial may have gone back behind a checkpoint while it was read. Only then a checkpoint may
+            be ahead of the rest, and is passed by.
+    """
     status = folder.recorded_status()
     points = [row["point"] for row in folder.read_curve()]
     rows = folder.read_evaluation()
@@ -137,7 +148,7 @@ def check_trial(folder: TrialFolder) -> tuple[str, int]:
         assert evaluated == set(points)
         assert (folder.adapter / "weights").read_text() == "trained"
         return status, POINTS
-    state = folder.load_checkpoint()
+    state = folder.load_checkpoint() if went_back else load_checkpoint(folder.checkpoints)
     newest = -1 if state is None else state["point"]
     needed = set(range(newest + 1))
     assert needed <= set(points), "a checkpoint ahead of its curve"

@@ -5,6 +5,7 @@ import json
 import fsspec
 import pytest
 
+from bench.commands import status
 from bench.remote.lease import Lease
 from bench.remote.place import Place
 from bench.store import RunFolder
@@ -142,6 +143,46 @@ def test_runs_behind_urls_are_merged_and_conflicts_named(run, cli, machine, shak
     answer = cli("merge", "shaky://store/a", "shaky://store/b", "--out", "conflict")
     assert answer.code == 4
     assert "ended with different curves in shaky:///store/a, shaky:///store/b" in answer.err
+
+
+def test_a_merged_run_that_cannot_be_uploaded_is_told_in_full(run, cli, machine, shaky):
+    here = machine("here")
+    for name, seed in (("a", 0), ("b", 1)):
+        assert run("--set", f"seeds=[{seed}]", out=f"shaky://store/{name}").code == 0
+    shaky.before = staticmethod(lambda operation, path: operation == "put" and "both" in path and "ddpo" in path)
+    answer = cli("merge", "shaky://store/a", "shaky://store/b", "--out", "shaky://store/both", "--json")
+    assert answer.code == 3
+    said = json.loads(answer.out)
+    assert (said["run"], said["trials"], said["exit_code"]) == ("shaky:///store/both", 6, 3)
+    assert said["not_uploaded"]
+    assert all("ddpo" in name for name in said["not_uploaded"])
+    assert "files not uploaded (ConnectionResetError: the connection was reset); they are kept in runs/" in answer.err
+    shaky.before = staticmethod(lambda operation, path: operation == "put" and "third" in path and "ddpo" in path)
+    answer = cli("merge", "shaky://store/a", "shaky://store/b", "--out", "shaky://store/third")
+    assert answer.code == 3
+    whole = here / "runs" / ".remote" / Place("shaky://store/third").slug
+    assert f"6 trials → {whole.relative_to(here)}" in answer.out, "where all of it is"
+    shaky.before = staticmethod(lambda operation, path: False)
+    answer = cli("merge", "shaky://store/a", "shaky://store/b", "--out", "shaky://store/fourth", "--json")
+    assert (answer.code, json.loads(answer.out)["not_uploaded"]) == (0, [])
+
+
+def test_what_is_watched_goes_on_while_somebody_writes(run, cli, machine, monkeypatch):
+    """Between two rounds of a tuning no trial is left to run."""
+    machine("here")
+    assert run().code == 0
+    writer, looks = Lease(Place(URL)), []
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 2:
+            writer.release()
+
+    writer.acquire("another folder")
+    monkeypatch.setattr(status.time, "sleep", sleep)
+    answer = cli("status", URL, "--watch")
+    assert answer.code == 0, answer.err
+    assert looks == [status.WATCH_SECONDS] * 2
 
 
 def test_somebody_else_is_named(run, machine):

@@ -47,15 +47,19 @@ def test_a_second_writer_is_told_of_the_first(place):
 def test_a_dead_lease_is_taken_over(place, state):
     leave(place, **state)
     lease = Lease(place)
+    assert not lease.held()
     lease.acquire("ours")
+    assert Lease(place).held()
     assert lease.confirm()
     assert lease.last()["copy"] == "ours"
 
 
 def test_a_live_one_elsewhere_is_not(place):
+    assert not Lease(place).held(), "nobody has been here"
     leave(place, time=time.time() - STALE_SECONDS / 2)
     with pytest.raises(LockedError, match=r"free in \d+ s"):
         Lease(place).acquire("ours")
+    assert Lease(place).held()
     assert Lease(place).last()["copy"] == "theirs"
 
 

@@ -8,11 +8,13 @@ import time
 import pytest
 
 from bench.errors import BenchError, LockedError
+from bench.files import read_json, write_json
 from bench.remote.fetching import fetch, opened, records
-from bench.remote.manifest import Manifest
+from bench.remote.manifest import Manifest, local_files
 from bench.remote.mirror import Mirror, mirrored
 from bench.remote.place import Place
-from bench.store import RunFolder
+from bench.store import TUNING, RunFolder
+from bench.trial_folder import STALE_SECONDS
 from tests.bench.remote.conftest import POINTS, check_trial, life
 
 KEY = "ddpo-s0-1a2b3c4d"
@@ -125,19 +127,20 @@ def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_fi
     assert set(seen[-3:]) == {2}
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, recwarn):
-    """The trial goes on and is uploaded between any two files that a reader fetches."""
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, back, recwarn):
+    """The trial goes on and is uploaded before anything that a reader lists or fetches."""
     chance = random.Random(seed)
     run, mirror = begun(tmp_path / "run", place)
-    trial = life(run.trial(KEY))
+    trial = life(run.trial(KEY), back)
     busy = False
 
     def before(operation, path):
         nonlocal busy
-        if operation == "get" and not busy:
+        if operation in ("get", "list") and not busy:
             busy = True
-            for _ in range(chance.choice([0, 1, 3])):
+            for _ in range(chance.choice([0, 0, 0, 0, 0, 1, 3])):
                 next(trial, None)
             mirror.sync()
             busy = False
@@ -150,9 +153,68 @@ def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, 
         mirror.sync()
         copy = fetched(place, tmp_path / f"copy-{number % 2}")  # an older copy, brought up to date
         if copy.exists():
-            status, _ = check_trial(copy.trial(KEY))
+            status, _ = check_trial(copy.trial(KEY), went_back=back)
             statuses.add(status)
     assert {"running", "done"} <= statuses
+
+
+def test_a_checkpoint_that_was_gone_back_behind_is_told_by_number(shaky, place, tmp_path):
+    run, mirror = begun(tmp_path / "run", place)
+    folder = run.trial(KEY)
+    folder.write_status("running")
+    for point in (9999, 10000):
+        folder.append_point(point, {"steps": point}, {"train": {"reward": 1.0}})
+        folder.save_checkpoint({"point": point})
+    mirror.sync()
+    for path in folder.checkpoints.glob("point-10000.*"):
+        path.unlink()
+    folder.cut_curve(9999)
+    shaky.done.clear()
+    mirror.sync()
+    changed = [f"{what} {path.rpartition('/')[2]}" for what, path in shaky.done]
+    assert changed.index("remove point-10000.sha256") < changed.index("rename curve.jsonl")
+    assert "remove point-9999.sha256" not in changed
+
+
+def test_what_belongs_into_the_store_is_sent_and_nothing_else_is_missed(place, tmp_path):
+    run, mirror = begun(tmp_path / "run", place)
+    for each in (run, plan(run.tuning)):
+        whole(each)
+        (each.path / "sweep.yaml").write_text("name: x")
+    folder = run.trial("rwr-s0-1a2b3c4d")
+    folder.write_status("interrupted", "stopped")
+    folder.save_checkpoint({"point": 0})
+    part = [*(f"{TUNING}/{name}" for name in ("search.json", "trials/x/tracking/wandb.json")), "results.parquet"]
+    part += ["report/report.html", "report/figures/a.png"]
+    others = ["mlflow.db", "mlflow.db-journal", "mlflow/1/a.png", f"{TUNING}/mlflow.db", f"{TUNING}/report/report.html"]
+    others += ["notes.txt", "trials/notes.txt", f"trials/{folder.key}/checkpoint/notes.txt"]
+    others += [f"trials/{folder.key}/checkpoint/point-0001.{suffix}" for suffix in ("damaged", "ahead")]
+    # A trial that was killed in the midst of writing a checkpoint has no hash of it; nothing could go on from it.
+    unfinished = f"trials/{folder.key}/checkpoint/point-0002.pt"
+    for name in (*part, *others, unfinished):
+        (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / name).write_text(name)
+    mirror.end()
+    assert mirror.left() == []
+    there = set(place.listing()) - {".lease.json"}
+    assert there == set(local_files(run.path)) - {unfinished}
+    assert set(part) <= there
+    assert f"trials/{folder.key}/checkpoint/point-0000.pt" in there
+    assert not set(others) & there
+
+
+def test_what_belongs_to_a_machine_stays_there_when_another_goes_on(place, tmp_path):
+    first, mirror = begun(tmp_path / "first", place)
+    (first.path / "mlflow.db").write_text("here")
+    mirror.end()
+    second = RunFolder(tmp_path / "second")
+    with mirrored(second.path, place):
+        whole(second)
+        (second.path / "mlflow.db").write_text("there")
+    _, mirror = begun(first.path, place)
+    mirror.end()
+    assert [(run.path / "mlflow.db").read_text() for run in (first, second)] == ["here", "there"]
+    assert not (tmp_path / "first.aside-1").exists()
 
 
 def test_only_what_changed_is_moved(shaky, place, tmp_path):
@@ -299,6 +361,40 @@ def test_a_reader_elsewhere_sees_a_trial_alive(place, tmp_path):
     copy = opened(place, tmp_path / "runs", records)
     assert copy.trial(KEY).read()["status"] == "done"
     assert copy.trial(KEY).pulse() == {}
+
+
+@pytest.mark.parametrize("ends", ["between uploads", "in the midst of one"])
+def test_a_trial_that_has_just_ended_is_not_taken_for_dead(shaky, place, tmp_path, ends):
+    """Its heartbeat is in the store for as long as its record says there that it runs."""
+    run, mirror = begun(tmp_path / "run", place)
+    trial = run.trial(KEY)
+
+    def last() -> str:
+        return opened(place, tmp_path / "runs", records).trial(KEY).read()["status"]
+
+    def end(operation, path):
+        if operation == "put" and "error.txt" in path and trial.recorded_status() == "running":
+            trial.write_status("done")
+        return False
+
+    trial.write_status("running")
+    record = read_json(trial.path / "trial.json")
+    write_json(trial.path / "trial.json", {**record, "updated": time.time() - 2 * STALE_SECONDS})
+    mirror.pulse()
+    mirror.sync()
+    assert last() == "running"
+    if ends == "between uploads":
+        trial.write_status("done")
+    else:
+        trial.error_path.write_text("of an attempt before")
+        shaky.before = staticmethod(end)
+        mirror.sync()
+    assert trial.recorded_status() == "done"
+    mirror.pulse()
+    assert last() == "running"
+    mirror.sync()
+    assert last() == "done"
+    assert not [name for name in place.listing() if name.endswith("heartbeat.json")]
 
 
 def test_it_happens_in_the_background(place, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import bench.trial
+from bench.errors import DISK_FULL
 from bench.tracking.event_files import EventFiles
 from bench.tracking.points import PICTURES_PER_SPLIT, configuration, scalars, step_of
 from bench.trial_folder import TrialFolder
@@ -163,13 +164,21 @@ def test_the_curve_is_the_same_without(tiny_model, tmp_path):
     assert not (hidden.path / "tensorboard").exists()
 
 
-def test_event_files_that_cannot_be_written_stop_nothing(tiny_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("failing", [("sync",), ("close",), ("sync", "close")])
+def test_event_files_that_cannot_be_written_stop_nothing(tiny_model, tmp_path, monkeypatch, failing):
     from bench.tracking.beside import problems
 
-    def full(self):
-        raise OSError(28, "No space left on device")
+    def fails(name):
+        def full(self):
+            raise OSError(28, f"No space left on device to {name}")
 
-    monkeypatch.setattr(EventFiles, "sync", full)
+        return full
+
+    for name in failing:
+        monkeypatch.setattr(EventFiles, name, fails(name))
     folder = TrialFolder(tmp_path / "trial")
     assert run_and_record(make_trial(tiny_model, "base"), folder) == "done"
-    assert "No space left on device" in problems(folder)["tensorboard"]
+    assert folder.recorded_status() == "done"
+    assert DISK_FULL in problems(folder)["tensorboard"]
+    log = (folder.path / "tracking" / "tensorboard.log").read_text()
+    assert f"to {failing[0]}" in log, "the first error is the one that explains the others"

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import time
 from importlib.util import find_spec
 
@@ -143,6 +144,36 @@ def test_a_service_that_comes_back_gets_what_it_missed(folder, monkeypatch):
     assert problems(folder) == {}
 
 
+def test_a_service_that_has_lost_the_run_is_told_all_of_it_in_another(folder):
+    """As MLflow's database, which stayed on the machine where the trial began."""
+    here, elsewhere = Recorder(), Recorder()
+    first = Follower("mlflow", folder, here)
+    append(folder, 0, 1)
+    first.sync()
+
+    def without_it(trial, folder, known):
+        service = elsewhere(trial, folder, known)
+        service.id = "another-id"
+        return service
+
+    second = Follower("mlflow", folder, without_it)
+    second.sync()
+    assert elsewhere.known == [], "it is not asked before there is news"
+    append(folder, 2)
+    second.sync()
+    append(folder, 3)
+    second.sync()
+    assert elsewhere.known == ["the-id"]
+    assert elsewhere.told == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert here.told == [(0, 0.0), (1, 0.1)]
+    third = Follower("mlflow", folder, elsewhere)
+    append(folder, 4)
+    third.sync()
+    assert elsewhere.known == ["the-id", "another-id"]
+    assert elsewhere.told[-1] == (4, 0.4)
+    assert len(elsewhere.told) == 5
+
+
 def test_no_process_group_is_inherited(monkeypatch):
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_USE_DEEPSPEED"):
         monkeypatch.setenv(name, "2")
@@ -218,6 +249,46 @@ def test_the_real_mlflow_in_the_runs_folder(tiny_model, tmp_path, monkeypatch):
     assert base.execute("select name, status from runs").fetchall() == [(trial.key, "FINISHED")]
     assert base.execute("select value from params where key = 'method'").fetchall() == [("ddpo",)]
     assert len(list((tmp_path / "run" / "mlflow").rglob("*.png"))) == 4 * len(curve)
+
+
+@needs_mlflow
+@pytest.mark.slow
+@pytest.mark.parametrize("moved", [False, True])
+def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhere(
+    tiny_model, tmp_path, monkeypatch, moved
+):
+    import sqlite3
+
+    import mlflow
+
+    from bench.tracking.services import Mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # it is set in the end, and to be put back
+    trial, folder = tracked_trial(tiny_model, tmp_path, mlflow={})
+    folder.write_status("running", spec=trial.model_dump(mode="json"))
+    tracking_folder(folder).mkdir()
+    append(folder, 0, 1)
+    follower = Follower("mlflow", folder, Mlflow)
+    follower.sync()
+    follower.finish()
+    kept = follower.state["id"]
+    if moved:
+        mlflow.set_tracking_uri(None)
+        copy = RunFolder(tmp_path / "elsewhere").trial(folder.key)
+        shutil.copytree(folder.path, copy.path)
+        folder = copy
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    append(folder, 2)
+    follower = Follower("mlflow", folder, Mlflow)
+    follower.sync()
+    folder.write_status("done")
+    follower.finish()
+    assert problems(folder) == {}
+    assert (follower.state["id"] == kept) is not moved
+    base = sqlite3.connect(folder.path.parents[1] / "mlflow.db")
+    rows = base.execute("select step, value from metrics where key = 'train/reward' order by step").fetchall()
+    assert rows == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert base.execute("select run_uuid, status from runs").fetchall() == [(follower.state["id"], "FINISHED")]
 
 
 @needs_wandb
