@@ -10,17 +10,19 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
+from bench.execution.ray_daemons import Terse, alive
 from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
@@ -85,12 +87,13 @@ def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str 
 @contextmanager
 def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[Path]:
     """Ray inside the block, for these trials, and where it writes; it is left without a trace."""
-    start_ray(trials[0].threads, address)
-    try:
-        with _scratch(run, address) as scratch:
-            yield scratch
-    finally:
-        stop_ray()
+    with redirect_stdout(Terse(sys.stderr)):
+        start_ray(trials[0].threads, address)
+        try:
+            with _scratch(run, address) as scratch, alive():
+                yield scratch
+        finally:
+            stop_ray()
 
 
 @contextmanager
