@@ -1,7 +1,7 @@
 """Whether a local Ray lives.
 
-A driver whose raylet is gone hears nothing of what it waits for, and one whose GCS is gone is ended by Ray after a minute,
-whatever it is doing. So this process looks after its own, and a run that has lost one ends at once and says so.
+A driver whose raylet is gone hears nothing of what it waits for, and one whose GCS is gone is ended by Ray after a
+minute, whatever it is doing. So this process looks after its own, and a run that has lost one ends at once and says so.
 """
 
 import _thread
