@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bench.trial_spec import Budget, spent
+from bench.plugins import load_method
+from bench.trial_spec import Budget, Trial, sampler_settings, spent
 from methods.base import Method, SamplingMethod
 from models.sampler import SamplerSettings
 
@@ -36,6 +37,14 @@ def affordable_prompts(
         ):
             return prompts
     return 0
+
+
+def affords_a_step(trial: Trial, book: Mapping[str, int | float]) -> bool:
+    """Whether a trial goes on from a point with these axes; at its last one it cannot, though something may be left."""
+    cls = load_method(trial.reference)
+    settings, sampler = cls.Settings(**trial.settings), sampler_settings(trial.sampler)
+    evaluated = len(trial.evaluated["train"]) * trial.evaluate.images
+    return affordable_prompts(cls, settings, sampler, trial.budget, book, evaluated) > 0
 
 
 def prompts_in_step(method: type[Method], settings: Any, evaluated: int) -> int:

@@ -2,17 +2,17 @@
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import LockedError
-from bench.store import RunFolder
+from bench.errors import BenchError, LockedError, cause_of, one_line
+from bench.store import RunFolder, TrialFolder
 from bench.trial_spec import Trial
 
 logger = logging.getLogger(__name__)
 
 STOPPED = "stopped by the user; run the sweep again to continue"
-
 
 LOCK_WAIT_SECONDS = 5.0
 
@@ -32,24 +32,50 @@ def times(attempts: int) -> str:
     return f" (tried {attempts} times)" if attempts > 1 else ""
 
 
-def settle(trials: Sequence[Trial], run: RunFolder, stopped: bool, ended: bool = True) -> None:
-    """Gives every trial that was begun and is not being written by anyone a final status.
+@contextmanager
+def settled(begun: Callable[[], Sequence[Trial]], run: RunFolder) -> Iterator[None]:
+    """Gives every trial that the block has begun and nobody is writing a final status.
+
+    One without an end of its own has failed where the block came to its own end, also if it was not even begun. Where
+    the block did not, by the user or by an error, it is the block that failed: such a trial is interrupted.
 
     Args:
-        trials: those that were to run.
+        begun: asked after the block, as the trials may be known only then.
         run: where they are recorded.
-        stopped: whether the user stopped the run; otherwise a trial without an end has failed.
-        ended: whether the executor came to its end; a trial that was not even begun has then failed too.
     """
-    unsettled = {"running", "planned"} if ended and not stopped else {"running"}
+    try:
+        yield
+    except KeyboardInterrupt:
+        _settle(begun(), run, STOPPED)
+        raise
+    except BaseException as error:
+        _settle(begun(), run, _cut_short(error))
+        raise
+    _settle(begun(), run)
+
+
+def _settle(trials: Sequence[Trial], run: RunFolder, interrupted: str | None = None) -> None:
+    unsettled = {"running"} if interrupted else {"running", "planned"}
     for trial in trials:
         folder = run.trial(trial.key)
         if folder.recorded_status() not in unsettled:
             continue
         try:
             with folder.lock(LOCK_WAIT_SECONDS):
-                if folder.recorded_status() in unsettled:
-                    cause = STOPPED if stopped else lost(folder.path, folder.read().get("attempts", 1))
-                    folder.write_status("interrupted" if stopped else "failed", cause)
+                _give_status(folder, unsettled, interrupted)
         except LockedError as error:
             logger.warning("%s", "; ".join(error.lines()))
+
+
+def _give_status(folder: TrialFolder, unsettled: Collection[str], interrupted: str | None) -> None:
+    if folder.recorded_status() not in unsettled:  # it has ended while the lock was waited for
+        return
+    if interrupted:
+        folder.write_status("interrupted", interrupted)
+    else:
+        folder.write_status("failed", lost(folder.path, folder.read().get("attempts", 1)))
+
+
+def _cut_short(error: BaseException) -> str:
+    why = one_line(error.what) if isinstance(error, BenchError) else cause_of(error)
+    return f"cut short: {why}; run the sweep again to continue"

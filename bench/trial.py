@@ -38,7 +38,9 @@ PICTURES_PER_SPLIT = 8
 
 
 Observer = Callable[[dict[str, Any]], None]
-"""Is told each new point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept."""
+"""Is told each point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept: first those that a resumed
+trial has already.
+"""
 
 
 def run_trial(
@@ -140,6 +142,9 @@ class TrialLoop:
             self.optimiser.load_state_dict(state["optimiser"])
         self.meter.load_state_dict(state["meter"])
         self.drawn, self.latest = state["drawn"], state["latest"]
+        if self.observe is not None:
+            for point in self.folder.read_curve():
+                self.observe(point)
 
     def step(self) -> bool:
         """One step of the method, and an evaluation where one is due. False when the budget is spent."""

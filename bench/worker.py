@@ -4,14 +4,14 @@ import time
 import traceback
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
 from bench.errors import Diverged, LockedError, cause_of, one_line, ran_out_of_memory
 from bench.files import write_text
 from bench.provenance import provenance
-from bench.settle import lost, times
+from bench.settle import STOPPED, lost, times
 from bench.tracking.beside import tracked
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
@@ -42,9 +42,9 @@ def run_and_record(
         folder: where it is recorded.
         command: the command line, for the provenance.
         launch: starts the workers of a trial that has its own processes.
-        call: of `bench run`, where it may begin the trial anew after a death of its process: attempts are counted
-            over all of them.
-        observe: is told each new point, where the trial runs in this process.
+        call: of `bench run`, where it may begin the trial anew after a death of its process, and for no other reason:
+            attempts are counted over all of them.
+        observe: is told each point, where the trial runs in this process (see `bench.trial.Observer`).
 
     Returns:
         The status that was recorded.
@@ -64,7 +64,7 @@ def run_and_record(
         try:
             begun = time.time()
             folder.error_path.unlink(missing_ok=True)
-            folder.write_status("running", provenance=provenance(trial, command), **_described(trial), started=begun)
+            folder.write_status("running", provenance=provenance(trial, command), **described(trial), started=begun)
             # One step of a large model may take minutes. A full disk or another owner stops the trial itself, with a
             # better message.
             with tracked(trial, folder):
@@ -75,7 +75,7 @@ def run_and_record(
                 folder.drop_checkpoints()
             return status
         except KeyboardInterrupt:
-            folder.write_status("interrupted", "stopped by the user; run the sweep again to continue")
+            folder.write_status("interrupted", STOPPED)
             raise
         finally:
             torch.set_num_threads(threads)
@@ -84,7 +84,7 @@ def run_and_record(
 def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
     """Leaves in `folder` that `trial` was not begun, and why."""
     with folder.lock(LOCK_WAIT_SECONDS):
-        folder.write_status("skipped", cause, **_described(trial))
+        folder.write_status("skipped", cause, **described(trial))
 
 
 def _attempts(
@@ -131,6 +131,7 @@ def with_advice(cause: str, trial: Trial) -> str:
     return f"out of memory; try {do} (`bench plan SWEEP --card SIZE` tells what fits): {one_line(cause, 160)}"
 
 
-def _described(trial: Trial) -> dict:
+def described(trial: Trial) -> dict[str, Any]:
+    """The fields of `trial.json` that say what the trial is."""
     fields = ("sweep", "method", "variant", "seed", "identity")
     return {"spec": trial.model_dump(mode="json"), **{name: getattr(trial, name) for name in fields}}

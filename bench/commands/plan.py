@@ -122,7 +122,9 @@ def _tuned(loaded: "LoadedSweep", run: "RunFolder") -> "tuple[LoadedSweep, str]"
     tuning = Tuning(loaded, run, "ray")
     kept = tuning.found()
     if kept is not None:
-        return tuning.tuned(kept), "tuned already: the settings are those that were found"
+        left = tuning.unfinished(kept)
+        again = f"; first, {console.plural(left, 'configuration')} that failed will be tried again" if left else ""
+        return tuning.tuned(kept), f"tuned already: the settings are those that were found{again}"
     search = tuning.search
     count = len(search.space) * search.samples * len(search.seeds)
     first = [trial for name in search.space for trial in tuning.candidates.make(name, 0, {}).trials]

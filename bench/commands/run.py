@@ -79,7 +79,7 @@ def command(
     chosen = executor(executor_name)
     if address and executor_name != "ray":
         raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
-    at_once = chosen.parallel(trials, address)
+    room = chosen.parallel(trials, address)
     place = run_path(loaded, out)
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
@@ -88,12 +88,12 @@ def command(
         tuning = None
         stopped = False
         if loaded.sweep.search is not None:
-            tuning = _tune(loaded, run, chosen, executor_name, line, address, at_once)
+            tuning = _tune(loaded, run, chosen, executor_name, line, address, room)
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
             trials = plan(loaded)
-            todo = _todo(trials, run)
+            todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["memory"] = known_memory(trials, run)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
@@ -127,12 +127,12 @@ def _tune(
     executor_name: str,
     line: str,
     address: str | None,
-    at_once: int,
+    room: int,
 ) -> "tuple[LoadedSweep, dict[str, Any]] | None":
     """The sweep with its tuned settings, and the record of the tuning; None where the user stopped it."""
-    from bench.search.tuning import Tuning, announce
+    from bench.search.tuning import Tuning
 
-    def go(trials: "Sequence[Trial]", run: "RunFolder", executor: Any = None) -> bool:
+    def go(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
         todo = _todo(trials, run)
         if not todo:
             return False
@@ -141,11 +141,11 @@ def _tune(
         known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
         return _execute(executor or chosen, known if executor else todo, run, line, address)
 
-    tuning = Tuning(loaded, run, executor_name, line, at_once)
+    tuning = Tuning(loaded, run, executor_name, line, room)
     record = tuning.run(go)
     if record is None:
         return None
-    announce(record)
+    tuning.announce(record)
     return tuning.tuned(record), record
 
 
@@ -198,21 +198,18 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
     """Runs the trials; True if the user stopped them."""
     from bench.execution.progress import watching
-    from bench.settle import settle
+    from bench.settle import settled
 
     if not todo:
         return False
-    stopped = ended = False
     # Ray tells of a process that died on standard output, which is the answer's.
     with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
         try:
-            chosen.execute(todo, run, line, address)
-            ended = True
+            with settled(lambda: todo, run):
+                chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
-            stopped = True
-        finally:
-            settle(todo, run, stopped, ended)
-    return stopped
+            return True
+    return False
 
 
 @contextmanager

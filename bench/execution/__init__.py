@@ -24,7 +24,7 @@ class Executor(Protocol):
         """
 
     def parallel(self, trials: Sequence[Trial], address: str | None = None) -> int:
-        """How many of the trials run at once."""
+        """How many trials of that size run at once, if there are so many."""
 
 
 def executor(name: str) -> Executor:

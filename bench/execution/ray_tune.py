@@ -10,17 +10,19 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
+from bench.execution.ray_daemons import Terse, alive
 from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
@@ -56,7 +58,7 @@ LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
-    """As many as fit on the cores and the GPUs of this machine, or of the cluster at `address`."""
+    """As many of the first one's size as fit on the cores and the GPUs of this machine, or of the cluster."""
     if not trials:
         return 1
     first = trials[0]
@@ -73,7 +75,7 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
     if asked > 0:
         refuse_more_gpus(asked, gpus, where)
         fit = min(fit, int(gpus / asked))
-    return max(1, min(fit, len(trials)))
+    return max(1, fit)
 
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
@@ -85,12 +87,13 @@ def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str 
 @contextmanager
 def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[Path]:
     """Ray inside the block, for these trials, and where it writes; it is left without a trace."""
-    start_ray(trials[0].threads, address)
-    try:
-        with _scratch(run, address) as scratch:
-            yield scratch
-    finally:
-        stop_ray()
+    with redirect_stdout(Terse(sys.stderr)):
+        start_ray(trials[0].threads, address)
+        try:
+            with _scratch(run, address) as scratch, alive():
+                yield scratch
+        finally:
+            stop_ray()
 
 
 @contextmanager
@@ -197,7 +200,7 @@ def fit(
         callbacks: Tune's, called in this process.
 
     Returns:
-        Tune's `ResultGrid`.
+        Tune's `ResultGrid`; the last part of a result's `path` is the id of Tune's trial.
     """
     from ray import tune
 
@@ -221,7 +224,12 @@ def fit(
     tuner = tune.Tuner(
         tune.with_resources(actor, needs),
         param_space=space or {"trial": tune.grid_search([trial.key for trial in trials])},
-        tune_config=tune.TuneConfig(max_concurrent_trials=at_once, reuse_actors=False, scheduler=scheduler),
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=at_once,
+            reuse_actors=False,
+            scheduler=scheduler,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),
@@ -230,19 +238,35 @@ def fit(
             callbacks=[_silence(), *callbacks],
         ),
     )
-    return tuner.fit()
+    try:
+        return tuner.fit()
+    except tune.TuneError as error:  # its text is a traceback, whose last line says what happened
+        raise tune.TuneError(str(error).strip().rpartition("\n")[2]) from error
 
 
 def _body(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str) -> None:
-    """What an actor does for one trial. A failure is in the store already; Tune need not know, unless of a death."""
+    """What an actor does for one trial."""
+    run_in_actor(spec_of(scratch, config["trial"]), RunFolder(Path(run_path)), command, scratch, call)
+
+
+def run_in_actor(
+    trial: Trial,
+    run: RunFolder,
+    command: str,
+    scratch: str,
+    call: str | None = None,
+    observe: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """A trial in its actor (see `bench.worker.run_and_record`).
+
+    A failure is in the store already; Tune need not know, unless of a death.
+    """
     from bench.errors import LockedError, disk_full
     from bench.execution.ray_train import launch
     from bench.worker import run_and_record
 
-    run = RunFolder(Path(run_path))
-    trial = spec_of(scratch, config["trial"])
     try:
-        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call)
+        run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call, observe)
     except LockedError:
         return  # the other process records it, and `bench.settle` tells of it
     except OSError as error:

@@ -1,14 +1,16 @@
 """Tunes a sweep's methods before they are compared, in the run's `tuning/` folder, which is a run like any other.
 
 The record, `tuning/search.json`, holds every configuration with its score, the chosen ones and the cost. While it
-fits the sweep, nothing is tuned again.
+fits the sweep, nothing is tuned again but what did not come to its end: a failure may be a passing one, and the choice
+among the others stands until it has gone.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from bench import console
-from bench.errors import BenchError
+from bench.errors import BenchError, LockedError
 from bench.execution import Executor
 from bench.files import read_json, write_json
 from bench.identity import digest
@@ -22,6 +24,7 @@ from bench.search.space import domains, readable
 from bench.store import RunFolder
 from bench.sweep import MethodSpec, Search
 from bench.trial_spec import Trial
+from bench.worker import SETTLED
 
 ALONE = {"asha": "stops trials", "pbt": "exchanges trials"}
 """Algorithms that act on running trials: only Ray Tune can, and a trial must be one process."""
@@ -30,8 +33,13 @@ ALONE = {"asha": "stops trials", "pbt": "exchanges trials"}
 class Go(Protocol):
     """Runs trials of a run to their end, with progress."""
 
-    def __call__(self, trials: Sequence[Trial], run: RunFolder, executor: Executor | None = None) -> bool:
-        """True where the user stopped it. `executor`: another one than the run's, which is given settled trials too."""
+    def __call__(self, trials: Sequence[Trial], run: RunFolder, at_once: int, executor: Executor | None = None) -> bool:
+        """True where the user stopped it.
+
+        Args:
+            at_once: how many of them run at a time.
+            executor: another one than the run's, which is given settled trials too.
+        """
 
 
 Candidates_ = dict[str, list[Candidate]]
@@ -45,30 +53,35 @@ class Tuning:
         run: where the comparison goes.
         executor_name: `--executor`.
         command: the command line, for the record.
-        at_once: how many trials run at a time, likewise.
+        room: how many trials can run at a time, if there are so many.
 
     Raises:
         BenchError: the search does not fit the sweep or this environment.
     """
 
-    def __init__(self, loaded: LoadedSweep, run: RunFolder, executor_name: str, command: str = "", at_once: int = 1):
+    def __init__(self, loaded: LoadedSweep, run: RunFolder, executor_name: str, command: str = "", room: int = 1):
         assert loaded.sweep.search is not None
         self.loaded, self.search = loaded, loaded.sweep.search
         self.folder = run.tuning
         self.candidates = Candidates(loaded)
-        self._about = (command, executor_name, at_once)
+        self._about = (command, executor_name)
+        self._room = room
         self._path = self.folder.path / "search.json"
         _check_algorithm(loaded, executor_name)
         shared = [trial.identity for name in self.search.space for trial in self.candidates.make(name, 0, {}).trials]
         self._fingerprint = digest([self.search.model_dump(mode="json"), shared])
 
     def found(self) -> dict[str, Any] | None:
-        """The record of an earlier call, where it answers this sweep."""
+        """The record of an earlier call, where it answers this sweep; see `unfinished` for what it lacks."""
         kept = read_json(self._path)
         return kept if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
 
+    def unfinished(self, kept: dict[str, Any]) -> int:
+        """How many configurations of a record failed or were interrupted: `run` tries them again."""
+        return sum(map(_unfinished, kept["methods"]))
+
     def run(self, go: Go) -> dict[str, Any] | None:
-        """Tunes what is not tuned yet.
+        """Tunes what is not tuned yet, and tries again what did not come to its end.
 
         Args:
             go: runs trials.
@@ -77,7 +90,7 @@ class Tuning:
             The record; None where the user stopped it.
         """
         kept = self.found()
-        if kept is not None:
+        if kept is not None and not self.unfinished(kept):
             return kept
         strategies: dict[str, Callable[[Go], Candidates_ | None]] = {
             "random": self._all_at_once,
@@ -85,7 +98,10 @@ class Tuning:
             "asha": self._all_at_once,
             "pbt": self._evolving,
         }
-        tried = strategies[self.search.algorithm](go)
+        if kept is not None and self.search.algorithm == "optuna":
+            tried = self._once_more(go, kept)
+        else:
+            tried = strategies[self.search.algorithm](go)
         if tried is None:
             return None
         methods = [record(self.folder, self.search, name, each) for name, each in tried.items()]
@@ -113,19 +129,31 @@ class Tuning:
         sweep = self.loaded.sweep.model_copy(update={"methods": methods, "search": None})
         return LoadedSweep(sweep, self.loaded.root, self.loaded.base, self.loaded.scale)
 
+    def announce(self, kept: dict[str, Any]) -> None:
+        """Says what was chosen, and among what."""
+        for method in kept["methods"]:
+            chosen = ", ".join(f"{name} {value}" for name, value in method["chosen"].items())
+            count = console.plural(len(method["configurations"]), "configuration")
+            console.note(f"tuned {method['variant']}: {chosen} (best of {count}, {method['score']:.3f})")
+        left = self.unfinished(kept)
+        if left:
+            where = f"`bench status {self.folder.path}` tells why"
+            console.note(f"{console.plural(left, 'configuration')} failed; the same command tries again ({where})")
+
     # -- strategies -------------------------------------------------------------------------------------------------
 
     def _all_at_once(self, go: Go) -> Candidates_ | None:
         """Random search and ASHA: what is tried is known beforehand."""
         tried = {name: self.candidates.drawn(name) for name in self.search.space}
         trials = self.candidates.trials_of([each for found in tried.values() for each in found])
-        self._write_plan(trials)
+        beside = len(trials)
         executor: Executor | None = None
         if self.search.algorithm == "asha":
-            from bench.execution.ray_search import Halving
+            from bench.search.halving import Halving
 
-            executor = Halving(self.search, tried)
-        return None if go(trials, self.folder, executor) else tried
+            beside, executor = self.search.samples, Halving(self.search, tried, self._fingerprint)  # a method at a time
+        self._write_plan(trials, beside)
+        return None if self._go(go, trials, beside, executor) else tried
 
     def _in_rounds(self, go: Go) -> Candidates_ | None:
         """Optuna: a round of suggestions is run and told before the next one.
@@ -152,9 +180,9 @@ class Tuning:
                     drawn = readable(search.space[name], searcher.suggest(str(number)) or {})
                     tried[name].append(self.candidates.make(name, number, drawn))
             together = self.candidates.trials_of([each for found in tried.values() for each in found])
-            self._write_plan(together)
+            self._write_plan(together, self._round())
             latest = self.candidates.trials_of([tried[name][number] for name in tried for number in numbers])
-            if go(latest, self.folder, None):
+            if self._go(go, latest, self._round()):
                 return None
             for name, searcher in searchers.items():
                 for number in numbers:
@@ -163,31 +191,58 @@ class Tuning:
                     searcher.on_trial_complete(str(number), told, error=told is None)
         return tried
 
+    def _once_more(self, go: Go, kept: dict[str, Any]) -> Candidates_ | None:
+        """Optuna: what did not come to its end, as it was. What was suggested after its failure stays in the record."""
+        tried = {
+            name: [self.candidates.make(name, number, row["values"]) for number, row in enumerate(rows)]
+            for name, rows in ((method["variant"], method["configurations"]) for method in kept["methods"])
+        }
+        trials = self.candidates.trials_of([each for found in tried.values() for each in found])
+        self._write_plan(trials, self._round())
+        return None if self._go(go, trials, self._round()) else tried
+
+    def _round(self) -> int:
+        """Trials that Optuna has run beside each other, at most."""
+        search = self.search
+        return min(search.at_once, search.samples) * len(search.space) * len(search.seeds)
+
     def _evolving(self, go: Go) -> Candidates_ | None:
         """Population based training: trials copy better ones and go on with changed settings."""
-        from bench.execution.ray_evolution import Evolving
+        from bench.search.evolution import Evolving
 
         founders = {name: self.candidates.drawn(name) for name in self.search.space}
-        trials = self.candidates.trials_of([each for found in founders.values() for each in found])
-        self._write_plan(trials)
-        evolving = Evolving(self.search, founders)
-        stopped = go(trials, self.folder, evolving)
-        tried = evolving.members(self.folder)
-        self._write_plan(self.candidates.trials_of([each for found in tried.values() for each in found]))
+        evolving = Evolving(self.search, founders, self._fingerprint)
+        self._plan_members(evolving.members(self.folder))
+        try:
+            stopped = self._go(go, evolving.latest(self.folder), self.search.samples, evolving)
+        finally:
+            tried = evolving.members(self.folder)
+            self._plan_members(tried)
         return None if stopped else tried
 
-    def _write_plan(self, trials: Sequence[Trial]) -> None:
+    def _plan_members(self, tried: Candidates_) -> None:
+        trials = self.candidates.trials_of([each for found in tried.values() for each in found])
+        self._write_plan(trials, self.search.samples)
+
+    def _go(self, go: Go, trials: Sequence[Trial], beside: int, executor: Executor | None = None) -> bool:
+        """True where the user stopped it. `beside`: how many of the trials may run beside each other."""
+        for trial in trials:
+            folder = self.folder.trial(trial.key)
+            record = folder.read()
+            if record["status"] == "pruned" and record.get("search") != self._fingerprint:
+                with suppress(LockedError), folder.lock():
+                    folder.write_status("interrupted", "pruned by another search; this one decides anew")
+        return go(trials, self.folder, min(self._room, beside), executor)
+
+    def _write_plan(self, trials: Sequence[Trial], beside: int) -> None:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
-        about = describe_run(trials, sweep, *self._about)
+        about = describe_run(trials, sweep, *self._about, parallel=min(self._room, beside))
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
 
 
-def announce(kept: dict[str, Any]) -> None:
-    """Says what was chosen."""
-    for method in kept["methods"]:
-        chosen = ", ".join(f"{name} {value}" for name, value in method["chosen"].items())
-        count = console.plural(len(method["configurations"]), "configuration")
-        console.note(f"tuned {method['variant']}: {chosen} (best of {count}, {method['score']:.3f})")
+def _unfinished(method: dict[str, Any]) -> int:
+    ends = (*SETTLED, "skipped")
+    return sum(any(status not in ends for status in row["statuses"]) for row in method["configurations"])
 
 
 def _check_algorithm(loaded: LoadedSweep, executor_name: str) -> None:

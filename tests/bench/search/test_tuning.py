@@ -11,6 +11,7 @@ from bench.plan import plan
 from bench.search import choosing, tuning
 from bench.search.candidates import Candidates
 from bench.store import RunFolder
+from tests.bench.bodies import fake_points
 
 
 @pytest.fixture
@@ -139,6 +140,119 @@ def test_a_configuration_that_fails_cannot_win_and_if_all_do_the_cause_is_told(i
     assert "too fast" in answer.err
 
 
+def fails(trial, folder):
+    raise ConnectionError("a blip")
+
+
+def statuses(record):
+    return {method["variant"]: method["statuses"] for method in record["methods"]}
+
+
+def test_what_failed_is_tried_again_and_what_was_chosen_stands_until_then(inline, body, cli, searched_file, tmp_path):
+    body.special = {"ddpo-t01": fails}
+    answer = inline()
+    assert answer.code == 0, answer.err
+    assert statuses(record_of(tmp_path / "run")) == {"alignprop": {"done": 3}, "ddpo": {"done": 2, "failed": 1}}
+    told = [line for line in answer.err.splitlines() if line.startswith("1 configuration failed; the same command")]
+    assert len(told) == 1
+    assert f"bench status {tmp_path}/run/tuning" in told[0]
+    planned = cli("plan", searched_file, "--out", tmp_path / "run")
+    assert "tuned already" in planned.out
+    assert "1 configuration that failed will be tried again" in planned.out
+    body.calls.clear()
+    assert inline().code == 0, "and as often as it fails there is a choice among the others"
+    assert body.calls == [("ddpo-t01", 100)], "nothing else"
+    body.special, body.calls[:] = {}, []
+    answer = inline()
+    assert answer.code == 0
+    assert body.calls == [("ddpo-t01", 100)]
+    assert "tries again" not in answer.err
+    assert statuses(record_of(tmp_path / "run")) == {"alignprop": {"done": 3}, "ddpo": {"done": 3}}
+    body.calls.clear()
+    assert inline().code == 0
+    assert body.calls == []
+
+
+def test_a_configuration_that_wins_late_is_compared(inline, body, tmp_path):
+    assert inline("seeds=[0]").code == 0
+    before = record_of(tmp_path / "run")["methods"][1]["chosen"]
+
+    def better(trial, folder):
+        fake_points(trial, folder, 2)
+        folder.append_point(2, {trial.budget.axis: trial.budget.limit, "steps": 2}, {"train": {"reward": 9.0}})
+
+    body.special = {"ddpo-t02": fails}
+    assert inline("seeds=[0]", out=tmp_path / "late").code == 0
+    body.special = {"ddpo-t02": better}
+    assert inline("seeds=[0]", out=tmp_path / "late").code == 0
+    method = record_of(tmp_path / "late")["methods"][1]
+    assert method["chosen"] == method["configurations"][2]["values"] != before
+    (compared,) = [row for row in RunFolder.open(tmp_path / "late").trials() if row["variant"] == "ddpo"]
+    assert {name: compared["spec"]["settings"][name] for name in before} == method["chosen"]
+
+
+def test_an_interruption_while_trying_again_is_continued(inline, body, tmp_path):
+    body.special = {"ddpo-t01": fails}
+    assert inline().code == 0
+
+    def stop(trial, folder):
+        fake_points(trial, folder, 2)
+        raise KeyboardInterrupt
+
+    body.special = {"ddpo-t01": stop}
+    assert inline().code == 130
+    body.special, body.calls[:] = {}, []
+    assert inline().code == 0
+    assert body.calls == [("ddpo-t01", 100)]
+
+
+def test_optuna_tries_again_what_failed_and_keeps_what_it_suggested(inline, body, tmp_path):
+    pytest.importorskip("optuna")
+    body.special = {"ddpo-t01": fails}
+    overrides = ("search.algorithm=optuna", "search.samples=6", "search.at_once=2")
+    assert inline(*overrides).code == 0
+    before = record_of(tmp_path / "run")
+    body.special, body.calls[:] = {}, []
+    assert inline(*overrides).code == 0
+    assert body.calls == [("ddpo-t01", 100)]
+    after = record_of(tmp_path / "run")
+    for one, other in zip(before["methods"], after["methods"], strict=True):
+        values = [[row["values"] for row in method["configurations"]] for method in (one, other)]
+        assert values[0] == values[1]
+
+
+def test_what_another_search_pruned_is_decided_anew(inline, body, tmp_path):
+    assert inline().code == 0
+    folder = RunFolder.open(tmp_path / "run" / "tuning")
+    key = folder.planned()[-1]["trial"]
+    folder.trial(key).write_status("pruned", "stopped by ASHA", search="another one")
+    (folder.path / "search.json").unlink()
+    body.calls.clear()
+    assert inline().code == 0
+    assert body.calls == [(folder.trial(key).read()["variant"], 100)]
+    folder.trial(key).write_status("pruned", "stopped by ASHA", search=record_of(tmp_path / "run")["fingerprint"])
+    (folder.path / "search.json").unlink()
+    body.calls.clear()
+    assert inline().code == 0
+    assert body.calls == []
+
+
+def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monkeypatch):
+    """Not the comparison's: one method and one seed are one trial, and eight configurations are eight."""
+    monkeypatch.setattr("bench.execution.inline.parallel", lambda trials, address=None: 16)
+    only = ("methods=[{name: alignprop, settings: {batch_size: 2}}]", "seeds=[0]", "search.samples=8")
+    space = "search.space={alignprop: {learning_rate: {loguniform: [1e-4, 1e-2]}}}"
+    answer = inline(*only, space)
+    assert answer.code == 0, answer.err
+    run = RunFolder.open(tmp_path / "run")
+    assert "tiny-tuning: 8 trials, 8 reward_queries each, 8 at a time" in answer.err
+    assert run.tuning.about()["parallel"] == 8
+    assert run.about()["parallel"] == 1
+    answer = inline(*only, space, "search.algorithm=optuna", "search.at_once=4", out=tmp_path / "rounds")
+    assert answer.code == 0
+    assert RunFolder.open(tmp_path / "rounds").tuning.about()["parallel"] == 4
+
+
 def test_an_inherited_bill_is_not_paid_twice(tmp_path):
     run = RunFolder(tmp_path)
     axes = dict.fromkeys(choosing.COSTS, 0)
@@ -152,7 +266,7 @@ def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, search
     loaded = load_sweep(searched_file)
     found = tuning.Tuning(loaded, RunFolder(tmp_path / "run"), "inline")
     with pytest.raises(BenchError, match="no configuration"):
-        found.run(lambda trials, run, executor=None: False)
+        found.run(lambda *_: False)
     answer = cli("status", tmp_path / "run")
     assert answer.code == 0
     assert "ddpo-t02-s100" in answer.out
