@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import prompts as prompt_sets
-from bench.conformance.compare import relative_error
+from bench.conformance.compare import default_dtype, relative_error
 from methods import registry
 from models.sampler import SamplerSettings
 from rewards.registry import build as build_reward
@@ -16,21 +17,39 @@ from tests.methods.shaken import shaken
 NATIVE = [name for name in registry.names() if registry.load(name).trains and registry.load(name).exact]
 
 
+def contrast(images, prompts):
+    """A reward without a network, whose gradient is another at every pixel."""
+    return images.square().mean((1, 2, 3))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_the_gradient_on_the_embedded_checkpoint(name):
-    """Micro-batches of 1, 4 and 16 from one state, sixteen images or more, all in one update."""
+    """Micro-batches of 1, 4 and 16 from one state, sixteen images or more, all in one update.
+
+    How much of fp32's rounding is amplified depends on the processor (refl: 7e-6 on one, 6e-5 on another). What is
+    above 1e-5 is asked again in fp64, where only what is no rounding is left; without the reward's network, which is
+    fp32.
+    """
     cls = registry.load(name)
     sampler = cls.default_sampler or SamplerSettings(steps=5, guidance=1.0, eta=1.0)
     one_update = {"updates_per_rollout": 1} if "updates_per_rollout" in cls.Settings.model_fields else {}
     images = cls.cost(cls.Settings(), 1, sampler)["images"]
     prompts = list(prompt_sets.read("animals", Path()))[: max(2, 16 // images)]
-    reward = build_reward("emoji-aesthetic")
 
-    def gradient(size):
-        settings = {**one_update, "micro_batch": size}
-        return gradient_of_step(shaken(name, EMBEDDED, sampler, scale=0.02, reward=reward, **settings), prompts)
+    def gradient(size, dtype):
+        with default_dtype(dtype):
+            reward = build_reward("emoji-aesthetic") if dtype == torch.float32 else contrast
+            method = shaken(name, EMBEDDED, sampler, scale=0.02, reward=reward, **{**one_update, "micro_batch": size})
+            for module in (method.policy.unet, method.policy.vae, method.policy.text_encoder):
+                module.to(dtype)
+            return gradient_of_step(method, prompts)
 
-    whole = gradient(16)
-    for size in (1, 4):
-        assert relative_error(gradient(size), whole) < 1e-5
+    def apart(dtype):
+        whole = gradient(16, dtype)
+        return max(relative_error(gradient(size, dtype), whole) for size in (1, 4))
+
+    single = apart(torch.float32)
+    assert single < 1e-3, "more than any rounding of fp32"
+    if not single < 1e-5:
+        assert apart(torch.float64) < 1e-10, f"{single:.1e} in fp32"
