@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NICENESS = 15
 LONGEST_WAIT_SECONDS = 20.0
-"""For what is left to predict when all trials have ended, and no longer than they took."""
+"""For what is left to predict when all trials have ended; and no longer than they took."""
 
 
 class Prediction:
@@ -76,13 +76,17 @@ class Prediction:
         """
         if self._process is None:
             return self._known
-        seconds = min(LONGEST_WAIT_SECONDS, time.monotonic() - self._begun) if wait else 0.0
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(seconds)
+            self._process.wait(patience(time.monotonic() - self._begun) if wait else 0.0)
         self._said.seek(0)
         # The last line of a process that goes on may be torn.
         whole = [line for line in self._said if line.endswith("\n")]
         return {**self._known, **dict(json.loads(line) for line in whole)}
+
+
+def patience(taken: float) -> float:
+    """Seconds to wait for the rest of a prediction, after trials that took `taken`."""
+    return min(LONGEST_WAIT_SECONDS, taken)
 
 
 def known_memory(trials: Sequence[Trial], run: "RunFolder") -> dict[str, Any]:

@@ -22,9 +22,9 @@ def test_it_says_what_the_dry_pass_says_of_what_trains(trials, monkeypatch, tmp_
     (tmp_path / "models").mkdir()
     (tmp_path / "models/__init__.py").write_text("raise ImportError('a package of the user')")
     monkeypatch.chdir(tmp_path)
+    assert (beside.patience(3.0), beside.patience(300.0)) == (3.0, beside.LONGEST_WAIT_SECONDS)
+    monkeypatch.setattr(beside, "patience", lambda taken: 120.0)
     with Prediction(trials, {}) as prediction:
-        prediction._begun -= 100.0  # as if the trials had taken so long
-        monkeypatch.setattr(beside, "LONGEST_WAIT_SECONDS", 60.0)
         found = prediction.found(wait=True)
     assert set(found) == {"alignprop", "ddpo"}
     assert found == {variant: memory.as_dict() for variant, memory in predict(trials).items() if variant in found}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bench.errors import BenchError, cause_of, ran_out_of_memory
+from bench.memory import beside
 from bench.memory.fitting import GIB, card_bytes, fits
 from bench.memory.prediction import Adapter, build_rewards, predict, predict_trial
 from bench.memory.weighing import Weighing
@@ -155,7 +156,8 @@ def test_plan_tells_memory_time_and_what_fits(cli, sweep_file):
 
 
 @pytest.mark.integration
-def test_a_report_shows_both(cli, sweep_file, tmp_path):
+def test_a_report_shows_both(cli, sweep_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(beside, "patience", lambda taken: 120.0)  # the trials are over before it could be predicted
     out = tmp_path / "run"
     answer = cli("run", sweep_file, "--executor", "inline", "--out", out, "--set", "seeds=[0]")
     assert answer.code == 0, answer.err
