@@ -70,6 +70,14 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     return call
 
 
+@pytest.fixture(autouse=True)
+def unpredicted(monkeypatch):
+    """No run is predicted beside: hundreds of short ones would each start a process. A module that asks for it says so
+    by a fixture of this name.
+    """
+    monkeypatch.setattr("bench.memory.beside.Prediction.__enter__", lambda prediction: prediction)
+
+
 @pytest.fixture
 def body(monkeypatch):
     """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""

@@ -13,6 +13,11 @@ from bench.plan import plan
 from bench.store import RunFolder
 
 
+@pytest.fixture(autouse=True)
+def unpredicted():
+    """Here a run is predicted beside."""
+
+
 @pytest.fixture
 def trials(sweep_file):
     return plan(load_sweep(sweep_file))

@@ -36,6 +36,11 @@ def agree(predicted, measured, within):
 SLOW = [pytest.param(method, marks=pytest.mark.slow) for method in ("draft", "draft-lv", "refl", "rwr", "d3po", "nft")]
 
 
+@pytest.fixture(autouse=True)
+def unpredicted():
+    """Here a run is predicted beside."""
+
+
 @pytest.mark.parametrize("method", ["alignprop", "ddpo", "dpo", *SLOW])
 def test_one_worker_needs_what_was_predicted(method, tiny_model, tmp_path):
     predicted, measured = both(make_trial(tiny_model, method, limit=40.0), tmp_path / "trial")
