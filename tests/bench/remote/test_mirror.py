@@ -58,7 +58,7 @@ def fetched(place, path) -> RunFolder:
     return RunFolder(path)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_at_any_moment_there_is_something_to_go_on_from(shaky, place, tmp_path, seed, recwarn):
     """Before every operation on the store the trial may have gone on, the operation may fail half-way, and whatever is
     in the store then is taken by another machine.
@@ -128,7 +128,7 @@ def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_fi
 
 
 @pytest.mark.parametrize("back", [False, True])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
 def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, back, recwarn):
     """The trial goes on and is uploaded before anything that a reader lists or fetches."""
     chance = random.Random(seed)
