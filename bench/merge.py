@@ -15,14 +15,11 @@ from bench.files import UNFINISHED
 from bench.load import LoadedSweep, Variant, load_sweep, variants_of
 from bench.store import RunFolder, TrialFolder
 from bench.worker import SETTLED
-from reports.frame import SECONDS
+from reports.frame import MACHINES_OWN
 from reports.regression.verdict import differences
 
 SHARED = ("protocol", "measures", "target")
 """Of `plan.json`: what must be the same in every run, or their numbers stand for different things."""
-
-MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
-"""Axes that two machines never have alike."""
 
 LEFT_BEHIND = (".lock", ".owner", UNFINISHED, "heartbeat.json", "workers")
 

@@ -8,12 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.identity import digest
-from bench.trial_spec import RewardRef, Trial
+from bench.trial_spec import Trial, reward_metrics
 
 SHOWN = 16
 """Hexadecimal digits of a hash that are kept."""
-
-DIVERSITY = "diversity"
 
 
 def protocol_of(trial: Trial) -> dict[str, Any]:
@@ -43,13 +41,10 @@ def protocol_of(trial: Trial) -> dict[str, Any]:
 
 def measures_of(trial: Trial) -> dict[str, str]:
     """Metric beside the optimised reward -> the hash of what gives it."""
-    beside = {"gold": trial.gold} if trial.gold else {}
-    refs: dict[str, RewardRef] = {**beside, **{f"reward/{ref.label}": ref for ref in trial.rewards}}
-    seen_by = [ref.fingerprint[:SHOWN] for ref in (trial.reward, *refs.values()) if ref.embeds]
-    return {
-        **{metric: ref.fingerprint[:SHOWN] for metric, ref in refs.items()},
-        DIVERSITY: seen_by[-1] if seen_by else "thumbnails",
-    }
+    versions = {metric: ref.fingerprint[:SHOWN] for metric, ref in reward_metrics(trial).items()}
+    embedding = [metric for metric, ref in reward_metrics(trial).items() if ref.embeds]
+    seen_by = versions[embedding[-1]] if embedding else "thumbnails"
+    return {**{metric: version for metric, version in versions.items() if metric != "reward"}, "diversity": seen_by}
 
 
 def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

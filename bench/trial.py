@@ -24,7 +24,7 @@ from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.store import TrialFolder
-from bench.trial_spec import RewardRef, Trial, dtype_of, sampler_settings
+from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.meter import Meter, return_freed_memory
@@ -254,12 +254,6 @@ def exact_arithmetic() -> None:
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
-
-
-def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
-    """Metric -> reward: the optimised one, its gold, and those reported beside it."""
-    others = {f"reward/{ref.label}": ref for ref in trial.rewards}
-    return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
 
 
 def of_all(settings: Settings, workers: Workers) -> Settings:

@@ -123,6 +123,12 @@ class Trial(Resolved):
         return {split: spread(prompts, self.evaluate.prompts) for split, prompts in splits.items() if prompts}
 
 
+def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
+    """Metric -> reward: the optimised one, its gold, and those reported beside it."""
+    others = {f"reward/{ref.label}": ref for ref in trial.rewards}
+    return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
+
+
 def dtype_of(trial: Trial) -> "torch.dtype":
     """What the frozen weights are held in."""
     import torch

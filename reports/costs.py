@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports import comparison
 from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
-from reports.frame import BROKEN, GOING, SECONDS, axis_words, untrained_variants
+from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, axis_words, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
 from reports.statistics import Summary, summarise
@@ -19,8 +19,6 @@ EFFICIENCY_AXES = (
     "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",
 )  # fmt: skip
 TRIAL_AXES = (*EFFICIENCY_AXES[:-1], "eval_seconds", "peak_memory_bytes")
-MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
-"""Axes that two kinds of machine never have alike: each has a column of its own."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
         for column in _columns(axis, costs, ends, baseline, speed_classes(trials))
     ]  # fmt: skip
     counts = seed_counts(trials)
+    complete = {variant for variant, (done, planned) in counts.items() if done == planned}
     still = untrained_variants(curves)
     order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
     rows, best = [], set()
@@ -74,7 +73,7 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
         if column.axis in SECONDS and not meta.seconds_comparable:
             continue
         # The seeds that survived are no median over all: they can be the lucky ones.
-        whole = {v: s for v, s in column.found.items() if len(set(counts[v])) == 1}
+        whole = {v: s for v, s in column.found.items() if v in complete}
         medians = {v: s.median for v, s in whole.items() if s.median < float("inf")}
         if len(column.found) > 1:
             best |= {(order.index(v), column.header) for v, m in medians.items() if m == min(medians.values())}

@@ -70,8 +70,8 @@ def amount(value: float, axis: str, words: str) -> str:
     text = number(value / scale.divisor)
     if axis.startswith("flops"):
         return f"{text} {scale.unit}"
-    measured_in = scale in (*_STEPS["seconds"], *_STEPS["bytes"])
-    return f"{text} {scale.unit} of {words}" if measured_in else f"{text} {scale.unit} {words}".replace("  ", " ")
+    counted = scale in _STEPS["count"]
+    return " ".join(part for part in (text, scale.unit, words if counted else f"of {words}") if part)
 
 
 def measured(value: float | None, digits: int = 3, signed: bool = False) -> str:

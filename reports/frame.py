@@ -51,6 +51,9 @@ BUDGET_SECONDS = "budget_seconds"
 """What a budget of seconds counts: training and its rewards, which the ledger keeps apart; added on validation."""
 
 SECONDS = (*(axis for axis in AXES if axis.endswith("_seconds")), BUDGET_SECONDS)
+MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
+"""Axes that two machines never have alike."""
+
 SPLIT_WORDS = {"train": "training prompts", "heldout": "held-out prompts"}
 AXIS_WORDS = {
     "steps": "steps",

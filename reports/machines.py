@@ -21,10 +21,7 @@ def records(trials: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
 def speed_classes(trials: pd.DataFrame) -> dict[str, str]:
     """Trial -> the letter of the kind of machine it ran on; empty where all that is known is alike."""
     keys = {
-        trial: str(
-            [_flat(_without_memory(record.get(key))) for key in SPEED_KEYS]
-            + [(record.get("versions") or {}).get("torch")]
-        )
+        trial: str([_flat(record.get(key)) for key in SPEED_KEYS] + [(record.get("versions") or {}).get("torch")])
         for trial, record in records(trials).items()
     }
     letters = _letters(keys.values())
@@ -94,14 +91,9 @@ def _letters(keys: Iterable[str]) -> dict[str, str]:
     return {key: string.ascii_uppercase[index % 26] for index, key in enumerate(dict.fromkeys(keys))}
 
 
-def _without_memory(hardware: Any) -> Any:
-    """Two machines of one kind seldom have the same number of bytes."""
-    if not isinstance(hardware, Mapping):
-        return hardware
-    return {name: value for name, value in hardware.items() if name != "memory_bytes"}
-
-
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in sorted(value.items()))
+        # Two machines of one kind seldom have the same number of bytes.
+        known = {key: item for key, item in value.items() if key != "memory_bytes"}
+        return ", ".join(f"{key} {_flat(item)}" for key, item in sorted(known.items()))
     return str(value)

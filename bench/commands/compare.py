@@ -28,14 +28,15 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     4).
     """
     from bench.baselines import read_run, write_file
+    from bench.protocol import clashing_measures
     from reports.markdown import table_markdown
     from reports.regression.contrast import SAME, Side, compare, contrast_table
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
     target = a.about["target"] if a.about["target"] == b.about["target"] else None
-    sides = [Side(run.curves, run.evaluation, run.about.get("measures", {})) for run in (a, b)]
-    found = compare(sides[0], sides[1], a.axis, target)
+    clashing = clashing_measures(a.about, b.about)
+    found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
     table = contrast_table(found, (str(first), str(second)), only_changed)
     if markdown is not None:
         write_file(markdown, table_markdown(table) + "\n")

@@ -104,7 +104,7 @@ def command(
                     run.tell(memory=prediction.found(wait=not stopped))
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
-    rows = run.trials() if tuning or loaded.sweep.search is None else []
+    rows = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
     broken = problem is not None or any(row["status"] in BROKEN for row in rows)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD

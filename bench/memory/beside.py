@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 NICENESS = 15
 LONGEST_WAIT_SECONDS = 20.0
-"""For what is left to predict when all trials have ended; and no longer than they took."""
+"""For what is left to predict when all trials have ended, and no longer than they took."""
 
 
 class Prediction:
@@ -93,9 +93,10 @@ def known_memory(trials: Sequence[Trial], run: "RunFolder") -> dict[str, Any]:
     """What an earlier call predicted for variants that are trained as they were."""
     if not run.exists():
         return {}
-    identities = {row["variant"]: row["identity"] for row in run.planned()}
+    about = run.about()
+    identities = {row["variant"]: row["identity"] for row in about["trials"]}
     same = {trial.variant for trial in trials if identities.get(trial.variant) == trial.identity}
-    return {variant: memory for variant, memory in run.about().get("memory", {}).items() if variant in same}
+    return {variant: memory for variant, memory in about.get("memory", {}).items() if variant in same}
 
 
 def main() -> None:

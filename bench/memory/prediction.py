@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.plugins import build_reward, load_method
-from bench.trial_spec import Trial, dtype_of, sampler_settings
+from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,7 +137,7 @@ def _predict(spec: str) -> Memory | None:
 
 def build_rewards(trial: Trial) -> "list[Reward]":
     """All that the trial builds, the optimised one first."""
-    return [build_reward(ref.spec) for ref in _references(trial)]
+    return [build_reward(ref.spec) for ref in reward_metrics(trial).values()]
 
 
 def predict_trial(trial: Trial, rewards: "Sequence[Reward]") -> Memory | None:
@@ -342,10 +342,6 @@ def _plain(reward: "Reward") -> bool:
     from rewards.base import CallableReward
 
     return not isinstance(reward, CallableReward) and type(reward).__module__ != "rewards.remote"
-
-
-def _references(trial: Trial) -> list[Any]:
-    return [trial.reward, *trial.rewards, *([trial.gold] if trial.gold else [])]
 
 
 @contextmanager

@@ -5,8 +5,8 @@ The difference is taken over seeds; prompts and evaluation noise are the same on
 shown and no interval is claimed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,15 +30,10 @@ Values = dict[str, dict[int, float]]
 
 @dataclass(frozen=True)
 class Side:
-    """A run's validated frames.
-
-    Attributes:
-        measures: metric beside the reward -> what gives it; where that differs, the metric is not compared.
-    """
+    """A run's validated frames."""
 
     curves: pd.DataFrame
     evaluation: pd.DataFrame
-    measures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,7 +68,12 @@ class Contrast:
 
 
 def compare(
-    first: Side, second: Side, axis: str, target: float | None, alpha: float = evidence.ALPHA
+    first: Side,
+    second: Side,
+    axis: str,
+    target: float | None,
+    clashing: Collection[str] = (),
+    alpha: float = evidence.ALPHA,
 ) -> list[Contrast]:
     """Every metric of every method that either run has.
 
@@ -81,6 +81,7 @@ def compare(
         first, second: A and B.
         axis: the budget's.
         target: whose cost is compared; None where the runs have none in common.
+        clashing: metrics, such as "gold", that something else gives in each run; they are not compared.
     """
     sides = (first, second)
     variants = list(dict.fromkeys(map(str, [*first.curves["variant"], *second.curves["variant"]])))
@@ -88,7 +89,7 @@ def compare(
     pairs = [_pair(variant, sides, still, axis, target) for variant in variants]
     found: list[Contrast] = []
     for metric in dict.fromkeys(metric for pair in pairs for values in pair.values for metric in values):
-        same = _same_measure(metric, first, second)
+        same = metric.rpartition(" ")[0] not in clashing
         family = [
             _contrast(pair, metric, axis, same) for pair in pairs if any(metric in values for values in pair.values)
         ]
@@ -142,12 +143,6 @@ def _last_values(rows: pd.DataFrame) -> Values:
             if last:
                 found[f"{metric} {split}"] = last
     return found
-
-
-def _same_measure(metric: str, first: Side, second: Side) -> bool:
-    name = metric.rpartition(" ")[0]
-    known = [side.measures[name] for side in (first, second) if name in side.measures]
-    return len(set(known)) <= 1
 
 
 def _contrast(pair: _Pair, metric: str, axis: str, same_measure: bool) -> Contrast:

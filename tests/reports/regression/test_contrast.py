@@ -82,8 +82,7 @@ def test_rounding_of_an_untrained_model_is_no_difference():
 def test_a_metric_that_is_something_else_in_each_run_is_not_compared():
     gold = [build()[0].assign(metric="gold"), build()[0]]
     frames = (pd.concat(gold, ignore_index=True), *build()[1:])
-    first, second = (Side(*frames[:2], {"gold": version}) for version in ("a", "b"))
-    found = {contrast.metric: contrast for contrast in compare(first, second, AXIS, None)}
+    found = {contrast.metric: contrast for contrast in compare(*sides(frames, frames), AXIS, None, ["gold"])}
     assert found["gold train"].why == "it is measured by something else in B"
     assert found["reward train"].verdict == SAME
 
