@@ -27,7 +27,7 @@ quickstart: $(STAMP) ## base and alignprop, one seed, under 90 seconds
 
 gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, about a minute
 	rm -rf build/gate
-	$(BIN)/bench run sweeps/gate.yaml --executor inline --out build/gate
+	$(BIN)/bench run sweeps/gate.yaml --executor inline --no-predict --out build/gate
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
 test: $(STAMP) ## unit tests, two at a time, then integration tests

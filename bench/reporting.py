@@ -9,6 +9,7 @@ from bench.errors import BenchError
 from bench.protocol import in_words, measures_of, protocol_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
+from reports.choices import DEFAULT_FORMATS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from reports.meta import Meta
     from reports.pictures import Picture
     from reports.tables import Table
-
-FORMATS = ("html", "md")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def describe_run(
 def report(
     runs: RunFolder | Sequence[RunFolder],
     out: Path | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     baseline: str | None = None,
 ) -> Summary:
     """Writes `results.parquet` of every run, and one report over them, finished or not.
@@ -73,7 +72,7 @@ def report(
     Args:
         runs: the folder of a run, or several.
         out: where the report goes; `report/` in the run's folder by default, beside the first of several.
-        formats: of `reports.build.FORMATS`.
+        formats: of `reports.choices.FORMATS`.
         baseline: the variant that ratios refer to.
 
     Raises:

@@ -2,6 +2,7 @@
 
 `reports.build.write_report` is the entry point. The modules, each importing only those above it:
 
+- `choices.py`     formats, modes and statistics that a command line offers
 - `frame.py`       the schema of the frames, their validation, and the words for axes and metrics
 - `meta.py`        `Meta`: what a reader must know about a run and the frames do not say
 - `formatting.py`  numbers as text: three significant digits, units, ranges

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from reports import exports, printing
+from reports.choices import DEFAULT_FORMATS, FORMATS
 from reports.document import Document, compose
 from reports.files import write_atomically
 from reports.frame import no_curves, validate_curves, validate_evaluation, validate_trials, with_statuses
@@ -15,9 +16,6 @@ from reports.meta import Meta
 from reports.notices import Notice, apart
 from reports.page import to_html
 from reports.pictures import Picture
-
-FORMATS = ("html", "md", "csv", "latex", "pdf", "png", "svg")
-DEFAULT_FORMATS = ("html", "md")
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def write_report(
         meta: what the frames do not say.
         pictures: samples of every variant on the same prompts and noise; may be empty.
         out: the folder; made if absent.
-        formats: of `FORMATS`.
+        formats: of `choices.FORMATS`.
     """
     return write_document(build_report(curves, evaluation, trials, meta, pictures), out, formats)
 

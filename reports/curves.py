@@ -8,7 +8,6 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,14 +21,14 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from reports.formatting import Scale, measured, number, scale_for
+from reports.formatting import Scale, measured, scale_for, tick
 from reports.frame import DONE, SPLIT_WORDS, axis_words, runs_of, select, untrained_variants
 from reports.meta import Meta
 from reports.statistics import band
 from reports.styles import Style
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
-_LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
+LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
 MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
 
 STYLE = {
@@ -233,6 +232,12 @@ def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) ->
         axes.plot(found.axis, found.median, color=style.colour, linestyle=style.dashes, linewidth=2.3, zorder=3)
 
 
+def wants_log(moving: pd.DataFrame, axis: str) -> bool:
+    """Whether the methods' totals on this column differ so much that they share no linear axis usefully."""
+    ends = moving.groupby("variant")[axis].max()
+    return bool(len(ends) > 1 and ends.min() > 0 and ends.max() / ends.min() > LOG_SPREAD)
+
+
 def _many(lines: Sequence[_Line]) -> bool:
     return sum(len(line.x) for line in lines) > MANY_POINTS
 
@@ -240,9 +245,8 @@ def _many(lines: Sequence[_Line]) -> bool:
 def _dress(axes: Axes, moving: pd.DataFrame, axis: str, scale: Scale, title: str) -> None:
     axes.set_title(title)
     label = scale.label(axis_words(axis))
-    ends = moving.groupby("variant")["x"].max()
     positive = moving.loc[moving["x"] > 0, "x"]
-    if len(ends) > 1 and ends.min() > 0 and ends.max() / ends.min() > _LOG_SPREAD:
+    if wants_log(moving, "x"):
         axes.set_xscale("symlog", linthresh=positive.min(), linscale=0.5)
         label += ", log scale"
     else:
@@ -251,8 +255,7 @@ def _dress(axes: Axes, moving: pd.DataFrame, axis: str, scale: Scale, title: str
         axes.set_xlim(left=0)
     axes.set_xlabel(label)
     axes.set_ylabel("")
-    ticks: Any = FuncFormatter(lambda value, _: number(value))
-    axes.xaxis.set_major_formatter(ticks)
+    axes.xaxis.set_major_formatter(FuncFormatter(tick))
     axes.ticklabel_format(axis="y", useOffset=False, style="plain")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.grid(axis="y")

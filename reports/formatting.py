@@ -83,6 +83,13 @@ def measured(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return text.replace("-", "−")
 
 
+def tick(value: float, _: object = None) -> str:
+    """A mark on an axis, whose zeros say nothing: 0.02, not 0.0200. The second argument is matplotlib's."""
+    mantissa, exponent, power = number(value).partition("e")
+    trimmed = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{trimmed}{exponent}{power}"
+
+
 def with_range(middle: str, low: str, high: str) -> str:
     """ "1.83 (1.75–1.90)"; the range is left out where it says nothing."""
     if low == high:

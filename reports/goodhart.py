@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from reports.curves import MANY_POINTS, PAPER, STYLE, panel_title
-from reports.formatting import number
+from reports.formatting import tick
 from reports.frame import DONE, runs_of, select, untrained_variants
 from reports.meta import Meta
 from reports.overoptimisation import courses
@@ -92,7 +92,7 @@ def _draw(
     axes.set_xlabel(panel_title(across, "train", meta))
     for line in (axes.xaxis, axes.yaxis):
         line.set_major_locator(MaxNLocator(5))
-        line.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        line.set_major_formatter(FuncFormatter(tick))
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     sns.despine(ax=axes)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.curves import panel_title
+from reports.curves import panel_title, wants_log
 from reports.formatting import scale_for
 from reports.frame import BROKEN, axis_words, runs_of, untrained_variants
 from reports.meta import Meta
@@ -20,8 +20,6 @@ from reports.styles import Style
 
 MOST_NUMBERS = 300_000
 """Of a page: about 2 MB. Above it, every trial is thinned to equally many points, its first and last among them."""
-
-LOG_SPREAD = 20.0  # totals of methods that differ by more than this share no linear axis usefully
 
 
 def payload(
@@ -54,7 +52,7 @@ def payload(
         })  # fmt: skip
     return {
         "axes": [{"key": axis, "words": axis_words(axis), "label": scales[axis].label(axis_words(axis)),
-                  "log": _wants_log(moving, axis)} for axis in axes],
+                  "log": wants_log(moving, axis)} for axis in axes],
         "panels": [{"title": panel_title(metric, split, meta), "target": (metric, split) == ("reward", "train")}
                    for metric, split in pairs],
         "variants": [{"name": v, "colour": chosen[v].colour, "dark": chosen[v].dark, "still": v in still,
@@ -95,8 +93,3 @@ def _thinned(count: int, most: int) -> NDArray[np.intp]:
 
 def _numbers(values: NDArray[np.float64]) -> list[float | None]:
     return [float(f"{v:.5g}") if math.isfinite(v) else None for v in values.tolist()]
-
-
-def _wants_log(moving: pd.DataFrame, axis: str) -> bool:
-    ends = moving.groupby("variant")[axis].max()
-    return bool(len(ends) > 1 and ends.min() > 0 and ends.max() / ends.min() > LOG_SPREAD)

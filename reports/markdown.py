@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def to_markdown(document: "Document") -> str:
     """GitHub-flavoured Markdown; figures are linked relative to the report."""
-    parts = [f"> **{_plain(notice.text)}**" for notice in document.above]
+    parts = [f"> **{escaped(notice.text)}**" for notice in document.above]
     parts += [_one(document)]
     parts += [_one(other, f"part-{index}-") for index, other in enumerate(document.others, 2)]
     return "\n\n".join(parts) + "\n"
@@ -20,9 +20,9 @@ def to_markdown(document: "Document") -> str:
 
 def _one(document: "Document", prefix: str = "") -> str:
     meta = document.meta
-    parts = [f"# {_plain(meta.name)}", _plain(meta.description)]
-    parts += [f"> **{_plain(notice.text)}**" for notice in document.notices]
-    parts += [_plain(document.answer)]
+    parts = [f"# {escaped(meta.name)}", escaped(meta.description)]
+    parts += [f"> **{escaped(notice.text)}**" for notice in document.notices]
+    parts += [escaped(document.answer)]
     first = [document.ranking] if document.ranking is not None else []
     parts += [table_markdown(table) for table in first]
     parts += [f"![{name}](figures/{prefix}{name}.png)" for name in shown(document)]
@@ -43,7 +43,7 @@ def table_markdown(table: Table, level: int = 2) -> str:
                  for column, value in zip(columns, row, strict=True))  # fmt: skip
         lines.append(_line(cells))
     return "\n\n".join(
-        part for part in (f"{'#' * level} {_plain(table.title)}", "\n".join(lines), _plain(table.note)) if part
+        part for part in (f"{'#' * level} {escaped(table.title)}", "\n".join(lines), escaped(table.note)) if part
     )
 
 
@@ -63,7 +63,7 @@ def _about(document: "Document") -> list[tuple[str, str]]:
     meta = document.meta
     versions = ", ".join(f"{name} {version}" for name, version in meta.versions.items())
     command = f"```\n{meta.command}\n```" if meta.command else ""
-    found = [("Evaluation", _plain(meta.evaluation)), ("Command", command), ("Versions", _plain(versions))]
+    found = [("Evaluation", escaped(meta.evaluation)), ("Command", command), ("Versions", escaped(versions))]
     return [(title, text) for title, text in found if text]
 
 
@@ -72,9 +72,9 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _cell(text: object) -> str:
-    return _plain(str(text)).replace("|", "\\|").replace("\n", "<br>")
+    return escaped(str(text)).replace("|", "\\|").replace("\n", "<br>")
 
 
-def _plain(text: str) -> str:
+def escaped(text: str) -> str:
     """Names come from YAML files: what Markdown or HTML would act on is written out."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("*", "\\*").replace("`", "\\`")

@@ -8,15 +8,14 @@ import click
 from bench import console
 from bench.commands.shared import debug_option, find_run, json_option
 from bench.errors import BenchError
+from reports.choices import PRIMARY
 
 if TYPE_CHECKING:
     from reports.regression.baseline import Baseline
 
-STATISTICS = ("area", "final", "heldout")
-
 primary_option = click.option(
     "--primary",
-    type=click.Choice(STATISTICS),
+    type=click.Choice(PRIMARY),
     default="area",
     show_default=True,
     help="The statistic that is tested first and carries most of the error rate.",

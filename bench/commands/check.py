@@ -8,11 +8,11 @@ import click
 from bench import console
 from bench.commands.shared import debug_option, find_run, json_option
 from bench.errors import GOOD, NOT_COMPARABLE, REGRESSION, TRIALS_FAILED
+from reports.choices import MODES
 
 if TYPE_CHECKING:
     from reports.regression.verdict import Verdict
 
-MODES = ("auto", "exact", "statistical")
 EXIT_CODES = {
     "regression": REGRESSION,
     "failed": TRIALS_FAILED,

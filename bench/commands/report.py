@@ -9,8 +9,7 @@ from bench import console
 from bench.commands.shared import PLACE, debug_option, find_run, json_option, shown
 from bench.errors import BenchError
 from bench.remote.place import Place
-
-FORMATS = ("html", "md", "csv", "latex", "pdf", "png", "svg")
+from reports.choices import DEFAULT_FORMATS, FORMATS
 
 
 @click.command("report", short_help="Write the comparison report of one run or several.")
@@ -47,7 +46,6 @@ def command(
     """
     from bench.remote.fetching import numbers
     from bench.remote.place import upload_folder
-    from bench.reporting import FORMATS as DEFAULT
     from bench.reporting import report
 
     found = [find_run(run, numbers) for run in runs]
@@ -58,7 +56,7 @@ def command(
             raise BenchError("no trial has begun, so there is nothing to report", str(where))
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if isinstance(out, Place) else out.absolute() if out else None
-        summary = report(found, folder, formats or DEFAULT, baseline)
+        summary = report(found, folder, formats or DEFAULT_FORMATS, baseline)
         files = [str(f) for f in summary.files] if as_json else [shown(f) for f in summary.files]
         if isinstance(out, Place):
             files = upload_folder(Path(scratch), out)

@@ -47,6 +47,11 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
     metavar="HOST:PORT",
     help="A running Ray cluster to join; its machines must see the run's folder (with a URL, runs/.remote/ here).",
 )
+@click.option(
+    "--predict/--no-predict",
+    default=True,
+    help="Predict each method's memory beside the run, for the report: ten seconds of one core a method.",
+)
 @json_option
 @debug_option
 def command(
@@ -56,6 +61,7 @@ def command(
     out: "Path | Place | None",
     executor_name: str,
     address: str | None,
+    predict: bool,
     as_json: bool,
 ) -> int:
     """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
@@ -98,7 +104,7 @@ def command(
             about["memory"] = known_memory(trials, run)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
-            with Prediction(trials, about["memory"]) as prediction:
+            with Prediction(trials if predict else [], about["memory"]) as prediction:
                 stopped = _execute(chosen, todo, run, line, address)
                 with suppress(OSError):  # a disk that is full has been told of
                     run.tell(memory=prediction.found(wait=not stopped))

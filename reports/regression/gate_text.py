@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.evidence import CROSSED_COVERAGE
 from reports.formatting import NOTHING, measured
-from reports.markdown import table_markdown
+from reports.markdown import escaped, table_markdown
 from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
@@ -72,14 +72,16 @@ def details(verdict: Verdict) -> list[str]:
 def to_markdown(verdict: Verdict) -> str:
     """For a pull request: the answer, a line a method, the statistics folded away where all is well."""
     mark = MARKS.get(verdict.verdict, "✅")
-    parts = [f"## {mark} {verdict.name}: {verdict.verdict}", verdict.reason]
+    parts = [f"## {mark} {escaped(verdict.name)}: {verdict.verdict}", escaped(verdict.reason)]
     if verdict.methods:
         parts.append(table_markdown(summary_table(verdict)).split("\n\n", 1)[1])
     if any(method.findings for method in verdict.methods):
         body = table_markdown(findings_table(verdict), 3).split("\n\n", 1)[1]
         opened = "" if verdict.passed else " open"
-        parts.append(f"<details{opened}><summary>Statistics ({verdict.reward})</summary>\n\n{body}\n\n</details>")
-    parts += [f"- {line}" for line in details(verdict)]
+        parts.append(
+            f"<details{opened}><summary>Statistics ({escaped(verdict.reward)})</summary>\n\n{body}\n\n</details>"
+        )
+    parts += [f"- {escaped(line)}" for line in details(verdict)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -8,11 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.choices import PRIMARY
 from reports.frame import axis_words, select
 from reports.statistics import cost_to_target, normalised_area
-
-CURVE = ("area", "final", "heldout")
-"""Statistics of the reward's curve, higher is better; those that can be kept per prompt."""
 
 COSTS = ("nfe", "flops", "peak_memory_bytes", "train_seconds")
 MACHINES_OWN = ("peak_memory_bytes", "train_seconds")
@@ -40,7 +38,7 @@ class Measured:
 
 def direction(statistic: str) -> str:
     """ "higher" or "lower": which is better."""
-    return "higher" if statistic in CURVE else "lower"
+    return "higher" if statistic in PRIMARY else "lower"
 
 
 def words(statistic: str, axis: str = "cost") -> str:
@@ -70,11 +68,11 @@ def measure(
         axis: the budget's.
         span: where areas are taken; the stretch that all its trials have seen unless given.
         target: whose cost is taken; a seed that never reached it counts with all that it spent, a lower bound.
-        by_prompt: the statistic of `CURVE` to take prompt by prompt too.
+        by_prompt: the statistic of `choices.PRIMARY` to take prompt by prompt too.
     """
     train, heldout = (select(curves, "reward", split) for split in ("train", "heldout"))
     own = span or shared_span(train, axis)
-    values: dict[str, dict[int, float]] = {name: {} for name in (*CURVE, TO_TARGET, *COSTS)}
+    values: dict[str, dict[int, float]] = {name: {} for name in (*PRIMARY, TO_TARGET, *COSTS)}
     censored = set()
     for seed, curve in by_seed(train):
         x, y = curve[axis].to_numpy(float), curve["value"].to_numpy(float)
@@ -90,7 +88,7 @@ def measure(
     for seed, curve in by_seed(heldout):
         values["heldout"][seed] = _last(curve["value"].to_numpy(float))
     prompts: dict[str, dict[int, float]] = {}
-    if by_prompt in CURVE:
+    if by_prompt in PRIMARY:
         curve = heldout if by_prompt == "heldout" else train
         prompts = _per_prompt(curve, evaluation, axis, own, by_prompt)
     return Measured({name: of_seed for name, of_seed in values.items() if of_seed}, prompts, own, frozenset(censored))

@@ -16,7 +16,6 @@ SHOWN = "shown only"
 """The verdict of a statistic that is not gated."""
 
 Mode = Literal["auto", "exact", "statistical"]
-MODES: tuple[str, ...] = ("auto", "exact", "statistical")
 
 
 @dataclass(frozen=True)

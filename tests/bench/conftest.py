@@ -78,6 +78,16 @@ def unpredicted(monkeypatch):
     monkeypatch.setattr("bench.memory.beside.Prediction.__enter__", lambda prediction: prediction)
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Reports have no figures: hundreds of runs would each draw for two seconds what tests/reports looks at. A module
+    that asks for them says so by a fixture of this name.
+    """
+    monkeypatch.setattr("reports.curves.panels", lambda frame: [])
+    monkeypatch.setattr("reports.goodhart.pairs", lambda frame: [])
+    monkeypatch.setattr("reports.exports.figures", lambda document, kind, shown=False: {})
+
+
 @pytest.fixture
 def body(monkeypatch):
     """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from reports.formatting import amount, listing, measured, number, plural, scale_for, with_range
+from reports.formatting import amount, listing, measured, number, plural, scale_for, tick, with_range
 from reports.styles import FALLBACK, KNOWN, styles
 
 
@@ -81,3 +81,15 @@ def test_variants_of_one_method_differ_and_share_its_hue():
 def test_colours_of_known_methods_are_distinct():
     assert len({style.colour for style in KNOWN.values()}) == len(KNOWN)
     assert len({style.dark for style in KNOWN.values()}) == len(KNOWN)
+
+
+def test_ticks_have_no_zeros_that_say_nothing():
+    assert [tick(v) for v in (0.0, 0.02, 0.5, 1.25, -0.1, 250.0, 2e-5)] == [
+        "0",
+        "0.02",
+        "0.5",
+        "1.25",
+        "−0.1",
+        "250",
+        "2e−05",
+    ]

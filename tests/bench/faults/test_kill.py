@@ -53,7 +53,7 @@ def kill(arguments, folder: RunFolder, chance: random.Random, spread: float) -> 
     further. False if it had ended by then.
     """
     before = written(folder)
-    process = subprocess.Popen(command("run", *arguments), **QUIET)
+    process = subprocess.Popen(command(*arguments), **QUIET)
     while process.poll() is None and written(folder) == before:
         time.sleep(0.02)
     time.sleep(chance.uniform(0.0, spread))

@@ -20,7 +20,7 @@ def test_the_command_ends_and_can_be_repeated(daemon, tiny_model, tmp_path, cli)
     sweep.write_text(SWEEP.format(model=tiny_model, limit=40))
     straight, folder = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "killed")
     process = subprocess.Popen(
-        command("run", sweep, "--out", folder.path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(sweep, "--out", folder.path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     while written(folder) == 0:
         assert process.poll() is None, process.communicate()

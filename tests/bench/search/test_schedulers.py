@@ -44,7 +44,7 @@ def arguments(sweep_file, algorithm, method="alignprop", limit=16):
     method = f"methods=[{{name: '{method}', variant: alignprop, settings: {{batch_size: 2}}}}]"
     overrides = (method, "seeds=[0]", f"budget={{reward_queries: {limit}}}")
     chosen = [word for text in overrides for word in ("--set", text)]
-    return command("run", sweep_file, "--out", "run", *chosen)
+    return command(sweep_file, "--out", "run", *chosen)
 
 
 def call(words, tmp_path):

@@ -264,6 +264,13 @@ def test_every_form_says_the_same(frames):
         assert json.dumps(gate_text.to_json(verdict), allow_nan=False)
 
 
+def test_a_name_cannot_act_on_the_markdown():
+    name = "a|b*<img>"
+    text = gate_text.to_markdown(check(saved(build(variant=name)), build(gain=0.5, variant=name)))
+    assert text.count(r"a\|b\*&lt;img>") >= 2
+    assert "<img>" not in text
+
+
 def test_tolerances_are_rounded_up():
     assert rounded_up(0.01234) == 0.013
     assert rounded_up(0.012) == 0.012
