@@ -55,7 +55,7 @@ def elsewhere(path: Path) -> None:
         record.write_text(json.dumps(value))
 
 
-@pytest.mark.slow  # two minutes, which CI's twenty do not have on a slow machine
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_a_halved_learning_rate_is_caught(planted):
     code, said = check(planted["halved"])
@@ -65,7 +65,7 @@ def test_a_halved_learning_rate_is_caught(planted):
     assert any("learning_rate: not set, now 0.004" in note for note in said["notes"])
 
 
-@pytest.mark.slow  # two minutes, which CI's twenty do not have on a slow machine
+@pytest.mark.integration
 @pytest.mark.timeout(600)
 def test_a_flipped_advantage_is_caught(planted):
     code, said = check(planted["flipped"])

@@ -1,6 +1,7 @@
-"""What is copied into a merged run, and how its sweep is written; with a trial body that writes a curve at once."""
+"""What must not be merged, what is copied, and how the sweep is written; a trial body writes its curve at once."""
 
 import errno
+import json
 import shutil
 
 import pytest
@@ -31,6 +32,60 @@ def merge(cli, tmp_path):
 
 def of_ddpo(run):
     return next(run.trial(row["trial"]) for row in run.planned() if row["method"] == "ddpo")
+
+
+def test_a_trial_of_both_is_taken_where_it_got_furthest(cli, tmp_path, run):
+    whole = run("a", "seeds=[0]")
+    half = RunFolder(tmp_path / "b")
+    shutil.copytree(whole.path, half.path)
+    folder = of_ddpo(half)
+    folder.cut(0)
+    folder.write_status("interrupted", "stopped")
+    assert cli("merge", half.path, whole.path).code == 0
+    merged = RunFolder.open(tmp_path / "b-merged")
+    assert {row["status"] for row in merged.trials()} == {"done"}
+    assert len(merged.trial(folder.key).read_curve()) == 3
+
+
+def edit_last_point(folder, change):
+    points = folder.read_curve()
+    change(points[-1])
+    folder.curve_path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
+
+
+def test_a_trial_with_two_curves_is_a_conflict(cli, tmp_path, run):
+    whole, other = run("a", "seeds=[0]"), RunFolder(tmp_path / "b")
+    shutil.copytree(whole.path, other.path)
+    folder = of_ddpo(other)
+    edit_last_point(folder, lambda point: point["axes"].update(train_seconds=1.0))
+    merged = cli("merge", whole.path, other.path, "--out", tmp_path / "same")
+    assert merged.code == 0, f"seconds are the machine's own: {merged.err}"
+    edit_last_point(folder, lambda point: point["values"]["train"].update(reward=0.9))
+    answer = cli("merge", whole.path, other.path, "--out", tmp_path / "both")
+    assert answer.code == 4
+    assert f"{folder.key} ended with different curves" in answer.err
+    assert not (tmp_path / "both").exists()
+
+
+def test_another_comparison_is_refused(cli, tmp_path, run, merge):
+    first, second = run("a", "seeds=[0]"), run("b", "seeds=[1]", "budget.reward_queries=12")
+    answer = merge(first, second)
+    assert answer.code == 4
+    assert f"is another comparison than {first.path}: protocol.budget.limit" in answer.err
+    third = RunFolder(tmp_path / "c")
+    shutil.copytree(first.path, third.path)
+    plan = json.loads((third.path / "plan.json").read_text())
+    plan["protocol"]["reward"]["version"] = "another source under the same name"
+    (third.path / "plan.json").write_text(json.dumps(plan))
+    assert "protocol.reward.version" in merge(first, third).err
+    assert merge(first).code == 2
+
+
+def test_a_method_with_other_settings_is_refused(tmp_path, run, merge):
+    answer = merge(run("a", "seeds=[0]"), run("b", "seeds=[1]", "methods.ddpo.settings.clip_range=1e-2"))
+    assert answer.code == 4
+    assert "ddpo is not trained as in" in answer.err
+    assert not (tmp_path / "both").exists()
 
 
 def test_a_trial_that_is_being_trained_is_not_merged(run, merge, tmp_path):

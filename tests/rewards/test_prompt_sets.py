@@ -36,7 +36,10 @@ def judged(images: torch.Tensor, wanted: list[Wanted], what: str) -> float:
     return sum(right) / len(right)
 
 
-@pytest.mark.parametrize("name", ["animals", "animals-unseen", "counts", "counts-unseen", "scenes", "scenes-unseen"])
+LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("animals", "counts", "scenes")]
+
+
+@pytest.mark.parametrize("name", ["animals-unseen", "counts-unseen", "scenes-unseen", *LARGE])
 def test_the_base_models_own_success_rate(base, name):
     """Ten steps without guidance, as the sweeps evaluate: 45 to 360 images, so within ten points of what is stated."""
     stated = STATED.search(prompts.summary(name))

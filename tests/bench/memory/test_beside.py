@@ -29,10 +29,11 @@ def test_it_says_what_the_dry_pass_says_of_what_trains(trials, monkeypatch, tmp_
     monkeypatch.chdir(tmp_path)
     assert (beside.patience(3.0), beside.patience(300.0)) == (3.0, beside.LONGEST_WAIT_SECONDS)
     monkeypatch.setattr(beside, "patience", lambda taken: 120.0)
+    trials = [trial for trial in trials if trial.variant != "ddpo" and trial.seed == 0]
     with Prediction(trials, {}) as prediction:
         found = prediction.found(wait=True)
-    assert set(found) == {"alignprop", "ddpo"}
-    assert found == {variant: memory.as_dict() for variant, memory in predict(trials).items() if variant in found}
+    assert set(found) == {"alignprop"}, "base trains nothing"
+    assert found["alignprop"] == predict(trials)["alignprop"].as_dict()
 
 
 def test_what_is_known_is_not_predicted_again_and_nobody_waits_for_a_stopped_run(trials):
