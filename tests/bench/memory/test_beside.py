@@ -59,3 +59,12 @@ def test_only_variants_that_are_trained_as_before_are_known(trials, tmp_path):
     run.tell(memory={})
     assert known_memory(trials, run) == {}
     assert len(run.planned()) == len(trials)
+
+
+def test_a_run_that_is_asked_not_to_predicts_nothing(cli, sweep_file, tmp_path, body, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Prediction, "__enter__", lambda prediction: asked.append(set(prediction._specs)) or prediction)
+    arguments = ("run", sweep_file, "--executor", "inline", "--out", tmp_path / "run")
+    assert cli(*arguments, "--no-predict").code == 0
+    assert cli(*arguments).code == 0
+    assert asked == [set(), {"alignprop", "ddpo"}]
