@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from reports import markdown, pictures
 from reports.curves import STYLE, png
 from reports.document import Document
-from reports.formatting import NOTHING
+from reports.formatting import NOTHING, cell_parts
 from reports.tables import Table
 
 ENDINGS = {"csv": "csv", "latex": "tex"}
@@ -62,10 +62,7 @@ def to_latex(table: Table) -> str:
     layout = "".join("l" if column in table.text else "r" for column in columns)
     lines = [" & ".join(_latex_cell(column) for column in columns) + r" \\", r"\midrule"]
     for index, row in enumerate(table.cells.itertuples(index=False)):
-        cells = [
-            rf"\textbf{{{text}}}" if (index, column) in table.best else text
-            for column, text in zip(columns, map(_latex_cell, row), strict=True)
-        ]
+        cells = [_latex_cell(value, (index, column) in table.best) for column, value in zip(columns, row, strict=True)]
         lines.append(" & ".join(cells) + r" \\")
     note = f"\n\\\\[2pt]\\parbox{{\\linewidth}}{{\\footnotesize {latex(table.note)}}}" if table.note else ""
     body = "\n".join(lines)
@@ -97,8 +94,11 @@ def vector(figure: Figure, kind: str, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def _latex_cell(text: object) -> str:
-    parts = [latex(part) for part in str(text).split("\n")]
+def _latex_cell(text: object, best: bool = False) -> str:
+    """With the value of the best in bold, and not its range."""
+    value = cell_parts(str(text))[0]
+    parts = [latex(part) for part in str(text)[len(value) :].split("\n")]
+    parts[0] = (rf"\textbf{{{latex(value)}}}" if best else latex(value)) + parts[0]
     return parts[0] if len(parts) == 1 else r"\makecell[r]{" + r" \\ ".join(parts) + "}"
 
 

@@ -1,6 +1,7 @@
 """Numbers as text: three significant digits, a true minus sign, thousands separated, one unit a column."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -96,6 +97,16 @@ def with_range(middle: str, low: str, high: str) -> str:
         return middle
     dash = " to " if "−" in low + high or "+" in low + high else "–"
     return f"{middle} ({low}{dash}{high})"
+
+
+_RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
+
+
+def cell_parts(text: str) -> tuple[str, str, list[str]]:
+    """The value of a table's cell, the range in brackets behind it or "", and its further lines."""
+    first, *more = text.split("\n")
+    found = _RANGE.search(first)
+    return (first[: found.start()], found[1], more) if found else (first, "", more)
 
 
 def plural(count: int, noun: str) -> str:

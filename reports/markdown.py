@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reports.formatting import cell_parts
 from reports.tables import Table
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def table_markdown(table: Table, level: int = 2) -> str:
     lines = [_line(_cell(column) for column in columns)]
     lines.append(_line("---" if column in table.text else "--:" for column in columns))
     for index, row in enumerate(table.cells.itertuples(index=False)):
-        cells = (f"**{_cell(value)}**" if (index, column) in table.best else _cell(value)
+        cells = (_bold(str(value)) if (index, column) in table.best else _cell(value)
                  for column, value in zip(columns, row, strict=True))  # fmt: skip
         lines.append(_line(cells))
     return "\n\n".join(
@@ -73,6 +74,12 @@ def _line(cells: Iterable[str]) -> str:
 
 def _cell(text: object) -> str:
     return escaped(str(text)).replace("|", "\\|").replace("\n", "<br>")
+
+
+def _bold(text: str) -> str:
+    """A cell whose value is bold, and not its range."""
+    value = cell_parts(text)[0]
+    return f"**{_cell(value)}**{_cell(text[len(value) :])}"
 
 
 def escaped(text: str) -> str:

@@ -1,6 +1,5 @@
 """The report as one HTML file: nothing is loaded from elsewhere, light and dark follow the reader."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.document import Document
-from reports.formatting import amount, listing, plural
+from reports.formatting import amount, cell_parts, listing, plural
 from reports.frame import DONE, axis_words
 from reports.pictures import column_words, data_uri
 from reports.svg import palette_css
@@ -19,7 +18,6 @@ MOST_ROWS = 1_000
 """Of a table on the page, which stays under ten megabytes."""
 
 HERE = Path(__file__).parent
-_RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
 
 
 def to_html(document: Document) -> str:
@@ -79,11 +77,10 @@ def first_rows(table: Table, most: int = MOST_ROWS) -> Table:
 
 def cell_html(text: object) -> Markup:
     """A cell: the range after a value and any second line are set quieter than the value."""
-    first, *more = str(text).split("\n")
-    found = _RANGE.search(first)
-    value = Markup("<span class=value>{}</span>").format(first[: found.start()] if found else first)
-    if found:
-        value += Markup(" <span class=range>{}</span>").format(found[1])
+    first, around, more = cell_parts(str(text))
+    value = Markup("<span class=value>{}</span>").format(first)
+    if around:
+        value += Markup(" <span class=range>{}</span>").format(around)
     for line in more:
         value += Markup("<span class=second>{}</span>").format(line)
     return value
