@@ -102,8 +102,14 @@ def check_run(run: RunFolder, baseline: "Baseline", mode: "Mode", fewer_seeds: b
     )
 
 
-def baseline_of(run: RunFolder, primary: str, alpha: float = 0.05, power: float = 0.8) -> "Baseline":
-    """A baseline from a run whose trials are all done.
+def baseline_of(
+    run: RunFolder,
+    primary: str = "area",
+    primaries: Mapping[str, str] | None = None,
+    alpha: float = 0.05,
+    power: float = 0.8,
+) -> "Baseline":
+    """A baseline from a run whose trials are all done; see `reports.regression.baseline.make`.
 
     Raises:
         TrialsFailedError: one is not.
@@ -130,6 +136,7 @@ def baseline_of(run: RunFolder, primary: str, alpha: float = 0.05, power: float 
             provenance={"saved": datetime.now(UTC).strftime("%Y-%m-%d"), **stored.provenance},
             settings=stored.settings,
             primary=primary,
+            primaries=primaries,
             alpha=alpha,
             power=power,
         )

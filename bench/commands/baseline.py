@@ -13,12 +13,26 @@ from reports.choices import PRIMARY
 if TYPE_CHECKING:
     from reports.regression.baseline import Baseline
 
+
+def _primaries(_: click.Context, option: click.Parameter, words: tuple[str, ...]) -> dict[str, str]:
+    """variant -> statistic; "" stands for all others."""
+    found = {}
+    for word in words:
+        variant, _equals, statistic = word.rpartition("=")
+        if statistic not in PRIMARY:
+            raise click.BadParameter(f"{statistic!r} is none of {', '.join(PRIMARY)}")
+        found[variant] = statistic
+    return found
+
+
 primary_option = click.option(
     "--primary",
-    type=click.Choice(PRIMARY),
-    default="area",
-    show_default=True,
-    help="The statistic that is tested first and carries most of the error rate.",
+    "primaries",
+    multiple=True,
+    callback=_primaries,
+    metavar="[METHOD=]STATISTIC",
+    help=f"What is tested first and carries most of the error rate: {', '.join(PRIMARY)}; area by default. "
+    "Give it again for a method of its own.",
 )
 
 
@@ -34,7 +48,7 @@ def command() -> None:
 @click.option("--force", is_flag=True, help="Overwrite a baseline that is there.")
 @json_option
 @debug_option
-def save(run: Path, out: Path, primary: str, force: bool, as_json: bool) -> None:
+def save(run: Path, out: Path, primaries: dict[str, str], force: bool, as_json: bool) -> None:
     """Save RUN, whose trials must all be done, with tolerances that follow from its spread over seeds.
 
     Prints the loss that a later run with as many seeds is caught with.
@@ -43,7 +57,13 @@ def save(run: Path, out: Path, primary: str, force: bool, as_json: bool) -> None
 
     if out.exists() and not force:
         raise BenchError("is there already", str(out), "bench baseline update keeps its tolerances; --force overwrites")
-    baseline = baseline_of(find_run(run), primary)
+    found = find_run(run)
+    default = primaries.pop("", "area")
+    there = list(dict.fromkeys(row["variant"] for row in found.planned()))
+    for variant in primaries:
+        if variant not in there:
+            raise BenchError(f"no method is called {variant}", "--primary", f"one of: {', '.join(there)}")
+    baseline = baseline_of(found, default, primaries)
     write_baseline(baseline, out)
     _show(baseline, out, as_json)
 
@@ -70,8 +90,10 @@ def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
     from bench.baselines import baseline_of, read_baseline, updated, write_baseline
 
     before = read_baseline(file)
-    primary = next(iter(before.methods.values())).primary
-    after = baseline_of(find_run(run), primary, before.alpha, before.power)
+    run_folder = find_run(run)
+    there = {row["variant"] for row in run_folder.planned()}
+    primaries = {variant: entry.primary for variant, entry in before.methods.items() if variant in there}
+    after = baseline_of(run_folder, primaries=primaries, alpha=before.alpha, power=before.power)
     after = after if tolerances else updated(before, after)
     write_baseline(after, file)
     if not as_json:

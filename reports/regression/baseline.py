@@ -12,7 +12,9 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from reports import evidence
+from reports.choices import PRIMARY
 from reports.evidence import ALPHA, POWER, Test
+from reports.formatting import listing
 from reports.frame import select, untrained_variants
 from reports.regression import measures
 
@@ -110,9 +112,11 @@ class MethodBaseline(_Data):
     def gain(self) -> float | None:
         """How far training raised the primary statistic, where that is a reward."""
         values = self.statistics[self.primary].values
-        if self.start is None or self.primary not in ("area", "final"):
-            return None
-        return sum(values.values()) / len(values) - self.start
+        start = self.start
+        if self.primary == "heldout":
+            begun = [curve[0] for curve in self.curves.heldout.values() if curve]
+            start = sum(begun) / len(begun) if begun else None
+        return None if start is None or self.primary not in PRIMARY else sum(values.values()) / len(values) - start
 
 
 class Baseline(_Data):
@@ -175,37 +179,44 @@ def make(
     provenance: Mapping[str, Any],
     settings: Mapping[str, dict[str, Any]],
     primary: str = "area",
+    primaries: Mapping[str, str] | None = None,
     alpha: float = ALPHA,
     power: float = POWER,
 ) -> Baseline:
     """The baseline of a run whose trials are all done.
 
+    Args:
+        primary: the statistic that carries most of α, of `choices.PRIMARY`.
+        primaries: variant -> another one.
+
     Raises:
-        ValueError: a value is not finite, or a variant lacks the primary statistic.
+        ValueError: a value is not finite, a variant lacks the primary statistic, or there is no such variant.
     """
     still = untrained_variants(curves)
+    chief = {str(variant): primary for variant in curves["variant"].unique()} | dict(primaries or {})
+    unknown = set(chief) - set(curves["variant"])
+    if unknown:
+        raise ValueError(f"no method is called {listing(sorted(unknown))}")
     found = {}
     for variant, rows in curves.groupby("variant", sort=False):
         own = evaluation[evaluation["variant"] == variant] if not evaluation.empty else evaluation
         chosen = target_of(rows, target)
-        found[str(variant)] = (
-            rows,
-            measures.measure(rows, own, axis, target=None if variant in still else chosen, by_prompt=primary),
-            chosen,
-        )
+        aim = None if variant in still else chosen
+        measured = measures.measure(rows, own, axis, target=aim, by_prompt=chief[str(variant)])
+        found[str(variant)] = (rows, measured, chosen)
     for variant, (_, measured, _) in found.items():
-        if primary not in measured.values:
-            raise ValueError(f"{variant} has no {primary}: choose another primary statistic")
+        if chief[variant] not in measured.values:
+            raise ValueError(f"{variant} has no {chief[variant]}: choose another primary statistic")
         bad = [name for name, values in measured.values.items() if any(not math.isfinite(v) for v in values.values())]
         if bad:
             raise ValueError(f"{variant}: {', '.join(bad)} is not finite in every seed")
     shared = shares(
-        {v: (primary, [n for n in m.values if n not in measures.MACHINES_OWN]) for v, (_, m, _) in found.items()}
+        {v: (chief[v], [n for n in m.values if n not in measures.MACHINES_OWN]) for v, (_, m, _) in found.items()}
     )
     methods = {}
     for variant, (rows, measured, chosen) in found.items():
-        level = alpha * shared[variant, primary]
-        methods[variant] = _method(rows, measured, axis, primary, chosen, variant not in still, level, power)
+        level = alpha * shared[variant, chief[variant]]
+        methods[variant] = _method(rows, measured, axis, chief[variant], chosen, variant not in still, level, power)
     return Baseline(
         name=name, reward=reward, axis=axis, alpha=alpha, power=power, protocol=dict(protocol),
         fingerprint=dict(fingerprint), provenance=dict(provenance), settings=dict(settings), methods=methods,

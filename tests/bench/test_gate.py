@@ -157,6 +157,24 @@ def test_update_keeps_what_was_chosen_by_hand(cli, run, saved):
     assert cli("check", slower, "--baseline", saved).code == 0
 
 
+def test_each_method_can_have_a_primary_statistic_of_its_own(cli, run, tmp_path):
+    first, file = run("first"), tmp_path / "own.json"
+    answer = cli("baseline", "save", first, "--out", file, "--primary", "final", "--primary", "ddpo=heldout")
+    assert answer.code == 0, answer.err
+    assert "ddpo: with 5 seeds this gate can see a loss of held-out reward of" in answer.out
+    assert " % of what training gained" in answer.out.split("ddpo: ")[1]
+    assert cli("baseline", "update", file, run("slower", 0.9)).code == 0
+    methods = read_baseline(file).methods
+    primaries = {name: entry.primary for name, entry in methods.items()}
+    assert primaries == {"base": "final", "alignprop": "final", "ddpo": "heldout"}
+    assert methods["ddpo"].statistics["heldout"].prompts.keys() == {"two dogs"}
+    assert not methods["ddpo"].statistics["area"].prompts
+    for word, said in (("ddpo=best", "'best' is none of area"), ("dppo=final", "no method is called dppo")):
+        bad = cli("baseline", "save", first, "--out", tmp_path / "bad.json", "--primary", word)
+        assert bad.code == 2
+        assert said in bad.err
+
+
 def test_compare_and_its_only_changed(cli, run, tmp_path):
     first, second = run("first"), run("second", 0.5)
     answer = cli("compare", first, second, "--markdown", tmp_path / "compare.md")
