@@ -80,6 +80,7 @@ def measured(value: float | None, digits: int = 3, signed: bool = False) -> str:
     if value is None or not math.isfinite(value) or abs(value) >= 100 or 0 < abs(value) < 0.1:
         return number(value, digits, signed)
     places = 3 if abs(value) < 1 else 2
+    value += 0.0  # there is no minus zero
     text = f"{value:+.{places}f}" if signed else f"{value:.{places}f}"
     return text.replace("-", "−")
 

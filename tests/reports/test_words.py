@@ -83,6 +83,10 @@ def test_colours_of_known_methods_are_distinct():
     assert len({style.dark for style in KNOWN.values()}) == len(KNOWN)
 
 
+def test_there_is_no_minus_zero():
+    assert measured(-0.0) == measured(0.0) == "0.000"
+
+
 def test_ticks_have_no_zeros_that_say_nothing():
     assert [tick(v) for v in (0.0, 0.02, 0.5, 1.25, -0.1, 250.0, 2e-5)] == [
         "0",
