@@ -37,7 +37,7 @@ def final_values(curves: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
 
 def final_summaries(curves: pd.DataFrame, metric: str, split: str) -> dict[str, Summary]:
     """The final values by variant, over seeds."""
-    return _by_variant(final_values(curves, metric, split), "value")
+    return by_variant(final_values(curves, metric, split), "value")
 
 
 def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = "train") -> pd.DataFrame:
@@ -60,7 +60,7 @@ def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = 
 
 
 def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
-    return _by_variant(areas(curves, axis), "value")
+    return by_variant(areas(curves, axis), "value")
 
 
 def costs_to_target(
@@ -113,12 +113,10 @@ def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, 
     numerators = np.where(bound, ends.reindex(others["trial"]).to_numpy(float), numerators)
     ratios = np.divide(numerators, own, out=np.full(len(own), math.nan), where=own > 0)
     together = pd.DataFrame({"variant": rows["variant"].to_numpy(), "ratio": ratios, "bound": bound})
-    found = {}
-    for variant, of_variant in together.groupby("variant", sort=False):
-        summary = summarise(of_variant["ratio"].to_numpy())
-        assert summary is not None
-        found[str(variant)] = Ratio(summary, bool(of_variant["bound"].any()))
-    return found
+    bounds = together.groupby("variant")["bound"].any()
+    return {
+        variant: Ratio(summary, bool(bounds[variant])) for variant, summary in by_variant(together, "ratio").items()
+    }
 
 
 def pick_baseline(curves: pd.DataFrame, wanted: str | None) -> str | None:
@@ -159,48 +157,57 @@ class Paired:
 def paired_difference(
     evaluation: pd.DataFrame, variant: str, other: str, metric: str = "reward", split: str = "train"
 ) -> Paired | None:
-    """`pair` of two variants, from the whole evaluation."""
-    return pair(variant, *(_last_values(evaluation, name, metric, split) for name in (variant, other)))
+    """`paired_with` of one variant, from the whole evaluation; None where no prompt and noise are shared."""
+    own, reference = (_last_values(evaluation, name, metric, split) for name in (variant, other))
+    return paired_with(own, reference).get(variant)
 
 
-def pair(variant: str, own: pd.DataFrame, reference: pd.DataFrame) -> Paired | None:
-    """Differences at each trial's last point, pair by pair; None where no prompt and noise are shared.
+def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired]:
+    """Differences at each trial's last point, pair by pair, of every variant that shares a prompt and noise.
 
-    Seeds are paired with the same seed of the other, or with its only seed if it has one (a model that trains nothing
-    needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
+    Seeds are paired with the same seed of the reference, or with its only seed if it has one (a model that trains
+    nothing needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
 
     Args:
-        variant: whose name the result has.
-        own: its rows of `last_values`, of one metric on one split.
-        reference: the other's.
+        rows: of `last_values`, of one metric on one split.
+        reference: likewise, of the variant that is subtracted.
     """
-    own, reference = (rows[["seed", "prompt", "sample", "value"]] for rows in (own, reference))
-    shared = reference["seed"].nunique() == 1
-    on = ["prompt", "sample"] if shared else ["seed", "prompt", "sample"]
-    pairs = own.merge(reference.drop(columns="seed") if shared else reference, on=on, suffixes=("", "_other"))
+    on = ["prompt", "sample"] if reference["seed"].nunique() == 1 else ["seed", "prompt", "sample"]
+    pairs = rows[["variant", "seed", "prompt", "sample", "value"]].merge(
+        reference[[*on, "value"]], on=on, suffixes=("", "_other")
+    )
     if pairs.empty:
-        return None
+        return {}
     pairs["difference"] = pairs["value"] - pairs["value_other"]
-    clear = 0
-    prompts = pairs.groupby(["seed", "prompt"], observed=True)["difference"].mean()
-    values = prompts.to_numpy()
-    for start, end in zip(*runs_of(prompts.index.get_level_values("seed").to_numpy()), strict=True):
-        interval = t_interval(values[start:end])
-        clear += interval is not None and (interval[0] > 0 or interval[1] < 0)
-    means = pairs.groupby("seed")["difference"].apply(lambda d: d.mean(skipna=False))
-    summary = summarise(means.to_numpy())
-    assert summary is not None
-    better = float((pairs["difference"] > 0).mean())
-    return Paired(variant, summary, better, len(pairs), _interval(pairs), clear)
+    pairs["better"] = pairs["difference"] > 0
+    pairs["missing"] = pairs["difference"].isna()
+    by_seed = pairs.groupby(["variant", "seed"], observed=True).agg({"difference": "mean", "missing": "any"})
+    means = by_seed["difference"].mask(by_seed["missing"])
+    by_prompt = pairs.groupby(["variant", "seed", "prompt"], observed=True)["difference"].mean()
+    counted = pairs.groupby("variant", observed=True)["better"].agg(["mean", "size"])
+    seeds = by_prompt.index.droplevel("prompt")
+    clear: dict[str, int] = {}
+    for start, end in zip(*runs_of(seeds.to_numpy()), strict=True):
+        interval = t_interval(by_prompt.to_numpy()[start:end])
+        variant = seeds[start][0]
+        clear[variant] = clear.get(variant, 0) + (interval is not None and (interval[0] > 0 or interval[1] < 0))
+    found = {}
+    for variant, of_seeds in means.groupby("variant", observed=True):
+        summary = summarise(of_seeds.to_numpy())
+        assert summary is not None
+        better, count = counted.loc[variant]
+        many = summary.count >= SEEDS_FOR_AN_INTERVAL
+        interval = _interval(by_prompt.loc[variant].unstack("prompt")) if many else None
+        found[str(variant)] = Paired(str(variant), summary, float(better), int(count), interval, clear[variant])
+    return found
 
 
-def _interval(pairs: pd.DataFrame) -> tuple[float, float] | None:
-    """Seeded, so that the same frames give the same page; None under five seeds or where a seed lacks a prompt."""
-    wide = pairs.pivot_table(index="seed", columns="prompt", values="difference", observed=True, dropna=False)
+def _interval(wide: pd.DataFrame) -> tuple[float, float] | None:
+    """Of differences by seed and prompt; seeded, so that the same frames give the same page. None where a seed lacks a
+    prompt.
+    """
     values = wide.to_numpy(dtype=float)
-    if len(values) < SEEDS_FOR_AN_INTERVAL or not np.isfinite(values).all():
-        return None
-    return crossed_interval(values)
+    return crossed_interval(values) if np.isfinite(values).all() else None
 
 
 def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
@@ -219,6 +226,8 @@ def spent(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.sort_values("point", kind="stable").groupby("trial").tail(1).reset_index(drop=True)
 
 
-def _by_variant(values: pd.DataFrame, column: str) -> dict[str, Summary]:
-    found = {str(v): summarise(np.asarray(rows[column])) for v, rows in values.groupby("variant", sort=False)}
+def by_variant(values: pd.DataFrame, column: str) -> dict[str, Summary]:
+    """A column summed up by variant, over seeds; variants in the order of the rows."""
+    numbers, places = values[column].to_numpy(dtype=float), values.groupby("variant").indices
+    found = {str(variant): summarise(numbers[places[variant]]) for variant in values["variant"].unique()}
     return {variant: summary for variant, summary in found.items() if summary is not None}

@@ -12,7 +12,7 @@ from reports.formatting import NOTHING, Scale, measured, number, scale_for, with
 from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, axis_words, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
-from reports.statistics import Summary, summarise
+from reports.statistics import Summary
 from reports.tables import Table, cost_cell, ranked_variants, seed_counts
 
 EFFICIENCY_AXES = (
@@ -62,9 +62,10 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
     complete = {variant for variant, (done, planned) in counts.items() if done == planned}
     still = untrained_variants(curves)
     order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
+    reaching = costs.groupby("variant")["reached"].sum()
     rows, best = [], set()
     for variant in order:
-        reached = int(costs.loc[costs["variant"] == variant, "reached"].sum())
+        reached = int(reaching.get(variant, 0))
         row = {"method": variant, "seeds that\nreached it": f"{reached} of {counts[variant][1]}"}
         for column in columns:
             row[column.header] = _cell(column.found.get(variant), column.ratios.get(variant), column.scale)
@@ -109,7 +110,7 @@ def _columns(
         if baseline is not None and axis != "peak_memory_bytes":
             ratios = comparison.ratios_to_baseline(own, ends, baseline, axis)
         header = scale.label(axis_words(axis).replace(" ", "\n", 1)) + ("" if kind is None else f"\non {kind}")
-        found.append(_Column(axis, header, scale, _by_variant(own, axis), ratios))
+        found.append(_Column(axis, header, scale, comparison.by_variant(own, axis), ratios))
     return found
 
 
@@ -200,14 +201,9 @@ def _last_rewards(curves: pd.DataFrame) -> dict[str, float]:
     if curves.empty:
         return {}
     rows = curves[(curves["metric"] == "reward") & (curves["split"] == "train")]
-    last = rows.sort_values("point", kind="stable").groupby("trial")["value"].agg(lambda v: v.iloc[-1])
-    return {str(trial): float(value) for trial, value in last.items()}
+    last = rows.sort_values("point", kind="stable").drop_duplicates("trial", keep="last")
+    return {str(trial): float(value) for trial, value in zip(last["trial"], last["value"], strict=True)}
 
 
 def _text(cause: object) -> str:
     return "" if cause is None or (isinstance(cause, float) and cause != cause) else str(cause)
-
-
-def _by_variant(costs: pd.DataFrame, axis: str) -> dict[str, Summary]:
-    found = {str(v): summarise(rows[axis].to_numpy()) for v, rows in costs.groupby("variant")}
-    return {variant: summary for variant, summary in found.items() if summary is not None}

@@ -173,14 +173,16 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
         return None
     done = set(trials.loc[trials["status"] == DONE, "trial"])
     evaluation = comparison.last_values(evaluation[evaluation["trial"].isin(done)])
-    pairs = _pairs(evaluation, ("reward", "gold"))
-    found_rows = dict(list(evaluation.groupby(["variant", "metric", "split"], observed=True)))
+    differences = {}
+    for metric, split in _pairs(evaluation, ("reward", "gold")):
+        of_measure = evaluation[(evaluation["metric"] == metric) & (evaluation["split"] == split)]
+        own = of_measure["variant"] == base
+        differences[metric, split] = comparison.paired_with(of_measure[~own], of_measure[own])
     rows: list[dict[str, str]] = []
     seen: list[int] = []
     for variant, _ in ranked_variants(curves, trials, meta):
-        for metric, split in pairs if variant != base else ():
-            own, reference = (found_rows.get((name, metric, split)) for name in (variant, base))
-            found = None if own is None or reference is None else comparison.pair(variant, own, reference)
+        for (metric, split), of_variant in differences.items():
+            found = of_variant.get(variant)
             if found is None:
                 continue
             seen.append(found.over_seeds.count)

@@ -156,10 +156,10 @@ def main() -> None:
     for seeds in (2, 3, 5, 8):
         for alike in (0.0, 0.7):
             false = alarms(1000, seeds, alike, seed=1)
-            power = [seen(2000, seeds, seeds, alike, 2, 0.05 * share) for share in (1.0, 0.4)]
+            power = [seen(20_000, seeds, seeds, alike, 2, 0.05 * share) for share in (1.0, 0.4)]
             print(f"| {seeds} | {alike} alike | {false} | {100 * power[0]:.0f} % | {100 * power[1]:.0f} % |")
     for base, run in ((5, 2), (8, 1), (10, 3)):
-        power = [seen(2000, base, run, 0.0, 2, 0.05 * share) for share in (1.0, 0.4)]
+        power = [seen(20_000, base, run, 0.0, 2, 0.05 * share) for share in (1.0, 0.4)]
         print(f"| {base}, run {run} | 0.0 alike | | {100 * power[0]:.0f} % | {100 * power[1]:.0f} % |")
 
 
