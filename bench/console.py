@@ -10,7 +10,7 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reports.tables import Table as ReportTable
+    from reports.tables.table import Table as ReportTable
 
 STATUS_STYLES = {
     "done": "green",

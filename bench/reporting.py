@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from reports.build import Part
+    from reports.figures.pictures import Picture
     from reports.meta import Meta
-    from reports.pictures import Picture
-    from reports.tables import Table
+    from reports.tables.table import Table
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def report(
     """
     from bench.together import grouped_parts
     from reports.build import build_together, write_document
-    from reports.printing import NoBrowserError
+    from reports.writers.printing import NoBrowserError
 
     runs = [runs] if isinstance(runs, RunFolder) else list(runs)
     if len(runs) > 1:
@@ -187,8 +187,8 @@ def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "
 
     They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
     """
+    from reports.figures.pictures import Picture, seed_to_show
     from reports.frame import untrained_variants
-    from reports.pictures import Picture, seed_to_show
 
     axis, limit = about["budget"]["axis"], about["budget"]["limit"]
     order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from reports import exports, printing
 from reports.choices import DEFAULT_FORMATS, FORMATS
 from reports.document import Document, compose
+from reports.figures.pictures import Picture
 from reports.files import write_atomically
 from reports.frame import no_curves, validate_curves, validate_evaluation, validate_trials, with_statuses
-from reports.markdown import to_markdown
 from reports.meta import Meta
 from reports.notices import Notice, apart
-from reports.page import to_html
-from reports.pictures import Picture
+from reports.writers import exports, printing
+from reports.writers.markdown import to_markdown
+from reports.writers.page import to_html
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,14 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import (
-    ablation,
-    costs,
-    curves,
-    goodhart,
-    headline,
-    interactive,
-    memory,
-    notices,
-    parity,
-    pictures,
-    svg,
-    tables,
-    tuning,
-)
+from reports import headline, notices
+from reports.figures import curves, goodhart, interactive, pictures, svg
+from reports.figures.styles import Style, styles
 from reports.frame import DONE, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.notices import Notice
-from reports.styles import Style, styles
+from reports.tables import ablation, costs, memory, parity, rewards, tuning
+from reports.tables.table import Table, ranked_variants
 
 FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds")
 MAIN_PANELS = 3
@@ -53,15 +42,15 @@ class Document:
     meta: Meta
     answer: str
     notices: tuple[Notice, ...]
-    ranking: tables.Table | None
-    efficiency: tuple[tables.Table, ...]
-    rewards: tables.Table | None
-    paired: tables.Table | None
-    ablations: tuple[tables.Table, ...]
-    parity: tuple[tables.Table, ...]
-    memory: tables.Table | None
-    tuning: tables.Table | None
-    trials: tables.Table
+    ranking: Table | None
+    efficiency: tuple[Table, ...]
+    rewards: Table | None
+    paired: Table | None
+    ablations: tuple[Table, ...]
+    parity: tuple[Table, ...]
+    memory: Table | None
+    tuning: Table | None
+    trials: Table
     commands: tuple[str, ...]
     axes: tuple[str, ...]
     panels: tuple[str, ...]
@@ -77,7 +66,7 @@ class Document:
     above: tuple[Notice, ...] = ()
 
     @property
-    def all_tables(self) -> tuple[tables.Table, ...]:
+    def all_tables(self) -> tuple[Table, ...]:
         """All of them, in reading order."""
         found = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.parity, self.tuning]
         return tuple(table for table in [*found, self.memory, self.trials] if table is not None)
@@ -100,7 +89,7 @@ def compose(
     """
     seen = not frame.empty
     still = untrained_variants(frame) if seen else set()
-    order = [variant for variant, _ in tables.ranked_variants(frame, trials, meta)]
+    order = [variant for variant, _ in ranked_variants(frame, trials, meta)]
     found = costs.targets(frame, meta) if seen else []
     by_target = [t for t in (costs.efficiency(frame, trials, meta, target) for target in found) if t is not None]
     by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
@@ -117,10 +106,10 @@ def compose(
         meta=meta,
         answer=headline.headline(frame, trials, meta),
         notices=(*notices.notices(frame, evaluation, trials, meta), *_undrawn(order, drawn)),
-        ranking=tables.ranking(frame, trials, meta) if seen else None,
+        ranking=rewards.ranking(frame, trials, meta) if seen else None,
         efficiency=tuple(by_target),
-        rewards=tables.rewards(frame, trials, meta) if seen else None,
-        paired=tables.paired(frame, evaluation, trials, meta) if seen else None,
+        rewards=rewards.rewards(frame, trials, meta) if seen else None,
+        paired=rewards.paired(frame, evaluation, trials, meta) if seen else None,
         ablations=tuple(ablation.tables(frame, trials, meta)),
         parity=tuple(parity.tables(frame, trials, meta)),
         memory=memory.memory_table(trials, order),

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from reports import comparison
-from reports.costs import Target, targets
 from reports.formatting import amount, listing, measured, number, plural
 from reports.frame import GOING, SECONDS, axis_words, base_variant, select, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
-from reports.overoptimisation import courses
-from reports.statistics import Summary, summarise
-from reports.tables import ranked_variants
+from reports.statistics import comparison
+from reports.statistics.curve import Summary, summarise
+from reports.statistics.overoptimisation import courses
+from reports.tables.costs import Target, targets
+from reports.tables.table import ranked_variants
 
 
 def headline(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.costs import SECONDS_NOTE
 from reports.formatting import NOTHING, listing, plural
 from reports.frame import BROKEN, DONE, GOING, SECONDS
 from reports.machines import differences, records, speed_classes
 from reports.meta import Meta
-from reports.overoptimisation import warning
+from reports.statistics.overoptimisation import warning
+from reports.tables.costs import SECONDS_NOTE
 
 SAME_ON_ALL = ("hardware", "precision", "threads", "commit", "versions", "weights")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from methods import registry
-from reports.styles import KNOWN
+from reports.figures.styles import KNOWN
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {"rewards": 1, "models": 1, "reports": 1, "methods": 2, "bench": 3}
@@ -24,17 +24,43 @@ def imports_of(path: Path) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found.append(node.module or "")
-    return [name.split(".")[0] for name in found]
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_go_down_and_files_stay_small(path):
     home = path.relative_to(ROOT).parts[0]
-    for other in imports_of(path):
+    for other in {name.split(".")[0] for name in imports_of(path)}:
         if other in FLOORS and other != home:
             assert FLOORS[other] < FLOORS[home], f"{home} (floor {FLOORS[home]}) imports {other}"
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+STOREYS = (
+    ("choices", "formatting", "files", "frame"),
+    ("meta", "machines"),
+    ("statistics",),
+    ("figures", "tables"),
+    ("headline", "notices"),
+    ("document",),
+    ("writers",),
+    ("build", "regression"),
+)
+"""Of `reports/`, the lowest first, as its docstring lists them."""
+
+
+def test_reports_are_built_from_the_ground():
+    storey = {name: place for place, names in enumerate(STOREYS) for name in names}
+    seen = set()
+    for path in sorted((ROOT / "reports").rglob("*.py")):
+        home = path.relative_to(ROOT / "reports").parts[0].removesuffix(".py")
+        seen.add(home)
+        for name in imports_of(path):
+            if name.startswith("reports."):
+                other = name.split(".")[1]
+                assert other == home or storey[other] < storey[home], f"{path.name} imports {name}"
+    assert seen == {*storey, "__init__"}
 
 
 def test_no_path_of_a_machine_is_in_the_tree():

@@ -29,8 +29,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     """
     from bench.baselines import read_run, write_file
     from bench.protocol import clashing_measures
-    from reports.markdown import table_markdown
     from reports.regression.contrast import SAME, Side, compare, contrast_table
+    from reports.writers.markdown import table_markdown
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))

@@ -11,12 +11,12 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from reports import evidence
 from reports.choices import PRIMARY
-from reports.evidence import ALPHA, POWER, Test
 from reports.formatting import listing
 from reports.frame import select, untrained_variants
 from reports.regression import measures
+from reports.statistics import evidence
+from reports.statistics.evidence import ALPHA, POWER, Test
 
 DIGITS = 6
 """Significant digits of stored values: a hundred times finer than any difference of interest."""

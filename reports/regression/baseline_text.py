@@ -9,7 +9,7 @@ from reports.formatting import measured, plural
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic
 from reports.regression.gate_text import figure
-from reports.tables import Table
+from reports.tables.table import Table
 
 
 def table(baseline: Baseline) -> Table:

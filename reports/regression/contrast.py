@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports import evidence
 from reports.formatting import measured, with_range
 from reports.frame import SPLIT_WORDS, finished, metrics_in, select, untrained_variants
 from reports.regression import measures
 from reports.regression.baseline import UNTRAINED_TOLERANCE
 from reports.regression.gate_text import crossed_note, figure
-from reports.tables import Table
+from reports.statistics import evidence
+from reports.tables.table import Table
 
 BETTER, WORSE, SAME, NOT_COMPARABLE = "better", "worse", "no difference shown", "not comparable"
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import evidence
 from reports.formatting import listing, number, sentence
 from reports.frame import BROKEN, DONE, GOING
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic, rounded
 from reports.regression.exact import Agreement, agreement
 from reports.regression.verdict import FAILED, INCONCLUSIVE, NOT_COMPARABLE, MethodVerdict
+from reports.statistics import evidence
 
 LEAST_OVERLAP = 0.9
 """Of the baseline's stretch of the axis; a curve that ends earlier is another comparison."""

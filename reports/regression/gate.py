@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import evidence
 from reports.formatting import listing, measured, plural, sentence
 from reports.frame import untrained_variants
 from reports.regression import measures
@@ -37,6 +36,7 @@ from reports.regression.verdict import (
     Verdict,
     differences,
 )
+from reports.statistics import evidence
 
 FAILURES = ("failed", "diverged", "interrupted")
 """Of `BROKEN`; skipped and pruned trials were meant to end so."""

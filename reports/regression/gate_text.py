@@ -7,9 +7,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from reports.evidence import CROSSED_COVERAGE
 from reports.formatting import NOTHING, measured
-from reports.markdown import escaped, table_markdown
 from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
@@ -21,7 +19,9 @@ from reports.regression.verdict import (
     Finding,
     Verdict,
 )
-from reports.tables import Table
+from reports.statistics.evidence import CROSSED_COVERAGE
+from reports.tables.table import Table
+from reports.writers.markdown import escaped, table_markdown
 
 MARKS = {REGRESSION: "❌", FAILED: "❌", NOT_COMPARABLE: "⚠️", INCONCLUSIVE: "⚠️"}
 PROMPTS_SHOWN = 3

@@ -9,7 +9,7 @@ from reports.formatting import number
 from reports.regression import measures
 from reports.regression.change_points import LEAST_RESULTS, SIGNIFICANCE, change_points
 from reports.regression.gate_text import figure
-from reports.tables import Table
+from reports.tables.table import Table
 
 COLUMNS = ("result", "time", "commit", "variant", "statistic", "value")
 LEAST_STEP = 0.01

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from reports.choices import PRIMARY
 from reports.frame import axis_words, select
-from reports.statistics import cost_to_target, normalised_area
+from reports.statistics.curve import cost_to_target, normalised_area
 
 COSTS = ("nfe", "flops", "peak_memory_bytes", "train_seconds")
 MACHINES_OWN = ("peak_memory_bytes", "train_seconds")

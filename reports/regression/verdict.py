@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reports.evidence import POWER, Evidence
 from reports.regression.exact import Agreement
+from reports.statistics.evidence import POWER, Evidence
 
 REGRESSION, FAILED, NOT_COMPARABLE, INCONCLUSIVE = "regression", "failed", "not comparable", "inconclusive"
 BETTER, PASSED, IDENTICAL = "better", "no loss shown", "identical"

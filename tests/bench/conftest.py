@@ -83,9 +83,9 @@ def undrawn(monkeypatch):
     """Reports have no figures: hundreds of runs would each draw for two seconds what tests/reports looks at. A module
     that asks for them says so by a fixture of this name.
     """
-    monkeypatch.setattr("reports.curves.panels", lambda frame: [])
-    monkeypatch.setattr("reports.goodhart.pairs", lambda frame: [])
-    monkeypatch.setattr("reports.exports.figures", lambda document, kind, shown=False: {})
+    monkeypatch.setattr("reports.figures.curves.panels", lambda frame: [])
+    monkeypatch.setattr("reports.figures.goodhart.pairs", lambda frame: [])
+    monkeypatch.setattr("reports.writers.exports.figures", lambda document, kind, shown=False: {})
 
 
 @pytest.fixture

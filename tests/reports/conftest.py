@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
+from reports.figures.pictures import Picture
 from reports.meta import Meta
-from reports.pictures import Picture
 
 ANIMALS = ("cat", "dog", "horse", "monkey", "rabbit", "zebra")
 HELDOUT = ("snail", "lobster")

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports import evidence
 from reports.regression.baseline import Baseline, make
 from reports.regression.gate import check
 from reports.regression.verdict import Verdict
-from reports.statistics import t_interval
+from reports.statistics import evidence
+from reports.statistics.curve import t_interval
 
 PROMPT, CROSS = 0.7, 0.7
 AXIS = "reward_queries"

@@ -11,11 +11,11 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from reports import curves as figures
 from reports.build import write_report
-from reports.pictures import Picture, arrange, final_grid, grid
-from reports.styles import styles
-from reports.svg import page_svg
+from reports.figures import curves as figures
+from reports.figures.pictures import Picture, arrange, final_grid, grid
+from reports.figures.styles import styles
+from reports.figures.svg import page_svg
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect"}
 PICTURELESS: list = []
@@ -204,7 +204,7 @@ def test_the_picture_for_a_readme_shows_both_kinds_of_prompt(make_pictures):
 
 
 def test_large_pictures_are_cut_to_fit_the_page(make_pictures, monkeypatch):
-    monkeypatch.setattr("reports.pictures.ROOM", 4_000)
+    monkeypatch.setattr("reports.figures.pictures.ROOM", 4_000)
     sheet = arrange(make_pictures(), ["alignprop"], {"base"})
     assert sheet.fractions == (0.0, 1.0)
     assert len(sheet.columns) < 8
@@ -228,8 +228,8 @@ def test_a_reward_measured_on_both_splits_is_drawn_once_on_each(run):
 
 
 def test_rather_than_few_prompts_the_stages_between_are_left_out(make_pictures, monkeypatch):
-    monkeypatch.setattr("reports.pictures.FEWEST_COLUMNS", 3)
-    monkeypatch.setattr("reports.pictures.ROOM", 180_000)
+    monkeypatch.setattr("reports.figures.pictures.FEWEST_COLUMNS", 3)
+    monkeypatch.setattr("reports.figures.pictures.ROOM", 180_000)
     sheet = arrange(make_pictures(), ["alignprop"], {"base"})
     assert len(sheet.fractions) == 4
     assert 3 <= len(sheet.columns) < 8

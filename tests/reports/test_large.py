@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import comparison, document, page, pictures
+from reports import document
 from reports.build import build_report, write_document
-from reports.curves import panel
+from reports.figures import pictures
+from reports.figures.curves import panel
+from reports.figures.pictures import arrange
+from reports.figures.styles import styles
+from reports.figures.svg import page_svg
 from reports.frame import runs_of
-from reports.pictures import arrange
-from reports.styles import styles
-from reports.svg import page_svg
-from reports.tables import Table
+from reports.statistics import comparison
+from reports.tables.table import Table
+from reports.writers import page
 
 
 def one_axis(curves):

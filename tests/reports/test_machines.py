@@ -2,10 +2,11 @@
 
 import pytest
 
-from reports import costs, machines
-from reports.costs import Target
+from reports import machines
 from reports.headline import headline
 from reports.notices import notices
+from reports.tables import costs
+from reports.tables.costs import Target
 
 
 @pytest.fixture

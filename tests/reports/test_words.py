@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
+from reports.figures.styles import FALLBACK, KNOWN, styles
 from reports.formatting import amount, listing, measured, number, plural, scale_for, tick, with_range
-from reports.styles import FALLBACK, KNOWN, styles
 
 
 @pytest.mark.parametrize(

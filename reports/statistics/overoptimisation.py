@@ -12,7 +12,7 @@ import pandas as pd
 from reports.formatting import listing, measured, number
 from reports.frame import axis_words, finished, metrics_in, select, trials_in, untrained_variants
 from reports.meta import Meta
-from reports.statistics import best_of
+from reports.statistics.curve import best_of
 
 MARGIN = 0.05
 """Gold has fallen where it is lower by this share of what it was: less is the noise of a few dozen images."""

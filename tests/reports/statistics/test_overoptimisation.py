@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from reports.notices import notices
-from reports.overoptimisation import courses, warning
+from reports.statistics.overoptimisation import courses, warning
 
 QUERIES = [0, 100, 200, 300]
 

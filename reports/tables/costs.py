@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from reports import comparison
 from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
 from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, axis_words, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
-from reports.statistics import Summary
-from reports.tables import Table, cost_cell, ranked_variants, seed_counts
+from reports.statistics import comparison
+from reports.statistics.curve import Summary
+from reports.tables.table import Table, cost_cell, ranked_variants, seed_counts
 
 EFFICIENCY_AXES = (
     "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",

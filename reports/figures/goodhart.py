@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from reports.curves import MANY_POINTS, PAPER, STYLE, panel_title
+from reports.figures.curves import MANY_POINTS, PAPER, STYLE, panel_title
+from reports.figures.styles import Style
 from reports.formatting import tick
 from reports.frame import DONE, runs_of, select, untrained_variants
 from reports.meta import Meta
-from reports.overoptimisation import courses
-from reports.styles import Style
+from reports.statistics.overoptimisation import courses
 
 PAIRS = (("drift", "reward"), ("diversity", "reward"), ("reward", "gold"))
 """(across, up)."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from reports import goodhart
-from reports.styles import styles
+from reports.figures import goodhart
+from reports.figures.styles import styles
 
 
 def markers(axes, shape):

@@ -8,11 +8,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from reports.document import Document
+from reports.figures.pictures import column_words, data_uri
+from reports.figures.svg import palette_css
 from reports.formatting import amount, cell_parts, listing, plural
 from reports.frame import DONE, axis_words
-from reports.pictures import column_words, data_uri
-from reports.svg import palette_css
-from reports.tables import Table
+from reports.tables.table import Table
 
 MOST_ROWS = 1_000
 """Of a table on the page, which stays under ten megabytes."""

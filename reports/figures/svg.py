@@ -10,8 +10,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.curves import INK, MUTED, RULE, STYLE
-from reports.styles import Style
+from reports.figures.curves import INK, MUTED, RULE, STYLE
+from reports.figures.styles import Style
 
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"}
 

@@ -21,11 +21,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from reports.figures.styles import Style
 from reports.formatting import Scale, measured, scale_for, tick
 from reports.frame import DONE, SPLIT_WORDS, axis_words, runs_of, select, untrained_variants
 from reports.meta import Meta
-from reports.statistics import band
-from reports.styles import Style
+from reports.statistics.curve import band
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
 LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from reports import comparison
 from reports.formatting import NOTHING, number, plural, scale_for, with_range
 from reports.frame import DONE, SPLIT_WORDS, axis_words, finished, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
-from reports.statistics import summarise
-from reports.tables import Table, cost_cell, value_cell
+from reports.statistics import comparison
+from reports.statistics.curve import summarise
+from reports.tables.table import Table, cost_cell, value_cell
 
 PEERS = ("trl-",)
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"), ("drift", "train"))

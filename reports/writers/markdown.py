@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reports.formatting import cell_parts
-from reports.tables import Table
+from reports.tables.table import Table
 
 if TYPE_CHECKING:
     from reports.document import Document

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports import evidence
+from reports.statistics import evidence
 from tests.reports import simulate
 
 BEFORE, AFTER = [5.0, 5.4, 5.1, 5.3, 5.2], [4.8, 5.3, 4.7, 5.2, 4.9]

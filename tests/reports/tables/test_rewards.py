@@ -6,11 +6,11 @@ import math
 import pandas as pd
 import pytest
 
-from reports import costs, tables
 from reports.build import build_report, write_document
-from reports.costs import Target
 from reports.headline import headline
 from reports.notices import notices
+from reports.tables import costs, rewards
+from reports.tables.costs import Target
 
 
 def with_status(trials, trial, status, cause=None):
@@ -30,7 +30,7 @@ def without_other_measures(run):
 
 def test_ranking_orders_by_area_and_prints_strings(run, meta):
     curves, _, trials = run
-    table = tables.ranking(curves, trials, meta)
+    table = rewards.ranking(curves, trials, meta)
     assert list(table.cells["method"]) == ["alignprop", "ddpo", "rwr", "base"]
     assert list(table.cells["#"]) == ["1", "2", "3", "4"]
     assert all(isinstance(cell, str) for cell in table.cells.to_numpy().ravel())
@@ -40,7 +40,7 @@ def test_ranking_orders_by_area_and_prints_strings(run, meta):
 def test_a_method_with_a_broken_seed_stays_in_the_ranking_without_a_place(run, meta):
     curves, _, trials = run
     trials = with_status(trials, "alignprop-s1-0123abcd", "diverged", "NaN")
-    row = tables.ranking(applied(curves, trials), trials, meta).cells.set_index("method").loc["alignprop"]
+    row = rewards.ranking(applied(curves, trials), trials, meta).cells.set_index("method").loc["alignprop"]
     assert (row["#"], row["seeds"]) == ("–", "2 of 3")
 
 
@@ -48,7 +48,7 @@ def test_a_method_without_any_curve_is_still_a_row(run, meta):
     curves, _, trials = run
     curves = curves[curves["variant"] != "rwr"]
     trials.loc[trials["variant"] == "rwr", "status"] = "failed"
-    cells = tables.ranking(curves, trials, meta).cells.set_index("method")
+    cells = rewards.ranking(curves, trials, meta).cells.set_index("method")
     assert (cells.loc["rwr", "seeds"], cells.loc["rwr", "reward\ntraining prompts"]) == ("0 of 3", "–")
 
 
@@ -56,7 +56,7 @@ def test_nan_is_printed_and_takes_the_place_away(run, meta):
     curves, _, trials = run
     odd = (curves["trial"] == "alignprop-s0-0123abcd") & (curves["point"] == 11) & (curves["metric"] == "reward")
     curves.loc[odd, "value"] = math.nan
-    row = tables.ranking(curves, trials, meta).cells.set_index("method").loc["alignprop"]
+    row = rewards.ranking(curves, trials, meta).cells.set_index("method").loc["alignprop"]
     assert row["reward\ntraining prompts"] == "NaN (1 of 3 seeds)"
     assert row["#"] == "–"
     assert any(
@@ -92,7 +92,7 @@ def test_the_column_that_ranks_is_in_the_order_of_the_places(run, meta):
     curves, _, trials = run
     lucky = (curves["variant"] == "ddpo") & (curves["seed"] == 2) & (curves["metric"] == "reward")
     curves.loc[lucky, "value"] += 5.0
-    cells = tables.ranking(curves, trials, meta).cells
+    cells = rewards.ranking(curves, trials, meta).cells
     heights = [float(cell.split()[0]) for cell in cells["area under\nthe reward"]]
     assert heights == sorted(heights, reverse=True)
 
@@ -134,7 +134,7 @@ def test_trials_put_the_broken_first_with_their_cause(run, meta):
 
 def test_rewards_put_base_first_and_name_other_rewards(run, meta):
     curves, _, trials = run
-    cells = tables.rewards(curves, trials, meta).cells
+    cells = rewards.rewards(curves, trials, meta).cells
     assert cells["method"].iloc[0] == "base"
     assert "emoji-alignment\ntraining prompts" in cells
     assert cells.columns[1] == "reward\ntraining prompts"
@@ -142,17 +142,17 @@ def test_rewards_put_base_first_and_name_other_rewards(run, meta):
 
 def test_five_seeds_bring_an_interval(make_run, meta):
     curves, _, trials = make_run(seeds=(0, 1, 2, 3, 4))
-    table = tables.ranking(curves, trials, meta)
+    table = rewards.ranking(curves, trials, meta)
     assert "±" in table.cells["reward\ntraining prompts"].iloc[0]
     assert "Student-t" in table.note
 
 
 def test_paired_needs_base_and_values(run, meta):
     curves, evaluation, trials = run
-    table = tables.paired(curves, evaluation, trials, meta)
+    table = rewards.paired(curves, evaluation, trials, meta)
     assert list(table.cells["method"][:5]) == ["alignprop", "", "", "", "ddpo"]
-    assert tables.paired(curves, evaluation.head(0), trials, meta) is None
-    assert tables.paired(curves[curves["variant"] != "base"], evaluation, trials, meta) is None
+    assert rewards.paired(curves, evaluation.head(0), trials, meta) is None
+    assert rewards.paired(curves[curves["variant"] != "base"], evaluation, trials, meta) is None
 
 
 def test_headline_says_who_for_how_much_and_at_what_price(run, meta):
@@ -203,7 +203,7 @@ def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
 @pytest.mark.parametrize("seeds", [(0,), (3, 9)])
 def test_any_seeds(make_run, meta, seeds):
     curves, _, trials = make_run(seeds=seeds)
-    assert len(tables.ranking(curves, trials, meta).cells) == 4
+    assert len(rewards.ranking(curves, trials, meta).cells) == 4
 
 
 def test_the_seeds_that_survived_do_not_make_a_method_the_cheapest(run, meta):

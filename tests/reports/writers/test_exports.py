@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports import exports, printing
 from reports.build import Part, build_report, build_together, write_document
-from reports.tables import Table
+from reports.tables.table import Table
+from reports.writers import exports, printing
 from tests.reports.test_build import one_axis
 
 

@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from reports import comparison
 from reports.frame import AXES
+from reports.statistics import comparison
 
 
 def curve(variant, seed, queries, values, status="done", method=None):
@@ -168,10 +168,10 @@ def test_from_five_seeds_the_difference_has_a_seeded_interval_over_seeds_and_pro
 
 
 def test_an_interval_is_printed_with_its_coverage(make_run, meta):
-    from reports import tables
+    from reports.tables import rewards
 
     curves, evaluation, trials = make_run(seeds=range(5))
-    table = tables.paired(curves, evaluation, trials, meta)
+    table = rewards.paired(curves, evaluation, trials, meta)
     assert "simulated, it covers 87% with 5 seeds" in table.note
     few = make_run()
-    assert "simulated" not in tables.paired(*few, meta).note
+    assert "simulated" not in rewards.paired(*few, meta).note

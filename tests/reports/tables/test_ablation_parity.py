@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from reports import ablation, parity
+from reports.tables import ablation, parity
 
 VARIANTS = {
     "alignprop": (6, 64, 13, 1.2, 0.1, 0.08),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.evidence import crossed_interval
 from reports.frame import DONE, finished, runs_of, select, trials_in, untrained_variants
-from reports.statistics import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
+from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
+from reports.statistics.evidence import crossed_interval
 
 
 def common_range(curves: pd.DataFrame, axis: str) -> tuple[float, float] | None:
@@ -181,32 +181,33 @@ def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired
     pairs["difference"] = pairs["value"] - pairs["value_other"]
     pairs["better"] = pairs["difference"] > 0
     pairs["missing"] = pairs["difference"].isna()
-    by_seed = pairs.groupby(["variant", "seed"], observed=True).agg({"difference": "mean", "missing": "any"})
-    means = by_seed["difference"].mask(by_seed["missing"])
-    by_prompt = pairs.groupby(["variant", "seed", "prompt"], observed=True)["difference"].mean()
-    counted = pairs.groupby("variant", observed=True)["better"].agg(["mean", "size"])
-    seeds = by_prompt.index.droplevel("prompt")
+    by_seed = pairs.groupby(["variant", "seed"], observed=True, as_index=False).agg(
+        mean=("difference", "mean"), missing=("missing", "any")
+    )
+    by_seed["mean"] = by_seed["mean"].mask(by_seed["missing"])
+    by_prompt = pairs.groupby(["variant", "seed", "prompt"], observed=True, as_index=False)["difference"].mean()
+    counted = pairs.groupby("variant", observed=True)["better"]
+    better, counts = counted.mean(), counted.size()
+    values, variants = by_prompt["difference"].to_numpy(), by_prompt["variant"].astype(str).to_numpy()
     clear: dict[str, int] = {}
-    for start, end in zip(*runs_of(seeds.to_numpy()), strict=True):
-        interval = t_interval(by_prompt.to_numpy()[start:end])
-        variant = seeds[start][0]
-        clear[variant] = clear.get(variant, 0) + (interval is not None and (interval[0] > 0 or interval[1] < 0))
+    for start, end in zip(*runs_of(by_prompt.groupby(["variant", "seed"], observed=True).ngroup().to_numpy()),
+                          strict=True):  # fmt: skip
+        interval = t_interval(values[start:end])
+        apart = interval is not None and (interval[0] > 0 or interval[1] < 0)
+        clear[variants[start]] = clear.get(variants[start], 0) + apart
     found = {}
-    for variant, of_seeds in means.groupby("variant", observed=True):
-        summary = summarise(of_seeds.to_numpy())
-        assert summary is not None
-        better, count = counted.loc[variant]
+    for variant, summary in by_variant(by_seed, "mean").items():
         many = summary.count >= SEEDS_FOR_AN_INTERVAL
-        interval = _interval(by_prompt.loc[variant].unstack("prompt")) if many else None
-        found[str(variant)] = Paired(str(variant), summary, float(better), int(count), interval, clear[variant])
+        interval = _interval(by_prompt[variants == variant]) if many else None
+        found[variant] = Paired(
+            variant, summary, float(better[variant]), int(counts[variant]), interval, clear[variant]
+        )  # fmt: skip
     return found
 
 
-def _interval(wide: pd.DataFrame) -> tuple[float, float] | None:
-    """Of differences by seed and prompt; seeded, so that the same frames give the same page. None where a seed lacks a
-    prompt.
-    """
-    values = wide.to_numpy(dtype=float)
+def _interval(differences: pd.DataFrame) -> tuple[float, float] | None:
+    """Seeded, so that the same frames give the same page; None where a seed lacks a prompt."""
+    values = differences.pivot(index="seed", columns="prompt", values="difference").to_numpy(dtype=float)
     return crossed_interval(values) if np.isfinite(values).all() else None
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from reports.statistics import band, best_of, cost_to_target, crossing, normalised_area, summarise, t_interval
+from reports.statistics.curve import band, best_of, cost_to_target, crossing, normalised_area, summarise, t_interval
 
 
 def test_cost_to_target_interpolates_by_hand():

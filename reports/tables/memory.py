@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, number, scale_for
-from reports.tables import Table
+from reports.tables.table import Table
 
 PARTS = ("parameters", "gradients", "optimiser", "activations")
 

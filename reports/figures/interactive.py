@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.curves import panel_title, wants_log
+from reports.figures.curves import panel_title, wants_log
+from reports.figures.styles import Style
 from reports.formatting import scale_for
 from reports.frame import BROKEN, axis_words, runs_of, untrained_variants
 from reports.meta import Meta
-from reports.styles import Style
 
 MOST_NUMBERS = 300_000
 """Of a page: about 2 MB. Above it, every trial is thinned to equally many points, its first and last among them."""

@@ -8,7 +8,7 @@ import pandas as pd
 from reports.formatting import NOTHING, listing, measured, number, plural, scale_for, with_range
 from reports.frame import axis_words
 from reports.meta import Meta
-from reports.tables import Table
+from reports.tables.table import Table
 
 SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
 ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA", "pbt": "population based training"}

@@ -6,11 +6,10 @@ import dataclasses
 import pytest
 
 from reports.build import Part, build_together, write_document, write_report
-from reports.comparison import finished
-from reports.frame import select
-from reports.statistics import band
-from tests.reports import browser
+from reports.frame import finished, select
+from reports.statistics.curve import band
 from tests.reports.conftest import META, make_pictures, make_run
+from tests.reports.writers import browser
 
 pytestmark = pytest.mark.integration
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pandas as pd
 
-from reports import comparison
 from reports.formatting import NOTHING, measured, number, scale_for
 from reports.frame import SPLIT_WORDS, axis_words, finished, untrained_variants
 from reports.meta import Meta
-from reports.tables import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
+from reports.statistics import comparison
+from reports.tables.table import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
 
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"))
 COSTS = ("reward_queries", "flops", "peak_memory_bytes")

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from reports import markdown, pictures
-from reports.curves import STYLE, png
 from reports.document import Document
+from reports.figures import pictures
+from reports.figures.curves import STYLE, png
 from reports.formatting import NOTHING, cell_parts
-from reports.tables import Table
+from reports.tables.table import Table
+from reports.writers import markdown
 
 ENDINGS = {"csv": "csv", "latex": "tex"}
 _LATEX = {
