@@ -144,8 +144,8 @@ def baseline_of(
         raise BenchError(str(error), str(run.path), "only a whole run can be a baseline") from None
 
 
-def updated(before: "Baseline", after: "Baseline") -> "Baseline":
-    """The new figures with the old file's choices: primary, test, gates and tolerances.
+def updated(before: "Baseline", after: "Baseline", tolerances: bool = False) -> "Baseline":
+    """The new figures with the old file's choices: primary, test, gates and, unless new `tolerances` are wanted, those.
 
     What the gate detects follows from the new spread over seeds and the kept tolerance.
     """
@@ -156,10 +156,11 @@ def updated(before: "Baseline", after: "Baseline") -> "Baseline":
         old, entry = before.methods[variant], after.methods[variant]
         statistics = {
             name: figure.model_copy(
-                update={"tolerance": old.statistics[name].tolerance, "gate": old.statistics[name].gate}
-                if name in old.statistics
-                else {}
+                update={"gate": old.statistics[name].gate}
+                | ({} if tolerances else {"tolerance": old.statistics[name].tolerance})
             )
+            if name in old.statistics
+            else figure
             for name, figure in entry.statistics.items()
         }
         primary = old.primary if old.primary in statistics else entry.primary

@@ -30,6 +30,7 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
     import pandas as pd
 
     from reports.regression.history import COLUMNS
+    from reports.regression.measures import TO_TARGET
     from reports.regression.verdict import differences
 
     found = list(_versions(paths[0])) if len(paths) == 1 and paths[0].suffix == ".json" else []
@@ -51,6 +52,8 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
         {**{key: result[key] for key in ("result", "time", "commit")}, "variant": v, "statistic": s, "value": value}
         for result in kept
         for (v, s), value in result["figures"].items()
+        # The cost to another target is another figure.
+        if s != TO_TARGET or result["targets"].get(v) == newest["targets"].get(v)
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS)), str(newest["axis"]), left
 
@@ -94,6 +97,7 @@ def _of_baseline(baseline: "Baseline", name: str) -> dict[str, Any]:
         "commit": baseline.provenance.get("commit"),
         "protocol": baseline.protocol,
         "axis": baseline.axis,
+        "targets": {variant: entry.target for variant, entry in baseline.methods.items()},
         "figures": {
             (variant, statistic): sum(figure.values.values()) / len(figure.values)
             for variant, entry in baseline.methods.items()
@@ -108,7 +112,7 @@ def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     from reports.regression.measures import TO_TARGET, measure
 
     stored = read_run(run)
-    times = [row["updated"] for row in stored.trials.to_dict("records") if row.get("updated") == row.get("updated")]
+    times = [time for row in stored.trials.to_dict("records") if (time := row.get("updated")) == time]
     figures: dict[tuple[str, str], float] = {}
     if not stored.curves.empty:
         still = untrained_variants(stored.curves)
@@ -123,6 +127,7 @@ def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
         "commit": stored.provenance.get("commit"),
         "protocol": stored.protocol,
         "axis": stored.axis,
+        "targets": {variant: stored.about["target"] for variant, _ in figures},
         "figures": figures,
     }
 

@@ -54,7 +54,9 @@ def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> li
 
 
 def in_words(about: Mapping[str, Any]) -> dict[str, str]:
-    """What evaluated numbers depend on, for a reader: reward, model, prompts, evaluation, and each metric beside."""
+    """What evaluated numbers depend on, for a reader: the protocol but for the budget's limit, as curves of two lengths
+    can be compared where both have been.
+    """
     protocol = about.get("protocol")
     if protocol is None:  # planned by a version that did not say
         return {"reward": about["reward"], "evaluation": about["evaluation"]}
@@ -63,4 +65,5 @@ def in_words(about: Mapping[str, Any]) -> dict[str, str]:
     for split, words in (("train", "training prompts"), ("heldout", "held-out prompts")):
         if prompts[split]["count"]:
             found[words] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
-    return {**found, "evaluation": about["evaluation"]}
+    every = f"every {protocol['evaluated every']:g} {protocol['budget']['axis'].replace('_', ' ')}"
+    return {**found, "evaluation": about["evaluation"], "points": every, "precision": protocol["precision"]}

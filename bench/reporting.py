@@ -90,7 +90,10 @@ def report(
     if baseline is not None:
         _require_variant(baseline, {variant for part in parts for variant in _trained(part)})
         parts = [replace(part, meta=replace(part.meta, baseline=baseline)) for part in parts]
-    document = build_together(parts, warnings)
+    try:
+        document = build_together(parts, warnings)
+    except ValueError as error:
+        raise BenchError(str(error), " ".join(str(run.path) for run in runs), "run the sweep again") from None
     where = out or (runs[0].report if len(runs) == 1 else _beside(runs))
     try:
         files = write_document(document, where, formats)
@@ -98,7 +101,10 @@ def report(
         raise BenchError(
             str(error), str(where), "install one (apt-get install chromium); all else was written"
         ) from None
-    return Summary("" if parts[0].curves.empty else document.answer, document.ranking, files)
+    of_all = [each for each in (document, *document.others) if each.ranking is not None]
+    several = len(document.others) > 0
+    answers = [f"{each.meta.name}: {each.answer}" if several else each.answer for each in of_all]
+    return Summary("\n".join(answers), document.ranking, files)
 
 
 def part_of(run: RunFolder, must_write: bool = False) -> "Part":

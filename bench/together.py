@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bench.protocol import clashing_measures
+from bench.protocol import SHOWN, clashing_measures
 from bench.store import RunFolder
 
 if TYPE_CHECKING:
@@ -46,8 +46,14 @@ def _tell_measures(groups: "list[list[tuple[str, Part, Mapping[str, Any]]]]") ->
     clashing = {metric for first in abouts for second in abouts for metric in clashing_measures(first, second)}
     for group in groups:
         for place, (name, part, about) in enumerate(group):
-            own = {metric: about["measures"][metric][:8] for metric in clashing if metric in about.get("measures", {})}
+            known = about.get("measures", {})
+            own = {metric: _short(known[metric]) for metric in clashing if metric in known}
             group[place] = (name, replace(part, meta=replace(part.meta, protocol={**part.meta.protocol, **own})), about)
+
+
+def _short(version: str) -> str:
+    """A hash by its beginning, a word whole."""
+    return version[:8] if len(version) == SHOWN else version
 
 
 def run_names(runs: Sequence[RunFolder]) -> list[str]:
@@ -97,12 +103,17 @@ def _joined(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "Part":
 
 def _told_apart(group: "Sequence[tuple[str, Part]]") -> "list[tuple[str, Part]]":
     """A variant's name followed by its run's where another run means other settings by it."""
-    identities: dict[str, set[str]] = {}
-    for _, part in group:
-        for row in part.trials.to_dict("records"):
-            identities.setdefault(row["variant"], set()).add(str(row["identity"]))
-    several = {variant for variant, found in identities.items() if len(found) > 1}
-    return [(name, _renamed(part, {variant: f"{variant} ({name})" for variant in several})) for name, part in group]
+    first: dict[str, dict[str, str]] = {}  # variant -> identity -> the run that has it first
+    own = [{str(row["variant"]): str(row["identity"]) for row in part.trials.to_dict("records")} for _, part in group]
+    for (name, _), identities in zip(group, own, strict=True):
+        for variant, identity in identities.items():
+            first.setdefault(variant, {}).setdefault(identity, name)
+    apart = []
+    for (name, part), identities in zip(group, own, strict=True):
+        several = {variant: identity for variant, identity in identities.items() if len(first[variant]) > 1}
+        new = {variant: f"{variant} ({first[variant][identity]})" for variant, identity in several.items()}
+        apart.append((name, _renamed(part, new)))
+    return apart
 
 
 def _renamed(part: "Part", names: Mapping[str, str]) -> "Part":

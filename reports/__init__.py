@@ -1,6 +1,6 @@
 """Tidy data frames in; figures, tables and one self-contained page out. This floor imports nothing of ours.
 
-`reports.build.write_report` is the entry point. Each line imports only those above it, and the words of its own:
+`reports.build` is the entry: `build_together` computes, `write_document` writes. Each line imports only those above it:
 
 - `choices.py`, `formatting.py`, `files.py`  names to choose from, numbers as text, atomic writing
 - `frame.py`, `meta.py`  the schema of the frames with its checks, and what a reader must know that they do not say

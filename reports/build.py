@@ -1,6 +1,6 @@
 """The entry point: frames in, files out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import pandas as pd
 from reports.choices import DEFAULT_FORMATS, FORMATS
 from reports.document import Document, compose
 from reports.figures.pictures import Picture
+from reports.figures.styles import Style, styles
 from reports.files import write_atomically
 from reports.frame import no_curves, validate_curves, validate_evaluation, validate_trials, with_statuses
 from reports.meta import Meta
@@ -37,12 +38,14 @@ def build_report(
     pictures: Sequence[Picture] = (),
     name: str = "f",
     share: float = 1.0,
+    looks: Mapping[str, Style] | None = None,
 ) -> Document:
     """Checks the frames (see `frame.py`) and computes everything that a report shows; writes nothing.
 
     Args:
         name: what ids on the page begin with.
         share: of the page that its pictures may take.
+        looks: variant -> how it is drawn, where that is settled for several documents.
 
     Raises:
         ValueError: where a frame breaks its schema, or where there is neither a curve nor a trial to report.
@@ -52,7 +55,7 @@ def build_report(
     checked = no_curves() if bare else validate_curves(curves, meta.budget_column)
     trials = validate_trials(trials, checked)
     checked = checked if checked.empty else with_statuses(checked, trials)
-    return compose(checked, validate_evaluation(evaluation), trials, meta, pictures, name, share)
+    return compose(checked, validate_evaluation(evaluation), trials, meta, pictures, name, share, looks)
 
 
 def build_together(parts: Sequence[Part], warnings: Sequence[str] = ()) -> Document:
@@ -60,11 +63,12 @@ def build_together(parts: Sequence[Part], warnings: Sequence[str] = ()) -> Docum
 
     What their protocols differ in, and `warnings`, stand above everything else.
     """
+    named = [part.trials.reindex(columns=["method", "variant"]).dropna() for part in parts]
+    looks = styles(pd.concat(named, ignore_index=True))
+    share = 1 / len(parts)
     documents = [
-        build_report(
-            part.curves, part.evaluation, part.trials, part.meta, part.pictures, f"f{index or ''}", 1 / len(parts)
-        )
-        for index, part in enumerate(parts)
+        build_report(part.curves, part.evaluation, part.trials, part.meta, part.pictures, f"f{i or ''}", share, looks)
+        for i, part in enumerate(parts)
     ]
     first, *others = documents
     told = [*apart([part.meta for part in parts]), *(Notice("caution", text) for text in warnings)]

@@ -80,12 +80,14 @@ def compose(
     samples: Sequence[pictures.Picture],
     name: str = "f",
     share: float = 1.0,
+    looks: Mapping[str, Style] | None = None,
 ) -> Document:
     """Everything computed once, from validated frames. With no curve at all, the trials alone are the report.
 
     Args:
         name: what ids on the page begin with; unique among the documents of a page.
         share: of the page that its pictures may take.
+        looks: variant -> how it is drawn, where that is settled for several documents.
     """
     seen = not frame.empty
     still = untrained_variants(frame) if seen else set()
@@ -96,7 +98,7 @@ def compose(
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
     drawn = [v for v in order if v in still or v in order[:MOST_DRAWN]]
-    chosen = _ordered(styles(frame), drawn) if seen else {}
+    chosen = _ordered(looks or styles(frame), drawn) if seen else {}
     curved = frame[frame["variant"].isin(drawn)] if len(drawn) < len(order) else frame
     axes = axes_to_draw(frame, meta) if seen else []
     main = min(MAIN_PANELS, len(pairs))

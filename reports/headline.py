@@ -98,12 +98,15 @@ def _times(ratio: comparison.Ratio | None, less: str) -> str:
 
 
 def _spread(summary: Summary) -> str:
-    low, high = number(summary.low), number(summary.high)
-    return "" if low == high or summary.low < 1 else f", {low} to {high}×"
+    """The range over seeds of what `_times` says; below one where some seed needed more."""
+    low, high = summary.low, summary.high
+    if summary.median < 1:
+        low, high = (1 / end if end else math.inf for end in (high, low))
+    return "" if number(low) == number(high) else f", {number(low)} to {number(high)}×"
 
 
 def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
-    """What became of the reward itself, of held-out prompts, and of what was not optimised: gold and diversity."""
+    """What became of the reward itself, of held-out prompts, and of what was not optimised: gold, diversity, drift."""
     reward = _move(curves, leader, "reward", "train")
     if reward is None:
         return ""
@@ -111,7 +114,7 @@ def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
     aside = f" (on held-out prompts {_from_to(*heldout)})" if heldout else ""
     rest = [
         f"{metric} {_verb(*move)}{_turn(curves, leader, meta) if metric == 'gold' else ''}"
-        for metric in ("gold", "diversity")
+        for metric in ("gold", "diversity", "drift")
         if (move := _move(curves, leader, metric, "train")) is not None
     ]
     joined = f", while {listing(rest)}" if rest else ""
@@ -150,8 +153,8 @@ def _final(curves: pd.DataFrame, variant: str, metric: str, split: str) -> float
 
 def _before(curves: pd.DataFrame, base: str | None, leader: str, metric: str, split: str) -> float | None:
     """The untrained model's value: base's where it ran, else the leader's own first point."""
-    if base is not None:
-        return _final(curves, base, metric, split)
+    if base is not None and (value := _final(curves, base, metric, split)) is not None:
+        return value
     first = select(curves[curves["variant"] == leader], metric, split).groupby("trial").head(1)
     value = first["value"].mean(skipna=False) if len(first) else math.nan
     return None if math.isnan(value) else float(value)

@@ -16,8 +16,8 @@ from reports.tables.costs import SECONDS_NOTE
 SAME_ON_ALL = ("hardware", "precision", "threads", "commit", "versions", "weights")
 
 MACHINES_NOTE = (
-    "Trials ran on different kinds of machine: their seconds and memory stand in columns of their own and are not "
-    "compared. Steps, queries, denoiser evaluations and FLOPs can be."
+    "Trials ran on different kinds of machine: in the tables of costs their seconds and memory stand in columns of "
+    "their own, and they are not compared. Steps, queries, denoiser evaluations and FLOPs can be."
 )
 
 BUDGET_NOTE = "The budget is in seconds, so the ranking compares machines as much as methods."

@@ -94,7 +94,7 @@ def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
     there = {row["variant"] for row in run_folder.planned()}
     primaries = {variant: entry.primary for variant, entry in before.methods.items() if variant in there}
     after = baseline_of(run_folder, primaries=primaries, alpha=before.alpha, power=before.power)
-    after = after if tolerances else updated(before, after)
+    after = updated(before, after, tolerances)
     write_baseline(after, file)
     if not as_json:
         _changes(before, after)

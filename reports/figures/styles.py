@@ -7,7 +7,7 @@ A name that is not known takes a colour by its hash, the next free one if two su
 
 import colorsys
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -85,14 +85,18 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
 def _hues(methods: list[str]) -> dict[str, Style]:
     free = list(FALLBACK)
     hues = {}
+    rounds = iter((DASHED, DASHDOT, DOTTED))
     for method in methods:
         if method in KNOWN:
             hues[method] = KNOWN[method]
             continue
-        free = free or list(FALLBACK)
+        if not free:  # the same colours once more, in other dashes
+            dashes = next(rounds, SOLID)
+            free = [replace(style, dashes=dashes) for style in FALLBACK]
         start = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(FALLBACK)
         order = [*FALLBACK[start:], *FALLBACK[:start]]
-        hues[method] = next(style for style in order if style in free)
+        colours = {style.colour: style for style in free}
+        hues[method] = next(colours[style.colour] for style in order if style.colour in colours)
         free.remove(hues[method])
     return hues
 

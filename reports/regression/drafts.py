@@ -85,13 +85,21 @@ def draft_of(
     if gaps:
         return stop(FAILED, f"Not measured: {listing(measures.words(name, baseline.axis) for name in gaps)}.")
     pairs = after.prompts if span == entry.span else {}
+    if compare_points:
+        found = agreement(entry.curves, rows, baseline.axis)
+        draft.agreement = found if found.points or found.words else None  # no seed in common
+    if draft.agreement is not None and draft.agreement.equal:
+        # What repeats is the same seeds' luck; other seeds would bring their own into the difference.
+        for name in entry.statistics:
+            seeds = draft.before[name].keys() & draft.after[name].keys()
+            draft.before[name], draft.after[name] = (
+                {seed: value for seed, value in side[name].items() if seed in seeds}
+                for side in (draft.before, draft.after)
+            )
     for name, figure in entry.statistics.items():
         if draft.after[name]:
             draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
     _by_prompt(draft, pairs)
-    if compare_points:
-        found = agreement(entry.curves, rows, baseline.axis)
-        draft.agreement = found if found.points or found.words else None  # no seed in common
     return draft
 
 

@@ -70,8 +70,9 @@ def check(
             baseline.name, baseline.reward, verdict, reason, tuple(methods), tuple(notes), baseline.power
         )  # fmt: skip
 
-    # A run in which nothing has begun cannot say everything about itself yet.
-    others = differences({key: value for key, value in baseline.protocol.items() if key in protocol}, protocol)
+    # A run in which nothing has begun cannot say yet what it runs on.
+    unsaid = {"hardware"} - set(protocol)
+    others = differences({key: value for key, value in baseline.protocol.items() if key not in unsaid}, protocol)
     if others:
         return whole(NOT_COMPARABLE, f"Another protocol than the baseline's: {'; '.join(others)}.")
     elsewhere = differences(baseline.fingerprint, fingerprint)
@@ -92,7 +93,7 @@ def check(
 
 
 def _adjusted(drafts: list[Draft], baseline: Baseline) -> list[Draft]:
-    """Holm over the statistics that could be measured; the share of the others is not spent."""
+    """Holm over the statistics that could be measured, which share all of α."""
     weights = baseline.shares()
     gated = [
         (draft, name)
@@ -125,6 +126,8 @@ def _judge(draft: Draft, baseline: Baseline, mode: Mode) -> MethodVerdict:
     if draft.stopped is not None:
         return draft.stopped
     entry = draft.entry
+    if mode == "exact" and draft.agreement is None:
+        return MethodVerdict(draft.variant, NOT_COMPARABLE, "No seed in common, so no curve can be compared.")
     findings = tuple(_finding(draft, name, baseline) for name in _order(entry) if name in draft.seen)
     verdict, reason = _method_verdict(findings, baseline, draft.agreement, mode)
     notes = []
@@ -158,13 +161,23 @@ def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
             verdict = INCONCLUSIVE
         else:
             verdict = PASSED
-    before, after = (float(np.mean(list(side[name].values()))) for side in (draft.before, draft.after))
+    before, after = _means(draft, name)
     adjusted = draft.adjusted[name][0] if name in draft.adjusted else None
     return Finding(
         name, measures.words(name, baseline.axis), primary, figure.direction, before, after, seen.loss,
         figure.tolerance, seen, adjusted, detects, power, verdict,
         bound=name == measures.TO_TARGET and bool(draft.censored), certain=certain,
     )  # fmt: skip
+
+
+def _means(draft: Draft, name: str) -> tuple[float, float]:
+    """Of the seeds that the loss is taken over: where they are paired, those that both sides have."""
+    sides = draft.before[name], draft.after[name]
+    seeds = set(sides[0]) & set(sides[1]) if draft.seen[name].test == "paired" and draft.entry.trains else None
+    before, after = (
+        float(np.mean([value for seed, value in side.items() if seeds is None or seed in seeds])) for side in sides
+    )
+    return before, after
 
 
 def _power(draft: Draft, baseline: Baseline) -> tuple[float, float | None]:

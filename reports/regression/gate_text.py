@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
 from xml.etree import ElementTree
 
@@ -22,6 +23,9 @@ from reports.regression.verdict import (
 from reports.statistics.evidence import CROSSED_COVERAGE
 from reports.tables.table import Table
 from reports.writers.markdown import escaped, table_markdown
+
+_CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""What XML 1.0 has no way to write; a cause may hold a terminal's colours."""
 
 MARKS = {REGRESSION: "❌", FAILED: "❌", NOT_COMPARABLE: "⚠️", INCONCLUSIVE: "⚠️"}
 PROMPTS_SHOWN = 3
@@ -87,7 +91,7 @@ def to_markdown(verdict: Verdict) -> str:
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
     """Plain data; a number that is not finite is null, as JSON has none."""
-    return _plain(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+    return plain(dataclasses.asdict(verdict) | {"passed": verdict.passed})
 
 
 def to_junit(verdict: Verdict) -> str:
@@ -116,6 +120,7 @@ def to_junit(verdict: Verdict) -> str:
 
 
 def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, message: str) -> None:
+    where, name, message = (_CONTROL.sub("�", text) for text in (where, name, message))
     case = ElementTree.SubElement(suite, "testcase", classname=where, name=name)
     if verdict in SEVERITY:
         kind = "failure" if verdict == REGRESSION else "error"
@@ -176,11 +181,12 @@ def _note(verdict: Verdict) -> str:
     )
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Values that JSON can write: a number that is not finite is null."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

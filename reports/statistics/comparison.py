@@ -10,19 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.frame import DONE, finished, runs_of, select, trials_in, untrained_variants
+from reports.frame import finished, runs_of, select, trials_in, untrained_variants
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
 from reports.statistics.evidence import crossed_interval
 
 
 def common_range(curves: pd.DataFrame, axis: str) -> tuple[float, float] | None:
-    """The stretch of the axis that every trained trial has seen; failed ones do not narrow it, running ones do.
+    """The stretch of the axis that every trained trial that is done has seen: areas are taken of no other.
 
     None where there is no such stretch.
     """
     trained = curves[~curves["variant"].isin(untrained_variants(curves))]
-    alive = trained[trained["status"].isin((DONE, "running"))]
-    ends = (trained if alive.empty else alive).groupby("trial")[axis].agg(["min", "max"])
+    ends = finished(trained).groupby("trial")[axis].agg(["min", "max"])
     if ends.empty:
         return None
     low, high = float(ends["min"].max()), float(ends["max"].min())
@@ -185,9 +184,12 @@ def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired
         mean=("difference", "mean"), missing=("missing", "any")
     )
     by_seed["mean"] = by_seed["mean"].mask(by_seed["missing"])
-    by_prompt = pairs.groupby(["variant", "seed", "prompt"], observed=True, as_index=False)["difference"].mean()
-    counted = pairs.groupby("variant", observed=True)["better"]
-    better, counts = counted.mean(), counted.size()
+    by_prompt = pairs.groupby(["variant", "seed", "prompt"], observed=True, as_index=False).agg(
+        difference=("difference", "mean"), missing=("missing", "any")
+    )
+    by_prompt["difference"] = by_prompt["difference"].mask(by_prompt["missing"])
+    counted = pairs.groupby("variant", observed=True)
+    better, counts = counted["better"].mean().mask(counted["missing"].any()), counted.size()
     values, variants = by_prompt["difference"].to_numpy(), by_prompt["variant"].astype(str).to_numpy()
     clear: dict[str, int] = {}
     for start, end in zip(*runs_of(by_prompt.groupby(["variant", "seed"], observed=True).ngroup().to_numpy()),

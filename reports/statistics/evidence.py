@@ -88,7 +88,8 @@ def _evidence(test: Test, loss: float, error: float, degrees: int, seeds: int) -
     if degrees < 1 or not math.isfinite(loss):
         return Evidence("none", loss, math.nan, 0, 1.0, 1.0)
     if error <= 1e-12 * abs(loss):  # nothing varies: a ledger's counts, or a method that trains nothing
-        return Evidence(test, loss, 0.0, degrees, 0.0 if loss > 0 else 1.0, 0.0 if loss < 0 else 1.0, (loss, loss))
+        interval = (loss, loss) if seeds >= 5 else None
+        return Evidence(test, loss, 0.0, degrees, 0.0 if loss > 0 else 1.0, 0.0 if loss < 0 else 1.0, interval)
     t = loss / error
     half = float(stats.t.ppf(0.975, degrees)) * error
     interval = (loss - half, loss + half) if seeds >= 5 else None

@@ -6,7 +6,8 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, measured, number, scale_for
-from reports.frame import SPLIT_WORDS, axis_words, finished, untrained_variants
+from reports.frame import MACHINES_OWN, SPLIT_WORDS, axis_words, finished, untrained_variants
+from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.tables.table import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
@@ -48,6 +49,8 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
     names = differing(settings)
     found = {pair: comparison.final_summaries(curves, *pair) for pair in MEASURES}
     axes = [axis for axis in dict.fromkeys((meta.budget_column, *COSTS)) if curves[axis].notna().any()]
+    if speed_classes(trials):  # one column cannot hold what two machines needed
+        axes = [axis for axis in axes if axis not in MACHINES_OWN or axis == meta.budget_column]
     ends = comparison.spent(finished(curves))
     scales = {axis: scale_for(axis, ends[axis]) for axis in axes}
     costs = comparison.costs_to_target(curves, meta.target, [meta.budget_column]) if meta.target is not None else None

@@ -127,7 +127,8 @@ def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, st
     note = (
         "Median over finished seeds (range) of what had been spent where the reward on training prompts first reached "
         "it, by linear interpolation between evaluated points; a finished seed that never did counts as infinite (∞). "
-        "Evaluation is not included. The lowest cost of a column is bold, among methods whose seeds are all done."
+        "Evaluation and logging are in the device time alone. The lowest cost of a column is bold, among methods whose "
+        "seeds are all done."
     )
     if baseline:
         note += (

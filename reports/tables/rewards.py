@@ -1,5 +1,6 @@
 """The ranking, the rewards and the paired differences. Raw numbers come from `statistics/comparison.py`."""
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -102,7 +103,7 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
                 "method": variant if first else "",
                 "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
                 "difference": _difference(found),
-                "pairs better": f"{100 * found.better:.0f} %",
+                "pairs better": "NaN" if math.isnan(found.better) else f"{100 * found.better:.0f} %",
                 "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
             })  # fmt: skip
     if not seen:

@@ -43,7 +43,9 @@ const Curves = (() => {
     return { xs, ys, trial };
   };
 
-  // Median and range where all seeds were observed, as `reports/statistics.py` has them.
+  // Median and range where all seeds were observed, as `reports/statistics/curve.py` has them.
+  // The last is `high` itself: rounding would put it outside the curves.
+  const even = (low, high) => Array.from({ length: GRID }, (_, i) => i === GRID - 1 ? high : low + ((high - low) * i) / (GRID - 1));
   const bandOf = (lines) => {
     const long = lines.filter((line) => line.xs.length > 1 && !line.trial.stopped);
     if (!long.length) return null;
@@ -51,7 +53,7 @@ const Curves = (() => {
     if (!(high > low)) return null;
     let grid = [...new Set(long.flatMap((l) => l.xs).concat([low, high]))].filter((x) => x >= low && x <= high);
     grid.sort((a, b) => a - b);
-    if (grid.length > GRID) grid = Array.from({ length: GRID }, (_, i) => low + ((high - low) * i) / (GRID - 1));
+    if (grid.length > GRID) grid = even(low, high);
     const heights = grid.map((x) => long.map((l) => at(l.xs, l.ys, x)));
     return { xs: grid, ys: heights.map(median), low: heights.map((h) => Math.min(...h)),
       high: heights.map((h) => Math.max(...h)), seeds: long.length };
@@ -69,7 +71,7 @@ const Curves = (() => {
       })];
     }
     const low = xs[0], high = xs.at(-1);
-    xs = Array.from({ length: GRID }, (_, i) => low + ((high - low) * i) / (GRID - 1));
+    xs = even(low, high);
     return [xs, ...columns.map((c) => xs.map((x) => at(c.xs, c.ys, x)))];
   };
 
