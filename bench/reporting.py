@@ -1,7 +1,7 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,9 @@ class Summary:
     answer: str
     ranking: "Table | None"
     files: list[Path]
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """What cannot be compared, each with its name, answer and ranking."""
+    warnings: list[str] = field(default_factory=list)
 
 
 def describe_run(
@@ -97,6 +100,8 @@ def report(
     where = out or (runs[0].report if len(runs) == 1 else _beside(runs))
     try:
         files = write_document(document, where, formats)
+    except OSError as error:
+        raise BenchError(f"cannot be written ({error.strerror})", str(where), "choose another folder") from None
     except NoBrowserError as error:
         raise BenchError(
             str(error), str(where), "install one (apt-get install chromium); all else was written"
@@ -104,7 +109,12 @@ def report(
     of_all = [each for each in (document, *document.others) if each.ranking is not None]
     several = len(document.others) > 0
     answers = [f"{each.meta.name}: {each.answer}" if several else each.answer for each in of_all]
-    return Summary("\n".join(answers), document.ranking, files)
+    parts_told = [
+        {"name": each.meta.name, "answer": each.answer, "ranking": each.ranking.cells.to_dict("records")}
+        for each in of_all
+        if each.ranking is not None
+    ]
+    return Summary("\n".join(answers), document.ranking, files, parts_told, [notice.text for notice in document.above])
 
 
 def part_of(run: RunFolder, must_write: bool = False) -> "Part":

@@ -111,7 +111,10 @@ def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
     if reward is None:
         return ""
     heldout = _move(curves, leader, "reward", "heldout")
-    aside = f" (on held-out prompts {_from_to(*heldout)})" if heldout else ""
+    aside = ""
+    if heldout:
+        alike = _verb(*heldout).split()[0] == _verb(*reward).split()[0]
+        aside = f" (on held-out prompts {_from_to(*heldout) if alike else f'it {_verb(*heldout)}'})"
     rest = [
         f"{metric} {_verb(*move)}{_turn(curves, leader, meta) if metric == 'gold' else ''}"
         for metric in ("gold", "diversity", "drift")

@@ -69,6 +69,8 @@ def _tell(verdict: "Verdict") -> None:
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):
         if len(table.cells):
             console.show(table)
+        if table.note:
+            console.say(table.note)
     for line in gate_text.details(verdict):
         console.say(line)
     console.say(f"{verdict.verdict}: {verdict.reason}")

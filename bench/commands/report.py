@@ -25,7 +25,7 @@ from reports.choices import DEFAULT_FORMATS, FORMATS
     "formats",
     multiple=True,
     type=click.Choice(FORMATS),
-    help="html and md by default; give it again for more. csv and latex: tables; png and svg: figures; pdf: both.",
+    help="html and md unless given; give it again for several. csv, latex: tables; png, svg: figures; pdf: both.",
 )
 @click.option("--baseline", metavar="VARIANT", help="What ratios refer to; ddpo by default, else the lowest.")
 @json_option
@@ -62,8 +62,11 @@ def command(
             files = upload_folder(Path(scratch), out)
     if as_json:
         ranking = summary.ranking.cells.to_dict("records") if summary.ranking else []
-        console.say_json({"files": files, "answer": summary.answer, "ranking": ranking})
+        told = {"parts": summary.parts, "warnings": summary.warnings}
+        console.say_json({"files": files, "answer": summary.answer, "ranking": ranking, **told})
         return
+    for warning in summary.warnings:
+        console.say(warning)
     if summary.answer:
         console.say(summary.answer)
     for file in files:

@@ -264,7 +264,9 @@ def _reason(verdict: str, methods: Sequence[MethodVerdict]) -> str:
             return f"{plural(equal, 'method')} identical to the baseline."
         told = f", {equal} of them identical to the baseline" if equal else ""
         return f"No loss shown in {plural(len(methods), 'method')}{told}."
-    return f"{listing(m.variant for m in methods if m.verdict == verdict)}: {verdict}."
+    worst = [method for method in methods if method.verdict == verdict]
+    more = f" Likewise {listing(method.variant for method in worst[1:])}." if worst[1:] else ""
+    return f"{worst[0].variant}: {worst[0].reason}{more}"
 
 
 def _notes(

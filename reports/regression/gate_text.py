@@ -64,8 +64,8 @@ def details(verdict: Verdict) -> list[str]:
     lines = list(verdict.notes)
     for method in verdict.methods:
         lines += [f"{method.variant}: {note[:1].lower()}{note[1:]}" for note in method.notes]
-        if method.verdict == REGRESSION and method.prompts:
-            worst = list(method.prompts.items())[:PROMPTS_SHOWN]
+        worst = [(prompt, loss) for prompt, loss in method.prompts.items() if loss > 0][:PROMPTS_SHOWN]
+        if method.verdict == REGRESSION and worst:
             told = ", ".join(f"{prompt} ({measured(-loss, signed=True)})" for prompt, loss in worst)
             lines.append(f"{method.variant} lost most on: {told}.")
         if method.crossed is not None and method.verdict != IDENTICAL:

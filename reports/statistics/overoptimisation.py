@@ -18,6 +18,10 @@ MARGIN = 0.05
 """Gold has fallen where it is lower by this share of what it was: less is the noise of a few dozen images."""
 
 
+HELDOUT_SHARE = 0.1
+"""Of what training gained: so much less on held-out prompts is no noise beside it."""
+
+
 @dataclass(frozen=True)
 class Course:
     """What became of gold, or of another measure, on training prompts.
@@ -46,18 +50,23 @@ class Course:
         return 2 * self.fell > self.seeds
 
 
-def courses(curves: pd.DataFrame, axis: str, metric: str = "gold") -> dict[str, Course]:
-    """Each trained variant's, of gold or of another measure beside the reward; empty where it was not measured."""
+def courses(curves: pd.DataFrame, axis: str, metric: str = "gold", split: str = "train") -> dict[str, Course]:
+    """Each trained variant's, of gold or of another measure beside the training reward; empty where there is none.
+
+    The reward itself, on held-out prompts, has fallen where it lost a share of what training gained.
+    """
     done = finished(curves)
     reward = {trial: curve["value"] for trial, _, _, curve in trials_in(select(done, "reward", "train"), ["value"])}
     still = untrained_variants(curves)
     found: dict[str, list[tuple[bool, bool, float, float, float]]] = {}
-    for trial, variant, _, course in trials_in(select(done, metric, "train"), [axis, "value"]):
+    for trial, variant, _, course in trials_in(select(done, metric, split), [axis, "value"]):
         best = best_of(course[axis], course["value"])
         if variant in still or best is None or trial not in reward:
             continue
         start, end = float(course["value"][0]), float(course["value"][-1])
-        fell = _below(end, start) and float(reward[trial][-1]) > float(reward[trial][0])
+        gain = float(reward[trial][-1]) - float(reward[trial][0])
+        lost = start - end > HELDOUT_SHARE * gain if metric == "reward" else _below(end, start)
+        fell = lost and gain > 0
         turned = _below(end, best[0]) and best[1] > float(course[axis].min())
         found.setdefault(variant, []).append((fell, turned, start, end, best[1]))
     return {variant: _course(variant, rows) for variant, rows in found.items()}
@@ -73,12 +82,16 @@ def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
     gold = courses(curves, axis).values()
     fell = [course for course in gold if course.mostly_fell]
     turned = [
-        f"{course.variant} (peak at {number(course.peak)} {axis_words(axis)}, {_share(course.turned, course)})"
+        f"{course.variant} (in {_share(course.turned, course)}, from a peak at {_median(course)}{number(course.peak)} "
+        f"{axis_words(axis)})"
         for course in gold
         if course.turned == course.seeds and course not in fell
     ]
     told = [f"Gold fell while the reward rose: {_listed(fell, axis)}."] if fell else []
     told += [f"Gold rose and fell again: {listing(turned)}."] if turned else []
+    unseen = [course for course in courses(curves, axis, "reward", "heldout").values() if course.mostly_fell]
+    if unseen:
+        told.append(f"The reward rose on training prompts and fell on held-out ones: {_listed(unseen, axis)}.")
     known = {course.variant for course in fell}
     for metric in metrics_in(curves):
         if metric.startswith("reward/"):
@@ -99,6 +112,10 @@ def _listed(found: list[Course], axis: str) -> str:
 def _peak(course: Course, axis: str) -> str:
     """Where it turned: nothing where it was highest before training."""
     return f", highest at {number(course.peak)} {axis_words(axis)}" if course.peak > 0 else ""
+
+
+def _median(course: Course) -> str:
+    return "" if course.seeds == 1 else "a median of "
 
 
 def _below(value: float, reference: float) -> bool:

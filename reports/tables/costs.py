@@ -38,7 +38,7 @@ def targets(curves: pd.DataFrame, meta: Meta) -> list[Target]:
     if baseline in finals and len(finals) > 1:
         value, start = finals[baseline].median, comparison.start_value(curves)
         if value == value and not value <= start:  # neither NaN nor a run that ended where it began
-            found.append(Target(f"{baseline}’s final reward", value, of=baseline))
+            found.append(Target(f"{baseline}’s median final reward", value, of=baseline))
     return found
 
 

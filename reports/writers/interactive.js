@@ -209,10 +209,12 @@ const Curves = (() => {
       for (const { variant, band, lines } of this.groups) {
         const only = band ?? lines[0];
         if (!only) continue;
-        const value = over ? at(only.xs, only.ys, x) : only.ys.at(-1);
+        // On an axis of time seeds end at different places: what they end at is their own last values.
+        const ends = lines.filter((l) => !l.trial.stopped && l.ys.length).map((l) => l.ys.at(-1));
+        const value = over ? at(only.xs, only.ys, x) : ends.length ? median(ends) : only.ys.at(-1);
         if (value === null) continue;
-        const range = band && band.seeds > 1
-          ? ` (${measured(over ? at(band.xs, band.low, x) : band.low.at(-1))} to ${measured(over ? at(band.xs, band.high, x) : band.high.at(-1))})` : "";
+        const [low, high] = over && band ? [at(band.xs, band.low, x), at(band.xs, band.high, x)] : [Math.min(...ends), Math.max(...ends)];
+        const range = band && band.seeds > 1 ? ` (${measured(low)} to ${measured(high)})` : "";
         parts.push([variant, measured(value) + range, value]);
       }
       for (const { variant, value } of this.levels) parts.push([variant, measured(value), value]);

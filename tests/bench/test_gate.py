@@ -10,6 +10,7 @@ import pytest
 import bench.commands.run
 import bench.trial
 from bench.baselines import layout, read_baseline
+from bench.history import collect
 from bench.store import RunFolder
 
 PROMPTS = ("a cat", "a dog", "a fox")
@@ -89,7 +90,8 @@ def test_check_passes_what_is_equal_and_fails_what_is_worse(cli, run, saved, tmp
     files = [tmp_path / "out" / name for name in ("check.md", "check.xml")]
     answer = cli("check", worse, "--baseline", saved, "--markdown", files[0], "--junit", files[1])
     assert answer.code == 1
-    assert "alignprop and ddpo: regression." in answer.out
+    assert "regression: alignprop: Area under the reward 1.52 → 1.27" in answer.out
+    assert "Likewise ddpo." in answer.out
     assert "regression" in files[0].read_text()
     assert "<failure" in files[1].read_text()
     said = json.loads(cli("check", worse, "--baseline", saved, "--json").out)
@@ -157,6 +159,22 @@ def test_update_keeps_what_was_chosen_by_hand(cli, run, saved):
     assert cli("check", slower, "--baseline", saved).code == 0
 
 
+def test_update_of_another_protocol_is_refused_and_new_tolerances_keep_gates(cli, run, saved):
+    before = saved.read_text()
+    answer = cli("baseline", "update", saved, run("longer", 1.0, "budget.reward_queries=16"))
+    assert answer.code == 4
+    assert "is of another protocol: budget.limit: 8.0, now 16.0" in answer.err
+    assert saved.read_text() == before
+    value = json.loads(before)
+    value["methods"]["ddpo"]["statistics"]["nfe"]["gate"] = False
+    value["methods"]["ddpo"]["statistics"]["area"]["tolerance"] = 0.9
+    saved.write_text(json.dumps(value))
+    assert cli("baseline", "update", saved, run("same"), "--tolerances").code == 0
+    after = read_baseline(saved).methods["ddpo"].statistics
+    assert not after["nfe"].gate
+    assert after["area"].tolerance < 0.9
+
+
 def test_each_method_can_have_a_primary_statistic_of_its_own(cli, run, tmp_path):
     first, file = run("first"), tmp_path / "own.json"
     answer = cli("baseline", "save", first, "--out", file, "--primary", "final", "--primary", "ddpo=heldout")
@@ -200,8 +218,23 @@ def test_history_over_runs(cli, run, saved, tmp_path):
     assert found["ddpo", "final"]["result"].endswith("run-06")
     assert found["ddpo", "final"]["verdict"] == "worse"
     assert not any(variant == "base" for variant, _ in found)
+    shutil.copytree(runs / "run-11", runs / "planned-only")
+    shutil.rmtree(runs / "planned-only" / "trials")
+    assert cli("history", runs, "--json").code == 0
     one = cli("history", saved)
     assert (one.code, "is one result" in one.err) == (2, True)
+
+
+def test_a_history_mixes_no_targets(run, saved, tmp_path):
+    value = json.loads(saved.read_text())
+    for place in range(3):
+        if place == 1:
+            value["methods"]["ddpo"]["target"] = 99.0
+        (tmp_path / f"b{place}.json").write_text(json.dumps(value))
+    frame, _, _ = collect([tmp_path / f"b{place}.json" for place in range(3)])
+    costs = frame[frame["statistic"] == "cost_to_target"]
+    assert (costs["variant"] == "ddpo").sum() == 2, "the first one's target was another"
+    assert (costs["variant"] == "alignprop").sum() == 3
 
 
 def test_history_of_one_file_is_its_versions_in_git(cli, saved, tmp_path):

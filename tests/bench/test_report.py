@@ -5,9 +5,16 @@ import shutil
 
 import pytest
 
+from bench.reporting import part_of
 from bench.store import RunFolder
+from bench.together import grouped_parts
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def undrawn():
+    """Here reports have their figures."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +82,33 @@ def test_runs_with_other_evaluations_stand_apart(cli, run, tmp_path):
     text = (tmp_path / "out/report.md").read_text()
     assert text.startswith("> **These runs cannot be compared with each other: they differ in evaluation (")
     assert text.count("## Ranking") == 2
+    said = json.loads(cli("report", run, other, "--format", "csv", "--out", tmp_path / "csv", "--json").out)
+    assert [part["name"] for part in said["parts"]] == ["tiny", "second"]
+    assert said["warnings"][0].startswith("These runs cannot be compared")
     assert cli("report", run, run).code == 2
+
+
+def test_where_nothing_can_be_written_is_one_sentence(cli, run, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = cli("report", run, "--out", tmp_path / "file", "--format", "md")
+    assert answer.code == 2
+    assert "cannot be written" in answer.err
+
+
+def test_other_settings_of_a_third_run_split_no_method(cli, run):
+    """The same settings in two runs are one method, whatever a third one calls by its name."""
+    same, other = changed(run, "second", name="second"), changed(run, "third", name="third")
+    for folder in (same, other):
+        plan = json.loads((folder / "plan.json").read_text())
+        for row in plan["trials"]:
+            if row["variant"] == "ddpo":
+                new = row["trial"].replace("-s0-", "-s1-") if folder == same else row["trial"] + "x"
+                RunFolder(folder).trial(row["trial"]).path.rename(RunFolder(folder).trial(new).path)
+                row |= {"trial": new, "seed": 1} if folder == same else {"trial": new, "identity": "0" * 64}
+        (folder / "plan.json").write_text(json.dumps(plan))
+    parts, _ = grouped_parts([(RunFolder(path), part_of(RunFolder(path))) for path in (run, same, other)])
+    ddpo = parts[0].trials[parts[0].trials["method"] == "ddpo"]
+    assert ddpo.groupby("variant").size().to_dict() == {"ddpo (tiny)": 2, "ddpo (third)": 1}
 
 
 def with_plan(run, folder, **changes):

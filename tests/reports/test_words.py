@@ -97,3 +97,9 @@ def test_ticks_have_no_zeros_that_say_nothing():
         "250",
         "2e−05",
     ]
+
+
+def test_ten_unknown_methods_are_told_apart():
+    names = [f"mine-{n}" for n in range(10)]
+    found = styles(pd.DataFrame({"method": names, "variant": names}))
+    assert len({(style.colour, style.dashes) for style in found.values()}) == 10

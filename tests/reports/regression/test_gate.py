@@ -264,6 +264,47 @@ def test_every_form_says_the_same(frames):
         assert json.dumps(gate_text.to_json(verdict), allow_nan=False)
 
 
+def of_seeds(frames, seeds):
+    return tuple(frame[frame["seed"].isin(seeds)] if "seed" in frame else frame for frame in frames)
+
+
+def test_some_seeds_of_an_unchanged_method_are_no_regression():
+    """Its curve is equal, and what the other seeds would bring is their luck and not a loss."""
+    frames = build(noise=0.1)
+    for seed in range(5):
+        verdict = check(saved(frames), of_seeds(frames, [seed]), fewer_seeds=True)
+        assert verdict.methods[0].verdict == words.IDENTICAL, seed
+        assert all(found.loss == 0 for found in verdict.methods[0].findings)
+    more = check(saved(of_seeds(frames, [0, 1])), frames)
+    assert more.methods[0].verdict == words.IDENTICAL
+
+
+def test_exact_mode_with_no_seed_in_common_compares_nothing(frames):
+    curves, evaluation, trials = build(seeds=2)
+    other = tuple(frame.assign(seed=frame["seed"] + 5) for frame in (curves, evaluation, trials))
+    verdict = check(saved(frames), other, fewer_seeds=True, mode="exact")
+    assert verdict.verdict == words.NOT_COMPARABLE
+    assert "No seed in common" in verdict.reason
+
+
+def test_the_means_shown_are_of_the_seeds_that_are_paired():
+    frames = build(seeds=12, noise=0.1)
+    verdict = check(saved(of_seeds(frames, range(5))), frames, mode="statistical")
+    assert finding(verdict, "final").loss == 0
+    assert finding(verdict, "final").baseline == pytest.approx(finding(verdict, "final").run)
+
+
+def test_a_run_that_says_nothing_of_its_protocol_is_not_comparable(frames):
+    assert check(saved(frames), frames, protocol={}).verdict == words.NOT_COMPARABLE
+
+
+def test_a_cause_with_a_terminals_colours_is_still_xml(frames):
+    curves, evaluation, trials = frames
+    trials = trials.assign(status=["failed", *["done"] * 4], cause=["\x1b[31mred\x00", *[None] * 4])
+    text = gate_text.to_junit(check(saved(frames), (curves, evaluation, trials)))
+    assert "red" in ElementTree.fromstring(text).find(".//error").get("message")
+
+
 def test_a_name_cannot_act_on_the_markdown():
     name = "a|b*<img>"
     text = gate_text.to_markdown(check(saved(build(variant=name)), build(gain=0.5, variant=name)))

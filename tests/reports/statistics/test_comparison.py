@@ -141,6 +141,14 @@ def test_nan_in_a_pair_is_not_dropped():
     frame = pd.DataFrame([*paired_rows("x", 0, {("a", 0): math.nan, ("b", 0): 1.0}),
                           *paired_rows("base", 0, {("a", 0): 0.0, ("b", 0): 0.0})])  # fmt: skip
     assert comparison.paired_difference(frame, "x", "base").over_seeds.missing == 1
+    prompts = {(str(i), 0): 1.0 + i for i in range(6)}
+    seeds = [
+        row for seed in range(5) for row in paired_rows("x", seed, prompts | {("0", 0): math.nan} if seed else prompts)
+    ]
+    found = comparison.paired_difference(
+        pd.DataFrame([*seeds, *paired_rows("base", 0, dict.fromkeys(prompts, 0.0))]), "x", "base"
+    )
+    assert (found.clear_seeds, found.interval, math.isnan(found.better)) == (1, None, True)
 
 
 def test_a_clear_seed_has_an_interval_over_prompts_off_zero():

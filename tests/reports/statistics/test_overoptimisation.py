@@ -39,7 +39,8 @@ def test_gold_below_its_start_while_the_reward_rose(with_gold, meta):
 
 def test_gold_above_its_start_and_below_its_peak(with_gold, meta):
     frame = with_gold([RISING] * 3, [[0.5, 0.9, 0.8, 0.6]] * 3)
-    assert warning(frame, meta) == ("Gold rose and fell again: alignprop (peak at 100 reward queries, 3 of 3 seeds).")
+    told = "Gold rose and fell again: alignprop (in 3 of 3 seeds, from a peak at a median of 100 reward queries)."
+    assert warning(frame, meta) == told
 
 
 @pytest.mark.parametrize(
@@ -82,3 +83,13 @@ def test_without_another_measure_there_is_nothing_to_say(run, meta):
     curves = run[0]
     assert warning(curves[curves["metric"].isin(["reward", "diversity", "drift"])], meta) is None
     assert warning(pd.DataFrame(columns=curves.columns), meta) is None
+
+
+def test_a_reward_that_falls_on_prompts_that_were_not_trained_on(run, meta):
+    curves = run[0]
+    rows = (curves["variant"] == "alignprop") & (curves["metric"] == "reward") & (curves["split"] == "heldout")
+    start = curves.loc[rows & (curves["point"] == 0), "value"].mean()
+    falling = curves.assign(value=curves["value"].where(~rows, start - 0.05 * curves["point"]))
+    assert "The reward rose on training prompts and fell on held-out ones: alignprop (from" in warning(falling, meta)
+    hardly = curves.assign(value=curves["value"].where(~rows, start - 1e-3 * curves["point"]))
+    assert "held-out" not in warning(hardly, meta)

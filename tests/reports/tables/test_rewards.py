@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from reports.build import build_report, write_document
-from reports.headline import headline
+from reports.headline import _spread, headline
 from reports.notices import notices
+from reports.statistics.curve import summarise
 from reports.tables import costs, rewards
 from reports.tables.costs import Target
 
@@ -67,7 +68,7 @@ def test_nan_is_printed_and_takes_the_place_away(run, meta):
 def test_efficiency_has_costs_ratios_and_the_best_in_bold(run, meta):
     curves, _, trials = run
     found = costs.targets(curves, meta)
-    assert [target.words for target in found] == ["the target", "ddpo’s final reward"]
+    assert [target.words for target in found] == ["the target", "ddpo’s median final reward"]
     table = costs.efficiency(curves, trials, meta, found[1])
     cells = table.cells.set_index("method")
     assert "×" in cells.loc["alignprop", "reward\nqueries"]
@@ -158,7 +159,7 @@ def test_paired_needs_base_and_values(run, meta):
 def test_headline_says_who_for_how_much_and_at_what_price(run, meta):
     curves, _, trials = run
     text = headline(curves, trials, meta)
-    assert "alignprop reached ddpo’s final reward" in text
+    assert "alignprop reached ddpo’s median final reward" in text
     assert "× fewer than ddpo (median of 3 seeds" in text
     assert "gold fell from 0.500 to 0.200 after a peak at" in text
     assert "diversity fell" in text
@@ -187,6 +188,37 @@ def test_headline_before_anything_is_done(run, meta):
     assert "no answer" in headline(applied(curves, trials), trials, meta)
     partly = with_status(run[2], "rwr-s2-0123abcd", "running")
     assert headline(applied(curves, partly), partly, meta).startswith("So far, ")
+
+
+def test_a_trial_that_has_just_begun_takes_no_answer_away(run, meta):
+    curves, _, trials = run
+    partly = with_status(trials, "rwr-s2-0123abcd", "running")
+    begun = applied(curves, partly)
+    begun = begun[(begun["status"] != "running") | (begun["point"] == 0)]
+    text = headline(begun, partly, meta)
+    assert text.startswith("So far, alignprop reached")
+    assert list(rewards.ranking(begun, partly, meta).cells["#"])[:2] == ["1", "2"]
+
+
+def test_headline_tells_drift_and_where_base_failed_begins_at_the_methods_own_start(run, meta):
+    curves, _, trials = run
+    assert "drift rose from" in headline(curves, trials, meta)
+    trials = trials.assign(status=trials["status"].mask(trials["variant"] == "base", "failed"))
+    text = headline(applied(curves, trials), trials, meta)
+    assert f"Its {meta.reward} rose from" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([2.0, 3.0, 6.0], ", 2 to 6×"),
+        ([0.5, 2.0, 6.0], ", 0.500 to 6×"),
+        ([0.0, 0.5, 0.8], ", 1.25 to ∞×"),
+        ([2.0], ""),
+    ],
+)
+def test_a_ratio_hides_no_seed(values, words):
+    assert _spread(summarise(values)) == words
 
 
 def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
