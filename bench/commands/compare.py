@@ -1,6 +1,7 @@
 """`bench compare`: two runs side by side."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     clashing = clashing_measures(a.about, b.about)
     found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
     table = contrast_table(found, (str(first), str(second)), only_changed)
+    for line in _gaps(a, b):
+        console.note(line)
     if markdown is not None:
         write_file(markdown, table_markdown(table) + "\n")
     if as_json:
@@ -50,6 +53,23 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
         console.say(table.note)
     counts = {word: sum(contrast.verdict == word for contrast in found) for word in ("better", "worse", SAME)}
     console.say(", ".join(f"{count} {word}" for word, count in counts.items()))
+
+
+def _gaps(a: "Stored", b: "Stored") -> Iterator[str]:
+    """What is compared of fewer seeds than were planned, or of other seeds on each side."""
+    seeds: dict[str, dict[str, set[int]]] = {"A": {}, "B": {}}
+    for name, side in (("A", a), ("B", b)):
+        for row in side.trials.to_dict("records"):
+            of_variant = seeds[name].setdefault(str(row["variant"]), set())
+            if row["status"] == "done":
+                of_variant.add(int(row["seed"]))
+            else:
+                yield f"{name}: {row['variant']}, seed {row['seed']}, is {row['status']} and in no figure"
+    for variant in seeds["A"].keys() & seeds["B"].keys():
+        for name, other in (("A", "B"), ("B", "A")):
+            only = sorted(seeds[name][variant] - seeds[other][variant])
+            if only:
+                yield f"{variant}: only {name} has seed {', '.join(map(str, only))}"
 
 
 def _refuse_others(a: "Stored", b: "Stored", second: str) -> None:

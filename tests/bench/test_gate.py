@@ -203,6 +203,11 @@ def test_compare_and_its_only_changed(cli, run, tmp_path):
     assert {row["variant"] for row in changed} == {"alignprop", "ddpo"}
     assert {row["verdict"] for row in changed} == {"worse"}
     assert cli("compare", first, run("other", 1.0, "budget.reward_queries=16")).code == 4
+    fewer = cli("compare", first, run("fewer", 1.0, "seeds=[0,1,2]"))
+    assert "ddpo: only A has seed 3, 4" in fewer.err
+    record = next((tmp_path / "second" / "trials").glob("ddpo-s1-*/trial.json"))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "status": "failed", "cause": "x"}))
+    assert "B: ddpo, seed 1, is failed and in no figure" in cli("compare", first, tmp_path / "second").err
 
 
 def test_history_over_runs(cli, run, saved, tmp_path):
