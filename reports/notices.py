@@ -34,7 +34,7 @@ class Notice:
 
 def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Notice]:
     """In the order of their weight: still going, broken trials, NaN, over-optimisation, provenance, shared seconds."""
-    found = [_going(trials), *_broken(trials), _values(curves, evaluation)]
+    found = [_going(trials), *_broken(trials), *_absent(curves, evaluation, trials), _values(curves, evaluation)]
     turned = warning(curves, meta) if not curves.empty else None
     found += [Notice("caution", turned) if turned else None, *_provenance(trials)]
     if speed_classes(trials):
@@ -84,6 +84,17 @@ def _broken(trials: pd.DataFrame) -> list[Notice]:
                 Notice("broken", f"{plural(len(rows), 'trial')} {status}: {names}{more}. The causes are under Trials.")
             )
     return found
+
+
+def _absent(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame) -> Iterable[Notice]:
+    """Trials that are done and whose files are not there."""
+    done = trials[trials["status"] == DONE]
+    for what, frame in (("a curve", curves), ("an evaluation by prompt", evaluation)):
+        lost = done[~done["trial"].isin(frame["trial"])] if len(frame) else done[:0]
+        if len(lost):
+            names = listing(f"{v} (seed {s})" for v, s in zip(lost["variant"][:6], lost["seed"][:6], strict=True))
+            more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
+            yield Notice("broken", f"{plural(len(lost), 'trial')} done without {what}: {names}{more}.")
 
 
 def _values(curves: pd.DataFrame, evaluation: pd.DataFrame) -> Notice | None:

@@ -19,6 +19,9 @@ from reports.statistics import evidence
 LEAST_OVERLAP = 0.9
 """Of the baseline's stretch of the axis; a curve that ends earlier is another comparison."""
 
+SAME_MEAN = 1e-3
+"""Two means of the same values, kept in different precision."""
+
 
 @dataclass
 class Draft:
@@ -84,6 +87,9 @@ def draft_of(
         return stop(FAILED, f"NaN or infinite: {names}.")
     if gaps:
         return stop(FAILED, f"Not measured: {listing(measures.words(name, baseline.axis) for name in gaps)}.")
+    torn = _torn(after, entry.primary)
+    if torn:
+        return stop(FAILED, f"Curve and evaluation of seed {listing(map(str, torn))} disagree: one of them is damaged.")
     pairs = after.prompts if span == entry.span else {}
     if compare_points:
         found = agreement(entry.curves, rows, baseline.axis)
@@ -101,6 +107,16 @@ def draft_of(
             draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
     _by_prompt(draft, pairs)
     return draft
+
+
+def _torn(after: measures.Measured, primary: str) -> list[int]:
+    """Seeds whose values by prompt do not add up to the curve's; they are means of the same images."""
+    found = []
+    for seed, value in after.values.get(primary, {}).items():
+        own = [of_seed[seed] for of_seed in after.prompts.values() if seed in of_seed]
+        if own and not math.isclose(float(np.mean(own)), value, rel_tol=SAME_MEAN, abs_tol=SAME_MEAN):
+            found.append(seed)
+    return found
 
 
 def _rounded(after: measures.Measured) -> measures.Measured:

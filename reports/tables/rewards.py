@@ -56,7 +56,7 @@ def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
         area = (
             "Ranked by the area under the reward: the mean height of the curve on training prompts over "
             f"{number(span[0] / scale.divisor)} to {scale.label(number(span[1] / scale.divisor))} {words}, "
-            "the stretch that every trained trial has seen; median over seeds (range), as costs are"
+            "the stretch that every finished trial has seen; median over seeds (range), as costs are"
         )
     spread = spread_note(seeds)
     values = f"Rewards: {spread[:1].lower()}{spread[1:]} " if spread else ""

@@ -294,6 +294,14 @@ def test_the_means_shown_are_of_the_seeds_that_are_paired():
     assert finding(verdict, "final").baseline == pytest.approx(finding(verdict, "final").run)
 
 
+def test_an_evaluation_that_is_not_the_curves_is_a_failure(frames):
+    curves, evaluation, trials = frames
+    other = evaluation.assign(value=evaluation["value"] - 0.2 * (evaluation["seed"] == 1))
+    verdict = check(saved(frames), (curves, other, trials))
+    assert verdict.verdict == words.FAILED
+    assert "Curve and evaluation of seed 1 disagree" in verdict.reason
+
+
 def test_a_run_that_says_nothing_of_its_protocol_is_not_comparable(frames):
     assert check(saved(frames), frames, protocol={}).verdict == words.NOT_COMPARABLE
 

@@ -232,6 +232,16 @@ def test_notices_for_a_run_still_going_and_for_mixed_machines(run, meta):
     assert any("uncommitted" in text for text in texts)
 
 
+def test_a_trial_that_is_done_without_its_files_is_told(run, meta):
+    curves, evaluation, trials = run
+    lost = "ddpo-s1-0123abcd"
+    assert lost in set(trials["trial"])
+    texts = [n.text for n in notices(curves[curves["trial"] != lost], evaluation, trials, meta)]
+    assert "1 trial done without a curve: ddpo (seed 1)." in texts
+    texts = [n.text for n in notices(curves, evaluation[evaluation["trial"] != lost], trials, meta)]
+    assert "1 trial done without an evaluation by prompt: ddpo (seed 1)." in texts
+
+
 @pytest.mark.parametrize("seeds", [(0,), (3, 9)])
 def test_any_seeds(make_run, meta, seeds):
     curves, _, trials = make_run(seeds=seeds)
