@@ -145,9 +145,10 @@ def baseline_of(
 
 
 def updated(before: "Baseline", after: "Baseline", tolerances: bool = False) -> "Baseline":
-    """The new figures with the old file's choices: primary, test, gates and, unless new `tolerances` are wanted, those.
+    """The new figures with the old file's choices: test, gates and, unless new `tolerances` are wanted, those.
 
-    What the gate detects follows from the new spread over seeds and the kept tolerance.
+    `after` is made with the primary statistics of `before`. What the gate detects follows from its spread over seeds
+    and the kept tolerance.
     """
     from reports.regression.baseline import detectable
 
@@ -163,8 +164,7 @@ def updated(before: "Baseline", after: "Baseline", tolerances: bool = False) -> 
             else figure
             for name, figure in entry.statistics.items()
         }
-        primary = old.primary if old.primary in statistics else entry.primary
-        kept = {"primary": primary, "test": old.test, "statistics": statistics}
+        kept = {"test": old.test, "statistics": statistics}
         methods[variant] = entry.model_copy(update=kept)
     kept_choices = after.model_copy(update={"methods": methods})
     for (variant, name), share in kept_choices.shares().items():

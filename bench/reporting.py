@@ -106,15 +106,13 @@ def report(
         raise BenchError(
             str(error), str(where), "install one (apt-get install chromium); all else was written"
         ) from None
-    of_all = [each for each in (document, *document.others) if each.ranking is not None]
-    several = len(document.others) > 0
-    answers = [f"{each.meta.name}: {each.answer}" if several else each.answer for each in of_all]
-    parts_told = [
+    told: list[dict[str, Any]] = [
         {"name": each.meta.name, "answer": each.answer, "ranking": each.ranking.cells.to_dict("records")}
-        for each in of_all
+        for each in (document, *document.others)
         if each.ranking is not None
     ]
-    return Summary("\n".join(answers), document.ranking, files, parts_told, [notice.text for notice in document.above])
+    answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
+    return Summary("\n".join(answers), document.ranking, files, told, [notice.text for notice in document.above])
 
 
 def part_of(run: RunFolder, must_write: bool = False) -> "Part":

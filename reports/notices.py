@@ -76,13 +76,8 @@ def _broken(trials: pd.DataFrame) -> list[Notice]:
     for status in BROKEN:
         rows = trials[trials["status"] == status]
         if len(rows):
-            names = listing(
-                f"{variant} (seed {seed})" for variant, seed in zip(rows["variant"][:6], rows["seed"][:6], strict=True)
-            )
-            more = f" and {len(rows) - 6} more" if len(rows) > 6 else ""
-            found.append(
-                Notice("broken", f"{plural(len(rows), 'trial')} {status}: {names}{more}. The causes are under Trials.")
-            )
+            text = f"{plural(len(rows), 'trial')} {status}: {_named(rows)}. The causes are under Trials."
+            found.append(Notice("broken", text))
     return found
 
 
@@ -92,9 +87,13 @@ def _absent(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
     for what, frame in (("a curve", curves), ("an evaluation by prompt", evaluation)):
         lost = done[~done["trial"].isin(frame["trial"])] if len(frame) else done[:0]
         if len(lost):
-            names = listing(f"{v} (seed {s})" for v, s in zip(lost["variant"][:6], lost["seed"][:6], strict=True))
-            more = f" and {len(lost) - 6} more" if len(lost) > 6 else ""
-            yield Notice("broken", f"{plural(len(lost), 'trial')} done without {what}: {names}{more}.")
+            yield Notice("broken", f"{plural(len(lost), 'trial')} done without {what}: {_named(lost)}.")
+
+
+def _named(rows: pd.DataFrame) -> str:
+    """Trials by method and seed, the first six of them."""
+    names = listing(f"{v} (seed {s})" for v, s in zip(rows["variant"][:6], rows["seed"][:6], strict=True))
+    return f"{names} and {len(rows) - 6} more" if len(rows) > 6 else names
 
 
 def _values(curves: pd.DataFrame, evaluation: pd.DataFrame) -> Notice | None:

@@ -87,17 +87,17 @@ def show(file: Path, as_json: bool) -> None:
 @debug_option
 def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
     """Replace the figures of FILE with those of RUN and keep what was chosen by hand: tolerances, gates, primaries."""
-    from bench.baselines import baseline_of, read_baseline, read_run, updated, write_baseline
+    from bench.baselines import baseline_of, read_baseline, updated, write_baseline
     from reports.regression.verdict import differences
 
     before = read_baseline(file)
     run_folder = find_run(run)
-    others = differences(before.protocol, read_run(run_folder).protocol)
-    if others:
-        raise NotComparableError(f"is of another protocol: {'; '.join(others)}", str(file), "save it as a new baseline")
     there = {row["variant"] for row in run_folder.planned()}
     primaries = {variant: entry.primary for variant, entry in before.methods.items() if variant in there}
     after = baseline_of(run_folder, primaries=primaries, alpha=before.alpha, power=before.power)
+    others = differences(before.protocol, after.protocol)
+    if others:
+        raise NotComparableError(f"is of another protocol: {'; '.join(others)}", str(file), "save it as a new baseline")
     after = updated(before, after, tolerances)
     write_baseline(after, file)
     if not as_json:

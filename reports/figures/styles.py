@@ -83,7 +83,7 @@ def styles(frame: pd.DataFrame) -> dict[str, Style]:
 
 
 def _hues(methods: list[str]) -> dict[str, Style]:
-    free = list(FALLBACK)
+    free = {style.colour: style for style in FALLBACK}
     hues = {}
     rounds = iter((DASHED, DASHDOT, DOTTED))
     for method in methods:
@@ -92,12 +92,10 @@ def _hues(methods: list[str]) -> dict[str, Style]:
             continue
         if not free:  # the same colours once more, in other dashes
             dashes = next(rounds, SOLID)
-            free = [replace(style, dashes=dashes) for style in FALLBACK]
+            free = {style.colour: replace(style, dashes=dashes) for style in FALLBACK}
         start = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(FALLBACK)
         order = [*FALLBACK[start:], *FALLBACK[:start]]
-        colours = {style.colour: style for style in free}
-        hues[method] = next(colours[style.colour] for style in order if style.colour in colours)
-        free.remove(hues[method])
+        hues[method] = free.pop(next(style.colour for style in order if style.colour in free))
     return hues
 
 

@@ -97,11 +97,8 @@ def draft_of(
     if draft.agreement is not None and draft.agreement.equal:
         # What repeats is the same seeds' luck; other seeds would bring their own into the difference.
         for name in entry.statistics:
-            seeds = draft.before[name].keys() & draft.after[name].keys()
-            draft.before[name], draft.after[name] = (
-                {seed: value for seed, value in side[name].items() if seed in seeds}
-                for side in (draft.before, draft.after)
-            )
+            shared = measures.on_both(draft.before[name], draft.after[name])
+            draft.before[name], draft.after[name] = shared
     for name, figure in entry.statistics.items():
         if draft.after[name]:
             draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)

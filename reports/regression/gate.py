@@ -172,12 +172,10 @@ def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
 
 def _means(draft: Draft, name: str) -> tuple[float, float]:
     """Of the seeds that the loss is taken over: where they are paired, those that both sides have."""
-    sides = draft.before[name], draft.after[name]
-    seeds = set(sides[0]) & set(sides[1]) if draft.seen[name].test == "paired" and draft.entry.trains else None
-    before, after = (
-        float(np.mean([value for seed, value in side.items() if seeds is None or seed in seeds])) for side in sides
-    )
-    return before, after
+    before, after = draft.before[name], draft.after[name]
+    if draft.seen[name].test == "paired" and draft.entry.trains:
+        before, after = measures.on_both(before, after)
+    return float(np.mean(list(before.values()))), float(np.mean(list(after.values())))
 
 
 def _power(draft: Draft, baseline: Baseline) -> tuple[float, float | None]:

@@ -142,7 +142,14 @@ def _per_prompt(
     return found
 
 
+def on_both(before: Mapping[int, float], after: Mapping[int, float]) -> tuple[dict[int, float], dict[int, float]]:
+    """Both sides, cut to the seeds that both have."""
+    seeds = sorted(set(before) & set(after))
+    return {seed: before[seed] for seed in seeds}, {seed: after[seed] for seed in seeds}
+
+
 def seed_losses(before: Mapping[int, float], after: Mapping[int, float], better: str) -> dict[int, float]:
     """seed -> how much worse, over the seeds that both have."""
     sign = 1.0 if better == "higher" else -1.0
-    return {seed: sign * (before[seed] - after[seed]) for seed in sorted(set(before) & set(after))}
+    before, after = on_both(before, after)
+    return {seed: sign * (value - after[seed]) for seed, value in before.items()}
