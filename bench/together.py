@@ -14,6 +14,10 @@ from bench.store import RunFolder
 if TYPE_CHECKING:
     from reports.build import Part
 
+NAMED = 3
+CURVE_TOLERANCE = 1e-3
+"""Two machines' rounding stays below it (design.md asks equal curves of two machines to agree within 1e-3)."""
+
 
 def grouped_parts(runs: "Sequence[tuple[RunFolder, Part]]") -> "tuple[list[Part], list[str]]":
     """The parts of a report over all runs, and what a reader must be warned of besides.
@@ -140,9 +144,29 @@ def _without_shared(group: "Sequence[tuple[str, Part]]", warnings: list[str]) ->
             f"{len(shared)} trial{'s are' if len(shared) > 1 else ' is'} in several runs, and shown once, "
             "from the run in which it got furthest."
         )
+        unlike = _unlike([part for _, part in group], shared)
+        if unlike:
+            named = f"{', '.join(unlike[:NAMED])}{' and others' if len(unlike) > NAMED else ''}"
+            warnings.append(
+                f"{len(unlike)} of them {'have' if len(unlike) > 1 else 'has'} another curve in each run ({named}), so "
+                "something else than the settings differs, such as the code: bench compare sets two runs side by side."
+            )
     return [
         (name, _only(part, {trial for trial, (*_, holder) in best.items() if holder == name})) for name, part in group
     ]
+
+
+def _unlike(parts: "Sequence[Part]", shared: set[str]) -> list[str]:
+    """The shared trials whose values differ at a point that several runs have, by more than rounding does."""
+    import numpy as np
+    import pandas as pd
+
+    frames = [part.curves[part.curves["trial"].isin(shared)] for part in parts if len(part.curves)]
+    values = pd.concat(frames).groupby(["trial", "point", "split", "metric"])["value"] if frames else None
+    if values is None:
+        return []
+    apart = ~np.isclose(values.min(), values.max(), rtol=CURVE_TOLERANCE, atol=CURVE_TOLERANCE)
+    return sorted(set(values.min().index[apart].get_level_values("trial")))
 
 
 def _only(part: "Part", trials: set[str]) -> "Part":

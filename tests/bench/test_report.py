@@ -73,7 +73,21 @@ def test_runs_of_one_comparison_share_their_trials(cli, run):
     assert [row["method"] for row in said["ranking"]].count("alignprop") == 1
     text = (run.parent / "first-and-second-report" / "report.md").read_text()
     assert "in several runs, and shown once" in text
+    assert "another curve" not in text
     assert text.count("## Ranking") == 1
+
+
+def test_a_trial_that_went_otherwise_in_another_run_is_told(cli, run):
+    other = changed(run, "second", name="second")
+    trial = next(path for path in (other / "trials").iterdir() if path.name.startswith("alignprop"))
+    path = trial / "curve.jsonl"
+    points = [json.loads(line) for line in path.read_text().splitlines()]
+    points[-1]["metrics"]["train"]["reward"] += 0.1
+    path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
+    answer = cli("report", run, other, "--format", "md", "--json")
+    assert answer.code == 0, answer.err
+    [warning] = [text for text in json.loads(answer.out)["warnings"] if "another curve" in text]
+    assert warning.startswith(f"1 of them has another curve in each run ({trial.name})")
 
 
 def test_runs_with_other_evaluations_stand_apart(cli, run, tmp_path):
