@@ -75,29 +75,6 @@ def build_together(parts: Sequence[Part], warnings: Sequence[str] = ()) -> Docum
     return replace(first, above=tuple(told), others=tuple(others))
 
 
-def write_report(
-    curves: pd.DataFrame,
-    evaluation: pd.DataFrame,
-    trials: pd.DataFrame,
-    meta: Meta,
-    pictures: Sequence[Picture],
-    out: Path,
-    formats: Iterable[str] = DEFAULT_FORMATS,
-) -> list[Path]:
-    """Writes the report of these frames into `out`; see `write_document`.
-
-    Args:
-        curves: the tidy frame, one row per (trial, point, split, metric).
-        evaluation: one row per (point, split, metric, prompt, sample); may be empty.
-        trials: one row per trial, planned ones included.
-        meta: what the frames do not say.
-        pictures: samples of every variant on the same prompts and noise; may be empty.
-        out: the folder; made if absent.
-        formats: of `choices.FORMATS`.
-    """
-    return write_document(build_report(curves, evaluation, trials, meta, pictures), out, formats)
-
-
 def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAULT_FORMATS) -> list[Path]:
     """Writes what `build_report` computed, each file whole or not at all.
 

@@ -33,6 +33,7 @@ class Document:
         curves_json: what the page draws its curves from.
         static: SVG figures for paper and for browsers without scripts.
         goodhart: SVG figures of over-optimisation.
+        turned: whether they mark where gold was highest.
         trained: the variants that train.
         drawings: file name without ending -> what draws it.
         others: further documents, whose numbers cannot stand in one column with these.
@@ -58,6 +59,7 @@ class Document:
     curves_json: str
     static: tuple[str, ...]
     goodhart: tuple[str, ...]
+    turned: bool
     sheet: pictures.Sheet | None
     styles: Mapping[str, Style]
     trained: tuple[str, ...]
@@ -131,6 +133,7 @@ def compose(
             )
             for i, pair in enumerate(goodharts)
         ),
+        turned=bool(turns),
         sheet=pictures.arrange(samples, order, still, share),
         styles=chosen,
         trained=tuple(variant for variant in chosen if variant not in still),

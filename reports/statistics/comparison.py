@@ -153,14 +153,6 @@ class Paired:
     clear_seeds: int  # seeds whose 95 % Student-t interval over prompts lies above or below zero
 
 
-def paired_difference(
-    evaluation: pd.DataFrame, variant: str, other: str, metric: str = "reward", split: str = "train"
-) -> Paired | None:
-    """`paired_with` of one variant, from the whole evaluation; None where no prompt and noise are shared."""
-    own, reference = (_last_values(evaluation, name, metric, split) for name in (variant, other))
-    return paired_with(own, reference).get(variant)
-
-
 def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired]:
     """Differences at each trial's last point, pair by pair, of every variant that shares a prompt and noise.
 
@@ -217,11 +209,6 @@ def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
     """The rows of each trial's last point by metric and split, the only ones that pairing looks at."""
     last = evaluation.groupby(["trial", "metric", "split"], observed=True)["point"].transform("max")
     return evaluation[evaluation["point"] == last]
-
-
-def _last_values(evaluation: pd.DataFrame, variant: str, metric: str, split: str) -> pd.DataFrame:
-    chosen = (evaluation["variant"] == variant) & (evaluation["metric"] == metric) & (evaluation["split"] == split)
-    return last_values(evaluation[chosen])
 
 
 def spent(curves: pd.DataFrame) -> pd.DataFrame:

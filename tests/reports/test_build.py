@@ -11,7 +11,7 @@ import pytest
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from reports.build import write_report
+from reports.build import build_report, write_document
 from reports.figures import curves as figures
 from reports.figures.pictures import Picture, arrange, final_grid, grid
 from reports.figures.styles import styles
@@ -19,6 +19,10 @@ from reports.figures.svg import page_svg
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect"}
 PICTURELESS: list = []
+
+
+def write_report(curves, evaluation, trials, meta, pictures, out, formats=("html", "md")):
+    return write_document(build_report(curves, evaluation, trials, meta, pictures), out, formats)
 
 
 class Checker(html.parser.HTMLParser):

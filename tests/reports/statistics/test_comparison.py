@@ -113,6 +113,12 @@ def paired_rows(variant, seed, values, point=1):
     ]  # fmt: skip
 
 
+def paired_difference(frame, variant, other):
+    last = comparison.last_values(frame)
+    own, reference = (last[last["variant"] == name] for name in (variant, other))
+    return comparison.paired_with(own, reference).get(variant)
+
+
 def test_paired_differences_by_hand():
     base = {("a", 0): 1.0, ("a", 1): 2.0, ("b", 0): 3.0}
     one = {("a", 0): 1.5, ("a", 1): 2.5, ("b", 0): 3.2}
@@ -121,7 +127,7 @@ def test_paired_differences_by_hand():
         *paired_rows("base", 0, base, point=0), *paired_rows("ddpo", 0, one), *paired_rows("ddpo", 1, two),
         *paired_rows("ddpo", 1, {("a", 0): 99.0}, point=0),
     ])  # fmt: skip
-    found = comparison.paired_difference(frame, "ddpo", "base")
+    found = paired_difference(frame, "ddpo", "base")
     assert found.over_seeds.low == pytest.approx(0)
     assert found.over_seeds.high == pytest.approx(0.4)
     assert found.pairs == 6
@@ -133,21 +139,19 @@ def test_pairing_by_seed_where_the_other_has_seeds_and_none_without_partners():
     frame = pd.DataFrame(
         [*paired_rows("x", 0, low), *paired_rows("x", 1, high), *paired_rows("y", 0, low), *paired_rows("y", 1, high)]
     )
-    assert comparison.paired_difference(frame, "x", "y").over_seeds.high == 0
-    assert comparison.paired_difference(frame, "x", "absent") is None
+    assert paired_difference(frame, "x", "y").over_seeds.high == 0
+    assert paired_difference(frame, "x", "absent") is None
 
 
 def test_nan_in_a_pair_is_not_dropped():
     frame = pd.DataFrame([*paired_rows("x", 0, {("a", 0): math.nan, ("b", 0): 1.0}),
                           *paired_rows("base", 0, {("a", 0): 0.0, ("b", 0): 0.0})])  # fmt: skip
-    assert comparison.paired_difference(frame, "x", "base").over_seeds.missing == 1
+    assert paired_difference(frame, "x", "base").over_seeds.missing == 1
     prompts = {(str(i), 0): 1.0 + i for i in range(6)}
     seeds = [
         row for seed in range(5) for row in paired_rows("x", seed, prompts | {("0", 0): math.nan} if seed else prompts)
     ]
-    found = comparison.paired_difference(
-        pd.DataFrame([*seeds, *paired_rows("base", 0, dict.fromkeys(prompts, 0.0))]), "x", "base"
-    )
+    found = paired_difference(pd.DataFrame([*seeds, *paired_rows("base", 0, dict.fromkeys(prompts, 0.0))]), "x", "base")
     assert (found.clear_seeds, found.interval, math.isnan(found.better)) == (1, None, True)
 
 
@@ -156,7 +160,7 @@ def test_a_clear_seed_has_an_interval_over_prompts_off_zero():
     better = {(str(i), 0): 1.0 + 0.1 * i for i in range(6)}
     mixed = {(str(i), 0): (-1.0) ** i for i in range(6)}
     frame = pd.DataFrame([*paired_rows("base", 0, base), *paired_rows("x", 0, better), *paired_rows("x", 1, mixed)])
-    assert comparison.paired_difference(frame, "x", "base").clear_seeds == 1
+    assert paired_difference(frame, "x", "base").clear_seeds == 1
 
 
 def test_from_five_seeds_the_difference_has_a_seeded_interval_over_seeds_and_prompts():
@@ -166,13 +170,13 @@ def test_from_five_seeds_the_difference_has_a_seeded_interval_over_seeds_and_pro
         trained = [paired_rows("x", s, {(str(i), 0): 0.1 * s + 0.01 * i for i in range(6)}) for s in range(seeds)]
         return pd.DataFrame([*paired_rows("base", 0, base), *(row for seed in trained for row in seed)])
 
-    assert comparison.paired_difference(rows(4), "x", "base").interval is None
-    found = comparison.paired_difference(rows(6), "x", "base")
+    assert paired_difference(rows(4), "x", "base").interval is None
+    found = paired_difference(rows(6), "x", "base")
     low, high = found.interval
     assert low < found.over_seeds.mean < high
-    assert found == comparison.paired_difference(rows(6), "x", "base")
+    assert found == paired_difference(rows(6), "x", "base")
     torn = rows(6).query("not (seed == 2 and prompt == '3')")
-    assert comparison.paired_difference(torn, "x", "base").interval is None
+    assert paired_difference(torn, "x", "base").interval is None
 
 
 def test_an_interval_is_printed_with_its_coverage(make_run, meta):

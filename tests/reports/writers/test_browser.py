@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from reports.build import Part, build_together, write_document, write_report
+from reports.build import Part, build_report, build_together, write_document
 from reports.frame import finished, select
 from reports.statistics.curve import band
 from tests.reports.conftest import META, make_pictures, make_run
@@ -36,7 +36,7 @@ def chrome():
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
-    return write_report(*make_run(), META, make_pictures(), out, formats=("html",))[0]
+    return write_document(build_report(*make_run(), META, make_pictures()), out, formats=("html",))[0]
 
 
 def click(chrome, selector, index=0):
