@@ -1,8 +1,10 @@
 """What the verbs print: tables for people, JSON for programs, errors in one to three lines."""
 
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
@@ -23,6 +25,7 @@ STATUS_STYLES = {
     "planned": "dim",
 }
 WIDE = 200
+UNBOUNDED = 100_000
 
 
 def say(text: str = "") -> None:
@@ -36,16 +39,46 @@ def note(text: str) -> None:
 
 
 def say_json(value: Any) -> None:
-    """JSON for a program."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str), flush=True)
+    """JSON for a program; a number that is not finite is null, as JSON has none."""
+    print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
-    """Prints `as_table`."""
+    """Prints `as_table`; where the terminal is too narrow for its words, some columns under the others.
+
+    The leading left-aligned columns, which say what a row is of, are then repeated.
+    """
     from rich.console import Console
+    from rich.measure import Measurement
 
     # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(as_table(columns, rows, right))
+    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
+    kept = [list(row) for row in rows]
+    aligned = set(right)
+
+    def of(places: Sequence[int]) -> "Table":
+        return as_table([columns[place] for place in places], [[row[place] for place in places] for row in kept], right)
+
+    def fits(places: Sequence[int]) -> bool:
+        unbounded = console.options.update_width(UNBOUNDED)  # else what is measured is cut to the terminal's width
+        return Measurement.get(console, unbounded, of(places)).minimum <= console.width
+
+    keys = list(takewhile(lambda place: columns[place] not in aligned, range(len(columns))))
+    block = list(keys)
+    for place in range(len(keys), len(columns)):
+        if len(block) > len(keys) and not fits([*block, place]):
+            console.print(of(block))
+            block = list(keys)
+        block.append(place)
+    console.print(of(block))
 
 
 def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> "Table":
@@ -104,7 +137,7 @@ def show(found: "ReportTable") -> None:
     """A table of a report as a terminal shows it: without its title and its note."""
     columns = [str(column) for column in found.cells.columns]
     numbers = [column for column in columns if column not in found.text]
-    table(columns, found.cells.to_numpy().tolist(), right=numbers)
+    table(columns, found.printed.to_numpy().tolist(), right=numbers)
 
 
 def duration(seconds: float | None) -> str:

@@ -31,7 +31,6 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     from bench.baselines import read_run, write_file
     from bench.protocol import clashing_measures
     from reports.regression.contrast import SAME, Side, compare, contrast_table
-    from reports.regression.gate_text import plain
     from reports.writers.markdown import table_markdown
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
@@ -46,7 +45,7 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
         write_file(markdown, table_markdown(table) + "\n")
     if as_json:
         kept = [contrast for contrast in found if not only_changed or contrast.verdict != SAME]
-        console.say_json([plain(dataclasses.asdict(contrast)) for contrast in kept])
+        console.say_json([dataclasses.asdict(contrast) for contrast in kept])
         return
     if len(table.cells):
         console.show(table)

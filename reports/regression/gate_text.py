@@ -1,14 +1,13 @@
 """The gate's verdict for people and programs: tables for a terminal, Markdown for a pull request, JUnit XML, JSON."""
 
 import dataclasses
-import math
 import re
 from typing import Any
 from xml.etree import ElementTree
 
 import pandas as pd
 
-from reports.formatting import NOTHING, measured
+from reports.formatting import NOTHING, PLAIN, Scale, measured, scale_for
 from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
@@ -40,23 +39,26 @@ def summary_table(verdict: Verdict) -> Table:
 
 def findings_table(verdict: Verdict) -> Table:
     """A line a statistic: baseline, run, loss with its uncertainty, tolerance, p, verdict."""
-    rows = [
-        {
-            "method": method.variant if index == 0 else "",
-            "statistic": finding.words + (" *" if finding.primary else ""),
-            "baseline": figure(finding.baseline),
-            "run": f"{'≥ ' if finding.bound else ''}{figure(finding.run)}",
-            "loss": _loss(finding),
-            "tolerance": figure(finding.tolerance),
-            "p": _p(finding),
-            "would show": figure(finding.detects) if finding.detects is not None else "",
-            "verdict": finding.verdict,
-        }
-        for method in verdict.methods
-        for index, finding in enumerate(method.findings)
-    ]
+    rows = []
+    for method in verdict.methods:
+        for finding in method.findings:
+            scale = _scale(finding)
+            rows.append(
+                {
+                    "method": method.variant,
+                    "statistic": scale.label(finding.words) + (" *" if finding.primary else ""),
+                    "baseline": figure(finding.baseline, scale),
+                    "run": f"{'≥ ' if finding.bound else ''}{figure(finding.run, scale)}",
+                    "loss": _loss(finding, scale),
+                    "tolerance": figure(finding.tolerance, scale),
+                    "p": _p(finding),
+                    "would show": figure(finding.detects, scale) if finding.detects is not None else "",
+                    "verdict": finding.verdict,
+                }
+            )
     columns = ["method", "statistic", "baseline", "run", "loss", "tolerance", "p", "would show", "verdict"]
-    return Table("Statistics", pd.DataFrame(rows, columns=columns), _note(verdict), ("method", "statistic", "verdict"))
+    cells = pd.DataFrame(rows, columns=columns)
+    return Table("Statistics", cells, _note(verdict), ("method", "statistic", "verdict"), grouped="method")
 
 
 def details(verdict: Verdict) -> list[str]:
@@ -90,8 +92,8 @@ def to_markdown(verdict: Verdict) -> str:
 
 
 def to_json(verdict: Verdict) -> dict[str, Any]:
-    """Plain data; a number that is not finite is null, as JSON has none."""
-    return plain(dataclasses.asdict(verdict) | {"passed": verdict.passed})
+    """Plain data."""
+    return dataclasses.asdict(verdict) | {"passed": verdict.passed}
 
 
 def to_junit(verdict: Verdict) -> str:
@@ -127,23 +129,26 @@ def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, messa
         ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
 
 
-def figure(value: float | None, signed: bool = False) -> str:
-    """A measurement with three digits; millions as powers of ten."""
-    if value is not None and math.isfinite(value) and abs(value) >= 1e6:
-        text = f"{value:+.2e}" if signed else f"{value:.2e}"
-        return text.replace("-", "−").replace("e+", "e")
-    return measured(value, signed=signed)
+def figure(value: float | None, scale: Scale = PLAIN, signed: bool = False) -> str:
+    """A measurement with three digits, in the unit of `scale`."""
+    return measured(None if value is None else value / scale.divisor, signed=signed)
+
+
+def _scale(finding: Finding) -> Scale:
+    return scale_for(finding.axis, (finding.baseline, finding.run))
 
 
 def _change(finding: Finding) -> str:
-    return f"{figure(finding.baseline)} → {'at least ' if finding.bound else ''}{figure(finding.run)}"
+    scale = _scale(finding)
+    bound = "at least " if finding.bound else ""
+    return f"{figure(finding.baseline, scale)} → {bound}{figure(finding.run, scale)} {scale.unit}".strip()
 
 
-def _loss(finding: Finding) -> str:
-    told = figure(finding.loss)
+def _loss(finding: Finding, scale: Scale) -> str:
+    told = figure(finding.loss, scale)
     interval = finding.seen.interval
     if interval is not None and interval[0] != interval[1]:
-        told += f" ± {figure((interval[1] - interval[0]) / 2)}"
+        told += f" ± {figure((interval[1] - interval[0]) / 2, scale)}"
     return told
 
 
@@ -179,14 +184,3 @@ def _note(verdict: Verdict) -> str:
         f"p: {by}, adjusted by Holm's procedure over methods and statistics. * carries most of α. "
         f"Would show: the loss that these seeds show with {power}, by the baseline's own spread."
     )
-
-
-def plain(value: Any) -> Any:
-    """Values that JSON can write: a number that is not finite is null."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
