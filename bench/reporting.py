@@ -107,7 +107,7 @@ def report(
             str(error), str(where), "install one (apt-get install chromium); all else was written"
         ) from None
     told: list[dict[str, Any]] = [
-        {"name": each.meta.name, "answer": each.answer, "ranking": each.ranking.cells.to_dict("records")}
+        {"name": each.meta.name, "answer": each.answer, "ranking": each.ranking.records()}
         for each in (document, *document.others)
         if each.ranking is not None
     ]

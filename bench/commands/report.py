@@ -61,7 +61,7 @@ def command(
         if isinstance(out, Place):
             files = upload_folder(Path(scratch), out)
     if as_json:
-        ranking = summary.ranking.cells.to_dict("records") if summary.ranking else []
+        ranking = summary.ranking.records() if summary.ranking else []
         told = {"parts": summary.parts, "warnings": summary.warnings}
         console.say_json({"files": files, "answer": summary.answer, "ranking": ranking, **told})
         return

@@ -273,7 +273,7 @@ def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | N
         "run": str(run.path),
         "exit_code": code,
         "answer": summary.answer if summary else None,
-        "ranking": summary.ranking.cells.to_dict("records") if summary and summary.ranking else [],
+        "ranking": summary.ranking.records() if summary and summary.ranking else [],
         "report": [str(path) for path in summary.files] if summary else [],
         "trials": [{key: row.get(key) for key in keys} for row in rows],
     }

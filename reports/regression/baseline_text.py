@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports.formatting import measured, plural
+from reports.formatting import measured, plural, scale_for
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic
 from reports.regression.gate_text import figure
@@ -14,20 +14,25 @@ from reports.tables.table import Table
 
 def table(baseline: Baseline) -> Table:
     """A line a statistic: mean and range over seeds, direction, tolerance."""
-    rows = [
-        {
-            "method": variant if index == 0 else "",
-            "statistic": measures.words(name, baseline.axis) + (" *" if name == entry.primary else ""),
-            "mean": figure(_mean(statistic)),
-            "lowest": figure(min(statistic.values.values())),
-            "highest": figure(max(statistic.values.values())),
-            "better": statistic.direction,
-            "tolerance": figure(statistic.tolerance) if statistic.gate else "shown only",
-        }
-        for variant, entry in baseline.methods.items()
-        for index, (name, statistic) in enumerate(entry.statistics.items())
-    ]
-    return Table(baseline.name, pd.DataFrame(rows), "* the primary statistic", ("method", "statistic", "better"))
+    rows = []
+    for variant, entry in baseline.methods.items():
+        for name, statistic in entry.statistics.items():
+            values = list(statistic.values.values())
+            scale = scale_for(measures.axis_of(name, baseline.axis), values)
+            words = scale.label(measures.words(name, baseline.axis))
+            rows.append(
+                {
+                    "method": variant,
+                    "statistic": words + (" *" if name == entry.primary else ""),
+                    "mean": figure(_mean(statistic), scale),
+                    "lowest": figure(min(values), scale),
+                    "highest": figure(max(values), scale),
+                    "better": statistic.direction,
+                    "tolerance": figure(statistic.tolerance, scale) if statistic.gate else "shown only",
+                }
+            )
+    text = ("method", "statistic", "better")
+    return Table(baseline.name, pd.DataFrame(rows), "* the primary statistic", text, grouped="method")
 
 
 def claims(baseline: Baseline) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports.formatting import measured, with_range
+from reports.formatting import Scale, measured, scale_for, with_range
 from reports.frame import SPLIT_WORDS, finished, metrics_in, select, untrained_variants
 from reports.regression import measures
 from reports.regression.baseline import UNTRAINED_TOLERANCE
@@ -48,6 +48,7 @@ class Contrast:
         p: two-sided, adjusted.
         seeds: finished, on each side.
         why: of "not comparable".
+        axis: that a cost is counted on, such as "flops"; "" for a reward.
         bounds: whether each side's mean is a lower bound, as a seed never reached the target.
     """
 
@@ -64,6 +65,7 @@ class Contrast:
     p: float | None = None
     verdict: str = NOT_COMPARABLE
     why: str = ""
+    axis: str = ""
     bounds: tuple[bool, bool] = (False, False)
 
 
@@ -150,7 +152,7 @@ def _contrast(pair: _Pair, metric: str, axis: str, same_measure: bool) -> Contra
     bounds = pair.censored if metric == measures.TO_TARGET else (False, False)
     plain = Contrast(
         pair.variant, metric, _words(metric, axis), _mean(before), _mean(after), (len(before), len(after)),
-        bounds=bounds,
+        axis=measures.axis_of(metric, axis), bounds=bounds,
     )  # fmt: skip
     if plain.first is None or plain.second is None:
         side, values = ("A", pair.values[0]) if plain.first is None else ("B", pair.values[1])
@@ -243,40 +245,42 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
         only_changed: leaves out what shows no difference.
     """
     shown = [contrast for contrast in contrasts if not only_changed or contrast.verdict != SAME]
-    rows, last = [], None
+    rows = []
     for contrast in shown:
+        known = [value for value in (contrast.first, contrast.second) if value is not None]
+        scale = scale_for(contrast.axis, known)
         rows.append(
             {
-                "method": contrast.variant if contrast.variant != last else "",
-                "metric": contrast.words,
-                "A": f"{'≥ ' if contrast.bounds[0] else ''}{figure(contrast.first)}",
-                "B": f"{'≥ ' if contrast.bounds[1] else ''}{figure(contrast.second)}",
-                "difference": _difference(contrast),
+                "method": contrast.variant,
+                "metric": scale.label(contrast.words),
+                "A": f"{'≥ ' if contrast.bounds[0] else ''}{figure(contrast.first, scale)}",
+                "B": f"{'≥ ' if contrast.bounds[1] else ''}{figure(contrast.second, scale)}",
+                "difference": _difference(contrast, scale),
                 "p": "" if contrast.p is None else "<0.001" if contrast.p < 1e-3 else f"{contrast.p:.3f}",
                 "seeds": "/".join(map(str, contrast.seeds)),
                 "verdict": f"{contrast.verdict}: {contrast.why}" if contrast.why else contrast.verdict,
             }
         )
-        last = contrast.variant
     columns = ["method", "metric", "A", "B", "difference", "p", "seeds", "verdict"]
     return Table(
         f"{names[0]} (A) and {names[1]} (B)",
         pd.DataFrame(rows, columns=columns),
         _note(contrasts),
         ("method", "metric", "verdict"),
+        grouped="method",
     )
 
 
-def _difference(contrast: Contrast) -> str:
+def _difference(contrast: Contrast, scale: Scale) -> str:
     if contrast.difference is None:
         return ""
     sign = "≤ " if contrast.bounds[0] else "≥ " if contrast.bounds[1] else ""
-    told = f"{sign}{figure(contrast.difference, signed=True)}"
+    told = f"{sign}{figure(contrast.difference, scale, signed=True)}"
     if contrast.spread is None or contrast.spread[0] == contrast.spread[1]:
         return told
     if contrast.interval:
-        return f"{told} ± {figure((contrast.spread[1] - contrast.spread[0]) / 2)}"
-    return with_range(told, figure(contrast.spread[0], signed=True), figure(contrast.spread[1], signed=True))
+        return f"{told} ± {figure((contrast.spread[1] - contrast.spread[0]) / 2, scale)}"
+    return with_range(told, *(figure(value, scale, signed=True) for value in contrast.spread))
 
 
 def _note(contrasts: list[Contrast]) -> str:

@@ -165,7 +165,7 @@ def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
     adjusted = draft.adjusted[name][0] if name in draft.adjusted else None
     return Finding(
         name, measures.words(name, baseline.axis), primary, figure.direction, before, after, seen.loss,
-        figure.tolerance, seen, adjusted, detects, power, verdict,
+        figure.tolerance, seen, adjusted, detects, power, verdict, measures.axis_of(name, baseline.axis),
         bound=name == measures.TO_TARGET and bool(draft.censored), certain=certain,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.formatting import number
+from reports.formatting import number, scale_for
 from reports.regression import measures
 from reports.regression.change_points import LEAST_RESULTS, SIGNIFICANCE, change_points
 from reports.regression.gate_text import figure
@@ -91,22 +91,23 @@ def _steps(variant: str, statistic: str, rows: pd.DataFrame, significance: float
 
 def steps_table(history: History, axis: str) -> Table:
     """A line a step, the newest first."""
-    rows = [
-        {
-            "since": step.result,
-            "commit": (step.commit or "")[:12],
-            "method": step.variant,
-            "statistic": measures.words(step.statistic, axis),
-            "before": figure(step.before),
-            "after": figure(step.after),
-            "change": f"{number(100 * (step.after - step.before) / abs(step.before), 2, signed=True)} %"
-            if step.before
-            else "",
-            "p": f"{step.p:.3f}",
-            "verdict": step.verdict,
-        }
-        for step in history.steps
-    ]
+    rows = []
+    for step in history.steps:
+        scale = scale_for(measures.axis_of(step.statistic, axis), (step.before, step.after))
+        change = 100 * (step.after - step.before) / abs(step.before) if step.before else None
+        rows.append(
+            {
+                "since": step.result,
+                "commit": (step.commit or "")[:12],
+                "method": step.variant,
+                "statistic": scale.label(measures.words(step.statistic, axis)),
+                "before": figure(step.before, scale),
+                "after": figure(step.after, scale),
+                "change": "" if change is None else f"{number(change, 2, signed=True)} %",
+                "p": f"{step.p:.3f}",
+                "verdict": step.verdict,
+            }
+        )
     columns = ["since", "commit", "method", "statistic", "before", "after", "change", "p", "verdict"]
     return Table(
         "Steps",

@@ -52,6 +52,15 @@ def words(statistic: str, axis: str = "cost") -> str:
     return known.get(statistic) or f"{axis_words(statistic)} in all"
 
 
+def axis_of(statistic: str, axis: str) -> str:
+    """The axis that a cost is counted on; "" for what is no cost.
+
+    Args:
+        axis: the budget's.
+    """
+    return axis if statistic == TO_TARGET else statistic if statistic in COSTS else ""
+
+
 def measure(
     curves: pd.DataFrame,
     evaluation: pd.DataFrame,

@@ -28,6 +28,7 @@ class Finding:
         detects: the loss that these seeds show with the baseline's power; of the primary statistic only.
         power: to show the loss that the baseline claims to detect; likewise.
         certain: the curves are equal point by point, so that no seed's luck is in the difference.
+        axis: that a cost is counted on, such as "flops"; "" for a reward.
         bound: `run` is a lower bound: a seed never reached the target, and all that it spent stands in.
     """
 
@@ -44,6 +45,7 @@ class Finding:
     detects: float | None
     power: float | None
     verdict: str
+    axis: str = ""
     bound: bool = False
     certain: bool = False
 

@@ -10,7 +10,7 @@ from reports.frame import MACHINES_OWN, SPLIT_WORDS, axis_words, finished, untra
 from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
-from reports.tables.table import Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
+from reports.tables.table import VALUE, Cell, Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
 
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"))
 COSTS = ("reward_queries", "flops", "peak_memory_bytes")
@@ -56,7 +56,10 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
     costs = comparison.costs_to_target(curves, meta.target, [meta.budget_column]) if meta.target is not None else None
     rows = []
     for variant in variants:
-        row = {"method": variant, **{_header(name): _shown(settings[variant].get(name)) for name in names}}
+        row: dict[str, str | Cell] = {
+            "method": variant,
+            **{_header(name): _shown(settings[variant].get(name)) for name in names},
+        }
         for (metric, split), summaries in found.items():
             if summaries:
                 row[f"{meta.metric_words(metric)}\n{SPLIT_WORDS[split]}"] = value_cell(summaries.get(variant))
@@ -73,19 +76,18 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
     counts = seed_counts(trials)
     same = "Settings that are the same in all are left out. " if names else ""
     note = f"The variants of {method}, after training. {same}Costs are of the whole trial, median over seeds (range). "
-    return Table(f"Ablation of {method}", pd.DataFrame(rows),
-                 note + spread_note([counts[v][0] for v in variants]), ("method",))  # fmt: skip
+    return Table.of(f"Ablation of {method}", rows, note + spread_note([counts[v][0] for v in variants]))
 
 
 def _header(name: str) -> str:
     return name.removeprefix("settings.").replace(".", "\n", 1).replace("_", " ")
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any) -> str | Cell:
     if value is None:
         return NOTHING
     if isinstance(value, bool | str):
         return str(value)
     if isinstance(value, int | float):
-        return number(value)
+        return Cell(number(value), {VALUE: float(value)})
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -13,7 +13,7 @@ from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import Summary
-from reports.tables.table import Table, cost_cell, ranked_variants, seed_counts
+from reports.tables.table import VALUE, Cell, Table, cost_cell, number_cell, ranked_variants, seed_counts
 
 EFFICIENCY_AXES = (
     "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",
@@ -66,7 +66,7 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
     rows, best = [], set()
     for variant in order:
         reached = int(reaching.get(variant, 0))
-        row = {"method": variant, "seeds that\nreached it": f"{reached} of {counts[variant][1]}"}
+        row: dict[str, str | Cell] = {"method": variant, "seeds that\nreached it": f"{reached} of {counts[variant][1]}"}
         for column in columns:
             row[column.header] = _cell(column.found.get(variant), column.ratios.get(variant), column.scale)
         rows.append(row)
@@ -80,7 +80,7 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
             best |= {(order.index(v), column.header) for v, m in medians.items() if m == min(medians.values())}
     title = f"Cost to {target.words}, {measured(target.value)}"
     note = _efficiency_note(meta, baseline, class_words(trials))
-    return Table(title, pd.DataFrame(rows), note, best=frozenset(best))
+    return Table.of(title, rows, note, best=frozenset(best))
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,14 @@ def _columns(
     return found
 
 
-def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) -> str:
-    text = cost_cell(cost, scale)
-    if cost is None or ratio is None or ratio.summary.missing or cost.median == float("inf"):
-        return text
+def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) -> str | Cell:
+    cell = cost_cell(cost, scale)
+    if isinstance(cell, str) or cost is None or ratio is None or ratio.summary.missing or cost.median == float("inf"):
+        return cell
     summary, bound = ratio.summary, "≥ " if ratio.at_least else ""
     ratios = with_range(f"{bound}{number(summary.median)}×", number(summary.low), number(summary.high))
-    return f"{text}\n{ratios}"
+    name = "times less, at least" if ratio.at_least else "times less"
+    return cell.beside(ratios, {name: summary.median, f"{name}, low": summary.low, f"{name}, high": summary.high})
 
 
 def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, str]) -> str:
@@ -153,29 +154,27 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
     order = trials.assign(_place=trials["status"].map(_place)).sort_values(["_place", "variant", "seed"], kind="stable")
     rows = []
     for index, trial in zip(order.index, order.to_dict("records"), strict=True):
-        row = {
+        reward = last.get(trial["trial"])
+        row: dict[str, str | Cell] = {
             "method": str(trial["variant"]),
             "seed": str(trial["seed"]),
             "status": str(trial["status"]),
             "cause": _text(trial["cause"]),
-            "last\nreward": measured(last.get(trial["trial"])),
+            "last\nreward": NOTHING if reward is None else Cell(measured(reward), {VALUE: reward}),
         }
         for axis, values in spent.items():
-            value = values[index]
-            header = scales[axis].label(axis_words(axis).replace(" ", "\n", 1))
-            row[header] = NOTHING if pd.isna(value) else number(value / scales[axis].divisor)
+            row[scales[axis].label(axis_words(axis).replace(" ", "\n", 1))] = number_cell(values[index], scales[axis])
         if provenances:
             row["ran on"] = numbers.get(str(trial["trial"]), NOTHING)
         row["trial"] = str(trial["trial"])
         row["to run it again"] = command_of(trial, meta)
         rows.append(row)
-    cells = pd.DataFrame(rows)
-    cells = cells.drop(columns=[c for c in ("cause", "to run it again") if not (cells[c] != "").any()])
     note = " ".join(f"{number_of}: {words}." for number_of, words in provenances.items())
     note = f"Ran on {note}" if note else ""
     if not meta.seconds_comparable:
         note = f"{SECONDS_NOTE} {note}".strip()
-    return Table("Trials", cells, note, ("method", "status", "cause", "trial", "to run it again"))
+    table = Table.of("Trials", rows, note, text=("method", "status", "cause", "trial", "to run it again"))
+    return table.without(*(name for name in ("cause", "to run it again") if not (table.cells[name] != "").any()))
 
 
 def command_of(trial: Mapping[Any, Any], meta: Meta) -> str:

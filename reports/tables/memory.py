@@ -1,12 +1,13 @@
 """What a worker's memory was made of, predicted beside measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reports.formatting import NOTHING, number, scale_for
-from reports.tables.table import Table
+from reports.tables.table import Cell, Table
 
 PARTS = ("parameters", "gradients", "optimiser", "activations")
 
@@ -37,16 +38,18 @@ def memory_table(trials: pd.DataFrame, order: Sequence[str]) -> Table | None:
     every = [_bytes(found, part) for _, *both in rows for found in both for part in PARTS]
     scale = scale_for("bytes", [value for value in every if value])
 
-    def cell(predicted: Mapping[str, Any], measured: Mapping[str, Any], part: str) -> str:
+    def cell(predicted: Mapping[str, Any], measured: Mapping[str, Any], part: str) -> Cell:
         shown = [_bytes(found, part) for found in (predicted, measured)]
-        return " → ".join(NOTHING if value is None else number(value / scale.divisor) for value in shown)
+        values = [math.nan if value is None else value / scale.divisor for value in shown]
+        text = " → ".join(NOTHING if math.isnan(value) else number(value) for value in values)
+        return Cell(text, dict(zip(("predicted", "measured"), values, strict=True)))
 
     headers = {part: scale.label(part) for part in PARTS}
-    cells = [
+    told: list[dict[str, str | Cell]] = [
         {"method": variant, **{headers[part]: cell(predicted, measured, part) for part in PARTS}}
         for variant, predicted, measured in rows
     ]
-    return Table("Memory of a worker", pd.DataFrame(cells), NOTE)
+    return Table.of("Memory of a worker", told, NOTE)
 
 
 def _bytes(found: Mapping[str, Any], part: str) -> float | None:

@@ -11,7 +11,7 @@ from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import summarise
-from reports.tables.table import Table, cost_cell, value_cell
+from reports.tables.table import VALUE, Cell, Table, cost_cell, value_cell
 
 PEERS = ("trl-",)
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"), ("drift", "train"))
@@ -74,7 +74,7 @@ def _table(ours: str, peer: str, curves: pd.DataFrame, trials: pd.DataFrame, met
         note += " They ran on different machines, so their seconds and memory are not compared."
     elif not meta.seconds_comparable:
         note += " Trials shared the machine, so the ratio of seconds is rough."
-    return Table(f"Implementation parity: {peer} beside {ours}", pd.DataFrame(rows), note, ("measure",))
+    return Table.of(f"Implementation parity: {peer} beside {ours}", rows, note, text=("measure",))
 
 
 def _row(
@@ -86,14 +86,13 @@ def _row(
     difference: Callable,
     signed: bool = False,
     suffix: str = "",
-) -> dict[str, str]:
+) -> dict[str, str | Cell]:
     both = values.dropna()
     summary = summarise(np.asarray(difference(both[ours], both[peer]), dtype=float)) if len(both) else None
-    if summary is None:
-        told = NOTHING
-    else:
-        middle, low, high = (number(v, signed=signed) + suffix for v in (summary.median, summary.low, summary.high))
-        told = with_range(middle, low, high)
+    told: str | Cell = NOTHING
+    if summary is not None:
+        numbers = {VALUE: summary.median, "low": summary.low, "high": summary.high}
+        told = Cell(with_range(*(number(v, signed=signed) + suffix for v in numbers.values())), numbers)
     shown = {v: cell(summarise(values[v].dropna().to_numpy())) for v in (ours, peer)}
     return {"measure": name, **shown, "peer against ours": told}
 

@@ -11,7 +11,17 @@ from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL
 from reports.statistics.evidence import CROSSED_COVERAGE
-from reports.tables.table import Table, cost_cell, median_cell, ranked_variants, seed_counts, spread_note, value_cell
+from reports.tables.table import (
+    VALUE,
+    Cell,
+    Table,
+    cost_cell,
+    median_cell,
+    ranked_variants,
+    seed_counts,
+    spread_note,
+    value_cell,
+)
 
 
 def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
@@ -31,7 +41,11 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
     rows = []
     for variant, place in ranked_variants(curves, trials, meta):
         done, planned = counts[variant]
-        row = {"#": str(place) if place else NOTHING, "method": variant, "seeds": _of(done, planned)}
+        row: dict[str, str | Cell] = {
+            "#": str(place) if place else NOTHING,
+            "method": variant,
+            "seeds": _of(done, planned),
+        }
         row |= {name: value_cell(summaries.get(variant)) for name, summaries in columns.items()}
         row["area under\nthe reward"] = median_cell(areas.get(variant))
         if costs is not None:
@@ -41,9 +55,7 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
         own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
         row[scale.label(f"{axis_words(axis)}\nspent")] = NOTHING if variant in still else cost_cell(own, scale)
         rows.append(row)
-    return Table(
-        "Ranking", pd.DataFrame(rows), _ranking_note(curves, meta, [c for c, _ in counts.values()]), ("method",)
-    )
+    return Table.of("Ranking", rows, _ranking_note(curves, meta, [c for c, _ in counts.values()]))
 
 
 def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
@@ -74,7 +86,7 @@ def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
     gold = f" Gold is {meta.gold}: what the reward stands for, never optimised." if meta.gold else ""
     named = f"Reward is {meta.reward}." if meta.reward != "reward" else ""
     note = f"{named}{gold} After training. {spread_note([c for c, _ in seed_counts(trials).values()])}".strip()
-    return Table("Rewards, diversity and drift", pd.DataFrame(rows), note)
+    return Table.of("Rewards, diversity and drift", rows, note)
 
 
 def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table | None:
@@ -89,7 +101,7 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
         of_measure = evaluation[(evaluation["metric"] == metric) & (evaluation["split"] == split)]
         own = of_measure["variant"] == base
         differences[metric, split] = comparison.paired_with(of_measure[~own], of_measure[own])
-    rows: list[dict[str, str]] = []
+    rows: list[dict[str, str | Cell]] = []
     seen: list[int] = []
     for variant, _ in ranked_variants(curves, trials, meta):
         for (metric, split), of_variant in differences.items():
@@ -97,13 +109,13 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
             if found is None:
                 continue
             seen.append(found.over_seeds.count)
-            first = not rows or rows[-1]["variant"] != variant
             rows.append({
-                "variant": variant,
-                "method": variant if first else "",
+                "method": variant,
                 "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
                 "difference": _difference(found),
-                "pairs better": "NaN" if math.isnan(found.better) else f"{100 * found.better:.0f} %",
+                "pairs better": Cell(
+                    "NaN" if math.isnan(found.better) else f"{100 * found.better:.0f} %", {VALUE: found.better}
+                ),
                 "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
             })  # fmt: skip
     if not seen:
@@ -113,15 +125,15 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
         "Pairs better: the share in which the method scores higher. Clear seeds: those whose 95 % Student-t interval "
         "over prompts excludes zero, given that trained model."
     )
-    cells = pd.DataFrame(rows).drop(columns="variant")
-    return Table(f"Difference from {base}, paired", cells, note, ("method", "measure"))
+    return Table.of(f"Difference from {base}, paired", rows, note, text=("method", "measure"), grouped="method")
 
 
-def _difference(found: comparison.Paired) -> str:
+def _difference(found: comparison.Paired) -> str | Cell:
     if found.interval is None:
         return value_cell(found.over_seeds, signed=True)
-    low, high = (measured(value, signed=True) for value in found.interval)
-    return with_range(measured(found.over_seeds.mean, signed=True), low, high)
+    mean, (low, high) = found.over_seeds.mean, found.interval
+    text = with_range(*(measured(value, signed=True) for value in (mean, low, high)))
+    return Cell(text, {VALUE: mean, "low": low, "high": high})
 
 
 def _paired_note(counts: Iterable[int]) -> str:

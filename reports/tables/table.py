@@ -1,10 +1,13 @@
-"""A table of formatted strings, what its cells are made of, and in which order methods stand.
+"""A table of formatted strings with the numbers behind them, and in which order methods stand.
 
-A `Table` knows its title, its cells and what must be said under it; page, Markdown and terminal all print it.
+A `Table` knows its title, its cells and what must be said under it: page, Markdown and terminal print its text, CSV and
+JSON give its numbers.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
@@ -14,43 +17,123 @@ from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary
 
+VALUE = "value"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and the numbers behind it, not rounded and in the unit of its column.
+
+    `numbers` has "value"; its range as "low" and "high", or "half-width" of its interval; and what a second line says.
+    """
+
+    text: str
+    numbers: Mapping[str, float]
+
+    def beside(self, text: str, numbers: Mapping[str, float]) -> "Cell":
+        """With a second line."""
+        return Cell(f"{self.text}\n{text}", {**self.numbers, **numbers})
+
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print. `best` holds (row, column) of cells to set in bold; `text` names left-aligned columns."""
+    """A table ready to print.
+
+    Attributes:
+        cells: text; a column is named by its header, which may have several lines.
+        text: left-aligned columns.
+        best: (row, column) of cells to set in bold.
+        numbers: (row, column) -> `Cell.numbers`.
+        grouped: a column whose value is printed once where it repeats.
+    """
 
     title: str
     cells: pd.DataFrame
     note: str = ""
     text: tuple[str, ...] = ("method",)
     best: frozenset[tuple[int, str]] = field(default_factory=frozenset)
+    numbers: Mapping[tuple[int, str], Mapping[str, float]] = field(default_factory=dict)
+    grouped: str = ""
+
+    @classmethod
+    def of(cls, title: str, rows: Sequence[Mapping[str, str | Cell]], note: str = "", **more: Any) -> "Table":
+        """From rows whose cells are text, or `Cell`s."""
+        cells = [{name: cell.text if isinstance(cell, Cell) else cell for name, cell in row.items()} for row in rows]
+        numbers = {
+            (index, name): cell.numbers
+            for index, row in enumerate(rows)
+            for name, cell in row.items()
+            if isinstance(cell, Cell)
+        }
+        return cls(title, pd.DataFrame(cells), note, numbers=numbers, **more)
+
+    @property
+    def printed(self) -> pd.DataFrame:
+        """`cells` as they are printed, the grouped column blank where it repeats."""
+        if not self.grouped or self.grouped not in self.cells:
+            return self.cells
+        column = self.cells[self.grouped]
+        return self.cells.assign(**{self.grouped: column.where(column != column.shift(), "")})
+
+    def without(self, *columns: str) -> "Table":
+        """The same without these columns, where it has them."""
+        return replace(self, cells=self.cells.drop(columns=list(columns), errors="ignore"))
+
+    def records(self) -> list[dict[str, Any]]:
+        """A row each for JSON: text, or where there are numbers, these beside the text."""
+        found: list[dict[str, Any]] = [{} for _ in range(len(self.cells))]
+        for column in self.cells:
+            for index, text in enumerate(self.cells[column]):
+                numbers = self.numbers.get((index, str(column)))
+                found[index][one_line(column)] = text if numbers is None else {"text": text, **numbers}
+        return found
 
 
-def value_cell(summary: Summary | None, signed: bool = False) -> str:
+def one_line(header: object) -> str:
+    """A header without its line breaks."""
+    return str(header).replace("\n", " ")
+
+
+def value_cell(summary: Summary | None, signed: bool = False) -> str | Cell:
     """The mean over seeds with its range, or from five seeds on with the half-width of its Student-t interval."""
     if summary is None:
         return NOTHING
     if summary.missing:
-        return "NaN" if summary.count == 1 else f"NaN ({summary.missing} of {summary.count} seeds)"
+        text = "NaN" if summary.count == 1 else f"NaN ({summary.missing} of {summary.count} seeds)"
+        return Cell(text, {VALUE: math.nan})
     middle = measured(summary.mean, signed=signed)
     if summary.interval is not None:
-        return f"{middle} ± {measured(summary.interval[1] - summary.mean)}"
-    return with_range(middle, measured(summary.low, signed=signed), measured(summary.high, signed=signed))
+        half = summary.interval[1] - summary.mean
+        return Cell(f"{middle} ± {measured(half)}", {VALUE: summary.mean, "half-width": half})
+    text = with_range(middle, measured(summary.low, signed=signed), measured(summary.high, signed=signed))
+    return Cell(text, {VALUE: summary.mean, "low": summary.low, "high": summary.high})
 
 
-def median_cell(summary: Summary | None) -> str:
+def median_cell(summary: Summary | None) -> str | Cell:
     """The median over seeds with its range."""
     if summary is None or summary.missing:
         return value_cell(summary)
-    return with_range(measured(summary.median), measured(summary.low), measured(summary.high))
+    text = with_range(measured(summary.median), measured(summary.low), measured(summary.high))
+    return Cell(text, {VALUE: summary.median, "low": summary.low, "high": summary.high})
 
 
-def cost_cell(summary: Summary | None, scale: Scale) -> str:
+def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
     """The median over seeds with its range; +inf reads "not reached", and ∞ in a range."""
     if summary is None:
         return NOTHING
-    low, middle, high = (number(value / scale.divisor) for value in (summary.low, summary.median, summary.high))
-    return with_range(NOT_REACHED if summary.median == float("inf") else middle, low, high)
+    numbers = {
+        name: value / scale.divisor
+        for name, value in ((VALUE, summary.median), ("low", summary.low), ("high", summary.high))
+    }
+    low, middle, high = (number(numbers[name]) for name in ("low", VALUE, "high"))
+    return Cell(with_range(NOT_REACHED if summary.median == float("inf") else middle, low, high), numbers)
+
+
+def number_cell(value: float | None, scale: Scale) -> str | Cell:
+    """One number in a column's unit; a dash where it is not known."""
+    if value is None or math.isnan(value):
+        return NOTHING
+    return Cell(number(value / scale.divisor), {VALUE: value / scale.divisor})
 
 
 def spread_note(counts: Iterable[int]) -> str:

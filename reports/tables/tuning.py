@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
 from reports.formatting import NOTHING, listing, measured, number, plural, scale_for, with_range
 from reports.frame import axis_words
 from reports.meta import Meta
-from reports.tables.table import Table
+from reports.tables.table import VALUE, Cell, Table, number_cell
 
 SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
 ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA", "pbt": "population based training"}
@@ -23,17 +21,21 @@ def table(meta: Meta) -> Table | None:
     rows = []
     for method in methods:
         scores = [row["score"] for row in method["configurations"] if row["score"] is not None]
-        row = {
+        row: dict[str, str | Cell] = {
             "method": method["variant"],
             "configurations": number(len(method["configurations"])),
             "not finished": _unfinished(method["statuses"]),
             "chosen": ", ".join(f"{name} {_shown(value)}" for name, value in method["chosen"].items()),
-            "score (all)": with_range(measured(method["score"]), measured(min(scores)), measured(max(scores))),
+            "score (all)": _range_cell(method["score"], min(scores), max(scores)),
         }
         for axis, scale in scales.items():
-            row[scale.label(axis_words(axis)).replace(" ", "\n", 1)] = number(method["cost"][axis] / scale.divisor)
+            row[scale.label(axis_words(axis)).replace(" ", "\n", 1)] = number_cell(method["cost"][axis], scale)
         rows.append(row)
-    return Table("Tuning", pd.DataFrame(rows), _note(search), ("method", "not finished", "chosen"))
+    return Table.of("Tuning", rows, _note(search), text=("method", "not finished", "chosen"))
+
+
+def _range_cell(value: float, low: float, high: float) -> Cell:
+    return Cell(with_range(*map(measured, (value, low, high))), {VALUE: value, "low": low, "high": high})
 
 
 def _unfinished(statuses: Mapping[str, int]) -> str:

@@ -5,13 +5,14 @@ import re
 from collections.abc import Iterator
 
 import matplotlib as mpl
+import pandas as pd
 from matplotlib.figure import Figure
 
 from reports.document import Document
 from reports.figures import pictures
 from reports.figures.curves import STYLE, png
 from reports.formatting import NOTHING, cell_parts
-from reports.tables.table import Table
+from reports.tables.table import VALUE, Table, one_line
 from reports.writers import markdown
 
 ENDINGS = {"csv": "csv", "latex": "tex"}
@@ -24,7 +25,7 @@ _LATEX = {
 
 
 def tables(document: Document, kind: str) -> dict[str, bytes]:
-    """`tables/NAME.csv` or `.tex` of every table, as printed; `kind` is "csv" or "latex"."""
+    """`tables/NAME.csv` or `.tex` of every table; `kind` is "csv" or "latex"."""
     write = to_csv if kind == "csv" else to_latex
     return {
         f"tables/{prefix}{slug(table.title)}.{ENDINGS[kind]}": write(table).encode()
@@ -51,10 +52,21 @@ def figures(document: Document, kind: str, shown: bool = False) -> dict[str, byt
 
 
 def to_csv(table: Table) -> str:
-    """The table as printed: one line a header, the range or second line of a cell after a space."""
-    cells = table.cells.astype(str).replace(r"\n", " ", regex=True)
-    cells.columns = [str(column).replace("\n", " ") for column in cells.columns]
-    return cells.replace({NOTHING: ""}).to_csv(index=False, lineterminator="\n")
+    """The table's numbers, not rounded, in the unit of their header; text where a cell has none.
+
+    A column "reward" that has a range is followed by "reward, low" and "reward, high".
+    """
+    columns: dict[str, list[float | str]] = {}
+    for name in table.cells.columns:
+        header, text = one_line(name), table.cells[name].astype(str).replace({NOTHING: ""}).str.replace("\n", " ")
+        numbers = [table.numbers.get((index, name), {}) for index in range(len(text))]
+        if not any(numbers):
+            columns[header] = list(text)
+            continue
+        for key in dict.fromkeys(key for of_cell in numbers for key in of_cell):
+            words = header if key == VALUE else f"{header}, {key}"
+            columns[words] = [of_cell.get(key, "") for of_cell in numbers]
+    return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n", na_rep="NaN")
 
 
 def to_latex(table: Table) -> str:
@@ -62,7 +74,7 @@ def to_latex(table: Table) -> str:
     columns = list(table.cells.columns)
     layout = "".join("l" if column in table.text else "r" for column in columns)
     lines = [" & ".join(_latex_cell(column) for column in columns) + r" \\", r"\midrule"]
-    for index, row in enumerate(table.cells.itertuples(index=False)):
+    for index, row in enumerate(table.printed.itertuples(index=False)):
         cells = [_latex_cell(value, (index, column) in table.best) for column, value in zip(columns, row, strict=True)]
         lines.append(" & ".join(cells) + r" \\")
     note = f"\n\\\\[2pt]\\parbox{{\\linewidth}}{{\\footnotesize {latex(table.note)}}}" if table.note else ""

@@ -1,7 +1,6 @@
 """The report as Markdown: the same answer and the same tables, with the figures as files beside it."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reports.formatting import cell_parts
@@ -39,7 +38,7 @@ def table_markdown(table: Table, level: int = 2) -> str:
     columns = list(table.cells.columns)
     lines = [_line(_cell(column) for column in columns)]
     lines.append(_line("---" if column in table.text else "--:" for column in columns))
-    for index, row in enumerate(table.cells.itertuples(index=False)):
+    for index, row in enumerate(table.printed.itertuples(index=False)):
         cells = (_bold(str(value)) if (index, column) in table.best else _cell(value)
                  for column, value in zip(columns, row, strict=True))  # fmt: skip
         lines.append(_line(cells))
@@ -57,7 +56,7 @@ def shown(document: "Document") -> list[str]:
 
 def _narrow(table: Table) -> Table:
     """Commands stand under the table: Markdown cannot fold them away."""
-    return replace(table, cells=table.cells.drop(columns="to run it again", errors="ignore"))
+    return table.without("to run it again")
 
 
 def _about(document: "Document") -> list[tuple[str, str]]:

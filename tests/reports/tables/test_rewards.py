@@ -151,7 +151,7 @@ def test_five_seeds_bring_an_interval(make_run, meta):
 def test_paired_needs_base_and_values(run, meta):
     curves, evaluation, trials = run
     table = rewards.paired(curves, evaluation, trials, meta)
-    assert list(table.cells["method"][:5]) == ["alignprop", "", "", "", "ddpo"]
+    assert list(table.printed["method"][:5]) == ["alignprop", "", "", "", "ddpo"]
     assert rewards.paired(curves, evaluation.head(0), trials, meta) is None
     assert rewards.paired(curves[curves["variant"] != "base"], evaluation, trials, meta) is None
 

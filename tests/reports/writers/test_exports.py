@@ -1,6 +1,7 @@
 """Tables and figures as files for a paper."""
 
 import io
+import math
 import re
 import xml.etree.ElementTree as ET
 
@@ -11,6 +12,7 @@ from PIL import Image
 from reports.build import Part, build_report, build_together, write_document
 from reports.tables.table import Table
 from reports.writers import exports, printing
+from reports.writers.markdown import table_markdown
 from tests.reports.test_build import one_axis
 
 
@@ -28,6 +30,46 @@ def test_every_format_writes_its_files_and_nothing_else(document, tmp_path):
     ET.parse(tmp_path / "figures/over-optimisation.svg")
     ranking = pd.read_csv(tmp_path / "tables/ranking.csv")
     assert list(ranking["method"]) == ["alignprop", "ddpo", "rwr", "base"]
+
+
+def test_csv_holds_numbers_in_the_unit_of_their_header(document, run, tmp_path):
+    write_document(document, tmp_path, ("csv",))
+    ranking, cost, paired, trials = (
+        pd.read_csv(tmp_path / f"tables/{name}.csv")
+        for name in ("ranking", "cost-to-the-target", "difference-from-base-paired", "trials")
+    )
+    curves = run[0]
+    last = curves[(curves["variant"] == "alignprop") & (curves["metric"] == "reward") & (curves["split"] == "train")]
+    finals = last.sort_values("point").groupby("seed")["value"].last()
+    row = ranking.set_index("method").loc["alignprop"]
+    assert row["reward training prompts"] == pytest.approx(finals.mean(), abs=1e-12)
+    assert row["reward training prompts, low"] == pytest.approx(finals.min(), abs=1e-12)
+    assert row["reward queries spent"] == last["reward_queries"].max()
+    cost = cost.set_index("method")
+    assert cost.loc["ddpo", "reward queries"] == math.inf, "not reached"
+    assert cost.loc["alignprop", "reward queries, times less, at least"] > 1
+    assert pd.isna(cost.loc["ddpo", "reward queries, times less, at least"])
+    assert paired["method"].notna().all(), "a method's name stands in each of its rows"
+    assert paired["pairs better"].between(0, 1).all()
+    assert pd.api.types.is_numeric_dtype(trials["last reward"])
+    assert set(trials["status"]) == {"done"}
+
+
+def test_json_has_the_numbers_beside_the_text(document):
+    [row] = [row for row in document.ranking.records() if row["method"] == "ddpo"]
+    cell = row["reward queries to 1.00"]
+    assert (cell["text"], cell["value"]) == ("not reached", math.inf)
+    assert row["seeds"] == "3"
+
+
+def test_a_grouped_column_is_blank_where_it_repeats_in_print_alone():
+    rows = [{"method": name, "measure": text} for name, text in (("a", "x"), ("a", "y"), ("b", "x"), ("a", "x"))]
+    table = Table.of("Title", rows, grouped="method")
+    assert list(table.cells["method"]) == ["a", "a", "b", "a"]
+    assert list(table.printed["method"]) == ["a", "", "b", "a"]
+    assert "| a | x |" in table_markdown(table)
+    assert "|  | y |" in table_markdown(table)
+    assert exports.to_csv(table).splitlines() == ["method,measure", "a,x", "a,y", "b,x", "a,x"]
 
 
 def test_figures_as_pdf(document):
