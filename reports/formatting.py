@@ -20,9 +20,6 @@ class Scale:
         return f"{words} ({self.unit})" if self.unit else words
 
 
-PLAIN = Scale(1, "")
-"""No unit."""
-
 _STEPS: dict[str, tuple[Scale, ...]] = {
     "seconds": (Scale(1, "s"), Scale(60, "min"), Scale(3600, "h")),
     "bytes": (Scale(2**20, "MiB"), Scale(2**30, "GiB")),
@@ -33,7 +30,7 @@ _STEPS: dict[str, tuple[Scale, ...]] = {
         Scale(1e15, "PFLOP"),
         Scale(1e18, "EFLOP"),
     ),
-    "count": (PLAIN, Scale(1e6, "million"), Scale(1e9, "billion")),
+    "count": (Scale(1, ""), Scale(1e6, "million"), Scale(1e9, "billion")),
 }
 
 

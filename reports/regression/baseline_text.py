@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from reports.formatting import measured, plural, scale_for
+from reports.formatting import measured, plural
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic
-from reports.regression.gate_text import figure
+from reports.regression.units import Unit
 from reports.tables.table import Table
 
 
@@ -18,17 +18,17 @@ def table(baseline: Baseline) -> Table:
     for variant, entry in baseline.methods.items():
         for name, statistic in entry.statistics.items():
             values = list(statistic.values.values())
-            scale = scale_for(measures.axis_of(name, baseline.axis), values)
-            words = scale.label(measures.words(name, baseline.axis))
+            unit = Unit.of(measures.axis_of(name, baseline.axis), values)
+            words = unit.label(measures.words(name, baseline.axis))
             rows.append(
                 {
                     "method": variant,
                     "statistic": words + (" *" if name == entry.primary else ""),
-                    "mean": figure(_mean(statistic), scale),
-                    "lowest": figure(min(values), scale),
-                    "highest": figure(max(values), scale),
+                    "mean": unit.text(_mean(statistic)),
+                    "lowest": unit.text(min(values)),
+                    "highest": unit.text(max(values)),
                     "better": statistic.direction,
-                    "tolerance": figure(statistic.tolerance, scale) if statistic.gate else "shown only",
+                    "tolerance": unit.text(statistic.tolerance) if statistic.gate else "shown only",
                 }
             )
     text = ("method", "statistic", "better")

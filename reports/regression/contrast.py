@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports.formatting import Scale, measured, scale_for, with_range
+from reports.formatting import measured, with_range
 from reports.frame import SPLIT_WORDS, finished, metrics_in, select, untrained_variants
 from reports.regression import measures
 from reports.regression.baseline import UNTRAINED_TOLERANCE
-from reports.regression.gate_text import crossed_note, figure
+from reports.regression.gate_text import crossed_note
+from reports.regression.units import Unit
 from reports.statistics import evidence
 from reports.tables.table import Table
 
@@ -248,14 +249,14 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
     rows = []
     for contrast in shown:
         known = [value for value in (contrast.first, contrast.second) if value is not None]
-        scale = scale_for(contrast.axis, known)
+        unit = Unit.of(contrast.axis, known)
         rows.append(
             {
                 "method": contrast.variant,
-                "metric": scale.label(contrast.words),
-                "A": f"{'≥ ' if contrast.bounds[0] else ''}{figure(contrast.first, scale)}",
-                "B": f"{'≥ ' if contrast.bounds[1] else ''}{figure(contrast.second, scale)}",
-                "difference": _difference(contrast, scale),
+                "metric": unit.label(contrast.words),
+                "A": f"{'≥ ' if contrast.bounds[0] else ''}{unit.text(contrast.first)}",
+                "B": f"{'≥ ' if contrast.bounds[1] else ''}{unit.text(contrast.second)}",
+                "difference": _difference(contrast, unit),
                 "p": "" if contrast.p is None else "<0.001" if contrast.p < 1e-3 else f"{contrast.p:.3f}",
                 "seeds": "/".join(map(str, contrast.seeds)),
                 "verdict": f"{contrast.verdict}: {contrast.why}" if contrast.why else contrast.verdict,
@@ -271,16 +272,16 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
     )
 
 
-def _difference(contrast: Contrast, scale: Scale) -> str:
+def _difference(contrast: Contrast, unit: Unit) -> str:
     if contrast.difference is None:
         return ""
     sign = "≤ " if contrast.bounds[0] else "≥ " if contrast.bounds[1] else ""
-    told = f"{sign}{figure(contrast.difference, scale, signed=True)}"
+    told = f"{sign}{unit.text(contrast.difference, signed=True)}"
     if contrast.spread is None or contrast.spread[0] == contrast.spread[1]:
         return told
     if contrast.interval:
-        return f"{told} ± {figure((contrast.spread[1] - contrast.spread[0]) / 2, scale)}"
-    return with_range(told, *(figure(value, scale, signed=True) for value in contrast.spread))
+        return f"{told} ± {unit.text((contrast.spread[1] - contrast.spread[0]) / 2)}"
+    return with_range(told, *(unit.text(value, signed=True) for value in contrast.spread))
 
 
 def _note(contrasts: list[Contrast]) -> str:

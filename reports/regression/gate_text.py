@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from reports.formatting import NOTHING, PLAIN, Scale, measured, scale_for
+from reports.formatting import NOTHING, measured
+from reports.regression.units import Unit
 from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
@@ -42,17 +43,17 @@ def findings_table(verdict: Verdict) -> Table:
     rows = []
     for method in verdict.methods:
         for finding in method.findings:
-            scale = _scale(finding)
+            unit = _unit(finding)
             rows.append(
                 {
                     "method": method.variant,
-                    "statistic": scale.label(finding.words) + (" *" if finding.primary else ""),
-                    "baseline": figure(finding.baseline, scale),
-                    "run": f"{'≥ ' if finding.bound else ''}{figure(finding.run, scale)}",
-                    "loss": _loss(finding, scale),
-                    "tolerance": figure(finding.tolerance, scale),
+                    "statistic": unit.label(finding.words) + (" *" if finding.primary else ""),
+                    "baseline": unit.text(finding.baseline),
+                    "run": f"{'≥ ' if finding.bound else ''}{unit.text(finding.run)}",
+                    "loss": _loss(finding, unit),
+                    "tolerance": unit.text(finding.tolerance),
                     "p": _p(finding),
-                    "would show": figure(finding.detects, scale) if finding.detects is not None else "",
+                    "would show": unit.text(finding.detects) if finding.detects is not None else "",
                     "verdict": finding.verdict,
                 }
             )
@@ -129,26 +130,21 @@ def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, messa
         ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
 
 
-def figure(value: float | None, scale: Scale = PLAIN, signed: bool = False) -> str:
-    """A measurement with three digits, in the unit of `scale`."""
-    return measured(None if value is None else value / scale.divisor, signed=signed)
-
-
-def _scale(finding: Finding) -> Scale:
-    return scale_for(finding.axis, (finding.baseline, finding.run))
+def _unit(finding: Finding) -> Unit:
+    return Unit.of(finding.axis, (finding.baseline, finding.run))
 
 
 def _change(finding: Finding) -> str:
-    scale = _scale(finding)
+    unit = _unit(finding)
     bound = "at least " if finding.bound else ""
-    return f"{figure(finding.baseline, scale)} → {bound}{figure(finding.run, scale)} {scale.unit}".strip()
+    return unit.worded(f"{unit.text(finding.baseline)} → {bound}{unit.text(finding.run)}")
 
 
-def _loss(finding: Finding, scale: Scale) -> str:
-    told = figure(finding.loss, scale)
+def _loss(finding: Finding, unit: Unit) -> str:
+    told = unit.text(finding.loss)
     interval = finding.seen.interval
     if interval is not None and interval[0] != interval[1]:
-        told += f" ± {figure((interval[1] - interval[0]) / 2, scale)}"
+        told += f" ± {unit.text((interval[1] - interval[0]) / 2)}"
     return told
 
 

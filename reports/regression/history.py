@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.formatting import number, scale_for
+from reports.formatting import number
 from reports.regression import measures
 from reports.regression.change_points import LEAST_RESULTS, SIGNIFICANCE, change_points
-from reports.regression.gate_text import figure
+from reports.regression.units import Unit
 from reports.tables.table import Table
 
 COLUMNS = ("result", "time", "commit", "variant", "statistic", "value")
@@ -93,16 +93,16 @@ def steps_table(history: History, axis: str) -> Table:
     """A line a step, the newest first."""
     rows = []
     for step in history.steps:
-        scale = scale_for(measures.axis_of(step.statistic, axis), (step.before, step.after))
+        unit = Unit.of(measures.axis_of(step.statistic, axis), (step.before, step.after))
         change = 100 * (step.after - step.before) / abs(step.before) if step.before else None
         rows.append(
             {
                 "since": step.result,
                 "commit": (step.commit or "")[:12],
                 "method": step.variant,
-                "statistic": scale.label(measures.words(step.statistic, axis)),
-                "before": figure(step.before, scale),
-                "after": figure(step.after, scale),
+                "statistic": unit.label(measures.words(step.statistic, axis)),
+                "before": unit.text(step.before),
+                "after": unit.text(step.after),
                 "change": "" if change is None else f"{number(change, 2, signed=True)} %",
                 "p": f"{step.p:.3f}",
                 "verdict": step.verdict,

@@ -1,0 +1,30 @@
+"""Figures of a gate as text: a reward as it was measured, a cost in the unit of its axis."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reports.formatting import Scale, measured, number, scale_for
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How the figures of one row are written; `scale` is None for a reward."""
+
+    scale: Scale | None
+
+    @classmethod
+    def of(cls, axis: str, values: Iterable[float]) -> "Unit":
+        """Of a cost that is counted on `axis`, or of a reward where that is "" (`measures.axis_of`)."""
+        return cls(scale_for(axis, values) if axis else None)
+
+    def label(self, words: str) -> str:
+        return self.scale.label(words) if self.scale else words
+
+    def text(self, value: float | None, signed: bool = False) -> str:
+        if self.scale is None or value is None:
+            return measured(value, signed=signed)
+        return number(value / self.scale.divisor, signed=signed)
+
+    def worded(self, text: str) -> str:
+        """`text` with the unit behind it."""
+        return f"{text} {self.scale.unit}".strip() if self.scale else text
