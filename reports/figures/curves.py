@@ -116,11 +116,14 @@ def strip(
         FigureCanvasAgg(figure)
         for axes, (metric, split) in zip(figure.subplots(1, len(pairs), squeeze=False)[0], pairs, strict=True):
             _draw(axes, curves, axis, metric, split, meta, chosen, targets)
-        handles = [
-            Line2D([], [], color=s.colour, linestyle=s.dashes, linewidth=2.2, label=v) for v, s in chosen.items()
-        ]
-        figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6), frameon=False)
+        legend(figure, chosen)
         return figure
+
+
+def legend(figure: Figure, chosen: Mapping[str, Style]) -> None:
+    """Under the panels of a figure whose layout is constrained: which line is which method."""
+    handles = [Line2D([], [], color=s.colour, linestyle=s.dashes, linewidth=2.2, label=v) for v, s in chosen.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6), frameon=False)
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:

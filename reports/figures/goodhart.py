@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from reports.figures.curves import MANY_POINTS, PAPER, STYLE, panel_title
+from reports.figures.curves import MANY_POINTS, PAPER, STYLE, legend, panel_title
 from reports.figures.styles import Style
 from reports.formatting import tick
 from reports.frame import DONE, runs_of, select, untrained_variants
@@ -49,14 +49,21 @@ def figure(
     turns: Mapping[str, float],
     paper: bool = False,
 ) -> Figure:
-    """The pairs beside each other, with `turned`'s marks; on white where `paper`, else without a ground, for a page."""
+    """The pairs beside each other, with `turned`'s marks.
+
+    Where `paper`, on white with a legend; else without either, for a page that has its own.
+    """
     with mpl.rc_context(STYLE | ({"figure.facecolor": PAPER} if paper else {})):
-        drawn = Figure(figsize=(4.4 * len(shown), 3.3))
+        drawn = Figure(figsize=(4.4 * len(shown), 3.3), layout="constrained" if paper else None)
         FigureCanvasAgg(drawn)
+        # A page's figures are one to a file: their frames lie at the same place in each.
         grid = {"left": 0.16 / len(shown), "right": 1 - 0.07 / len(shown), "bottom": 0.17, "top": 0.9, "wspace": 0.2}
-        for axes, (across, up) in zip(drawn.subplots(1, len(shown), squeeze=False, gridspec_kw=grid)[0], shown,
-                                      strict=True):  # fmt: skip
+        panels = drawn.subplots(1, len(shown), squeeze=False, gridspec_kw=None if paper else grid)[0]
+        for axes, (across, up) in zip(panels, shown, strict=True):
             _draw(axes, curves, across, up, meta, chosen, turns)
+        if paper:
+            still = untrained_variants(curves)
+            legend(drawn, {variant: style for variant, style in chosen.items() if variant not in still})
         return drawn
 
 

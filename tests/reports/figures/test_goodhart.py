@@ -27,3 +27,11 @@ def test_what_was_not_measured_is_not_drawn(run):
     assert goodhart.pairs(curves) == list(goodhart.PAIRS)
     assert goodhart.pairs(curves[curves["metric"] != "gold"]) == list(goodhart.PAIRS[:2])
     assert goodhart.pairs(curves[curves["variant"] == "base"]) == []
+
+
+def test_on_paper_a_legend_says_which_line_is_which_method(run, meta):
+    chosen = styles(run[0])
+    arguments = (run[0], list(goodhart.PAIRS), meta, chosen, {})
+    (legend,) = goodhart.figure(*arguments, paper=True).legends
+    assert [text.get_text() for text in legend.get_texts()] == [v for v in chosen if v != "base"]
+    assert not goodhart.figure(*arguments).legends, "the page has its own"
