@@ -3,8 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import takewhile
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import takewhile, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
@@ -25,7 +25,9 @@ STATUS_STYLES = {
     "planned": "dim",
 }
 WIDE = 200
-UNBOUNDED = 100_000
+BETWEEN = 3
+"""Cells of padding and border that a column of a table takes."""
+LEAST_KEY = 12
 
 
 def say(text: str = "") -> None:
@@ -52,42 +54,84 @@ def _finite(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
-    """Prints `as_table`; where the terminal is too narrow for its words, some columns under the others.
+    """Prints `as_table`; in a terminal that is too narrow for its words, some columns under the others.
 
-    The leading left-aligned columns, which say what a row is of, are then repeated.
+    The leading columns, to the last left-aligned one among them, say what a row is of and are then repeated.
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
-    # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
-    kept = [list(row) for row in rows]
+    kept = [[str(cell) for cell in row] for row in rows]
     aligned = set(right)
+    if not sys.stdout.isatty():
+        # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
+        Console(width=WIDE, highlight=False).print(as_table(columns, kept, aligned))
+        return
+    console = Console(highlight=False)
+    for places, widths in _blocks(columns, kept, aligned, console.width):
+        cells = [[row[place] for place in places] for row in kept]
+        console.print(as_table([columns[place] for place in places], cells, aligned, widths))
 
-    def of(places: Sequence[int]) -> "Table":
-        return as_table([columns[place] for place in places], [[row[place] for place in places] for row in kept], right)
+
+def _blocks(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], aligned: Collection[str], width: int
+) -> Iterator[tuple[list[int], list[int]]]:
+    """The columns that stand beside each other and their widths, so that no word is broken that fits a line."""
+    from rich.cells import cell_len
+
+    texts = [[column, *(row[place] for row in rows)] for place, column in enumerate(columns)]
+    whole = [max(map(cell_len, "\n".join(of).split("\n"))) for of in texts]
+    least = [min(max(map(cell_len, " ".join(of).split()), default=0), width - BETWEEN) for of in texts]
 
     def fits(places: Sequence[int]) -> bool:
-        unbounded = console.options.update_width(UNBOUNDED)  # else what is measured is cut to the terminal's width
-        return Measurement.get(console, unbounded, of(places)).minimum <= console.width
+        return sum(least[place] + BETWEEN for place in places) <= width
 
-    keys = list(takewhile(lambda place: columns[place] not in aligned, range(len(columns))))
+    keys = list(range(_leading(columns, aligned)))
+    others = [place for place in range(len(columns)) if place not in keys]
+    while len(keys) > 1 and not all(fits([*keys, place]) for place in others):
+        others.insert(0, keys.pop())
+    if keys and others:  # what a row is of is broken rather than left out
+        widest = max(least[place] for place in others)
+        least[keys[0]] = min(least[keys[0]], max(LEAST_KEY, width - widest - 2 * BETWEEN))
     block = list(keys)
     for place in range(len(keys), len(columns)):
         if len(block) > len(keys) and not fits([*block, place]):
-            console.print(of(block))
+            yield block, _widths(block, least, whole, width)
             block = list(keys)
         block.append(place)
-    console.print(of(block))
+    yield block, _widths(block, least, whole, width)
 
 
-def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> "Table":
+def _leading(columns: Sequence[str], aligned: Collection[str]) -> int:
+    """How many columns say what a row is of: those to the end of the first left-aligned ones, but never all."""
+    first = 1 if columns and columns[0] in aligned else 0  # a number may stand before what it numbers
+    named = list(takewhile(lambda column: column not in aligned, columns[first:]))
+    return min(first + len(named), len(columns) - 1) if named else 0
+
+
+def _widths(places: Sequence[int], least: Sequence[int], whole: Sequence[int], width: int) -> list[int]:
+    """Each column's least, and a share of what is left as long as it needs more."""
+    found = [least[place] for place in places]
+    left = width - sum(found) - BETWEEN * len(found)
+    while left > 0 and (short := [i for i, place in enumerate(places) if found[i] < whole[place]]):
+        for i in short[:left]:
+            found[i] += 1
+        left -= min(left, len(short))
+    return found
+
+
+def as_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    right: Iterable[str] = (),
+    widths: Sequence[int | None] = (),
+) -> "Table":
     """A table; cells are shown as they are, an empty one as nothing.
 
     Args:
         columns: their titles.
         rows: of cells.
         right: titles of right-aligned columns.
+        widths: of the columns; as wide as they need be where there are none.
     """
     from rich.box import SIMPLE
     from rich.table import Table
@@ -95,8 +139,8 @@ def as_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Itera
 
     shown = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     aligned = set(right)
-    for column in columns:
-        shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold")
+    for column, width in zip_longest(columns, widths):
+        shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold", width=width)
     for row in rows:
         shown.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
     return shown

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NAMED = 3
 CURVE_TOLERANCE = 1e-3
-"""Two machines' rounding stays below it (design.md asks equal curves of two machines to agree within 1e-3)."""
+"""No figure of a report shows less."""
 
 
 def grouped_parts(runs: "Sequence[tuple[RunFolder, Part]]") -> "tuple[list[Part], list[str]]":
@@ -148,8 +148,8 @@ def _without_shared(group: "Sequence[tuple[str, Part]]", warnings: list[str]) ->
         if unlike:
             named = f"{', '.join(unlike[:NAMED])}{' and others' if len(unlike) > NAMED else ''}"
             warnings.append(
-                f"{len(unlike)} of them {'have' if len(unlike) > 1 else 'has'} another curve in each run ({named}), so "
-                "something else than the settings differs, such as the code: bench compare sets two runs side by side."
+                f"{len(unlike)} of them {'differ' if len(unlike) > 1 else 'differs'} from run to run ({named}), as on "
+                "another machine or by other code. bench compare sets two runs side by side."
             )
     return [
         (name, _only(part, {trial for trial, (*_, holder) in best.items() if holder == name})) for name, part in group
@@ -157,16 +157,19 @@ def _without_shared(group: "Sequence[tuple[str, Part]]", warnings: list[str]) ->
 
 
 def _unlike(parts: "Sequence[Part]", shared: set[str]) -> list[str]:
-    """The shared trials whose values differ at a point that several runs have, by more than rounding does."""
+    """The shared trials whose values differ at a point that several runs have; a NaN is unlike any number."""
     import numpy as np
     import pandas as pd
 
     frames = [part.curves[part.curves["trial"].isin(shared)] for part in parts if len(part.curves)]
-    values = pd.concat(frames).groupby(["trial", "point", "split", "metric"])["value"] if frames else None
-    if values is None:
+    if not frames:
         return []
-    apart = ~np.isclose(values.min(), values.max(), rtol=CURVE_TOLERANCE, atol=CURVE_TOLERANCE)
-    return sorted(set(values.min().index[apart].get_level_values("trial")))
+    rows = pd.concat(frames).assign(known=lambda rows: rows["value"].notna())
+    points = rows.groupby(["trial", "point", "split", "metric"])
+    found = points.agg(low=("value", "min"), high=("value", "max"), known=("known", "sum"), runs=("value", "size"))
+    partly = (found["known"] > 0) & (found["known"] < found["runs"])
+    close = np.isclose(found["low"], found["high"], rtol=CURVE_TOLERANCE, atol=CURVE_TOLERANCE, equal_nan=True)
+    return sorted(set(found.index[partly | ~close].get_level_values("trial")))
 
 
 def _only(part: "Part", trials: set[str]) -> "Part":

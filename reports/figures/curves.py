@@ -29,6 +29,7 @@ from reports.statistics.curve import band
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
 LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
+HANDLE_INCHES, LETTER_INCHES = 0.7, 0.085  # of a legend's entry: its line and what is between two; a letter
 MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
 
 STYLE = {
@@ -123,7 +124,9 @@ def strip(
 def legend(figure: Figure, chosen: Mapping[str, Style]) -> None:
     """Under the panels of a figure whose layout is constrained: which line is which method."""
     handles = [Line2D([], [], color=s.colour, linestyle=s.dashes, linewidth=2.2, label=v) for v, s in chosen.items()]
-    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6), frameon=False)
+    widest = HANDLE_INCHES + LETTER_INCHES * max(map(len, chosen), default=0)
+    fitting = max(1, int(figure.get_figwidth() / widest))
+    figure.legend(handles=handles, loc="outside lower left", ncols=min(len(handles), 6, fitting), frameon=False)
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:

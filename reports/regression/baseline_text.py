@@ -48,18 +48,19 @@ def changes(before: Baseline, after: Baseline) -> Iterator[str]:
             yield f"{variant}: {'new' if old is None else 'gone'}"
             continue
         was, now = (_mean(entry.statistics[entry.primary]) for entry in (old, new))
-        words = measures.words(new.primary, after.axis)
-        yield f"{variant}: {words} {measured(was)} → {measured(now)} ({measured(now - was, signed=True)})"
+        words, unit = measures.words(new.primary, after.axis), _unit(new, after)
+        told = unit.worded(f"{unit.text(was)} → {unit.text(now)}")
+        yield f"{variant}: {words} {told} ({unit.text(now - was, signed=True)})"
 
 
 def _claim(variant: str, entry: MethodBaseline, baseline: Baseline) -> str:
     words, seeds = measures.words(entry.primary, baseline.axis), plural(len(entry.seeds), "seed")
     if not entry.trains:
-        tolerance = measured(entry.statistics[entry.primary].tolerance)
+        tolerance = _unit(entry, baseline).amount(entry.statistics[entry.primary].tolerance)
         return f"{variant}: trains nothing, so any loss of {words} above {tolerance} is seen."
     if entry.detects is None:
         return f"{variant}: with {seeds} this gate can see no loss; save a run with more."
-    size = measured(entry.detects)
+    size = _unit(entry, baseline).amount(entry.detects)
     can = f"{variant}: with {seeds} this gate can see a loss of {words} of {size} or more"
     return f"{can}{_share(entry)}, with {100 * baseline.power:.0f} % power ({entry.test} test)."
 
@@ -74,6 +75,11 @@ def _share(entry: MethodBaseline) -> str:
     if share > 1:
         return f", which is more than all that training gained ({measured(entry.gain)})"
     return f", {100 * share:.0f} % of what training gained"
+
+
+def _unit(entry: MethodBaseline, baseline: Baseline) -> Unit:
+    """Of the primary statistic."""
+    return Unit.of(measures.axis_of(entry.primary, baseline.axis), entry.statistics[entry.primary].values.values())
 
 
 def _mean(statistic: Statistic) -> float:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.formatting import listing, measured, plural, sentence
+from reports.formatting import listing, plural, sentence
 from reports.frame import untrained_variants
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline
 from reports.regression.drafts import Draft, broken_words, draft_of
 from reports.regression.exact import RELATIVE, Agreement
+from reports.regression.units import change, unit_of
 from reports.regression.verdict import (
     BETTER,
     FAILED,
@@ -219,22 +220,25 @@ def _method_verdict(
         more = f"; {len(better) - 1} more" if len(better) > 1 else ""
         return BETTER, f"{sentence([_won(better[0])])}{more}."
     changed = sentence([_changed(primary)])
-    sees = f"; a loss of {measured(primary.detects)} would have shown" if primary.detects is not None else ""
+    sees = (
+        f"; a loss of {unit_of(primary).amount(primary.detects)} would have shown"
+        if primary.detects is not None
+        else ""
+    )
     return PASSED, f"{changed}{sees}."
 
 
 def _lost(finding: Finding) -> str:
     by = "certain, as the curves are equal" if finding.certain else _p(finding)
-    return f"{_changed(finding)} ({by}, tolerance {measured(finding.tolerance)})"
+    return f"{_changed(finding)} ({by}, tolerance {unit_of(finding).amount(finding.tolerance)})"
 
 
 def _won(finding: Finding) -> str:
-    return f"{_changed(finding)}, better than the tolerance of {measured(finding.tolerance)}"
+    return f"{_changed(finding)}, better than the tolerance of {unit_of(finding).amount(finding.tolerance)}"
 
 
 def _changed(finding: Finding) -> str:
-    least = "at least " if finding.bound else ""
-    return f"{finding.words} {measured(finding.baseline)} → {least}{measured(finding.run)}"
+    return f"{finding.words} {change(finding)}"
 
 
 def _p(finding: Finding) -> str:
@@ -243,16 +247,17 @@ def _p(finding: Finding) -> str:
 
 
 def _undecided(primary: Finding) -> str:
+    unit = unit_of(primary)
     if primary.loss > primary.tolerance and primary.seen.test != "none":
         return (
-            f"{sentence([_changed(primary)])}: a loss above the tolerance of {measured(primary.tolerance)} "
+            f"{sentence([_changed(primary)])}: a loss above the tolerance of {unit.amount(primary.tolerance)} "
             f"that these seeds can neither show nor rule out ({_p(primary)}); run more seeds."
         )
     if primary.seen.test == "none":
         return "One seed on each side shows nothing; run more seeds."
     if primary.detects is None:
         return "The baseline has one seed and claims no power; save it with more."
-    return f"With these seeds only a loss of {measured(primary.detects)} would have shown; run more seeds."
+    return f"With these seeds only a loss of {unit.amount(primary.detects)} would have shown; run more seeds."
 
 
 def _reason(verdict: str, methods: Sequence[MethodVerdict]) -> str:

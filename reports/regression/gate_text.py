@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pandas as pd
 
 from reports.formatting import NOTHING, measured
-from reports.regression.units import Unit
+from reports.regression.units import Unit, change, unit_of
 from reports.regression.verdict import (
     FAILED,
     IDENTICAL,
@@ -43,7 +43,7 @@ def findings_table(verdict: Verdict) -> Table:
     rows = []
     for method in verdict.methods:
         for finding in method.findings:
-            unit = _unit(finding)
+            unit = unit_of(finding)
             rows.append(
                 {
                     "method": method.variant,
@@ -109,7 +109,7 @@ def to_junit(verdict: Verdict) -> str:
             told = finding.verdict
             if told == INCONCLUSIVE and method.verdict != INCONCLUSIVE:
                 told = method.verdict if method.verdict not in SEVERITY else told
-            _case(suite, where, finding.words, told, _change(finding))
+            _case(suite, where, finding.words, told, change(finding))
         if not gated or (method.verdict in SEVERITY and all(f.verdict not in SEVERITY for f in gated)):
             _case(suite, where, "trials" if not gated else "curves", method.verdict, method.reason)
     cases = list(suite)
@@ -128,16 +128,6 @@ def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, messa
     if verdict in SEVERITY:
         kind = "failure" if verdict == REGRESSION else "error"
         ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
-
-
-def _unit(finding: Finding) -> Unit:
-    return Unit.of(finding.axis, (finding.baseline, finding.run))
-
-
-def _change(finding: Finding) -> str:
-    unit = _unit(finding)
-    bound = "at least " if finding.bound else ""
-    return unit.worded(f"{unit.text(finding.baseline)} → {bound}{unit.text(finding.run)}")
 
 
 def _loss(finding: Finding, unit: Unit) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reports.formatting import Scale, measured, number, scale_for
+from reports.regression.verdict import Finding
 
 
 @dataclass(frozen=True)
@@ -28,3 +29,18 @@ class Unit:
     def worded(self, text: str) -> str:
         """`text` with the unit behind it."""
         return f"{text} {self.scale.unit}".strip() if self.scale else text
+
+    def amount(self, value: float | None) -> str:
+        """`text` of a value with the unit behind it."""
+        return self.worded(self.text(value))
+
+
+def unit_of(finding: Finding) -> Unit:
+    """What a finding's figures are written in."""
+    return Unit.of(finding.axis, (finding.baseline, finding.run))
+
+
+def change(finding: Finding) -> str:
+    """ "14.0 → 15.2 TFLOP"."""
+    unit, bound = unit_of(finding), "at least " if finding.bound else ""
+    return unit.worded(f"{unit.text(finding.baseline)} → {bound}{unit.text(finding.run)}")

@@ -1,14 +1,14 @@
 """What a worker's memory was made of, predicted beside measured."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from reports.formatting import NOTHING, number, scale_for
+from reports.formatting import number, scale_for
 from reports.tables.table import Cell, Table
 
+WHEN = ("predicted", "measured")
 PARTS = ("parameters", "gradients", "optimiser", "activations")
 
 NOTE = (
@@ -40,9 +40,9 @@ def memory_table(trials: pd.DataFrame, order: Sequence[str]) -> Table | None:
 
     def cell(predicted: Mapping[str, Any], measured: Mapping[str, Any], part: str) -> Cell:
         shown = [_bytes(found, part) for found in (predicted, measured)]
-        values = [math.nan if value is None else value / scale.divisor for value in shown]
-        text = " → ".join(NOTHING if math.isnan(value) else number(value) for value in values)
-        return Cell(text, dict(zip(("predicted", "measured"), values, strict=True)))
+        values = [None if value is None else value / scale.divisor for value in shown]
+        known = {name: value for name, value in zip(WHEN, values, strict=True) if value is not None}
+        return Cell(" → ".join(number(value) for value in values), known)
 
     headers = {part: scale.label(part) for part in PARTS}
     told: list[dict[str, str | Cell]] = [

@@ -114,7 +114,7 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
                 "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
                 "difference": _difference(found),
                 "pairs better": Cell(
-                    "NaN" if math.isnan(found.better) else f"{100 * found.better:.0f} %", {VALUE: found.better}
+                    "NaN" if math.isnan(found.better) else f"{100 * found.better:.0f} %", {"share": found.better}
                 ),
                 "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
             })  # fmt: skip

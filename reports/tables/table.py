@@ -22,9 +22,11 @@ VALUE = "value"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, and the numbers behind it, not rounded and in the unit of its column.
+    """What a cell says, and the numbers behind it, not rounded.
 
-    `numbers` has "value"; its range as "low" and "high", or "half-width" of its interval; and what a second line says.
+    Attributes:
+        numbers: by name. "value" is in the unit of the column, as are its range, "low" and "high", and the "half-width"
+            of its interval; others say themselves what they are. What is not known is left out.
     """
 
     text: str
@@ -79,19 +81,24 @@ class Table:
         """The same without these columns, where it has them."""
         return replace(self, cells=self.cells.drop(columns=list(columns), errors="ignore"))
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Column -> its header in one line, a number behind one that another column has too."""
+        found: dict[str, str] = {}
+        for column in map(str, self.cells.columns):
+            words = column.replace("\n", " ")
+            same = sum(other.replace("\n", " ") == words for other in found)
+            found[column] = f"{words} ({same + 1})" if same else words
+        return found
+
     def records(self) -> list[dict[str, Any]]:
         """A row each for JSON: text, or where there are numbers, these beside the text."""
         found: list[dict[str, Any]] = [{} for _ in range(len(self.cells))]
-        for column in self.cells:
+        for column, header in self.headers.items():
             for index, text in enumerate(self.cells[column]):
-                numbers = self.numbers.get((index, str(column)))
-                found[index][one_line(column)] = text if numbers is None else {"text": text, **numbers}
+                numbers = self.numbers.get((index, column))
+                found[index][header] = text if numbers is None else {"text": text, **numbers}
         return found
-
-
-def one_line(header: object) -> str:
-    """A header without its line breaks."""
-    return str(header).replace("\n", " ")
 
 
 def value_cell(summary: Summary | None, signed: bool = False) -> str | Cell:
@@ -119,8 +126,8 @@ def median_cell(summary: Summary | None) -> str | Cell:
 
 def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
     """The median over seeds with its range; +inf reads "not reached", and ∞ in a range."""
-    if summary is None:
-        return NOTHING
+    if summary is None or summary.missing:
+        return value_cell(summary)
     numbers = {
         name: value / scale.divisor
         for name, value in ((VALUE, summary.median), ("low", summary.low), ("high", summary.high))

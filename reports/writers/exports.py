@@ -12,7 +12,7 @@ from reports.document import Document
 from reports.figures import pictures
 from reports.figures.curves import STYLE, png
 from reports.formatting import NOTHING, cell_parts
-from reports.tables.table import VALUE, Table, one_line
+from reports.tables.table import VALUE, Table
 from reports.writers import markdown
 
 ENDINGS = {"csv": "csv", "latex": "tex"}
@@ -57,15 +57,15 @@ def to_csv(table: Table) -> str:
     A column "reward" that has a range is followed by "reward, low" and "reward, high".
     """
     columns: dict[str, list[float | str]] = {}
-    for name in table.cells.columns:
-        header, text = one_line(name), table.cells[name].astype(str).replace({NOTHING: ""}).str.replace("\n", " ")
-        numbers = [table.numbers.get((index, name), {}) for index in range(len(text))]
-        if not any(numbers):
-            columns[header] = list(text)
-            continue
-        for key in dict.fromkeys(key for of_cell in numbers for key in of_cell):
+    for name, header in table.headers.items():
+        found = [
+            table.numbers.get((index, name), {} if text == NOTHING else {VALUE: str(text).replace("\n", " ")})
+            for index, text in enumerate(table.cells[name])
+        ]
+        keys = dict.fromkeys(key for of_cell in found for key in of_cell)
+        for key in keys or [VALUE]:
             words = header if key == VALUE else f"{header}, {key}"
-            columns[words] = [of_cell.get(key, "") for of_cell in numbers]
+            columns[words] = [of_cell.get(key, "") for of_cell in found]
     return pd.DataFrame(columns).to_csv(index=False, lineterminator="\n", na_rep="NaN")
 
 

@@ -108,6 +108,8 @@ def test_check_of_failed_missing_and_other_runs(cli, run, saved, tmp_path):
     answer = cli("check", run("broken", code=3, body=broken), "--baseline", saved)
     assert answer.code == 3
     assert "out of luck" in answer.out
+    told = cli("check", tmp_path / "broken", "--baseline", saved, "--json").out
+    assert json.loads(told, parse_constant=pytest.fail)["verdict"] == "failed"
     assert cli("check", run("few", 1.0, "seeds=[0,1]"), "--baseline", saved).code == 3
     assert cli("check", tmp_path / "few", "--baseline", saved, "--fewer-seeds").code == 0, "identical where it ran"
     other = cli("check", run("other", 1.0, "budget.reward_queries=16"), "--baseline", saved)

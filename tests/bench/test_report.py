@@ -1,6 +1,7 @@
 """`bench report`: formats, a named baseline, and several runs in one report."""
 
 import json
+import math
 import shutil
 
 import pytest
@@ -73,21 +74,27 @@ def test_runs_of_one_comparison_share_their_trials(cli, run):
     assert [row["method"] for row in said["ranking"]].count("alignprop") == 1
     text = (run.parent / "first-and-second-report" / "report.md").read_text()
     assert "in several runs, and shown once" in text
-    assert "another curve" not in text
+    assert "from run to run" not in text
     assert text.count("## Ranking") == 1
 
 
-def test_a_trial_that_went_otherwise_in_another_run_is_told(cli, run):
+@pytest.mark.parametrize(
+    ("here", "there", "told"),
+    [(None, 0.1, True), (None, 1e-7, False), (None, math.nan, True), (math.nan, math.nan, False)],
+)
+def test_a_trial_that_went_otherwise_in_another_run_is_told(cli, run, here, there, told):
     other = changed(run, "second", name="second")
-    trial = next(path for path in (other / "trials").iterdir() if path.name.startswith("alignprop"))
-    path = trial / "curve.jsonl"
-    points = [json.loads(line) for line in path.read_text().splitlines()]
-    points[-1]["metrics"]["train"]["reward"] += 0.1
-    path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
-    answer = cli("report", run, other, "--format", "md", "--json")
+    trial = next(path.name for path in (other / "trials").iterdir() if path.name.startswith("alignprop"))
+    for folder, more in ((run, here), (other, there)):
+        path = folder / "trials" / trial / "curve.jsonl"
+        points = [json.loads(line) for line in path.read_text().splitlines()]
+        points[-1]["values"]["train"]["reward"] += more or 0.0
+        path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
+    answer = cli("report", run, other, "--format", "csv", "--json")
     assert answer.code == 0, answer.err
-    [warning] = [text for text in json.loads(answer.out)["warnings"] if "another curve" in text]
-    assert warning.startswith(f"1 of them has another curve in each run ({trial.name})")
+    warnings = [text for text in json.loads(answer.out)["warnings"] if "from run to run" in text]
+    assert bool(warnings) == told
+    assert not told or warnings[0].startswith(f"1 of them differs from run to run ({trial})")
 
 
 def test_runs_with_other_evaluations_stand_apart(cli, run, tmp_path):

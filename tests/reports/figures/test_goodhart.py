@@ -1,5 +1,6 @@
 """Figures of over-optimisation: where gold turned is marked, and only there."""
 
+import pandas as pd
 import pytest
 
 from reports.figures import goodhart
@@ -35,3 +36,17 @@ def test_on_paper_a_legend_says_which_line_is_which_method(run, meta):
     (legend,) = goodhart.figure(*arguments, paper=True).legends
     assert [text.get_text() for text in legend.get_texts()] == [v for v in chosen if v != "base"]
     assert not goodhart.figure(*arguments).legends, "the page has its own"
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_a_legend_of_long_names_stays_inside_its_figure(make_run, meta, pairs):
+    first = make_run()[0]
+    names = {name: f"{name} (another-run)" for name in first["variant"].unique() if name != "base"}
+    second = first.assign(variant=first["variant"].replace(names), trial=first["trial"] + "b")
+    curves = pd.concat([first, second[second["variant"] != "base"]])
+    drawn = goodhart.figure(curves, goodhart.PAIRS[:pairs], meta, styles(curves), {}, paper=True)
+    drawn.draw_without_rendering()
+    (legend,) = drawn.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= drawn.bbox.width

@@ -244,6 +244,19 @@ def test_prompts_name_where_it_was_lost(frames):
     assert any("lost most on: b" in line for line in gate_text.details(verdict))
 
 
+def test_a_costs_figures_have_their_unit_wherever_they_are_told(frames):
+    dearer = (frames[0].assign(flops=5e3 * frames[0]["flops"]), *frames[1:])
+    usual = (frames[0].assign(flops=4e3 * frames[0]["flops"]), *frames[1:])
+    verdict = check(saved(usual), dearer)
+    assert finding(verdict, "flops").verdict == words.REGRESSION
+    assert "FLOPs in all 8 → 10 TFLOP (" in verdict.reason
+    assert "tolerance 0.0800 TFLOP)" in verdict.reason
+    for text in (gate_text.to_markdown(verdict), gate_text.to_junit(verdict)):
+        assert "8 → 10 TFLOP" in text
+    row = gate_text.findings_table(verdict).cells.set_index("statistic").loc["FLOPs in all (TFLOP)"]
+    assert (row["baseline"], row["run"], row["loss"]) == ("8", "10", "2")
+
+
 def test_every_form_says_the_same(frames):
     bad = check(saved(frames), build(gain=0.5))
     assert gate_text.to_markdown(bad).startswith("## ❌ n: regression")

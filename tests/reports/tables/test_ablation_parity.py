@@ -46,6 +46,8 @@ def test_parity_is_taken_seed_by_seed(variants, meta):
     (table,) = parity.tables(variants[0], variants[2], meta)
     assert table.title == "Implementation parity: trl-alignprop beside alignprop"
     told = table.cells.set_index("measure")["peer against ours"]
+    by_kind = {kind for (_, column), found in table.numbers.items() if column == "peer against ours" for kind in found}
+    assert {"difference", "ratio"} <= by_kind, "one column has both, and its numbers say which"
     assert told["denoiser evaluations a step"] == f"{20 / 13:.2f}×"
     assert told["training time a step (s)"] == "2.00×" or told["training time a step (s)"] == "2×"
     values = variants[0][(variants[0]["metric"] == "reward") & (variants[0]["split"] == "train")]

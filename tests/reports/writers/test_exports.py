@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from reports.build import Part, build_report, build_together, write_document
-from reports.tables.table import Table
+from reports.tables.memory import memory_table
+from reports.tables.table import Cell, Table
 from reports.writers import exports, printing
 from reports.writers.markdown import table_markdown
 from tests.reports.test_build import one_axis
@@ -50,7 +51,7 @@ def test_csv_holds_numbers_in_the_unit_of_their_header(document, run, tmp_path):
     assert cost.loc["alignprop", "reward queries, times less, at least"] > 1
     assert pd.isna(cost.loc["ddpo", "reward queries, times less, at least"])
     assert paired["method"].notna().all(), "a method's name stands in each of its rows"
-    assert paired["pairs better"].between(0, 1).all()
+    assert paired["pairs better, share"].between(0, 1).all()
     assert pd.api.types.is_numeric_dtype(trials["last reward"])
     assert set(trials["status"]) == {"done"}
 
@@ -70,6 +71,36 @@ def test_a_grouped_column_is_blank_where_it_repeats_in_print_alone():
     assert "| a | x |" in table_markdown(table)
     assert "|  | y |" in table_markdown(table)
     assert exports.to_csv(table).splitlines() == ["method,measure", "a,x", "a,y", "b,x", "a,x"]
+    assert "a & x" in exports.to_latex(table)
+    assert " & y" in exports.to_latex(table)
+    assert "a & y" not in exports.to_latex(table)
+
+
+def test_csv_keeps_words_beside_numbers_and_columns_of_one_name():
+    rows = [
+        {"method": "a", "k": Cell("5", {"value": 5.0}), "x\ny": "1", "x y": "2"},
+        {"method": "b", "k": "random", "x\ny": "3", "x y": "4"},
+        {"method": "c", "k": "–", "x\ny": "5", "x y": "6"},
+        {"method": "d", "k": Cell("NaN", {"value": math.nan}), "x\ny": "7", "x y": "8"},
+    ]
+    table = Table.of("Title", rows)
+    assert exports.to_csv(table).splitlines() == [
+        "method,k,x y,x y (2)", "a,5.0,1,2", "b,random,3,4", "c,,5,6", "d,NaN,7,8"
+    ]  # fmt: skip
+    assert table.records()[1] == {"method": "b", "k": "random", "x y": "3", "x y (2)": "4"}
+
+
+def test_csv_of_what_is_not_one_value(run, meta):
+    trials = run[2].assign(
+        memory=[[{"parameters": {"unet": 2**21}, "gradients": None}]] * len(run[2]),
+        predicted=[{"parameters": {"unet": 2**22}, "gradients": 2**20}] * len(run[2]),
+    )
+    text = exports.to_csv(memory_table(trials, ["ddpo"]))
+    assert text.splitlines()[0].startswith('method,"parameters (MiB), predicted","parameters (MiB), measured"')
+    row = pd.read_csv(io.StringIO(text)).iloc[0]
+    assert (row["parameters (MiB), predicted"], row["parameters (MiB), measured"]) == (4, 2)
+    assert row["gradients (MiB), predicted"] == 1
+    assert "gradients (MiB), measured" not in row
 
 
 def test_figures_as_pdf(document):
