@@ -30,9 +30,9 @@ gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, 
 	$(BIN)/bench run sweeps/gate.yaml --executor inline --no-predict --out build/gate
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
-test: $(STAMP) ## unit tests, two at a time, then integration tests
+test: $(STAMP) ## unit tests, then integration tests, two at a time
 	$(BIN)/python -m pytest -m 'not integration and not slow and not gpu' -n 2
-	$(BIN)/python -m pytest -m 'integration and not slow and not gpu'
+	$(BIN)/python -m pytest -m 'integration and not slow and not gpu' -n 2 --dist loadfile
 
 test-slow: $(STAMP) ## the slow tier
 	$(BIN)/python -m pytest -m slow
