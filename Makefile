@@ -34,8 +34,9 @@ test: $(STAMP) ## unit tests, then integration tests, two at a time
 	$(BIN)/python -m pytest -m 'not integration and not slow and not gpu' -n 2
 	$(BIN)/python -m pytest -m 'integration and not slow and not gpu' -n 2 --dist loadfile
 
-test-slow: $(STAMP) ## the slow tier
-	$(BIN)/python -m pytest -m slow
+test-slow: $(STAMP) ## the slow tier, two files at a time, and what measures seconds alone
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --ignore tests/performance
+	$(BIN)/python -m pytest -m slow tests/performance
 
 test-gpu: $(STAMP) ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
