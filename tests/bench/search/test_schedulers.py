@@ -38,11 +38,29 @@ class DiesOnce(AlignProp):
 """
 
 
-def arguments(sweep_file, algorithm, method="alignprop", limit=16):
+SLOW = """
+import time
+from methods.alignprop import AlignProp
+
+class Slow(AlignProp):
+    name = "slow"
+    def step(self, prompts):
+        time.sleep(2.0)
+        return super().step(prompts)
+"""
+"""A member gives way only to one that runs when it does: on a busy machine a process takes twenty seconds to begin."""
+
+
+def slow(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    return f"{tmp_path}/slow.py:Slow"
+
+
+def arguments(sweep_file, algorithm, method="alignprop"):
     """The command line of a tuning of four configurations, each longer than a turn."""
     sweep_file.write_text(sweep_file.read_text() + SEARCH.format(algorithm=algorithm))
     method = f"methods=[{{name: '{method}', variant: alignprop, settings: {{batch_size: 2}}}}]"
-    overrides = (method, "seeds=[0]", f"budget={{reward_queries: {limit}}}")
+    overrides = (method, "seeds=[0]", "budget={reward_queries: 16}")
     chosen = [word for text in overrides for word in ("--set", text)]
     return command(sweep_file, "--out", "run", *chosen)
 
@@ -55,9 +73,9 @@ def call(words, tmp_path):
     return run, json.loads((run.path / "tuning" / "search.json").read_text())["methods"][0], done.stderr
 
 
-def tuned(sweep_file, tmp_path, algorithm):
+def tuned(sweep_file, tmp_path, algorithm, method="alignprop"):
     """Runs it; the run and the record of its tuning."""
-    return call(arguments(sweep_file, algorithm), tmp_path)[:2]
+    return call(arguments(sweep_file, algorithm, method), tmp_path)[:2]
 
 
 @pytest.mark.slow
@@ -82,7 +100,7 @@ def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path)
 
 @pytest.mark.slow
 def test_pbt_copies_better_members_and_changes_their_settings(sweep_file, tmp_path):
-    run, method = tuned(sweep_file, tmp_path, "pbt")
+    run, method = tuned(sweep_file, tmp_path, "pbt", slow(tmp_path))
     folder = RunFolder.open(run.path / "tuning")
     rows = {row["trial"]: row for row in folder.trials()}
     copies = [row for row in rows.values() if row.get("origin")]
@@ -106,8 +124,7 @@ def test_pbt_copies_better_members_and_changes_their_settings(sweep_file, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_pbt_is_stopped_with_copies_on_the_way_and_goes_on_with_them(sweep_file, tmp_path):
-    # Whether a member gives way at an exchange is a matter of who is there just then: seven of them, to see one.
-    words = [*arguments(sweep_file, "pbt", limit=32), "--set", "search.interval=0.125"]
+    words = arguments(sweep_file, "pbt", slow(tmp_path))
     process = subprocess.Popen(
         words,
         cwd=tmp_path,
