@@ -85,7 +85,8 @@ def _absent(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
     """Trials that are done and whose files are not there."""
     done = trials[trials["status"] == DONE]
     for what, frame in (("a curve", curves), ("an evaluation by prompt", evaluation)):
-        lost = done[~done["trial"].isin(frame["trial"])] if len(frame) else done[:0]
+        # Of a million rows there are a thousand trials; to look among the rows takes seconds and 400 MiB.
+        lost = done[~done["trial"].isin(frame["trial"].unique())] if len(frame) else done[:0]
         if len(lost):
             yield Notice("broken", f"{plural(len(lost), 'trial')} done without {what}: {_named(lost)}.")
 

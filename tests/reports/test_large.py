@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from reports.figures.curves import panel
 from reports.figures.pictures import arrange
 from reports.figures.styles import styles
 from reports.figures.svg import page_svg
-from reports.frame import runs_of
+from reports.frame import runs_of, validate_curves, with_statuses
+from reports.notices import notices
 from reports.statistics import comparison
 from reports.tables.table import Table
 from reports.writers import page
@@ -135,6 +137,20 @@ def test_categories_pair_as_words_do(run, meta):
     tables = [build_report(one_axis(curves), frame, trials, meta).paired.cells for frame in (words, evaluation)]
     pd.testing.assert_frame_equal(*tables)
     assert len(tables[0])
+
+
+def test_notices_of_many_rows_need_little_memory(run, meta):
+    curves, evaluation, trials = run
+    many = pd.concat([evaluation] * (400_000 // len(evaluation)), ignore_index=True)
+    many = many.assign(trial=many["trial"].astype("category"), variant=many["variant"].astype("category"))
+    curves = with_statuses(validate_curves(curves, meta.budget_column), trials)
+    found = notices(curves, many, trials, meta)
+    tracemalloc.start()
+    try:
+        assert notices(curves, many, trials, meta) == found
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(many), "a float and two truths a row, and not its words"
+    finally:
+        tracemalloc.stop()
 
 
 def test_runs_of_equal_neighbours():
