@@ -10,7 +10,17 @@ from reports.frame import MACHINES_OWN, SPLIT_WORDS, axis_words, finished, untra
 from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
-from reports.tables.table import VALUE, Cell, Table, cost_cell, ranked_variants, seed_counts, spread_note, value_cell
+from reports.tables.table import (
+    VALUE,
+    Cell,
+    Table,
+    axis_header,
+    cost_cell,
+    ranked_variants,
+    seed_counts,
+    spread_note,
+    value_cell,
+)
 
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"))
 COSTS = ("reward_queries", "flops", "peak_memory_bytes")
@@ -71,7 +81,7 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
             )
         for axis in axes:
             own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
-            row[scales[axis].label(f"{axis_words(axis).replace(' ', chr(10), 1)}")] = cost_cell(own, scales[axis])
+            row[axis_header(axis, scales[axis])] = cost_cell(own, scales[axis])
         rows.append(row)
     counts = seed_counts(trials)
     same = "Settings that are the same in all are left out. " if names else ""

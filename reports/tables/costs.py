@@ -8,12 +8,22 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
-from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, axis_words, untrained_variants
+from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import Summary
-from reports.tables.table import VALUE, Cell, Table, cost_cell, number_cell, ranked_variants, seed_counts
+from reports.tables.table import (
+    VALUE,
+    Cell,
+    Table,
+    axis_header,
+    cost_cell,
+    number_cell,
+    ranged,
+    ranked_variants,
+    seed_counts,
+)
 
 EFFICIENCY_AXES = (
     "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",
@@ -109,7 +119,7 @@ def _columns(
         ratios = {}
         if baseline is not None and axis != "peak_memory_bytes":
             ratios = comparison.ratios_to_baseline(own, ends, baseline, axis)
-        header = scale.label(axis_words(axis).replace(" ", "\n", 1)) + ("" if kind is None else f"\non {kind}")
+        header = axis_header(axis, scale) + ("" if kind is None else f"\non {kind}")
         found.append(_Column(axis, header, scale, comparison.by_variant(own, axis), ratios))
     return found
 
@@ -121,7 +131,7 @@ def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) ->
     summary, bound = ratio.summary, "≥ " if ratio.at_least else ""
     ratios = with_range(f"{bound}{number(summary.median)}×", number(summary.low), number(summary.high))
     name = "times less, at least" if ratio.at_least else "times less"
-    return cell.beside(ratios, {name: summary.median, f"{name}, low": summary.low, f"{name}, high": summary.high})
+    return cell.beside(ratios, ranged(summary.median, summary.low, summary.high, name))
 
 
 def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, str]) -> str:
@@ -163,7 +173,7 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
             "last\nreward": NOTHING if reward is None else Cell(measured(reward), {VALUE: reward}),
         }
         for axis, values in spent.items():
-            row[scales[axis].label(axis_words(axis).replace(" ", "\n", 1))] = number_cell(values[index], scales[axis])
+            row[axis_header(axis, scales[axis])] = number_cell(values[index], scales[axis])
         if provenances:
             row["ran on"] = numbers.get(str(trial["trial"]), NOTHING)
         row["trial"] = str(trial["trial"])

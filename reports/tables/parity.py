@@ -11,7 +11,7 @@ from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import summarise
-from reports.tables.table import Cell, Table, cost_cell, value_cell
+from reports.tables.table import Cell, Table, cost_cell, ranged, value_cell
 
 PEERS = ("trl-",)
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"), ("drift", "train"))
@@ -92,8 +92,7 @@ def _row(
     told: str | Cell = NOTHING
     if summary is not None:
         found = (summary.median, summary.low, summary.high)
-        what = "ratio" if suffix else "difference"  # one column has both
-        numbers = dict(zip((what, f"{what}, low", f"{what}, high"), found, strict=True))
+        numbers = ranged(*found, name="ratio" if suffix else "difference")  # one column has both
         told = Cell(with_range(*(number(v, signed=signed) + suffix for v in found)), numbers)
     shown = {v: cell(summarise(values[v].dropna().to_numpy())) for v in (ours, peer)}
     return {"measure": name, **shown, "peer against ours": told}

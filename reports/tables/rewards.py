@@ -5,18 +5,18 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from reports.formatting import NOTHING, measured, number, scale_for, with_range
+from reports.formatting import NOTHING, measured, number, scale_for
 from reports.frame import DONE, SPLIT_WORDS, axis_words, base_variant, metrics_in, untrained_variants
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL
 from reports.statistics.evidence import CROSSED_COVERAGE
 from reports.tables.table import (
-    VALUE,
     Cell,
     Table,
     cost_cell,
     median_cell,
+    range_cell,
     ranked_variants,
     seed_counts,
     spread_note,
@@ -131,9 +131,7 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
 def _difference(found: comparison.Paired) -> str | Cell:
     if found.interval is None:
         return value_cell(found.over_seeds, signed=True)
-    mean, (low, high) = found.over_seeds.mean, found.interval
-    text = with_range(*(measured(value, signed=True) for value in (mean, low, high)))
-    return Cell(text, {VALUE: mean, "low": low, "high": high})
+    return range_cell(found.over_seeds.mean, *found.interval, signed=True)
 
 
 def _paired_note(counts: Iterable[int]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOT_REACHED, NOTHING, Scale, measured, number, with_range
-from reports.frame import DONE
+from reports.frame import DONE, axis_words
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary
@@ -101,6 +101,23 @@ class Table:
         return found
 
 
+def axis_header(axis: str, scale: Scale) -> str:
+    """A column's header: the axis in two lines, with its unit."""
+    return scale.label(axis_words(axis).replace(" ", "\n", 1))
+
+
+def ranged(value: float, low: float, high: float, name: str = "") -> dict[str, float]:
+    """`Cell.numbers` of a value with its range: the column's own, or one that is called `name`."""
+    names = (name, f"{name}, low", f"{name}, high") if name else (VALUE, "low", "high")
+    return dict(zip(names, (value, low, high), strict=True))
+
+
+def range_cell(value: float, low: float, high: float, signed: bool = False) -> Cell:
+    """A measurement with its range."""
+    text = with_range(*(measured(each, signed=signed) for each in (value, low, high)))
+    return Cell(text, ranged(value, low, high))
+
+
 def value_cell(summary: Summary | None, signed: bool = False) -> str | Cell:
     """The mean over seeds with its range, or from five seeds on with the half-width of its Student-t interval."""
     if summary is None:
@@ -108,32 +125,27 @@ def value_cell(summary: Summary | None, signed: bool = False) -> str | Cell:
     if summary.missing:
         text = "NaN" if summary.count == 1 else f"NaN ({summary.missing} of {summary.count} seeds)"
         return Cell(text, {VALUE: math.nan})
-    middle = measured(summary.mean, signed=signed)
-    if summary.interval is not None:
-        half = summary.interval[1] - summary.mean
-        return Cell(f"{middle} ± {measured(half)}", {VALUE: summary.mean, "half-width": half})
-    text = with_range(middle, measured(summary.low, signed=signed), measured(summary.high, signed=signed))
-    return Cell(text, {VALUE: summary.mean, "low": summary.low, "high": summary.high})
+    if summary.interval is None:
+        return range_cell(summary.mean, summary.low, summary.high, signed)
+    half = summary.interval[1] - summary.mean
+    text = f"{measured(summary.mean, signed=signed)} ± {measured(half)}"
+    return Cell(text, {VALUE: summary.mean, "half-width": half})
 
 
 def median_cell(summary: Summary | None) -> str | Cell:
     """The median over seeds with its range."""
     if summary is None or summary.missing:
         return value_cell(summary)
-    text = with_range(measured(summary.median), measured(summary.low), measured(summary.high))
-    return Cell(text, {VALUE: summary.median, "low": summary.low, "high": summary.high})
+    return range_cell(summary.median, summary.low, summary.high)
 
 
 def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
     """The median over seeds with its range; +inf reads "not reached", and ∞ in a range."""
     if summary is None or summary.missing:
         return value_cell(summary)
-    numbers = {
-        name: value / scale.divisor
-        for name, value in ((VALUE, summary.median), ("low", summary.low), ("high", summary.high))
-    }
-    low, middle, high = (number(numbers[name]) for name in ("low", VALUE, "high"))
-    return Cell(with_range(NOT_REACHED if summary.median == float("inf") else middle, low, high), numbers)
+    middle, low, high = (value / scale.divisor for value in (summary.median, summary.low, summary.high))
+    shown = NOT_REACHED if middle == float("inf") else number(middle)
+    return Cell(with_range(shown, number(low), number(high)), ranged(middle, low, high))
 
 
 def number_cell(value: float | None, scale: Scale) -> str | Cell:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from reports.formatting import NOTHING, listing, measured, number, plural, scale_for, with_range
+from reports.formatting import NOTHING, listing, number, plural, scale_for
 from reports.frame import axis_words
 from reports.meta import Meta
-from reports.tables.table import VALUE, Cell, Table, number_cell
+from reports.tables.table import Cell, Table, number_cell, range_cell
 
 SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
 ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA", "pbt": "population based training"}
@@ -26,16 +26,12 @@ def table(meta: Meta) -> Table | None:
             "configurations": number(len(method["configurations"])),
             "not finished": _unfinished(method["statuses"]),
             "chosen": ", ".join(f"{name} {_shown(value)}" for name, value in method["chosen"].items()),
-            "score (all)": _range_cell(method["score"], min(scores), max(scores)),
+            "score (all)": range_cell(method["score"], min(scores), max(scores)),
         }
         for axis, scale in scales.items():
             row[scale.label(axis_words(axis)).replace(" ", "\n", 1)] = number_cell(method["cost"][axis], scale)
         rows.append(row)
     return Table.of("Tuning", rows, _note(search), text=("method", "not finished", "chosen"))
-
-
-def _range_cell(value: float, low: float, high: float) -> Cell:
-    return Cell(with_range(*map(measured, (value, low, high))), {VALUE: value, "low": low, "high": high})
 
 
 def _unfinished(statuses: Mapping[str, int]) -> str:
