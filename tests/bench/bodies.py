@@ -1,4 +1,4 @@
-"""What stands in for the trial loop, and for a trial, where their numbers do not matter."""
+"""What stands in for the trial loop, and for a trial, where their numbers do not matter; a method that takes time."""
 
 import pandas as pd
 
@@ -35,3 +35,22 @@ def one_trial(run) -> TrialFolder:
     folder.write_status("running")
     add_point(folder, 0)
     return folder
+
+
+SLOW = """
+import time
+from methods.{module} import {base}
+
+class Slow({base}):
+    name = "slow"
+    def step(self, prompts):
+        time.sleep({seconds})
+        return super().step(prompts)
+"""
+
+
+def slow_method(folder, module, base, seconds):
+    """Writes a method like `methods.module.base` whose steps take so much longer; what a sweep calls it."""
+    path = folder / "slow.py"
+    path.write_text(SLOW.format(module=module, base=base, seconds=seconds))
+    return f"{path}:Slow"

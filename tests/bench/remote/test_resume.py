@@ -12,18 +12,8 @@ from safetensors.torch import load_file
 from bench.remote.fetching import opened
 from bench.remote.place import Place
 from bench.store import RunFolder
+from tests.bench.bodies import slow_method
 from tests.bench.test_trial import points
-
-SLOW = """
-import time
-from methods.ddpo import DDPO
-
-class Slow(DDPO):
-    name = "slow"
-    def step(self, prompts):
-        time.sleep(0.3)
-        return super().step(prompts)
-"""
 
 
 def command(*arguments):
@@ -34,10 +24,10 @@ def command(*arguments):
 
 @pytest.fixture
 def slow_sweep(tmp_path, sweep_text):
-    (tmp_path / "slow.py").write_text(SLOW)
     path = tmp_path / "slow.yaml"
     head, rest = sweep_text.split("methods:\n")
-    methods = f"methods:\n  - name: {tmp_path}/slow.py:Slow\n    settings: {{prompts_per_rollout: 1}}\n"
+    slow = slow_method(tmp_path, "ddpo", "DDPO", 0.3)
+    methods = f"methods:\n  - name: {slow}\n    settings: {{prompts_per_rollout: 1}}\n"
     text = head + methods + rest[rest.index("seeds:") :]
     text = text.replace("seeds: [0, 1]", "seeds: [0]")
     path.write_text(text.replace("reward_queries: 8", "reward_queries: 64").replace("every: 4", "every: 16"))

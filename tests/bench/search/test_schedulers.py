@@ -8,6 +8,7 @@ import time
 import pytest
 
 from bench.store import RunFolder
+from tests.bench.bodies import slow_method
 from tests.bench.test_ray import command
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -38,22 +39,9 @@ class DiesOnce(AlignProp):
 """
 
 
-SLOW = """
-import time
-from methods.alignprop import AlignProp
-
-class Slow(AlignProp):
-    name = "slow"
-    def step(self, prompts):
-        time.sleep(2.0)
-        return super().step(prompts)
-"""
-"""A member gives way only to one that runs when it does: on a busy machine a process takes twenty seconds to begin."""
-
-
 def slow(tmp_path):
-    (tmp_path / "slow.py").write_text(SLOW)
-    return f"{tmp_path}/slow.py:Slow"
+    """Members give way only to those that run when they do: on a busy machine a process begins twenty seconds late."""
+    return slow_method(tmp_path, "alignprop", "AlignProp", 2.0)
 
 
 def arguments(sweep_file, algorithm, method="alignprop"):
