@@ -40,6 +40,11 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def warn(text: str) -> None:
+    """What a reader must know before reading a number, on standard error."""
+    note(f"warning: {text}")
+
+
 def say_json(value: Any) -> None:
     """JSON for a program; a number that is not finite is null, as JSON has none."""
     print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False), flush=True)

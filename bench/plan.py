@@ -46,7 +46,11 @@ class Learner:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What all trials of a sweep share."""
+    """What all trials of a sweep share.
+
+    Attributes:
+        warnings: what a reader of the numbers must know of the model and the prompts, a sentence each.
+    """
 
     model: str
     model_hash: str
@@ -55,6 +59,7 @@ class Surroundings:
     reward: RewardRef
     rewards: tuple[RewardRef, ...]
     gold: RewardRef | None
+    warnings: tuple[str, ...] = ()
 
 
 def plan(loaded: LoadedSweep) -> list[Trial]:
@@ -63,7 +68,7 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
     Raises:
         BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
     """
-    return Planner(loaded).trials(variants_of(loaded.sweep, loaded.root))
+    return Planner(loaded).trials()
 
 
 class Planner:
@@ -80,8 +85,15 @@ class Planner:
         self._shared = _surroundings(loaded)
         self._budget = _budget(loaded.sweep)
 
-    def trials(self, variants: Sequence[Variant]) -> list[Trial]:
-        """A trial for each variant and each of the sweep's seeds, the first seed of every variant first."""
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the trials' numbers do not say and their reader must know: printed before a run, and kept with it."""
+        return self._shared.warnings
+
+    def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
+        """A trial for each variant (all of the sweep's by default) and each seed, the first seed of every variant first."""
+        if variants is None:
+            variants = variants_of(self.loaded.sweep, self.loaded.root)
         learners = _learners(self.loaded, variants, self._shared, self._budget)
         sweep = self.loaded.sweep
         return [

@@ -193,6 +193,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
+        warnings=tuple(about.get("warnings", ())),
     )
 
 

@@ -1,6 +1,6 @@
 """What a reader must know about a run and its frames do not say."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ class Meta:
             configurations, statuses and cost of each), where they were searched for.
         protocol: what evaluated numbers depend on, by name (`reward`, `model`, `evaluation`, ...). Runs whose protocols
             differ are not put in one column.
+        warnings: what was said before the run began (a scheduler that DDIM stands in for, prompts that were cut).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Meta:
     seconds_comparable: bool = True
     tuning: Mapping[str, Any] | None = None
     protocol: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.budget_column not in (*AXES, BUDGET_SECONDS):

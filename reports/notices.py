@@ -33,10 +33,14 @@ class Notice:
 
 
 def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Notice]:
-    """In the order of their weight: still going, broken trials, NaN, over-optimisation, provenance, shared seconds."""
+    """In the order of their weight: still going, broken trials, NaN, over-optimisation, what the run was warned of,
+    provenance, shared seconds.
+    """
     found = [_going(trials), *_broken(trials), *_absent(curves, evaluation, trials), _values(curves, evaluation)]
     turned = warning(curves, meta) if not curves.empty else None
-    found += [Notice("caution", turned) if turned else None, *_provenance(trials)]
+    found += [Notice("caution", turned) if turned else None]
+    found += [Notice("caution", text) for text in meta.warnings]
+    found += _provenance(trials)
     if speed_classes(trials):
         budget = f" {BUDGET_NOTE}" if meta.budget_column in SECONDS else ""
         found.append(Notice("caution", MACHINES_NOTE + budget))

@@ -38,7 +38,7 @@ def command(
     from bench.estimate import estimate
     from bench.load import load_sweep
     from bench.memory.fitting import card_bytes
-    from bench.plan import plan
+    from bench.plan import Planner
     from bench.preflight import reason_to_skip
     from bench.remote.fetching import copied, records
     from bench.store import RunFolder
@@ -50,7 +50,10 @@ def command(
     tuned = ""
     if loaded.sweep.search is not None:
         loaded, tuned = _tuned(loaded, run)
-    trials = plan(loaded)
+    planner = Planner(loaded)
+    trials = planner.trials()
+    for text in planner.warnings:
+        console.warn(text)
     size = card_bytes(card) if card else None
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []

@@ -73,19 +73,22 @@ def command(
     from bench.execution import executor
     from bench.load import load_sweep
     from bench.memory.beside import Prediction, known_memory
-    from bench.plan import plan, resolved_sweep
+    from bench.plan import Planner, plan, resolved_sweep
     from bench.preflight import check_deepspeed, check_model
     from bench.provenance import this_command
     from bench.reporting import describe_run
 
     loaded = load_sweep(sweep, scale, overrides)
-    trials = plan(loaded)
+    planner = Planner(loaded)
+    trials = planner.trials()
     check_model(trials[0].model)
     check_deepspeed(trials[0].zero)
     chosen = executor(executor_name)
     if address and executor_name != "ray":
         raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
     room = chosen.parallel(trials, address)
+    for text in planner.warnings:
+        console.warn(text)
     place = run_path(loaded, out)
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
@@ -101,6 +104,7 @@ def command(
             trials = plan(loaded)
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
+            about["warnings"] = list(planner.warnings)
             about["memory"] = known_memory(trials, run)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
@@ -116,7 +120,7 @@ def command(
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        console.say_json({**_as_json(run, rows, summary, code), **uploaded})
+        console.say_json({**_as_json(run, rows, summary, code), "warnings": list(planner.warnings), **uploaded})
     else:
         _tell(rows, summary, stopped)
         if mirror and not problem:
