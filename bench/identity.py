@@ -42,6 +42,7 @@ DECIDING = (
     "precision",
     "workers",
     "zero",
+    "sampler_version",
 )
 """A trial's own fields that decide its numbers."""
 
@@ -72,7 +73,7 @@ def trial_identity(
         method: the method's own name, not the variant's.
         method_source: `method_source` of its reference.
         settings: those that differ from the method's defaults.
-        sampler_version: `models.sampler.SAMPLER_VERSION`.
+        sampler_version: of `models.schedulers.Replacement`.
         model_hash: of the weights.
     """
     described: dict[str, Any] = {
@@ -104,14 +105,11 @@ def identified(trial: Trial, settings: Mapping[str, Any] | None = None) -> Trial
         trial: complete but for its identity.
         settings: instead of its own, where they are given; the method must accept them.
     """
-    from models.sampler import SAMPLER_VERSION
-
     checked = load_method(trial.reference).Settings(**(trial.settings if settings is None else settings))
     identity = trial_identity(
         **{name: getattr(trial, name) for name in DECIDING},
         method_source=method_source(method_reference(trial.reference)),
         settings=checked.model_dump(mode="json", exclude_defaults=True),
-        sampler_version=SAMPLER_VERSION,
         model_hash=trial.weights["model"],
     )
     return trial.model_copy(update={"settings": checked.model_dump(mode="json"), "identity": identity})

@@ -24,6 +24,8 @@ from bench.yaml_source import Path_
 
 if TYPE_CHECKING:
     from methods.base import Method
+    from models.inspection import Inspection
+    from models.sampler import Schedule
     from rewards.base import Reward
 
 EVALUATION_STEPS = 20
@@ -49,6 +51,8 @@ class Surroundings:
     """What all trials of a sweep share.
 
     Attributes:
+        schedule: DDIM on the model's noise schedule; None for a model on the hub that is not here yet.
+        sampler_version: of the code that samples the model.
         warnings: what a reader of the numbers must know of the model and the prompts, a sentence each.
     """
 
@@ -59,6 +63,8 @@ class Surroundings:
     reward: RewardRef
     rewards: tuple[RewardRef, ...]
     gold: RewardRef | None
+    schedule: "Schedule | None" = None
+    sampler_version: str = "1"
     warnings: tuple[str, ...] = ()
 
 
@@ -91,7 +97,7 @@ class Planner:
         return self._shared.warnings
 
     def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
-        """A trial for each variant (all of the sweep's by default) and each seed, the first seed of every variant first."""
+        """A trial for each variant (by default all of the sweep's) and seed, the first seed of every variant first."""
         if variants is None:
             variants = variants_of(self.loaded.sweep, self.loaded.root)
         learners = _learners(self.loaded, variants, self._shared, self._budget)
@@ -149,6 +155,7 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
             model=shared.model,
             model_name=sweep.model,
             sampler=learner.sampler,
+            sampler_version=shared.sampler_version,
             lora=Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets),
             reward=shared.reward,
             rewards=shared.rewards,
@@ -186,6 +193,7 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
         text = f"{both[0]!r} is a training prompt too; held-out prompts must not be trained on"
         raise InvalidSweepError([problem(loaded.root, ("prompts", "heldout"), text)])
     model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
+    inspection = _inspected(loaded, model)
     reward = _reward(loaded, sweep.reward, ("reward",))
     rewards = tuple(
         _reward(loaded, spec, ("evaluate", "rewards", index)) for index, spec in enumerate(sweep.evaluate.rewards)
@@ -200,16 +208,34 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
             text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
-    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold)
+    seen = (inspection.sampling.schedule, inspection.sampling.version) if inspection else (None, "1")
+    warnings = tuple(f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ()))
+    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, *seen, warnings)
+
+
+def _inspected(loaded: LoadedSweep, model: str) -> "Inspection | None":
+    """The model, which can be used and adapted; None for one on the hub that is not here yet."""
+    from models.adapter import check_targets
+    from models.inspection import UnsupportedModelError, bare_unet
+    from models.loading import MissingModelError, inspected
+
+    try:
+        found = inspected(model)
+        unet = bare_unet(found.unet) if found else None
+    except (MissingModelError, UnsupportedModelError) as error:
+        raise InvalidSweepError([problem(loaded.root, ("model",), str(error))]) from None
+    if unet is not None:
+        try:
+            check_targets(unet, loaded.sweep.lora.targets)
+        except ValueError as error:
+            raise InvalidSweepError([problem(loaded.root, ("lora", "targets"), str(error))]) from None
+    return found
 
 
 def _hash_model(model: str) -> str:
-    from models.loading import MissingModelError, find_model, model_hash
+    from models.loading import find_model, model_hash
 
-    try:
-        return model_hash(find_model(model))
-    except MissingModelError as error:
-        raise BenchError(str(error)) from None
+    return model_hash(find_model(model))
 
 
 def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
@@ -261,9 +287,13 @@ def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surround
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
     learners: list[Learner] = []
     problems: list[str] = []
+    if shared.schedule is not None:
+        unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
+        if unfit:
+            problems.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
     for variant in variants:
         try:
-            learners.append(_learner(loaded, variant, shared.reward, budget, evaluated))
+            learners.append(_learner(loaded, variant, shared, budget, evaluated))
         except InvalidSweepError as error:
             problems += [line for line in error.problems if line not in problems]
     if problems:
@@ -271,10 +301,10 @@ def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surround
     return learners
 
 
-def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: Budget, evaluated: int) -> Learner:
+def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget: Budget, evaluated: int) -> Learner:
     reference = plugins.resolve(variant.method, loaded.base)
     cls = _at(loaded, (*variant.path, "name"), lambda: plugins.load_method(reference))
-    unfit = unfit_reward(cls, reward.label, reward.differentiable)
+    unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable)
     if unfit:
         raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), unfit)])
     if loaded.sweep.resources.workers > 1 and not cls.exact:
@@ -290,6 +320,9 @@ def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: B
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
+        unfit = unfit_schedule(shared.schedule, sampler.steps, cls.needs_log_probabilities) if shared.schedule else None
+        if unfit:
+            raise ValueError(unfit)
     except ValueError as error:
         raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {error}")]) from None
     _refuse_unaffordable(loaded, variant, cls, settings, sampler, budget, evaluated)
@@ -341,6 +374,25 @@ def unfit_reward(cls: "type[Method]", label: str, differentiable: bool) -> str |
         return None
     fit = ", ".join(_value_methods())
     return f"{cls.name} needs the reward's gradient and {label} has none; methods that would work: {fit}"
+
+
+def unfit_schedule(schedule: "Schedule", steps: int, random: bool = False) -> str | None:
+    """Why the model's noise schedule cannot be run in T `steps`, in one sentence; None where it can.
+
+    Args:
+        random: whether every step must add noise.
+    """
+    try:
+        still = schedule.noiseless_step(steps) if random else schedule.timesteps(steps) and None
+    except ValueError as error:
+        return str(error)
+    if still is None:
+        return None
+    key = "set_alpha_to_one: false" if schedule.final_alpha == 1 else "timestep_spacing: leading (or trailing)"
+    return (
+        f"the model's scheduler adds no noise in its step at t = {still}, so that step has no log-probability; "
+        f"write {key} in its scheduler_config.json"
+    )
 
 
 def _value_methods() -> list[str]:

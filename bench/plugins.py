@@ -269,7 +269,7 @@ def resolve_model(name: str, base: Path) -> str:
         return str(found() if callable(found) else found)
     path = Path(name).expanduser()
     path = path if path.is_absolute() else base / path
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return str(path.resolve())
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name

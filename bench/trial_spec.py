@@ -76,6 +76,7 @@ class Trial(Resolved):
         settings: complete, for `Method.Settings(**settings)`.
         model: a local folder (absolute) or a hub id.
         sampler: the training sampler.
+        sampler_version: of the code that samples this model (see `models.schedulers`).
         reward, rewards, gold: the optimised one, those reported beside it, and what it stands for.
         threads: of arithmetic; the same in process and under Ray.
         weights: name -> SHA-256, for the provenance.
@@ -91,6 +92,7 @@ class Trial(Resolved):
     model: str
     model_name: str
     sampler: Sampler
+    sampler_version: str = "1"
     lora: Lora
     reward: RewardRef
     rewards: tuple[RewardRef, ...] = ()

@@ -89,6 +89,8 @@ class Method(ABC):
         requires: distributions beyond the core's; without one of them its trials are `skipped`, with the reason.
         exact: False for a peer that owns its optimiser and the global random state: neither bitwise resume nor
             independence of the micro-batch and the world size is asked of it.
+        needs_log_probabilities: whether it asks how probable every step of the training sampler was, so that a noise
+            schedule with a step that adds no noise is refused.
         continuous: False where the loss jumps (a clip, a choice of the best): rounding may then send two runs apart, so
             the same curve for every micro-batch is measured and not asked.
     """
@@ -103,6 +105,7 @@ class Method(ABC):
     small: ClassVar[dict[str, Any]] = {}
     requires: ClassVar[tuple[str, ...]] = ()
     exact: ClassVar[bool] = True
+    needs_log_probabilities: ClassVar[bool] = False
     continuous: ClassVar[bool] = True
 
     def __init__(

@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
-from methods.common.drift import base_epsilon, drift_penalty
+from methods.common.drift import base_prediction, drift_penalty
 from methods.common.preferences import check_pairs, preference_metrics, ranked_pairs
 from methods.common.trajectories import (
     TrajectorySettings,
@@ -60,6 +60,7 @@ class D3PO(Method):
     name = "d3po"
     summary = "preferences between the steps of two trajectories of a prompt (D3PO)"
     reward_access = "value"
+    needs_log_probabilities = True
     Settings = D3POSettings
     cuts_last_step = True
     continuous = False  # the clip, and which of two is the better
@@ -107,11 +108,11 @@ class D3PO(Method):
             for piece in micro_batches(len(chosen), max(1, settings.micro_batch // 2)):
                 step, pair = chosen[piece].T
                 steps = rollout.at(step.repeat(2), pairs[pair].T.flatten())  # the better ones, then the worse
-                reference = base_epsilon(policy, *steps.inputs, policy.sampler.guidance)
-                epsilon = policy.epsilon(*steps.inputs, policy.sampler.guidance)
-                log_ratio = steps.log_probability(policy, epsilon) - steps.log_probability(policy, reference)
+                reference = base_prediction(policy, *steps.inputs, policy.sampler.guidance)
+                prediction = policy.predict(*steps.inputs, policy.sampler.guidance)
+                log_ratio = steps.log_probability(policy, prediction) - steps.log_probability(policy, reference)
                 better, worse = log_ratio.chunk(2)
-                drift = drift_penalty(self, epsilon, reference)
+                drift = drift_penalty(self, prediction.epsilon, reference.epsilon)
                 loss = self.preference_loss(better, worse) + (drift[: len(pair)] + drift[len(pair) :]) / 2
                 self.optimiser.backward(loss.sum() / len(chosen))
                 losses.append(loss.detach())

@@ -58,6 +58,7 @@ class DDPO(Method):
     name = "ddpo"
     summary = "policy gradient on the denoising chain, clipped importance sampling (DDPO)"
     reward_access = "value"
+    needs_log_probabilities = True
     Settings = DDPOSettings
     cuts_last_step = True
     continuous = False  # the clip

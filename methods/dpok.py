@@ -68,6 +68,7 @@ class DPOK(Method):
     name = "dpok"
     summary = "policy gradient with a value function and a KL penalty towards the base model (DPOK)"
     reward_access = "value"
+    needs_log_probabilities = True
     Settings = DPOKSettings
     cuts_last_step = True
     continuous = False  # the clip

@@ -85,5 +85,5 @@ class DRaFTLV(Method):
             noise = self.seeds.noise(f"draft-lv/{repeat}", self.iteration, timestep, samples, policy.latent_shape)
             noisy = schedule.add_noise(clean, noise.to(policy.device), rows)
             policy.meter.count_images(len(clean))
-            epsilon = policy.kept_epsilon(noisy, rows, embeddings, policy.sampler.guidance, checkpointing)
-            yield Draw(schedule.predicted_clean(epsilon, noisy, rows), [noisy], [rows])
+            prediction = policy.kept_prediction(noisy, rows, embeddings, policy.sampler.guidance, checkpointing)
+            yield Draw(schedule.predicted_clean(prediction, noisy, rows), [noisy], [rows])

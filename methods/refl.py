@@ -98,8 +98,8 @@ class ReFL(Method):
         latents = policy.denoise(policy.initial_latents(noise(-1)), embeddings, noise, stop=stop)
         timestep = policy.schedule.timesteps(policy.sampler.steps)[stop]
         rows = torch.full((len(latents),), timestep, device=policy.device)
-        epsilon = policy.kept_epsilon(latents, rows, embeddings, policy.sampler.guidance, checkpointing)
-        return Draw(policy.schedule.predicted_clean(epsilon, latents, rows), [latents], [rows])
+        prediction = policy.kept_prediction(latents, rows, embeddings, policy.sampler.guidance, checkpointing)
+        return Draw(policy.schedule.predicted_clean(prediction, latents, rows), [latents], [rows])
 
 
 def stops(settings: ReFLSettings, steps: int) -> range:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from models.architectures import KNOWN
 from models.checkpointing import Checkpointing
+from models.inspection import sample_size
 from models.loading import Components, MissingModelError
 from models.memory import LiveTensors
 from models.meter import Meter
 from models.policy import DEFAULT_TARGETS, Policy
 from models.sampler import SamplerSettings, Schedule
+from models.schedulers import ddim
 from models.workers import Workers
 
 Configurations = dict[str, dict[str, Any]]
@@ -76,13 +78,14 @@ def configurations(reference: str) -> Configurations:
 
 def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32) -> Components:
     """The model's parts on the meta device: shapes and types alone."""
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     text = CLIPTextConfig(**configs["text_encoder"])
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(configs["unet"])
         vae = AutoencoderKL.from_config(configs["vae"])
+        unet.register_to_config(sample_size=sample_size(unet.config, vae.config))
         text_encoder: Any = CLIPTextModel(text)
     if dtype != torch.float32:
         unet, vae, text_encoder = (part.to(dtype) for part in (unet, vae, text_encoder))
@@ -91,7 +94,7 @@ def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32)
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=_Tokeniser(text.max_position_embeddings),
-        scheduler=DDIMScheduler.from_config(configs["scheduler"]),
+        scheduler=ddim(configs["scheduler"]).schedule.scheduler,
     )
 
 
@@ -243,6 +246,9 @@ class _DrySchedule(Schedule):
 
     def timesteps(self, steps: int) -> list[int]:
         return [self.train_timesteps // 2] * steps
+
+    def previous(self, timesteps: Tensor, steps: int) -> Tensor:
+        return timesteps - self.train_timesteps // steps
 
 
 class _Tokeniser:

@@ -12,7 +12,16 @@ from typing import Any
 
 import torch
 
-PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+from models.inspection import (
+    LAYOUT,
+    PARTS,
+    Inspection,
+    UnsupportedModelError,
+    from_single_file,
+    inspect_model,
+    sample_size,
+)
+from models.schedulers import ddim
 
 
 class MissingModelError(FileNotFoundError):
@@ -34,23 +43,45 @@ def find_model(reference: str) -> str:
     """A folder's path, or a hub id whose files are in the cache or may be fetched.
 
     Raises:
-        MissingModelError: a folder that is not in the layout, or a hub id that is not cached while offline.
+        MissingModelError: there is no such folder, and it is no hub id either.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
-        missing = [part for part in (*PARTS, "model_index.json") if not (folder / part).exists()]
-        if missing:
-            raise MissingModelError(
-                f"model {reference}: no {', '.join(missing)} in the folder; "
-                "it must have the layout that StableDiffusionPipeline.save_pretrained writes"
-            )
         return str(folder)
+    if folder.is_file():
+        raise MissingModelError(f"model {reference}: is one file, not {LAYOUT}; {from_single_file(folder.name)}")
     if reference.startswith((".", "/", "~")) or reference.count("/") != 1:
         raise MissingModelError(
             f"model {reference}: there is no such folder; give a folder in StableDiffusionPipeline layout, "
             "a hub id (owner/name), or a name that `bench list models` knows"
         )
     return reference
+
+
+def inspected(reference: str) -> Inspection | None:
+    """What is known of a model before it is loaded; None of a hub id that the cache does not hold.
+
+    Raises:
+        MissingModelError: there is no such folder.
+        UnsupportedModelError: it cannot be used (see `models.inspection`).
+    """
+    source = find_model(reference)
+    folder = Path(source)
+    if folder.is_dir():
+        return inspect_model(folder)
+    snapshot = _snapshot(source)
+    # Weights that are not here yet may be fetched when they are loaded.
+    return inspect_model(snapshot, weights=False) if snapshot else None
+
+
+def _snapshot(repository: str) -> Path | None:
+    """The folder in the hub's cache that holds the configurations of every part; None where one is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ["model_index.json", *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))]
+    files += ["scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"]
+    found = [try_to_load_from_cache(repository, name) for name in files]
+    return Path(str(found[0])).parent if all(isinstance(path, str) for path in found) else None
 
 
 def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Components:
@@ -62,24 +93,17 @@ def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Compo
 
     Raises:
         MissingModelError: the weights are neither in a folder, nor in the cache, nor to be had.
+        UnsupportedModelError: they are not what the configurations describe.
     """
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
-
     source = find_model(reference)
     # A hub id is read from the cache first: a benchmark should not depend on the network when it need not.
     for offline in (True, False) if not Path(source).is_dir() else (True,):
         if not offline and os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
             break
-        options: Any = {"local_files_only": offline}
         try:
-            return Components(
-                unet=UNet2DConditionModel.from_pretrained(source, subfolder="unet", torch_dtype=dtype, **options),
-                vae=AutoencoderKL.from_pretrained(source, subfolder="vae", torch_dtype=dtype, **options),
-                text_encoder=CLIPTextModel.from_pretrained(source, subfolder="text_encoder", dtype=dtype, **options),
-                tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **options),
-                scheduler=DDIMScheduler.from_pretrained(source, subfolder="scheduler", **options),
-            )
+            return _loaded(source, dtype, offline)
+        except UnsupportedModelError as error:
+            raise UnsupportedModelError(f"model {reference}: {error}") from error
         except OSError as error:
             problem = error
     if Path(source).is_dir():
@@ -88,6 +112,36 @@ def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Compo
         f"model {reference}: its weights are not on this machine and could not be fetched; "
         f"fetch them with `bench weights fetch {reference}`, or name a local folder in StableDiffusionPipeline layout"
     ) from problem
+
+
+def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    here: Any = {"local_files_only": offline}
+    seen = inspected(source)
+    files = seen.weights if seen else {}
+
+    def part(cls: Any, name: str, **options: Any) -> Any:
+        chosen = files[name].options if name in files else {}
+        model, info = cls.from_pretrained(source, subfolder=name, output_loading_info=True, **chosen, **options, **here)
+        lacking = sorted(info["missing_keys"])
+        if lacking:  # the libraries would draw them at random
+            raise UnsupportedModelError(f"{name} lacks {len(lacking)} weights, {lacking[0]} first")
+        return model
+
+    unet = part(UNet2DConditionModel, "unet", torch_dtype=dtype)
+    vae = part(AutoencoderKL, "vae", torch_dtype=dtype)
+    if unet.config.sample_size is None:
+        unet.register_to_config(sample_size=sample_size(unet.config, vae.config))
+    config = DDIMScheduler.load_config(source, subfolder="scheduler", **here)
+    return Components(
+        unet=unet,
+        vae=vae,
+        text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
+        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **here),
+        scheduler=(seen.sampling if seen else ddim(config)).schedule.scheduler,
+    )
 
 
 def model_hash(reference: str) -> str:

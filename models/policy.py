@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from models.adapter import DEFAULT_TARGETS, check_targets
 from models.checkpointing import Checkpointing, block_checkpointing, stored_bytes
 from models.loading import Components, load_components
 from models.meter import Meter
@@ -21,6 +22,7 @@ from models.noise import keyed_generator
 from models.sampler import (
     Noise,
     Observer,
+    Prediction,
     SamplerSettings,
     Schedule,
     Trajectory,
@@ -28,10 +30,6 @@ from models.sampler import (
     rows_per_prediction,
 )
 from models.workers import Workers
-
-DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-"""AlignProp's and DDPO's: every attention projection."""
-
 
 Gathered = Callable[[list[torch.nn.Parameter], bool], AbstractContextManager[None]]
 """Makes sharded weights whole inside a block; what the block writes is kept where the flag says so."""
@@ -107,14 +105,15 @@ class Policy:
     def _add_adapter(self, rank: int, alpha: int, targets: list[str], seed: int) -> None:
         from peft import LoraConfig
 
+        try:
+            check_targets(self.unet, targets)
+        except ValueError as error:
+            raise ValueError(f"lora.targets: {error}") from None
         # The configuration is kept to be written beside the exported adapter.
         self.lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_generator(seed, "adapter").initial_seed())
-            try:
-                self.unet.add_adapter(self.lora_config)
-            except ValueError as error:
-                raise ValueError(f"lora.targets: {targets} matches no module of the denoiser") from error
+            self.unet.add_adapter(self.lora_config)
         for parameter in self.trainable_parameters():
             parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base
 
@@ -233,21 +232,25 @@ class Policy:
         unconditional, conditional = both.chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
-    def epsilon(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
-        """Predicted noise ε `[B, ...]`, guided (see `guided_output`), whatever the model predicts."""
-        # Guidance commutes with the conversion, which is affine with the same latents for both halves.
+    def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Prediction:
+        """The denoiser's prediction, guided (see `guided_output`), whatever the model predicts."""
+        # Guidance commutes with the conversion to ε, which is affine with the same latents for both halves.
         output = self.guided_output(latents, timesteps, embeddings, guidance)
-        return self.schedule.epsilon(output, latents, timesteps)
+        return self.schedule.prediction(output, latents, timesteps)
 
-    def kept_epsilon(
+    def epsilon(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
+        """Predicted noise ε `[B, ...]` of `predict`."""
+        return self.predict(latents, timesteps, embeddings, guidance).epsilon
+
+    def kept_prediction(
         self,
         latents: Tensor,
         timesteps: Tensor,
         embeddings: Tensor,
         guidance: float = 1.0,
         checkpointing: Checkpointing = "none",
-    ) -> Tensor:
-        """`epsilon`, whose gradient will be asked for: what it stores until then is the caller's choice.
+    ) -> Prediction:
+        """`predict`, whose gradient will be asked for: what it stores until then is the caller's choice.
 
         Args:
             checkpointing: none stores the activations, block each block's inputs, step only the arguments; what is not
@@ -255,7 +258,8 @@ class Policy:
         """
         arguments = (latents, timesteps, embeddings, guidance)
         if checkpointing == "step":
-            return checkpoint(self.epsilon, *arguments, use_reentrant=False, preserve_rng_state=False)
+            output = checkpoint(self.guided_output, *arguments, use_reentrant=False, preserve_rng_state=False)
+            return self.schedule.prediction(output, latents, timesteps)
         if checkpointing == "block":
             rows = len(latents) * rows_per_prediction(guidance)
 
@@ -263,22 +267,22 @@ class Policy:
                 self.meter.count_recomputed_block(name, block, args, rows, first)
 
             with block_checkpointing(self.unet, count):
-                return self.epsilon(*arguments)
-        return self.epsilon(*arguments)
+                return self.predict(*arguments)
+        return self.predict(*arguments)
 
     def stored_bytes(self, embeddings: Tensor, checkpointing: Checkpointing) -> int:
         """Bytes that autograd stores for each denoiser row of a kept call: measured once, and billed to nobody.
 
         Args:
             embeddings: of any prompt, `[1, L, D]`.
-            checkpointing: as for `kept_epsilon`.
+            checkpointing: as for `kept_prediction`.
         """
         if checkpointing not in self._stored_bytes:
             latents = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
             rows = torch.zeros(1, dtype=torch.int64, device=self.device)
             with self.meter.paused():
                 self._stored_bytes[checkpointing] = stored_bytes(
-                    lambda: self.kept_epsilon(latents, rows, embeddings, checkpointing=checkpointing),
+                    lambda: self.kept_prediction(latents, rows, embeddings, checkpointing=checkpointing).epsilon,
                     self.unet.parameters(),
                 )
         return self._stored_bytes[checkpointing]
@@ -309,7 +313,7 @@ class Policy:
             keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
                 Steps before the first kept one run without autograd. After it the latents always carry gradient
                 through the affine path, as in AlignProp's code, and only a dropped step's ε is detached.
-            checkpointing: what the kept calls store (see `kept_epsilon`).
+            checkpointing: what the kept calls store (see `kept_prediction`).
             observe: called with every step's x_t, timesteps and ε.
             stop: take only the first so many steps; the latents then stand before the next one.
         """
@@ -323,12 +327,12 @@ class Policy:
                 arguments = (latents, rows, embeddings, sampler.guidance)
                 if not kept:
                     with torch.no_grad():
-                        epsilon = self.epsilon(*arguments)
+                        prediction = self.predict(*arguments)
                 else:
-                    epsilon = self.kept_epsilon(*arguments, checkpointing)
+                    prediction = self.kept_prediction(*arguments, checkpointing)
                 if observe is not None:
-                    observe(latents, rows, epsilon)
-                latents, sigma = self.schedule.step(epsilon, latents, rows, sampler.steps, sampler.eta)
+                    observe(latents, rows, prediction.epsilon)
+                latents, sigma = self.schedule.step(prediction, latents, rows, sampler.steps, sampler.eta)
                 if sampler.eta > 0:
                     latents = latents + sigma * noise(timestep).to(self.device)
         return latents
@@ -350,8 +354,8 @@ class Policy:
     def step_distribution(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and σ of p_θ(x_{t−1} | x_t, c) under the training sampler, rows with timesteps of their own."""
         sampler = self.sampler
-        epsilon = self.epsilon(latents, timesteps, embeddings, sampler.guidance)
-        return self.schedule.step(epsilon, latents, timesteps, sampler.steps, sampler.eta)
+        prediction = self.predict(latents, timesteps, embeddings, sampler.guidance)
+        return self.schedule.step(prediction, latents, timesteps, sampler.steps, sampler.eta)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable, except where a pixel is clamped."""

@@ -16,17 +16,25 @@ from torch import Tensor
 from methods.base import Method, TrainingSettings, micro_batches
 from methods.common.denoising import squared_error
 from models.policy import Policy
+from models.sampler import Prediction
 
 PASSES = 3
 """Denoiser passes a row of `penalise_drift`: the base model's forward, the policy's forward and its backward."""
 
 
+def base_prediction(
+    policy: Policy, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0
+) -> Prediction:
+    """What the base model predicts. Call it before the policy's own forward, never after."""
+    with policy.reference():
+        return policy.predict(latents, timesteps, embeddings, guidance)
+
+
 def base_epsilon(
     policy: Policy, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0
 ) -> Tensor:
-    """The base model's predicted noise `[B, C, h, w]`. Call it before the policy's own forward, never after."""
-    with policy.reference():
-        return policy.epsilon(latents, timesteps, embeddings, guidance)
+    """The base model's predicted noise `[B, C, h, w]` of `base_prediction`."""
+    return base_prediction(policy, latents, timesteps, embeddings, guidance).epsilon
 
 
 def reference_nfe(settings: TrainingSettings, rows: int) -> int:

@@ -55,9 +55,9 @@ def learn(
         for piece in micro_batches(len(chosen), method.settings.micro_batch):
             steps = rollout.at(*chosen[piece].T)
             reference = reference_epsilon(method, *steps.inputs, guidance)
-            epsilon = policy.epsilon(*steps.inputs, guidance)
-            log_ratio = steps.log_probability(policy, epsilon) - steps.log_probabilities
-            loss = surrogate(log_ratio, weight[piece]) + drift_penalty(method, epsilon, reference)
+            prediction = policy.predict(*steps.inputs, guidance)
+            log_ratio = steps.log_probability(policy, prediction) - steps.log_probabilities
+            loss = surrogate(log_ratio, weight[piece]) + drift_penalty(method, prediction.epsilon, reference)
             method.optimiser.backward(loss.sum() / len(chosen))
             done.losses.append(loss.detach())
             done.clipped.append(((log_ratio.exp() - 1).abs() > limit).float().mean().item())

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from methods.base import Method, TrainingSettings, micro_batches
 from models.policy import Policy
-from models.sampler import SamplerSettings, log_probability
+from models.sampler import Prediction, SamplerSettings, log_probability
 
 SD15_DIMENSIONS = 4 * 64 * 64
 """Dimensions of Stable Diffusion 1.5's latent at 512 pixels, on which published clip ranges and β stand."""
@@ -72,10 +72,10 @@ class Steps:
         """What the denoiser sees."""
         return self.states, self.timesteps, self.embeddings
 
-    def log_probability(self, policy: Policy, epsilon: Tensor) -> Tensor:
-        """log p(x_{t−1} | x_t, c) `[N]` (mean over dimensions) where ε `[N, C, h, w]` is what is predicted."""
+    def log_probability(self, policy: Policy, prediction: Prediction) -> Tensor:
+        """log p(x_{t−1} | x_t, c) `[N]` (mean over dimensions) where this is predicted of the N states."""
         sampler = policy.sampler
-        mean, sigma = policy.schedule.step(epsilon, self.states, self.timesteps, sampler.steps, sampler.eta)
+        mean, sigma = policy.schedule.step(prediction, self.states, self.timesteps, sampler.steps, sampler.eta)
         return log_probability(self.actions, mean, sigma)
 
 

@@ -79,6 +79,7 @@ class TRLDDPO(TRLMethod):
     name = "trl-ddpo"
     summary = "TRL 0.23.1's DDPOTrainer on the same model, prompts, reward and meter (peer of ddpo)"
     reward_access = "value"
+    needs_log_probabilities = True
     Settings = TRLDDPOSettings
     cuts_last_step = True
     continuous = False

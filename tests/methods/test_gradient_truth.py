@@ -12,7 +12,7 @@ from methods.ddpo import DDPO, DDPOSettings
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
-from models.sampler import SamplerSettings, Schedule
+from models.sampler import Prediction, SamplerSettings, Schedule
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
 # -- finite differences -----------------------------------------------------------------------------------------
@@ -140,7 +140,8 @@ def closed_form() -> tuple[float, Tensor]:
         at = torch.tensor([timestep])
 
         def step(x: Tensor, epsilon: Tensor, at: Tensor = at) -> tuple[Tensor, Tensor]:
-            mean, sigma = schedule.step(epsilon.reshape(1, 1), x.reshape(1, 1), at, STEPS, 1.0)
+            predicted = Prediction(epsilon.reshape(1, 1), epsilon.reshape(1, 1))
+            mean, sigma = schedule.step(predicted, x.reshape(1, 1), at, STEPS, 1.0)
             return mean.squeeze(), sigma.squeeze()
 
         zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)

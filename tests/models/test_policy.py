@@ -2,6 +2,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+from models.inspection import UnsupportedModelError
 from models.loading import MissingModelError, load_components, model_hash
 from models.meter import Meter
 from models.noise import SeedStream
@@ -191,7 +192,7 @@ def test_a_missing_model_says_what_to_do(reference, words, monkeypatch):
 
 def test_a_folder_without_a_part_names_the_part(tmp_path):
     (tmp_path / "unet").mkdir()
-    with pytest.raises(MissingModelError, match="no vae, text_encoder"):
+    with pytest.raises(UnsupportedModelError, match=r"no model_index\.json, vae, text_encoder"):
         load_components(str(tmp_path))
 
 

@@ -5,7 +5,7 @@ from scipy import stats
 
 from models.loading import load_components
 from models.noise import SeedStream
-from models.sampler import Schedule, log_probability
+from models.sampler import Prediction, Schedule, log_probability
 
 
 def scheduler(**changes) -> DDIMScheduler:
@@ -31,9 +31,9 @@ def test_step_agrees_with_diffusers(prediction_type, eta):
     for timestep in schedule.timesteps(7):
         expected = reference.step(output, timestep, x, eta=eta, variance_noise=noise)
         rows = torch.full((2,), timestep)
-        mean, sigma = schedule.step(schedule.epsilon(output, x, rows), x, rows, 7, eta)
+        mean, sigma = schedule.step(schedule.prediction(output, x, rows), x, rows, 7, eta)
         torch.testing.assert_close(mean + sigma * noise, expected.prev_sample, rtol=1e-4, atol=1e-5)
-        clean = schedule.predicted_clean(schedule.epsilon(output, x, rows), x, rows)
+        clean = schedule.predicted_clean(schedule.prediction(output, x, rows), x, rows)
         torch.testing.assert_close(clean, expected.pred_original_sample, rtol=1e-4, atol=1e-4)
 
 
@@ -41,9 +41,10 @@ def test_rows_may_have_timesteps_of_their_own():
     schedule = Schedule(scheduler())
     x, epsilon = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
     timesteps = torch.tensor(schedule.timesteps(3))
-    mean, sigma = schedule.step(epsilon, x, timesteps, 3, 1.0)
+    mean, sigma = schedule.step(Prediction(epsilon, epsilon), x, timesteps, 3, 1.0)
     for row in range(3):
-        alone = schedule.step(epsilon[row : row + 1], x[row : row + 1], timesteps[row : row + 1], 3, 1.0)
+        one = Prediction(epsilon[row : row + 1], epsilon[row : row + 1])
+        alone = schedule.step(one, x[row : row + 1], timesteps[row : row + 1], 3, 1.0)
         torch.testing.assert_close(mean[row : row + 1], alone[0])
         torch.testing.assert_close(sigma[row : row + 1], alone[1])
 
@@ -60,7 +61,7 @@ def test_a_step_without_variance_has_no_log_probability():
     schedule = Schedule(scheduler(set_alpha_to_one=True))
     x = torch.zeros(1, 4, 2, 2)
     last = torch.tensor(schedule.timesteps(5)[-1:])
-    mean, sigma = schedule.step(x, x, last, 5, 1.0)
+    mean, sigma = schedule.step(Prediction(x, x), x, last, 5, 1.0)
     with pytest.raises(ValueError, match="zero variance"):
         log_probability(x, mean, sigma)
 

@@ -1,0 +1,392 @@
+"""What a model's folder holds, looked at before anything is loaded or trained.
+
+Configurations and the heads of weight files are read, so that a checkpoint that is of another kind, or not whole, is
+refused by name when a sweep is planned, and not by every trial's first forward pass.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.schedulers import Replacement, ddim
+
+PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+SUPPORTED = "Stable Diffusion 1.x and 2.x: a text-conditional U-Net, one CLIP text encoder, an AutoencoderKL"
+LAYOUT = "a folder as StableDiffusionPipeline.save_pretrained writes it"
+
+FAMILIES = {
+    "StableDiffusionXL": "Stable Diffusion XL",
+    "StableDiffusion3": "Stable Diffusion 3",
+    "Flux2": "FLUX.2",
+    "Flux": "FLUX.1",
+    "StableCascade": "Stable Cascade",
+    "PixArt": "PixArt",
+    "Sana": "Sana",
+    "QwenImage": "Qwen-Image",
+    "ZImage": "Z-Image",
+    "Kandinsky": "Kandinsky",
+    "IF": "DeepFloyd IF",
+    "AuraFlow": "AuraFlow",
+    "Lumina": "Lumina",
+    "HunyuanDiT": "Hunyuan-DiT",
+    "Chroma": "Chroma",
+    "LatentConsistency": "a latent consistency model",
+}
+"""What the class of a pipeline begins with -> how people call its models; the first that fits."""
+
+CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+CHANNELS = {5: "depth-conditional", 7: "an upscaler", 8: "for instructed editing", 9: "for inpainting"}
+LFS = b"version https://git-lfs"
+
+
+class UnsupportedModelError(ValueError):
+    """The model is of a kind that is not supported, or its files are not whole; the message names what and where."""
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Which of a part's weight files are read.
+
+    Attributes:
+        variant: `fp16` for `diffusion_pytorch_model.fp16.safetensors`; None for the plain names.
+        safetensors: False for PyTorch's own format, `.bin`.
+        files: names, several where the weights are cut into shards.
+    """
+
+    variant: str | None
+    safetensors: bool
+    files: tuple[str, ...]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `from_pretrained`."""
+        return {"variant": self.variant, "use_safetensors": self.safetensors}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model that can be used.
+
+    Attributes:
+        unet, vae, text_encoder: the parts' configurations.
+        sampling: how it is sampled.
+        weights: part -> its files; empty where they were not asked for.
+        notes: what of the model a reader of its numbers must know, a sentence each.
+    """
+
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    text_encoder: Mapping[str, Any]
+    sampling: Replacement
+    weights: Mapping[str, WeightFiles] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def inspect_model(folder: Path, weights: bool = True) -> Inspection:
+    """Looks at a folder in diffusers' layout.
+
+    Args:
+        folder: a model's, or its snapshot in the hub's cache.
+        weights: whether its weights must be there.
+
+    Raises:
+        UnsupportedModelError: another kind of model, parts that do not fit each other, or files that are not whole.
+    """
+    index = _index(folder)
+    unet, vae = _config(folder, "unet"), _config(folder, "vae")
+    text = _text_config(_config(folder, "text_encoder"))
+    _check_unet(unet)
+    _check_vae(vae)
+    _check_together(unet, vae, text)
+    scheduler = _read(folder / "scheduler" / "scheduler_config.json")
+    try:
+        sampling = ddim(scheduler, _named(index, "scheduler"))
+    except ValueError as error:
+        raise UnsupportedModelError(str(error)) from error
+    found = {part: find_weights(folder / part, base) for part, base in WEIGHTS.items()} if weights else {}
+    if found and found["unet"].safetensors:
+        _check_names(folder / "unet", found["unet"], unet)
+    halved = {files.variant for files in found.values() if files.variant}
+    notes = [*sampling.notes]
+    if halved:
+        parts = " and ".join(part for part, files in found.items() if files.variant)
+        notes.append(f"its weights of {parts} are there as {' and '.join(sorted(halved))} only, and are used")
+    if unet.get("sample_size") is None:
+        size, pixels = sample_size(unet, vae), vae["sample_size"]
+        notes.append(f"its U-Net names no sample_size: latents of {size} stand for the VAE's {pixels} pixels")
+    return Inspection(unet, vae, text, sampling, found, tuple(notes))
+
+
+def sample_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Any:
+    """Height and width of a latent, one number where they are alike; the VAE's where the U-Net does not say.
+
+    Raises:
+        UnsupportedModelError: neither says.
+    """
+    own = unet.get("sample_size")
+    if own is not None:
+        return own
+    pixels = vae.get("sample_size")
+    if not isinstance(pixels, int):
+        raise UnsupportedModelError("unet: has no sample_size, and the VAE has none either; add it to unet/config.json")
+    return pixels // 2 ** (len(vae["block_out_channels"]) - 1)
+
+
+def kind_of(folder: Path) -> str | None:
+    """What a folder without the layout seems to be, in words; None where nothing is recognised."""
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names & {"adapter_config.json", "pytorch_lora_weights.safetensors", "adapter_model.safetensors"}:
+        return "is a LoRA adapter, not a model"
+    if "config.json" in names:
+        config = _read(folder / "config.json")
+        own = config.get("_class_name") or " ".join(map(str, config.get("architectures") or []))
+        return f"is one part of a model ({own})" if own else "is one part of a model"
+    single = sorted(name for name in names if name.endswith((".safetensors", ".ckpt")))
+    if single and "model_index.json" not in names:
+        return f"holds a checkpoint in one file ({single[0]}); {from_single_file(single[0])}"
+    inside = sorted(path.parent for path in folder.glob("*/model_index.json"))
+    inside += sorted(path.parent for path in folder.glob("snapshots/*/model_index.json"))
+    return f"holds a model in {inside[0].relative_to(folder)}; name that folder" if inside else None
+
+
+def from_single_file(name: str) -> str:
+    """How a checkpoint in one file becomes a folder."""
+    return f"convert it: StableDiffusionPipeline.from_single_file({name!r}).save_pretrained(FOLDER)"
+
+
+# -- the parts -------------------------------------------------------------------------------------------------
+
+
+def _index(folder: Path) -> Mapping[str, Any]:
+    """`model_index.json` of a supported pipeline."""
+    path = folder / "model_index.json"
+    if not path.is_file():
+        missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
+        what = kind_of(folder) or f"has no {', '.join(missing)}"
+        raise UnsupportedModelError(f"{what}; supported is {LAYOUT}")
+    index = _read(path)
+    own = str(index.get("_class_name"))
+    family = next((words for prefix, words in FAMILIES.items() if own.startswith(prefix)), None)
+    if family:
+        raise UnsupportedModelError(f"is {family} ({own}), which is not supported; supported is {SUPPORTED}")
+    wanted = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",), "text_encoder": ("CLIPTextModel",)}
+    wanted |= {"tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast")}
+    extra = [part for part in index if not part.startswith("_") and _named(index, part) and part not in KNOWN_PARTS]
+    wrong = [f"{part} {_named(index, part)}" for part, classes in wanted.items() if _named(index, part) not in classes]
+    if extra or wrong:
+        also = [f"{part} {_named(index, part)}" for part in extra]
+        found = ", ".join(also + [text.replace(" None", " is missing") for text in wrong])
+        raise UnsupportedModelError(f"is a {own} ({found}), which is not supported; supported is {SUPPORTED}")
+    missing = [part for part in PARTS if not (folder / part).is_dir()]
+    if missing:
+        raise UnsupportedModelError(f"lacks the folder {', '.join(missing)}; supported is {LAYOUT}")
+    return index
+
+
+KNOWN_PARTS = (*PARTS, "safety_checker", "feature_extractor")
+"""Of a pipeline; the last two are not used here."""
+
+
+def _named(index: Mapping[str, Any], part: str) -> str | None:
+    """The class that `model_index.json` names for a part; None where it has none."""
+    entry = index.get(part)
+    return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 and entry[1] else None
+
+
+def _config(folder: Path, part: str) -> Mapping[str, Any]:
+    config = _read(folder / part / "config.json")
+    if config.get("quantization_config"):
+        raise UnsupportedModelError(f"{part}: its weights are quantised, which is not supported")
+    own, wanted = config.get("_class_name"), CLASSES.get(part)
+    if wanted and own not in (None, wanted):
+        raise UnsupportedModelError(f"{part}: is a {own}; supported is {wanted}")
+    return config
+
+
+def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The text part of a CLIP configuration."""
+    kind = config.get("model_type", "clip_text_model")
+    if kind == "clip":
+        inner = config.get("text_config") or {}
+        return inner if isinstance(inner, Mapping) else {}
+    if kind != "clip_text_model":
+        raise UnsupportedModelError(f"text_encoder: is a {kind}; supported is CLIP's text encoder")
+    return config
+
+
+def _check_unet(unet: Mapping[str, Any]) -> None:
+    """Raises `UnsupportedModelError` where the U-Net wants an input that text and time alone do not give."""
+    added, classes = unet.get("addition_embed_type"), unet.get("class_embed_type")
+    projected, distilled = unet.get("encoder_hid_dim_type"), unet.get("time_cond_proj_dim")
+    if added == "text_time":
+        raise UnsupportedModelError("unet: is Stable Diffusion XL's (addition_embed_type text_time); not supported yet")
+    wants = {
+        f"is class-conditional ({classes or 'num_class_embeds'})": classes or unet.get("num_class_embeds"),
+        f"wants a further input (addition_embed_type {added})": added,
+        f"wants a further input (encoder_hid_dim_type {projected})": projected,
+        "wants its guidance scale as an input (time_cond_proj_dim), as distilled models do": distilled,
+    }
+    for what, wanted in wants.items():
+        if wanted:
+            raise UnsupportedModelError(f"unet: {what}; supported is {SUPPORTED}")
+
+
+def _check_vae(vae: Mapping[str, Any]) -> None:
+    for name in ("shift_factor", "latents_mean", "latents_std"):
+        if vae.get(name):
+            raise UnsupportedModelError(
+                f"vae: its latents are shifted ({name}), as no Stable Diffusion 1.x or 2.x has it"
+            )
+
+
+def _check_together(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]) -> None:
+    """Raises `UnsupportedModelError` where one part's output is not another's input."""
+    channels, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
+    if channels != latent:
+        what = f"; it is {CHANNELS[channels]}" if channels in CHANNELS else ""
+        raise UnsupportedModelError(f"unet: takes {channels} channels and the VAE's latents have {latent}{what}")
+    made = unet.get("out_channels", 4)
+    if made != latent:
+        raise UnsupportedModelError(f"unet: gives {made} channels and latents have {latent}")
+    wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
+    widths = wide if isinstance(wide, list | tuple) else [wide]
+    if any(each != width for each in widths):
+        raise UnsupportedModelError(f"unet: attends to text of width {wide} and the text encoder's is {width}")
+
+
+# -- weights ---------------------------------------------------------------------------------------------------
+
+
+def find_weights(folder: Path, base: str) -> WeightFiles:
+    """The weight files of one part: the plain ones before half precision, safetensors before `.bin`.
+
+    Args:
+        folder: the part's.
+        base: what diffusers or transformers calls its weights.
+
+    Raises:
+        UnsupportedModelError: none are there, or one is not whole.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    candidates = []
+    for name in names:
+        ending = next((end for end in (".safetensors", ".bin", ".index.json", ".json") if name.endswith(end)), None)
+        stem, variant, safe = _parsed(name, ending)
+        if stem in (base, "pytorch_model" if base == "model" else base) and safe is not None:
+            candidates.append((variant is not None, not safe, VARIANTS.get(variant or "", 9), name, variant, safe))
+    if not candidates:
+        raise UnsupportedModelError(f"{folder.name}: its weights are missing; expected {base}.safetensors")
+    *_, name, variant, safe = min(candidates)
+    files = _shards(folder / name) if name.endswith(".json") else (name,)
+    for file in files:
+        _check_whole(folder / file)
+    return WeightFiles(variant, safe, files)
+
+
+VARIANTS = {"": 0, "fp16": 1, "bf16": 2, "ema": 3, "non_ema": 4}
+"""Which is taken first."""
+
+
+def _parsed(name: str, ending: str | None) -> tuple[str, str | None, bool | None]:
+    """Stem, variant, and whether it is in safetensors' format; None for that where it is no weight file.
+
+    `model.fp16.safetensors`, `model.safetensors.index.json`, `model.safetensors.index.fp16.json`, `pytorch_model.bin`.
+    """
+    words = name.split(".")
+    if ending is None or len(words) < 2:
+        return name, None, None
+    if words[-1] == "json":
+        if "index" not in words or not {"safetensors", "bin"} & set(words):
+            return name, None, None
+        safe = "safetensors" in words
+        variant = words[-2] if words[-2] != "index" else None
+        return words[0], variant, safe
+    variant = ".".join(words[1:-1]) or None
+    return words[0], variant, words[-1] == "safetensors"
+
+
+def _shards(index: Path) -> tuple[str, ...]:
+    files = tuple(sorted(set(_read(index).get("weight_map", {}).values())))
+    missing = [name for name in files if not (index.parent / name).is_file()]
+    if missing or not files:
+        what = ", ".join(missing[:3]) or "every file"
+        raise UnsupportedModelError(f"{index.parent.name}: {what} of {index.name} is missing")
+    return files
+
+
+def _check_whole(path: Path) -> None:
+    """Raises `UnsupportedModelError` where a weight file cannot be one, as after a download that was cut."""
+    from safetensors import SafetensorError, safe_open
+
+    where = f"{path.parent.name}/{path.name}"
+    with path.open("rb") as file:
+        head = file.read(len(LFS))
+    if head == LFS:
+        raise UnsupportedModelError(f"{where}: is a pointer of Git LFS, not the weights; run `git lfs pull` there")
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            raise UnsupportedModelError(f"{where}: is damaged or cut short ({error}); fetch it again") from error
+    elif head[:2] != b"PK" and head[:1] != b"\x80":
+        raise UnsupportedModelError(f"{where}: is no PyTorch file; fetch it again")
+
+
+def _check_names(folder: Path, files: WeightFiles, config: Mapping[str, Any]) -> None:
+    """Raises `UnsupportedModelError` where the U-Net's weights are not those that its configuration describes."""
+    from safetensors import safe_open
+
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in files.files:
+        with safe_open(folder / name, framework="pt") as file:
+            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    wanted = {name: tuple(tensor.shape) for name, tensor in bare_unet(config).state_dict().items()}
+    missing = [name for name in wanted if name not in shapes]
+    if missing:
+        text = f"{len(missing)} of {len(wanted)} weights are missing, {missing[0]} first"
+        raise UnsupportedModelError(f"unet: {text}; configuration and weights are of different models")
+    other = next((name for name, shape in wanted.items() if shapes[name] != shape), None)
+    if other:
+        text = f"{other} is {list(shapes[other])} and config.json describes {list(wanted[other])}"
+        raise UnsupportedModelError(f"unet: {text}; configuration and weights are of different models")
+
+
+def bare_unet(config: Mapping[str, Any]) -> nn.Module:
+    """The U-Net of a configuration on the meta device: modules and shapes without numbers.
+
+    Raises:
+        UnsupportedModelError: the configuration does not describe one.
+    """
+    return _bare_unet(json.dumps(config, sort_keys=True))
+
+
+@lru_cache(maxsize=4)
+def _bare_unet(config: str) -> nn.Module:
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    try:
+        with torch.device("meta"):
+            return UNet2DConditionModel.from_config(json.loads(config))
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        raise UnsupportedModelError(f"unet: config.json describes no U-Net ({' '.join(str(error).split())})") from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    where = f"{path.parent.name}/{path.name}"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UnsupportedModelError(f"{where}: is missing; supported is {LAYOUT}") from None
+    except (OSError, ValueError) as error:
+        raise UnsupportedModelError(f"{where}: cannot be read ({error})") from None
+    if not isinstance(found, dict):
+        raise UnsupportedModelError(f"{where}: is a {type(found).__name__}, not a mapping")
+    return found
