@@ -17,14 +17,17 @@ from bench.errors import BenchError, InvalidSweepError
 from bench.identity import identified, reward_fingerprint
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.preflight import check_tracker
-from bench.problems import describe, problem
-from bench.sweep import Lora, RewardSpec, Sampler, Sweep
+from bench.problems import describe, dotted, problem
+from bench.prompt_files import local_path
+from bench.sweep import Lora, Prompts, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
 from bench.yaml_source import Path_
 
 if TYPE_CHECKING:
     from methods.base import Method
     from rewards.base import Reward
+
+Splits = dict[Path_, tuple[str, ...]]
 
 EVALUATION_STEPS = 20
 POINTS = 8
@@ -124,9 +127,9 @@ def _resolve_prompts(asked: dict[str, Any], base: Path) -> None:
     for key in ("train", "heldout"):
         source = asked.get(key)
         if isinstance(source, str) and source not in prompts.names():
-            asked[key] = str((base / Path(source).expanduser()).resolve())
+            asked[key] = str(local_path(source, base))
         elif isinstance(source, dict) and "hub" not in source:
-            source["file"] = str((base / Path(source["file"]).expanduser()).resolve())
+            source["file"] = str(local_path(source["file"], base))
 
 
 def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
@@ -178,13 +181,9 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
 def _surroundings(loaded: LoadedSweep) -> Surroundings:
     sweep, base = loaded.sweep, loaded.base
     # Cheap checks first: a misspelt name should not have to wait for torch.
-    train = _at(loaded, ("prompts", "train"), lambda: prompts.read(sweep.prompts.train, base))
-    source = sweep.prompts.heldout
-    heldout = _at(loaded, ("prompts", "heldout"), lambda: prompts.read(source, base)) if source else ()
-    both = sorted(set(train) & set(heldout))
-    if both:
-        text = f"{both[0]!r} is a training prompt too; held-out prompts must not be trained on"
-        raise InvalidSweepError([problem(loaded.root, ("prompts", "heldout"), text)])
+    warnings: list[str] = []
+    splits = _splits(loaded, warnings)
+    train, heldout = splits["prompts", "train"], splits.get(("prompts", "heldout"), ())
     model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
     reward = _reward(loaded, sweep.reward, ("reward",))
     rewards = tuple(
@@ -200,7 +199,26 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
             text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
-    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold)
+    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, tuple(warnings))
+
+
+def _splits(loaded: LoadedSweep, warnings: list[str]) -> Splits:
+    """The prompts by their place in the sweep, those of tuning too; what is told of their files joins the warnings."""
+    asked: dict[Path_, Prompts] = {("prompts",): loaded.sweep.prompts}
+    if loaded.sweep.search and loaded.sweep.search.prompts:
+        asked["search", "prompts"] = loaded.sweep.search.prompts
+    splits: Splits = {}
+    for place, both in asked.items():
+        for name, source in (("train", both.train), ("heldout", both.heldout)):
+            if source is not None:
+                path, told = (*place, name), list[str]()
+                splits[path] = _at(loaded, path, partial(prompts.read, source, loaded.base, told.append))
+                warnings += [f"{dotted(path)}: {sentence}" for sentence in told]
+        shared = sorted(set(splits[(*place, "train")]) & set(splits.get((*place, "heldout"), ())))
+        if shared:
+            text = f"{shared[0]!r} is a training prompt too; held-out prompts must not be trained on"
+            raise InvalidSweepError([problem(loaded.root, (*place, "heldout"), text)])
+    return splits
 
 
 def _hash_model(model: str) -> str:
