@@ -19,6 +19,7 @@ from bench.load import LoadedSweep, Variant, variants_of
 from bench.preflight import check_tracker
 from bench.problems import describe, dotted, problem
 from bench.prompt_files import local_path
+from bench.prompt_tokens import Splits, check_tokens
 from bench.sweep import Lora, Prompts, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
 from bench.yaml_source import Path_
@@ -26,8 +27,6 @@ from bench.yaml_source import Path_
 if TYPE_CHECKING:
     from methods.base import Method
     from rewards.base import Reward
-
-Splits = dict[Path_, tuple[str, ...]]
 
 EVALUATION_STEPS = 20
 POINTS = 8
@@ -199,6 +198,7 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
             text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
+    warnings += check_tokens(loaded, model, model_hash, splits)
     return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, tuple(warnings))
 
 
