@@ -76,15 +76,19 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
 class Planner:
     """Makes trials of a sweep's variants; what they share is looked up and hashed once.
 
+    Args:
+        loaded: the sweep.
+        prompts_at: where its file has the prompts, for the places of problems.
+
     Raises:
         BenchError: see `plan`.
     """
 
-    def __init__(self, loaded: LoadedSweep):
+    def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
         self.loaded = loaded
         for tracker in loaded.sweep.track.services:
             _at(loaded, ("track", tracker), partial(check_tracker, tracker))
-        self._shared = _surroundings(loaded)
+        self._shared = _surroundings(loaded, prompts_at)
         self._budget = _budget(loaded.sweep)
 
     @property
@@ -177,12 +181,12 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
 # -- what trials share -----------------------------------------------------------------------------------------
 
 
-def _surroundings(loaded: LoadedSweep) -> Surroundings:
+def _surroundings(loaded: LoadedSweep, prompts_at: Path_) -> Surroundings:
     sweep, base = loaded.sweep, loaded.base
     # Cheap checks first: a misspelt name should not have to wait for torch.
     warnings: list[str] = []
-    splits = _splits(loaded, warnings)
-    train, heldout = splits["prompts", "train"], splits.get(("prompts", "heldout"), ())
+    splits = _splits(loaded, prompts_at, warnings)
+    train, heldout = splits[(*prompts_at, "train")], splits.get((*prompts_at, "heldout"), ())
     model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
     reward = _reward(loaded, sweep.reward, ("reward",))
     rewards = tuple(
@@ -198,13 +202,13 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
             text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
-    warnings += check_tokens(loaded, model, model_hash, splits)
+    warnings += _at(loaded, ("model",), lambda: check_tokens(loaded, model, model_hash, splits))
     return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, tuple(warnings))
 
 
-def _splits(loaded: LoadedSweep, warnings: list[str]) -> Splits:
+def _splits(loaded: LoadedSweep, prompts_at: Path_, warnings: list[str]) -> Splits:
     """The prompts by their place in the sweep, those of tuning too; what is told of their files joins the warnings."""
-    asked: dict[Path_, Prompts] = {("prompts",): loaded.sweep.prompts}
+    asked: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
     if loaded.sweep.search and loaded.sweep.search.prompts:
         asked["search", "prompts"] = loaded.sweep.search.prompts
     splits: Splits = {}

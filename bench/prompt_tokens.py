@@ -70,12 +70,19 @@ def reading(model: str, digest: str, prompts: tuple[str, ...]) -> Reading | None
         return None
     tokenizer, limit = loaded
     # The empty prompt is what is read of a prompt without one known word.
-    texts = tuple(dict.fromkeys(("", *prompts)))
-    whole = tokenizer(list(texts), verbose=False).input_ids
-    read = tokenizer(list(texts), padding="max_length", truncation=True, max_length=limit).input_ids
-    return Reading(
-        limit, dict(zip(texts, map(tuple, read), strict=True)), dict(zip(texts, map(len, whole), strict=True))
-    )
+    texts = list(dict.fromkeys(("", *prompts)))
+    whole = dict(zip(texts, tokenizer(texts, verbose=False).input_ids, strict=True))
+    # Truncation is the tokenizer's own, which keeps the end mark; only what is cut goes through it a second time.
+    long = [text for text in texts if len(whole[text]) > limit]
+    cut = tokenizer(long, truncation=True, max_length=limit).input_ids if long else []
+    read = whole | dict(zip(long, cut, strict=True))
+    lengths = {text: len(ids) for text, ids in whole.items()}
+    return Reading(limit, {text: _padded(tokenizer, ids, limit) for text, ids in read.items()}, lengths)
+
+
+def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
+    padding = (tokenizer.pad_token_id,) * (limit - len(ids))
+    return (*padding, *ids) if tokenizer.padding_side == "left" else (*ids, *padding)
 
 
 @lru_cache(maxsize=REMEMBERED)
@@ -139,4 +146,4 @@ def _count(some: list[Any], every: tuple[str, ...]) -> str:
 
 def _shown(prompt: str) -> str:
     """A prompt in a sentence; of a long one its beginning and its end, where two that are cut differ."""
-    return repr(prompt if len(prompt) <= 80 else f"{prompt[:40]} … {prompt[-35:]}")
+    return repr(prompt if len(prompt) <= 60 else f"{prompt[:30]} … {prompt[-25:]}")
