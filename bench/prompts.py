@@ -5,6 +5,7 @@ the sets alone: in somebody's own file such a line is a prompt.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def read(source: str | Sequence[str] | PromptFile, base: Path, tell: Tell = lamb
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise BenchError(f"{what} has an empty prompt (number {index + 1})")
+        if re.search("[\ud800-\udfff]", prompt):  # JSON and YAML can write them; nothing can store them
+            raise BenchError(f"the prompt {prompt!r} in {what} holds half of a character (\\ud800 to \\udfff)")
         if prompt in seen:
             raise BenchError(f"the prompt {prompt!r} appears twice in {what}")
         seen.add(prompt)
@@ -65,7 +68,7 @@ def _named(source: str, base: Path, tell: Tell) -> list[str]:
     if source in names():
         lines = (FOLDER / f"{source}.txt").read_text(encoding="utf-8").splitlines()
         return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if is_there(local_path(source, base)):
+    if is_there(local_path(source, base)) or set(source) & set("/\\"):
         return read_prompt_file(PromptFile(file=source), base, tell)
     hint = suggestion(source, names()) or (
         f"there are {', '.join(names())}; or give a file, or a list: a prompt of its own is [{source}]"

@@ -63,7 +63,7 @@ def _prompt_source(value: Any) -> Any:
         number, entry = next(((n, entry) for n, entry in enumerate(value, 1) if not isinstance(entry, str)), (0, None))
         if not number:
             return value
-        nested = {dict: "a mapping", list: "a list"}
+        nested: dict[type, str] = {dict: "a mapping", list: "a list"}
         shown = nested.get(type(entry)) or json.dumps(entry, default=str)
         wrong = f"; entry {number} is {shown}, which is text only in quotes"
     raise ValueError(f"expected a prompt set's name, a file, a list of prompts in quotes, or {{file: ...}}{wrong}")

@@ -200,6 +200,14 @@ def test_what_cannot_be_read(name, content, options, words, tmp_path):
         assert words in str(caught.value)
 
 
+def test_half_a_character_is_refused(tmp_path):
+    (tmp_path / "a.json").write_text('["a cat \\ud83d"]')
+    with pytest.raises(BenchError, match=r"in a.json holds half of a character"):
+        prompts.read("a.json", tmp_path)
+    (tmp_path / "a.json").write_text('["a cat \\ud83d\\udc08"]')
+    assert prompts.read("a.json", tmp_path) == ("a cat 🐈",)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_empty_file_holds_no_prompts(kind, tmp_path):
     for content in (b"", b"\xef\xbb\xbf\n \n") if kind != "parquet" else (content_of("parquet", []),):
@@ -212,8 +220,8 @@ def test_an_empty_file_holds_no_prompts(kind, tmp_path):
     ("source", "words"),
     [
         ("folder", "the prompt file 'folder' is a folder; name a file inside it"),
-        ("data\\a.csv", "no prompt set or text file"),
-        ("~nobody-of-that-name/a.csv", "no prompt set or text file"),
+        ("data\\a.csv", "no prompt file 'data\\\\a.csv'; separate folders by /"),
+        ("~nobody-of-that-name/a.csv", "no prompt file '~nobody-of-that-name/a.csv'"),
         ("a cat " * 100, "no prompt set or text file"),
         ("a red cat", "or a list: a prompt of its own is [a red cat]"),
     ],
