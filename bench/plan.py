@@ -17,8 +17,10 @@ from bench.errors import BenchError, InvalidSweepError
 from bench.identity import identified, reward_fingerprint
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.preflight import check_tracker
-from bench.problems import describe, problem
-from bench.sweep import Lora, RewardSpec, Sampler, Sweep
+from bench.problems import describe, dotted, problem
+from bench.prompt_files import local_path
+from bench.prompt_tokens import Splits, check_tokens
+from bench.sweep import Lora, Prompts, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
 from bench.yaml_source import Path_
 
@@ -80,15 +82,19 @@ def plan(loaded: LoadedSweep) -> list[Trial]:
 class Planner:
     """Makes trials of a sweep's variants; what they share is looked up and hashed once.
 
+    Args:
+        loaded: the sweep.
+        prompts_at: where its file has the prompts, for the places of problems.
+
     Raises:
         BenchError: see `plan`.
     """
 
-    def __init__(self, loaded: LoadedSweep):
+    def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
         self.loaded = loaded
         for tracker in loaded.sweep.track.services:
             _at(loaded, ("track", tracker), partial(check_tracker, tracker))
-        self._shared = _surroundings(loaded)
+        self._shared = _surroundings(loaded, prompts_at)
         self._budget = _budget(loaded.sweep)
 
     @property
@@ -130,9 +136,9 @@ def _resolve_prompts(asked: dict[str, Any], base: Path) -> None:
     for key in ("train", "heldout"):
         source = asked.get(key)
         if isinstance(source, str) and source not in prompts.names():
-            asked[key] = str((base / Path(source).expanduser()).resolve())
+            asked[key] = str(local_path(source, base))
         elif isinstance(source, dict) and "hub" not in source:
-            source["file"] = str((base / Path(source["file"]).expanduser()).resolve())
+            source["file"] = str(local_path(source["file"], base))
 
 
 def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
@@ -182,16 +188,12 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
 # -- what trials share -----------------------------------------------------------------------------------------
 
 
-def _surroundings(loaded: LoadedSweep) -> Surroundings:
+def _surroundings(loaded: LoadedSweep, prompts_at: Path_) -> Surroundings:
     sweep, base = loaded.sweep, loaded.base
     # Cheap checks first: a misspelt name should not have to wait for torch.
-    train = _at(loaded, ("prompts", "train"), lambda: prompts.read(sweep.prompts.train, base))
-    source = sweep.prompts.heldout
-    heldout = _at(loaded, ("prompts", "heldout"), lambda: prompts.read(source, base)) if source else ()
-    both = sorted(set(train) & set(heldout))
-    if both:
-        text = f"{both[0]!r} is a training prompt too; held-out prompts must not be trained on"
-        raise InvalidSweepError([problem(loaded.root, ("prompts", "heldout"), text)])
+    warnings: list[str] = []
+    splits = _splits(loaded, prompts_at, warnings)
+    train, heldout = splits[(*prompts_at, "train")], splits.get((*prompts_at, "heldout"), ())
     model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
     inspection = _inspected(loaded, model)
     reward = _reward(loaded, sweep.reward, ("reward",))
@@ -209,8 +211,9 @@ def _surroundings(loaded: LoadedSweep) -> Surroundings:
             raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
     model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
     seen = (inspection.sampling.schedule, inspection.sampling.version) if inspection else (None, "1")
-    warnings = tuple(f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ()))
-    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, *seen, warnings)
+    warnings += [f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ())]
+    warnings += _at(loaded, ("model",), lambda: check_tokens(loaded, model, model_hash, splits))
+    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, *seen, tuple(warnings))
 
 
 def _inspected(loaded: LoadedSweep, model: str) -> "Inspection | None":
@@ -230,6 +233,25 @@ def _inspected(loaded: LoadedSweep, model: str) -> "Inspection | None":
         except ValueError as error:
             raise InvalidSweepError([problem(loaded.root, ("lora", "targets"), str(error))]) from None
     return found
+
+
+def _splits(loaded: LoadedSweep, prompts_at: Path_, warnings: list[str]) -> Splits:
+    """The prompts by their place in the sweep, those of tuning too; what is told of their files joins the warnings."""
+    asked: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
+    if loaded.sweep.search and loaded.sweep.search.prompts:
+        asked["search", "prompts"] = loaded.sweep.search.prompts
+    splits: Splits = {}
+    for place, both in asked.items():
+        for name, source in (("train", both.train), ("heldout", both.heldout)):
+            if source is not None:
+                path, told = (*place, name), list[str]()
+                splits[path] = _at(loaded, path, partial(prompts.read, source, loaded.base, told.append))
+                warnings += [f"{dotted(path)}: {sentence}" for sentence in told]
+        shared = sorted(set(splits[(*place, "train")]) & set(splits.get((*place, "heldout"), ())))
+        if shared:
+            text = f"{shared[0]!r} is a training prompt too; held-out prompts must not be trained on"
+            raise InvalidSweepError([problem(loaded.root, (*place, "heldout"), text)])
+    return splits
 
 
 def _hash_model(model: str) -> str:

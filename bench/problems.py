@@ -55,7 +55,7 @@ def _is_tag(part: int | str) -> bool:
 
 def problem(root: Node, path: Path_, text: str) -> str:
     """One problem as a line: place, key, what is wrong."""
-    where = root.locate(path)
+    where = one_line(root.locate(path), 80)  # an option on the command line may be a list of prompts
     key = dotted(path)
     return one_line(f"{where}: {key}: {text}" if key else f"{where}: {text}")
 

@@ -1,14 +1,21 @@
-"""Prompts in other people's files: HPD's lists (JSON), DrawBench's table (CSV), any table with a column of prompts.
+"""Prompts in files: a line a prompt, HPD's lists (JSON), DrawBench's table (CSV), any table with a column of prompts.
 
-`prompts: {train: {file: anime.json}}`, `{file: drawbench.csv, column: Prompts, limit: 100}`, or from a dataset
-repository on the hub, `{hub: owner/name, file: benchmark/anime.json}`. Repeated prompts are kept once.
+`prompts: {train: words.txt}`, `{train: {file: drawbench.csv, column: Prompts, limit: 100}}`, or from a dataset
+repository on the hub, `{hub: owner/name, file: benchmark/anime.json}`. A file is taken as it is: its name says of which
+kind it is, its values are text and never guessed to be numbers or dates, no line is a comment. Repeated prompts are
+kept once, rows without a prompt are left out, and both are told.
 """
 
+import codecs
+import json
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError, cause_of
+from bench.errors import BenchError, cause_of, one_line
 from bench.overlay import suggestion
 
 if TYPE_CHECKING:
@@ -22,43 +29,65 @@ COLUMNS = ("prompt", "prompts", "caption", "text")
 MAX_BYTES = 256 * 1024 * 1024
 WAIT_SECONDS = 10.0
 
+Tell = Callable[[str], object]
+"""Takes what a reader must know of a file, a sentence each."""
 
-def read_prompt_file(source: "PromptFile", base: Path) -> list[str]:
+
+def read_prompt_file(source: "PromptFile", base: Path, tell: Tell = lambda sentence: None) -> list[str]:
     """The prompts of a file, in its order, each once; `limit` of them evenly spread.
 
     Args:
         source: where they are.
         base: what a local path is relative to.
+        tell: is given what was left out, and what may not have been meant.
 
     Raises:
-        BenchError: the file cannot be had or read, or has no column of prompts.
+        BenchError: the file cannot be had or read, has no column of prompts, or holds something else in it.
     """
-    import pandas as pd
-
     from bench.prompts import spread
 
     path = _from_hub(source.hub, source.file) if source.hub else _local(source.file, base)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise BenchError(f"the prompt file {path.name} is of no kind that is read: {', '.join(READERS)}")
-    if path.stat().st_size > MAX_BYTES:
-        raise BenchError(f"the prompt file {path.name} is larger than {MAX_BYTES:,} bytes")
+    suffix = path.suffix.lower()
+    if suffix not in READERS and suffix not in TEXT:
+        kinds = ", ".join((".txt", *READERS))
+        raise BenchError(f"the prompt file {path.name} is of no kind that is read: {kinds}; name a text file .txt")
     try:
-        table = reader(path)
-    except Exception as error:
-        raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas made the first field of longer rows an index
-        raise BenchError(f"rows of {path.name} have more fields than its header; quote prompts that hold a comma")
-    values = table[_column(table, source.column, path.name)]
-    prompts = [value.strip() for value in values if isinstance(value, str) and value.strip()]
-    return list(spread(tuple(dict.fromkeys(prompts)), source.limit))
+        if path.stat().st_size > MAX_BYTES:
+            raise BenchError(f"the prompt file {path.name} is larger than {MAX_BYTES:,} bytes")
+        prompts = _lines(path, tell) if suffix in TEXT else _rows(path, source.column, tell)
+    except OSError as error:
+        raise BenchError(f"the prompt file {path.name} cannot be read ({error.strerror or error})") from None
+    kept = tuple(dict.fromkeys(prompts))
+    if len(kept) < len(prompts):
+        repeats = len(prompts) - len(kept)
+        tell(f"{path.name}: {repeats:,} of its {len(prompts):,} prompts repeat an earlier one, and are left out")
+    return list(spread(kept, source.limit))
+
+
+def local_path(name: str, base: Path) -> Path:
+    """The absolute path of a file that a sweep in `base` names; links are kept, as their names have the ending."""
+    path = Path(name)
+    with suppress(RuntimeError):  # there is no such user
+        path = path.expanduser()
+    return (base / path).absolute()
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder."""
+    try:
+        return path.exists()
+    except OSError:  # too long for a name: a prompt that stands where a name should
+        return False
 
 
 def _local(name: str, base: Path) -> Path:
-    path = Path(name).expanduser()
-    path = path if path.is_absolute() else base / path
+    path = local_path(name, base)
+    if not is_there(path):
+        hint = "; separate folders by /" if "\\" in name else ""
+        raise BenchError(f"there is no prompt file {name!r}{hint}")
     if not path.is_file():
-        raise BenchError(f"there is no prompt file {name!r}")
+        what = "a folder; name a file inside it" if path.is_dir() else "no regular file; copy it to one"
+        raise BenchError(f"the prompt file {name!r} is {what}")
     return path
 
 
@@ -84,46 +113,159 @@ def _column(table: "pd.DataFrame", wanted: str | None, file: str) -> Any:
             return table.columns[names.index(wanted)]
         hint = suggestion(wanted, names) or f"it has {', '.join(names)}"
         raise BenchError(f"{file} has no column {wanted!r}; {hint}")
-    lower = [name.lower() for name in names]
+    lower = [name.strip().lower() for name in names]
     found = next((lower.index(name) for name in COLUMNS if name in lower), None)
     if found is None:
-        raise BenchError(f"which column of {file} holds the prompts? it has {', '.join(names)}; say `column:`")
+        headless = "; where its first line is a prompt too, put the line `prompt` above it" if len(names) == 1 else ""
+        raise BenchError(
+            f"which column of {file} holds the prompts? it has {', '.join(names)}; say `column:`{headless}"
+        )
     return table.columns[found]
 
 
+def _lines(path: Path, tell: Tell) -> list[str]:
+    """The lines that are not empty."""
+    lines = [line.strip() for line in _text(path).splitlines()]
+    prompts = [line for line in lines if line]
+    if prompts and _is_header(prompts[0]):
+        tell(f"{path.name} is read as a prompt a line, and begins as a table or JSON does: {prompts[0]!r} is a prompt")
+    marked = [line for line in prompts if line.startswith("#")]
+    if marked:
+        count = (
+            "1 line begins with # and is a prompt"
+            if len(marked) == 1
+            else f"{len(marked):,} lines begin with # and are prompts"
+        )
+        tell(f"{path.name}: {count} like any other, as comments are not known: {marked[0]!r}")
+    return prompts
+
+
+def _is_header(line: str) -> bool:
+    cells = [cell.strip(' "') for cell in re.split("[,;\t]", line)]
+    names = all(map(str.isidentifier, cells)) and any(cell.lower() in COLUMNS for cell in cells)
+    return names or line.startswith(('{"', '["'))
+
+
+def _rows(path: Path, column: str | None, tell: Tell) -> list[str]:
+    """A column of the table, where it is not empty."""
+    try:
+        table = READERS[path.suffix.lower()](path)
+        # An exception of its own for each of several libraries; RuntimeError is JSON nested too deeply.
+    except (ValueError, RuntimeError) as error:
+        raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}") from None
+    if not len(table.columns):
+        return []
+    prompts = []
+    for number, value in enumerate(table[_column(table, column, path.name)], start=1):
+        text = "" if _missing(value) else value
+        if not isinstance(text, str):
+            found = f"{one_line(repr(text), 60)}, {_kind(text)}"
+            raise BenchError(f"row {number} of {path.name} holds {found}, where a prompt is text; put it in quotes")
+        if text.strip():
+            prompts.append(text.strip())
+    if len(prompts) < len(table):
+        tell(f"{path.name}: {len(table) - len(prompts):,} of its {len(table):,} rows hold no prompt, and are left out")
+    return prompts
+
+
+def _missing(value: Any) -> bool:
+    import pandas as pd
+
+    return not isinstance(value, str) and pd.api.types.is_scalar(value) and bool(pd.isna(value))
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return "no text"
+    kinds = {int: "a number", float: "a number", list: "a list", dict: "an object", str: "text"}
+    return kinds.get(type(value), f"of type {type(value).__name__}")
+
+
+def _text(path: Path) -> str:
+    """The file's text, in UTF-8, or in UTF-16 where it begins so (Windows' "Unicode")."""
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise BenchError(f"the prompt file {path.name} is not text in UTF-8 (line {line}); save it as UTF-8") from None
+    if "\0" in text:
+        raise BenchError(f"the prompt file {path.name} is not text in UTF-8 (it holds zero bytes); save it as UTF-8")
+    return text
+
+
 def _json(path: Path) -> "pd.DataFrame":
-    """A list of prompts, or of objects that hold one."""
-    import json
+    text = _text(path)
+    try:
+        return _frame(json.loads(text) if text.strip() else [], "item", path.name)
+    except json.JSONDecodeError as error:
+        lines = "; name a file with an object a line .jsonl" if error.msg == "Extra data" else ""
+        raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}{lines}") from None
 
+
+def _json_lines(path: Path) -> "pd.DataFrame":
+    found = []
+    for number, line in enumerate(_text(path).split("\n"), start=1):  # JSON allows other line breaks inside a text
+        try:
+            found += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise BenchError(f"line {number} of {path.name} is not JSON: {error.msg}") from None
+    return _frame(found, "row", path.name)
+
+
+def _frame(found: Any, what: str, file: str) -> "pd.DataFrame":
+    """A list of prompts, or of objects that hold one, as a table; values are what they are in JSON."""
     import pandas as pd
 
-    found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, list):
-        raise ValueError("expected a list of prompts or of objects")
-    return pd.DataFrame({"prompt": found}) if all(isinstance(item, str) for item in found) else pd.DataFrame(found)
+        keys = f" with the keys {', '.join(found)}" if isinstance(found, dict) and found else ""
+        raise BenchError(f"expected a list of prompts or of objects in {file}, got {_kind(found)}{keys}")
+    kind = dict if found and isinstance(found[0], dict) else str
+    for number, each in enumerate(found, start=1):
+        if not isinstance(each, kind):
+            wanted = "an object, as those before it" if kind is dict else "a prompt in quotes"
+            shown = f"{one_line(repr(each), 60)}, {_kind(each)}"
+            raise BenchError(f"{what} {number} of {file} is {shown}; expected {wanted}")
+    return pd.DataFrame(found if kind is dict else {"prompt": found}, dtype=object)
 
 
-def _table(reader: str, **options: Any) -> "Callable[[Path], pd.DataFrame]":
-    def read(path: Path) -> "pd.DataFrame":
-        import pandas as pd
-
-        return getattr(pd, reader)(path, **options)
-
-    return read
+def _csv(path: Path) -> "pd.DataFrame":
+    text = _text(path)
+    header = next(iter(text.lstrip("\r\n").splitlines()), "")
+    # Where a comma separates decimals, spreadsheets write semicolons between the fields.
+    return _separated(text, next((sign for sign in ",;\t" if sign in header), ","), path.name)
 
 
-def _text(path: Path) -> "pd.DataFrame":
+def _tsv(path: Path) -> "pd.DataFrame":
+    return _separated(_text(path), "\t", path.name)
+
+
+def _separated(text: str, sign: str, file: str) -> "pd.DataFrame":
     import pandas as pd
 
-    lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
-    return pd.DataFrame({"prompt": [line for line in lines if line and not line.startswith("#")]})
+    if not text.strip():
+        return pd.DataFrame()
+    table = pd.read_csv(StringIO(text, newline=""), sep=sign, dtype=str, keep_default_na=False)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas made the first field of longer rows an index
+        raise BenchError(f"rows of {file} have more fields than its header; quote prompts that hold a comma")
+    return table
 
+
+def _parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_parquet(path)
+
+
+TEXT = (".txt", ".text", ".prompt", ".prompts", ".list", ".lst", "")
+"""Endings of files with a prompt a line."""
 
 READERS: "dict[str, Callable[[Path], pd.DataFrame]]" = {
-    ".txt": _text,
     ".json": _json,
-    ".jsonl": _table("read_json", lines=True),
-    ".csv": _table("read_csv", keep_default_na=False),
-    ".tsv": _table("read_csv", keep_default_na=False, sep="\t"),
-    ".parquet": _table("read_parquet"),
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".parquet": _parquet,
 }

@@ -1,19 +1,20 @@
-"""Prompt sets: `animals`, a text file beside the sweep, or a list in the sweep itself.
+"""Prompt sets: `animals`, a file beside the sweep (`bench/prompt_files.py`), or a list in the sweep itself.
 
-A set is a text file in `prompt_sets/`, a prompt a line; lines that begin with `#` say where it is from.
+A set is a text file in `prompt_sets/`, a prompt a line; lines that begin with `#` say where it is from. They do so in
+the sets alone: in somebody's own file such a line is a prompt.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.overlay import suggestion
-from bench.prompt_files import read_prompt_file
+from bench.prompt_files import Tell, is_there, local_path, read_prompt_file
 from bench.sweep import PromptFile
 
 FOLDER = Path(__file__).parent / "prompt_sets"
-MAX_BYTES = 4 * 1024 * 1024
 
 
 def names() -> list[str]:
@@ -27,17 +28,21 @@ def summary(name: str) -> str:
     return first.lstrip("# ")
 
 
-def read(source: str | Sequence[str] | PromptFile, base: Path) -> tuple[str, ...]:
+def read(source: str | Sequence[str] | PromptFile, base: Path, tell: Tell = lambda sentence: None) -> tuple[str, ...]:
     """The prompts of a set's name, of a file (relative to `base`), or of a list.
 
+    Args:
+        source: as a sweep names them.
+        base: the folder of the sweep.
+        tell: is given what a reader must know of a file, a sentence each.
+
     Raises:
-        BenchError: there is no such set or file, it holds no prompt, or one twice.
+        BenchError: there is no such set or file, it cannot be read, it holds no prompt, or a list holds one twice.
     """
     if isinstance(source, str):
-        prompts = _read_file(_find(source, base))
-        what = source
+        prompts, what = _named(source, base, tell), source
     elif isinstance(source, PromptFile):
-        prompts, what = read_prompt_file(source, base), source.file
+        prompts, what = read_prompt_file(source, base, tell), source.file
     else:
         prompts, what = [prompt.strip() for prompt in source], "the list"
     if not prompts:
@@ -46,6 +51,8 @@ def read(source: str | Sequence[str] | PromptFile, base: Path) -> tuple[str, ...
     for index, prompt in enumerate(prompts):
         if not prompt:
             raise BenchError(f"{what} has an empty prompt (number {index + 1})")
+        if re.search("[\ud800-\udfff]", prompt):  # JSON and YAML can write them; nothing can store them
+            raise BenchError(f"the prompt {prompt!r} in {what} holds half of a character (\\ud800 to \\udfff)")
         if prompt in seen:
             raise BenchError(f"the prompt {prompt!r} appears twice in {what}")
         seen.add(prompt)
@@ -57,28 +64,16 @@ def prompts_hash(prompts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(prompts).encode()).hexdigest()
 
 
-def _find(source: str, base: Path) -> Path:
+def _named(source: str, base: Path, tell: Tell) -> list[str]:
     if source in names():
-        return FOLDER / f"{source}.txt"
-    path = Path(source).expanduser()
-    path = path if path.is_absolute() else base / path
-    if path.is_file():
-        return path
-    hint = suggestion(source, names()) or f"there are {', '.join(names())}; or give a text file or a list"
+        lines = (FOLDER / f"{source}.txt").read_text(encoding="utf-8").splitlines()
+        return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if is_there(local_path(source, base)) or set(source) & set("/\\"):
+        return read_prompt_file(PromptFile(file=source), base, tell)
+    hint = suggestion(source, names()) or (
+        f"there are {', '.join(names())}; or give a file, or a list: a prompt of its own is [{source}]"
+    )
     raise BenchError(f"there is no prompt set or text file {source!r}; {hint}")
-
-
-def _read_file(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BenchError(f"the prompt file {path.name} is larger than {MAX_BYTES:,} bytes")
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise BenchError(f"the prompt file {path.name} is not text in UTF-8") from None
-    except OSError as error:
-        raise BenchError(f"the prompt file {path.name} cannot be read ({error.strerror})") from None
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def spread(prompts: Sequence[str], count: int | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 `python -m bench.sweep > sweeps/schema.json` writes the JSON Schema that editors complete from.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, get_args
@@ -57,9 +58,15 @@ def _kinds() -> str:
 def _prompt_source(value: Any) -> Any:
     if isinstance(value, str | Mapping | PromptFile):
         return value
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return value
-    raise ValueError("expected a prompt set's name, a text file, a list of prompts in quotes, or {file: ...}")
+    wrong = ""
+    if isinstance(value, list | tuple):
+        number, entry = next(((n, entry) for n, entry in enumerate(value, 1) if not isinstance(entry, str)), (0, None))
+        if not number:
+            return value
+        nested: dict[type, str] = {dict: "a mapping", list: "a list"}
+        shown = nested.get(type(entry)) or json.dumps(entry, default=str)
+        wrong = f"; entry {number} is {shown}, which is text only in quotes"
+    raise ValueError(f"expected a prompt set's name, a file, a list of prompts in quotes, or {{file: ...}}{wrong}")
 
 
 Name = Annotated[str, AfterValidator(_check_name)]
@@ -79,9 +86,9 @@ class Part(BaseModel):
 
 
 class PromptFile(Part):
-    """Prompts in a file of another kind than a line a prompt: JSON, CSV, Parquet, here or on the hub."""
+    """Prompts in a file: a line a prompt, or a table as JSON, CSV or Parquet, here or on the hub."""
 
-    file: NonEmpty = Field(description=".json, .jsonl, .csv, .tsv, .parquet or .txt, beside the sweep or in `hub`")
+    file: NonEmpty = Field(description=".txt, .json, .jsonl, .csv, .tsv or .parquet, beside the sweep or in `hub`")
     hub: NonEmpty | None = Field(default=None, description="a dataset repository, owner/name, that holds the file")
     column: NonEmpty | None = Field(default=None, description="the column of prompts, where its name does not say it")
     limit: Count | None = Field(default=None, description="at most so many, evenly spread over the file")
@@ -443,8 +450,6 @@ class Sweep(Part):
 
 def json_schema() -> str:
     """The JSON Schema of a sweep file, for editors."""
-    import json
-
     schema = Sweep.model_json_schema(by_alias=True)
     return json.dumps(schema, indent=2) + "\n"
 

@@ -139,9 +139,65 @@ def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
         unet=unet,
         vae=vae,
         text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
-        tokenizer=CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **here),
+        tokenizer=load_tokenizer(source) or CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **here),
         scheduler=(seen.sampling if seen else ddim(config)).schedule.scheduler,
     )
+
+
+def load_tokenizer(source: str) -> Any | None:
+    """The tokenizer of a folder or hub id (see `find_model`), from this machine alone; None for a hub id not cached.
+
+    Raises:
+        MissingModelError: the folder's tokenizer has no vocabulary, or it cannot be read.
+    """
+    from transformers import CLIPTokenizer
+
+    # transformers makes one without a vocabulary where there are no files, and every prompt is then the same to it.
+    if not _cached(source, "tokenizer/tokenizer.json"):
+        missing = [name for name in ("vocab.json", "merges.txt") if not _cached(source, f"tokenizer/{name}")]
+        if missing and not Path(source).is_dir():
+            return None
+        if missing:
+            raise MissingModelError(f"model {source}: its tokenizer has no {' and no '.join(missing)}")
+    try:
+        return CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", local_files_only=True)
+    except Exception as error:  # what tokenizers raises has no class of its own
+        raise MissingModelError(f"model {source}: its tokenizer cannot be read ({error})") from error
+
+
+def load_text_config(source: str) -> Any | None:
+    """The text encoder's configuration (`transformers.CLIPTextConfig`), as `load_tokenizer`.
+
+    Raises:
+        MissingModelError: the folder has none, or it cannot be read.
+    """
+    from transformers import CLIPTextConfig
+
+    if not _cached(source, "text_encoder/config.json"):
+        if not Path(source).is_dir():
+            return None
+        raise MissingModelError(f"model {source}: its text_encoder has no config.json")
+    try:
+        return CLIPTextConfig.from_pretrained(source, subfolder="text_encoder", local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise MissingModelError(f"model {source}: its text_encoder's configuration cannot be read") from error
+
+
+def token_limit(tokenizer: Any, text_encoder_config: Any) -> int:
+    """Tokens that the text encoder reads of a prompt, start and end marks included.
+
+    A tokenizer that does not say has a `model_max_length` of 1e30; one may also say more than there are positions.
+    """
+    return int(min(tokenizer.model_max_length, text_encoder_config.max_position_embeddings))
+
+
+def _cached(source: str, name: str) -> bool:
+    """Whether a file of a folder or hub id is on this machine."""
+    if Path(source).is_dir():
+        return (Path(source) / name).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source, name), str)
 
 
 def model_hash(reference: str) -> str:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.adapter import DEFAULT_TARGETS, check_targets
 from models.checkpointing import Checkpointing, block_checkpointing, stored_bytes
-from models.loading import Components, load_components
+from models.loading import Components, load_components, token_limit
 from models.meter import Meter
 from models.noise import keyed_generator
 from models.sampler import (
@@ -195,7 +195,7 @@ class Policy:
                     prompt,
                     padding="max_length",
                     truncation=True,
-                    max_length=self.tokenizer.model_max_length,
+                    max_length=token_limit(self.tokenizer, self.text_encoder.config),
                     return_tensors="pt",
                 ).input_ids.to(self.device)
                 with torch.no_grad():

@@ -48,7 +48,9 @@ class Candidates:
         self.variants = {variant.name: variant for variant in variants_of(loaded.sweep, loaded.root)}
         _check_spaces(loaded, search, self.variants)
         _check_separate(loaded, search)
-        self._planner = Planner(_tuning_sweep(loaded, search))
+        self._planner = Planner(
+            _tuning_sweep(loaded, search), ("search", "prompts") if search.prompts else ("prompts",)
+        )
 
     def drawn(self, variant: str) -> list[Candidate]:
         """All candidates of a variant, where they do not depend on how others did."""
