@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from bench.errors import BenchError, InvalidSweepError
 from bench.identity import identified, reward_fingerprint
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.preflight import check_tracker
-from bench.problems import describe, problem
+from bench.problems import Problems, describe, problem
 from bench.sweep import Lora, RewardSpec, Sampler, Sweep
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
 from bench.yaml_source import Path_
@@ -80,10 +80,15 @@ class Planner:
 
     def __init__(self, loaded: LoadedSweep):
         self.loaded = loaded
+        found = Problems()
         for tracker in loaded.sweep.track.services:
-            _at(loaded, ("track", tracker), partial(check_tracker, tracker))
-        self._shared = _surroundings(loaded)
+            found.tried(partial(_at, loaded, ("track", tracker), partial(check_tracker, tracker)))
+        self._shared = _surroundings(loaded, found)
         self._budget = _budget(loaded.sweep)
+        if found.lines:  # those of the methods are worth knowing too
+            variants = variants_of(loaded.sweep, loaded.root)
+            found.tried(lambda: _learners(loaded, variants, self._shared, self._budget))
+            found.tell()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -91,7 +96,7 @@ class Planner:
         return self._shared.warnings
 
     def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
-        """A trial for each variant (all of the sweep's by default) and each seed, the first seed of every variant first."""
+        """A trial for each variant (by default all of the sweep's) and seed, the first seed of every variant first."""
         if variants is None:
             variants = variants_of(self.loaded.sweep, self.loaded.root)
         learners = _learners(self.loaded, variants, self._shared, self._budget)
@@ -175,32 +180,44 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
 # -- what trials share -----------------------------------------------------------------------------------------
 
 
-def _surroundings(loaded: LoadedSweep) -> Surroundings:
+def _surroundings(loaded: LoadedSweep, found: Problems) -> Surroundings:
+    """What is shared; a part with a problem, which is in `found` then, is empty."""
     sweep, base = loaded.sweep, loaded.base
     # Cheap checks first: a misspelt name should not have to wait for torch.
-    train = _at(loaded, ("prompts", "train"), lambda: prompts.read(sweep.prompts.train, base))
+    train = found.tried(lambda: _at(loaded, ("prompts", "train"), lambda: prompts.read(sweep.prompts.train, base)))
     source = sweep.prompts.heldout
-    heldout = _at(loaded, ("prompts", "heldout"), lambda: prompts.read(source, base)) if source else ()
-    both = sorted(set(train) & set(heldout))
+    heldout: tuple[str, ...] | None = ()
+    if source:
+        heldout = found.tried(lambda: _at(loaded, ("prompts", "heldout"), lambda: prompts.read(source, base)))
+    both = sorted(set(train or ()) & set(heldout or ()))
     if both:
         text = f"{both[0]!r} is a training prompt too; held-out prompts must not be trained on"
-        raise InvalidSweepError([problem(loaded.root, ("prompts", "heldout"), text)])
-    model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
-    reward = _reward(loaded, sweep.reward, ("reward",))
-    rewards = tuple(
-        _reward(loaded, spec, ("evaluate", "rewards", index)) for index, spec in enumerate(sweep.evaluate.rewards)
-    )
+        found.lines.append(problem(loaded.root, ("prompts", "heldout"), text))
+    model = found.tried(lambda: _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
+    reward = found.tried(lambda: _reward(loaded, sweep.reward, ("reward",)))
+    rewards = [
+        found.tried(partial(_reward, loaded, spec, ("evaluate", "rewards", index)))
+        for index, spec in enumerate(sweep.evaluate.rewards)
+    ]
     gold_spec = sweep.evaluate.gold
-    gold = _reward(loaded, gold_spec, ("evaluate", "gold")) if gold_spec else None
-    labels = [ref.label for ref in rewards]
+    gold = found.tried(lambda: _reward(loaded, gold_spec, ("evaluate", "gold"))) if gold_spec else None
+    labels = [spec.shown for spec in sweep.evaluate.rewards]
     parts = {part.shown for part in sweep.reward.inside()}
     for index, label in enumerate(labels):
         if label in labels[:index] or label in parts:
             what = "is a part of the reward and reported already" if label in parts else "appears twice"
             text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
-            raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
-    model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
-    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold)
+            found.lines.append(problem(loaded.root, ("evaluate", "rewards", index), text))
+    model_hash = found.tried(lambda: _at(loaded, ("model",), lambda: _hash_model(model))) if model else None
+    return Surroundings(
+        model or "",
+        model_hash or "",
+        train or (),
+        heldout or (),
+        cast(RewardRef, reward),
+        tuple(ref for ref in rewards if ref is not None),
+        gold,
+    )
 
 
 def _hash_model(model: str) -> str:
@@ -259,34 +276,34 @@ def _evaluation(sweep: Sweep) -> EvaluationPlan:
 
 def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surroundings, budget: Budget) -> list[Learner]:
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
-    learners: list[Learner] = []
-    problems: list[str] = []
-    for variant in variants:
-        try:
-            learners.append(_learner(loaded, variant, shared.reward, budget, evaluated))
-        except InvalidSweepError as error:
-            problems += [line for line in error.problems if line not in problems]
-    if problems:
-        raise InvalidSweepError(problems)
-    return learners
+    found = Problems()
+    learners = [
+        found.tried(partial(_learner, loaded, variant, shared.reward, budget, evaluated)) for variant in variants
+    ]
+    found.tell()
+    return [learner for learner in learners if learner is not None]
 
 
-def _learner(loaded: LoadedSweep, variant: Variant, reward: RewardRef, budget: Budget, evaluated: int) -> Learner:
+def _learner(
+    loaded: LoadedSweep, variant: Variant, reward: RewardRef | None, budget: Budget, evaluated: int
+) -> Learner:
     reference = plugins.resolve(variant.method, loaded.base)
     cls = _at(loaded, (*variant.path, "name"), lambda: plugins.load_method(reference))
-    unfit = unfit_reward(cls, reward.label, reward.differentiable)
+    found = Problems()
+    unfit = unfit_reward(cls, reward.label, reward.differentiable) if reward else None
     if unfit:
-        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), unfit)])
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
     if loaded.sweep.resources.workers > 1 and not cls.exact:
         text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
-        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), text)])
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), text))
     try:
         settings = cls.Settings(**variant.settings)
     except ValidationError as error:
         lines = describe(error, loaded.root, cls.Settings, (*variant.path, "settings"))
         if variant.grid:
             lines = [line.replace(".settings: ", ".grid: ") for line in lines]
-        raise InvalidSweepError(lines) from None
+        raise InvalidSweepError(found.lines + lines) from None
+    found.tell()
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
@@ -324,10 +341,12 @@ def _refuse_unaffordable(
     if not wanted:
         return
     cost = step_cost(cls, settings, 1 if cls.cuts_last_step else wanted, sampler)
+    found = Problems()
     for axis, limit in {budget.axis: budget.limit, **budget.stops}.items():
         if cost.get(axis, 0) > limit:
             text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be gained"
-            raise InvalidSweepError([problem(loaded.root, ("budget", axis), text)])
+            found.lines.append(problem(loaded.root, ("budget", axis), text))
+    found.tell()
 
 
 def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
