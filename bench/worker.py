@@ -110,7 +110,7 @@ def _attempts(
             with suppress(OSError):  # on a full disk the cause itself may still find room
                 write_text(folder.error_path, traceback.format_exc())
             where = "" if disk_full(error) else f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
-            cause = f"{with_advice(cause_of(error), trial)}{times(tried)}{where}"
+            cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(tried)}{where}"
     return "failed", cause
 
 

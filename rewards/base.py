@@ -59,7 +59,7 @@ class Reward(ABC):
                 scores, parts = self.score_and_parts(_own(images), list(prompts))
             except (RewardError, torch.OutOfMemoryError):
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # sys.exit() would end the run
                 raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
         check_scores(self, images, scores)
         # A copy, as it may write its next scores into the same memory, or have made them in inference mode; without

@@ -158,6 +158,14 @@ def test_what_is_embedded_is_contained_too():
         features(Embeds(), images_at(0.0))
 
 
+def test_a_reward_that_exits_has_failed():
+    def score(images, prompts):
+        raise SystemExit(3)
+
+    with pytest.raises(RewardError, match="Reward 'score' raised SystemExit: 3"):
+        CallableReward(score)(images_at(), PROMPTS)
+
+
 # -- global state ----------------------------------------------------------------------------------------------
 
 
