@@ -266,6 +266,7 @@ budget: {reward_queries: 8}
 evaluate:
   rewards: [esthetic]
   gold: goldd
+sampler: {steps: 3}
 """
 KEYS = [
     ":3: model: ", ":4: reward: ", ":5: prompts.train: ", ":5: prompts.heldout: ", ":7: methods[0].name: ",
@@ -332,7 +333,7 @@ OWN = "{}\n\n\ndef score(images, prompts):\n    return images.mean((1, 2, 3))\n"
     ],
 )
 def test_own_code_that_cannot_be_imported_names_its_line(cli, sweep_text, tmp_path, header, reward, told):
-    (tmp_path / "mine.py").write_text(OWN.format(header=header))
+    (tmp_path / "mine.py").write_text(OWN.format(header))
     path = tmp_path / "tiny.yaml"
     path.write_text(sweep_text.replace("colourfulness", reward))
     check(cli("plan", path), [f"tiny.yaml:4: reward: {tmp_path / 'mine.py'} cannot be loaded", told, "--debug"])
