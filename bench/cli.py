@@ -8,6 +8,7 @@ from importlib import import_module
 import click
 
 from bench import console
+from bench.authors import place_of
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
 VERBS = {
@@ -68,22 +69,14 @@ def bench() -> None:
 
 
 def run_command(arguments: Sequence[str]) -> int:
-    """Runs one command line; returns its exit code and never raises, except with `--debug`."""
-    debug = "--debug" in arguments
+    """Runs one command line; returns its exit code and never raises.
+
+    An error is told on standard error; with `--json` it is the answer too, as an object with `error`, `problems` (a
+    line each, all of them) and `exit_code`.
+    """
     try:
         result = bench.main(list(arguments), prog_name="bench", standalone_mode=False)
         return result if isinstance(result, int) else GOOD
-    except BenchError as error:
-        if debug:
-            traceback.print_exc()
-        console.error(error)
-        return error.exit_code
-    except click.UsageError as error:
-        console.error(BenchError(error.format_message(), do=_usage(error)))
-        return BAD_INPUT
-    except click.ClickException as error:
-        console.error(BenchError(error.format_message()))
-        return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
         console.note("interrupted; run the same command again to continue")
         return INTERRUPTED
@@ -91,16 +84,32 @@ def run_command(arguments: Sequence[str]) -> int:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return GOOD
     except Exception as error:
-        if debug:
+        problem, code = _explained(error)
+        if "--debug" in arguments and not isinstance(error, click.ClickException):
             traceback.print_exc()
-        if disk_full(error):
-            where = getattr(error, "filename", None)
-            do = "free some space and run the same command again to continue"
-            console.error(BenchError(DISK_FULL, str(where) if where else None, do))
-            return BAD_INPUT
-        do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
-        console.error(BenchError(f"internal error: {cause_of(error)}", do=do))
-        return INTERNAL_ERROR
+        console.error(problem)
+        if "--json" in arguments:
+            lines = problem.lines()
+            console.say_json({"error": lines[0], "problems": lines, "exit_code": code})
+        return code
+
+
+def _explained(error: Exception) -> tuple[BenchError, int]:
+    """What a person can act on, and the exit code."""
+    if isinstance(error, BenchError):
+        return error, error.exit_code
+    if isinstance(error, click.UsageError):
+        return BenchError(error.format_message(), do=_usage(error)), BAD_INPUT
+    if isinstance(error, click.ClickException):
+        return BenchError(error.format_message()), BAD_INPUT
+    if disk_full(error):
+        where = getattr(error, "filename", None)
+        do = "free some space and run the same command again to continue"
+        return BenchError(DISK_FULL, str(where) if where else None, do), BAD_INPUT
+    if place_of(error):
+        return BenchError(f"own code failed: {cause_of(error)}", do="--debug shows the traceback"), BAD_INPUT
+    do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
+    return BenchError(f"internal error: {cause_of(error)}", do=do), INTERNAL_ERROR
 
 
 def _usage(error: click.UsageError) -> str | None:

@@ -7,6 +7,8 @@ line prints it without a traceback; anything else is an internal error (exit cod
 import errno
 import re
 
+from bench.authors import place_of
+
 GOOD = 0
 REGRESSION = 1
 BAD_INPUT = 2
@@ -16,6 +18,7 @@ INTERNAL_ERROR = 5
 INTERRUPTED = 130
 
 MAX_LINES = 3
+"""Of an error; a sweep with several problems has a line for each."""
 
 DISK_FULL = "the disk is full (No space left on device)"
 
@@ -46,22 +49,18 @@ class BenchError(Exception):
 
 
 class InvalidSweepError(BenchError):
-    """One or several problems in a sweep, a line each; the rest are counted.
+    """One or several problems in a sweep: a line for each, in the order of the file.
 
     Args:
         problems: complete sentences that begin with `file:line: key`.
     """
 
     def __init__(self, problems: list[str]):
-        self.problems = problems
-        shown = problems if len(problems) <= MAX_LINES else problems[: MAX_LINES - 1]
-        self._lines = [one_line(problem) for problem in shown]
-        if len(shown) < len(problems):
-            self._lines.append(f"and {len(problems) - len(shown)} more problems")
-        super().__init__(problems[0])
+        self.problems = sorted(dict.fromkeys(problems), key=_line_number)
+        super().__init__(self.problems[0])
 
     def lines(self) -> list[str]:
-        return self._lines
+        return [one_line(problem) for problem in self.problems]
 
     def __reduce__(self) -> tuple:
         return type(self), (self.problems,)
@@ -85,6 +84,12 @@ class TrialsFailedError(BenchError):
 
 class Diverged(Exception):  # noqa: N818  # named as the status it leads to
     """A trial's loss, reward or weights are no longer finite. The message is the cause its row shows."""
+
+
+def _line_number(problem: str) -> float:
+    """Where in its file a problem stands; what has no line, such as an option, comes last."""
+    found = re.match(r".*?:(\d+): ", problem)
+    return int(found[1]) if found else float("inf")
 
 
 def one_line(text: str, limit: int = 400) -> str:
@@ -113,10 +118,12 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """An exception as one line that a table can show."""
+    """An exception as one line that a table can show, with the place in own code that it arose at."""
     if disk_full(error):
         return f"{DISK_FULL}; free some space and run the sweep again to continue"
     message = one_line(str(error), 240)
     if isinstance(error, WorkerError):
         return message
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    place = place_of(error)
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{text} ({place})" if place else text

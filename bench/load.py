@@ -88,36 +88,43 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
 def variants_of(sweep: Sweep, root: Node) -> list[Variant]:
     """Every variant, grids expanded, in the order of the file."""
     variants: list[Variant] = []
+    problems: list[str] = []
     for index, entry in enumerate(sweep.methods):
         path: Path_ = ("methods", index)
         name = entry.variant or _default_name(entry.name)
         keys = list(entry.grid)
-        clash = next((key for key in keys if key in entry.settings), None)
-        if clash:
-            raise InvalidSweepError([problem(root, (*path, "grid", clash), "is in settings too; write it once")])
+        problems += [
+            problem(root, (*path, "grid", key), "is in settings too; write it once")
+            for key in keys
+            if key in entry.settings
+        ]
         for values in itertools.product(*entry.grid.values()):
             chosen = dict(zip(keys, values, strict=True))
             full = "-".join([name, *(f"{_slug(key)}-{_slug(value)}" for key, value in chosen.items())])
             if not re.fullmatch(NAME_PATTERN, full):
                 where = (*path, "grid") if chosen else (*path, "name")
                 text = f"{full!r} cannot name a variant: {NAME_RULE}; add `variant:`"
-                raise InvalidSweepError([problem(root, where, text)])
+                problems.append(problem(root, where, text))
             settings = {**entry.settings, **chosen}
             variants.append(Variant(full, entry.name, settings, entry.sampler, path, frozenset(chosen)))
             if len(variants) * len(sweep.seeds) > MAX_TRIALS:
-                raise InvalidSweepError([problem(root, path, f"the sweep has more than {MAX_TRIALS:,} trials")])
-    _refuse_twins(variants, root)
+                problems.append(problem(root, path, f"the sweep has more than {MAX_TRIALS:,} trials"))
+                raise InvalidSweepError(problems)
+    problems += _twins(variants, root)
+    if problems:
+        raise InvalidSweepError(problems)
     return variants
 
 
-def _refuse_twins(variants: list[Variant], root: Node) -> None:
-    seen: dict[str, Variant] = {}
+def _twins(variants: list[Variant], root: Node) -> list[str]:
+    seen: set[str] = set()
+    problems = []
     for variant in variants:
         if variant.name in seen:
-            path = (*variant.path, "variant")
             text = f"two methods are called {variant.name!r}; give each a `variant:` of its own"
-            raise InvalidSweepError([problem(root, path, text)])
-        seen[variant.name] = variant
+            problems.append(problem(root, (*variant.path, "variant"), text))
+        seen.add(variant.name)
+    return problems
 
 
 def _default_name(method: str) -> str:

@@ -4,37 +4,33 @@ Here a sweep meets methods, rewards and models: settings are validated by the me
 resolved, weights are hashed. Nothing is trained and nothing is written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from bench import plugins, prompts
-from bench.errors import BenchError, InvalidSweepError
-from bench.identity import identified, reward_fingerprint
+from bench.errors import InvalidSweepError
+from bench.identity import identified
 from bench.load import LoadedSweep, Variant, variants_of
 from bench.preflight import check_tracker
-from bench.problems import describe, dotted, problem
+from bench.problems import Problems, at, describe, problem
 from bench.prompt_files import local_path
-from bench.prompt_tokens import Splits, check_tokens
-from bench.sweep import Lora, Prompts, RewardSpec, Sampler, Sweep
-from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial, sampler_settings
+from bench.surroundings import Surroundings, surroundings
+from bench.sweep import Lora, RewardSpec, Sampler, Sweep
+from bench.trial_spec import Budget, EvaluationPlan, Trial, sampler_settings
 from bench.yaml_source import Path_
 
 if TYPE_CHECKING:
     from methods.base import Method
-    from models.inspection import Inspection
     from models.sampler import Schedule
-    from rewards.base import Reward
 
 EVALUATION_STEPS = 20
 POINTS = 8
 """Evaluations in a budget where the sweep does not say."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -46,28 +42,6 @@ class Learner:
     reference: str
     settings: Any
     sampler: Sampler
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What all trials of a sweep share.
-
-    Attributes:
-        schedule: DDIM on the model's noise schedule; None for a model on the hub that is not here yet.
-        sampler_version: of the code that samples the model.
-        warnings: what a reader of the numbers must know of the model and the prompts, a sentence each.
-    """
-
-    model: str
-    model_hash: str
-    train: tuple[str, ...]
-    heldout: tuple[str, ...]
-    reward: RewardRef
-    rewards: tuple[RewardRef, ...]
-    gold: RewardRef | None
-    schedule: "Schedule | None" = None
-    sampler_version: str = "1"
-    warnings: tuple[str, ...] = ()
 
 
 def plan(loaded: LoadedSweep) -> list[Trial]:
@@ -92,10 +66,15 @@ class Planner:
 
     def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
         self.loaded = loaded
+        found = Problems()
         for tracker in loaded.sweep.track.services:
-            _at(loaded, ("track", tracker), partial(check_tracker, tracker))
-        self._shared = _surroundings(loaded, prompts_at)
+            found.tried(partial(at, loaded.root, ("track", tracker), partial(check_tracker, tracker)))
+        self._shared = surroundings(loaded, found, prompts_at)
         self._budget = _budget(loaded.sweep)
+        if found.lines:  # those of the methods are worth knowing too
+            variants = variants_of(loaded.sweep, loaded.root)
+            found.tried(lambda: _learners(loaded, variants, self._shared, self._budget))
+            found.tell()
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -185,105 +164,6 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
     )
 
 
-# -- what trials share -----------------------------------------------------------------------------------------
-
-
-def _surroundings(loaded: LoadedSweep, prompts_at: Path_) -> Surroundings:
-    sweep, base = loaded.sweep, loaded.base
-    # Cheap checks first: a misspelt name should not have to wait for torch.
-    warnings: list[str] = []
-    splits = _splits(loaded, prompts_at, warnings)
-    train, heldout = splits[(*prompts_at, "train")], splits.get((*prompts_at, "heldout"), ())
-    model = _at(loaded, ("model",), lambda: plugins.resolve_model(sweep.model, base))
-    inspection = _inspected(loaded, model)
-    reward = _reward(loaded, sweep.reward, ("reward",))
-    rewards = tuple(
-        _reward(loaded, spec, ("evaluate", "rewards", index)) for index, spec in enumerate(sweep.evaluate.rewards)
-    )
-    gold_spec = sweep.evaluate.gold
-    gold = _reward(loaded, gold_spec, ("evaluate", "gold")) if gold_spec else None
-    labels = [ref.label for ref in rewards]
-    parts = {part.shown for part in sweep.reward.inside()}
-    for index, label in enumerate(labels):
-        if label in labels[:index] or label in parts:
-            what = "is a part of the reward and reported already" if label in parts else "appears twice"
-            text = f"{label!r} {what}; a column can hold one: leave it out, or give it a `label:` of its own"
-            raise InvalidSweepError([problem(loaded.root, ("evaluate", "rewards", index), text)])
-    model_hash = _at(loaded, ("model",), lambda: _hash_model(model))
-    seen = (inspection.sampling.schedule, inspection.sampling.version) if inspection else (None, "1")
-    warnings += [f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ())]
-    warnings += _at(loaded, ("model",), lambda: check_tokens(loaded, model, model_hash, splits))
-    return Surroundings(model, model_hash, train, heldout, reward, rewards, gold, *seen, tuple(warnings))
-
-
-def _inspected(loaded: LoadedSweep, model: str) -> "Inspection | None":
-    """The model, which can be used and adapted; None for one on the hub that is not here yet."""
-    from models.adapter import check_targets
-    from models.inspection import UnsupportedModelError, bare_unet
-    from models.loading import MissingModelError, inspected
-
-    try:
-        found = inspected(model)
-        unet = bare_unet(found.unet) if found else None
-    except (MissingModelError, UnsupportedModelError) as error:
-        raise InvalidSweepError([problem(loaded.root, ("model",), str(error))]) from None
-    if unet is not None:
-        try:
-            check_targets(unet, loaded.sweep.lora.targets)
-        except ValueError as error:
-            raise InvalidSweepError([problem(loaded.root, ("lora", "targets"), str(error))]) from None
-    return found
-
-
-def _splits(loaded: LoadedSweep, prompts_at: Path_, warnings: list[str]) -> Splits:
-    """The prompts by their place in the sweep, those of tuning too; what is told of their files joins the warnings."""
-    asked: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
-    if loaded.sweep.search and loaded.sweep.search.prompts:
-        asked["search", "prompts"] = loaded.sweep.search.prompts
-    splits: Splits = {}
-    for place, both in asked.items():
-        for name, source in (("train", both.train), ("heldout", both.heldout)):
-            if source is not None:
-                path, told = (*place, name), list[str]()
-                splits[path] = _at(loaded, path, partial(prompts.read, source, loaded.base, told.append))
-                warnings += [f"{dotted(path)}: {sentence}" for sentence in told]
-        shared = sorted(set(splits[(*place, "train")]) & set(splits.get((*place, "heldout"), ())))
-        if shared:
-            text = f"{shared[0]!r} is a training prompt too; held-out prompts must not be trained on"
-            raise InvalidSweepError([problem(loaded.root, (*place, "heldout"), text)])
-    return splits
-
-
-def _hash_model(model: str) -> str:
-    from models.loading import find_model, model_hash
-
-    return model_hash(find_model(model))
-
-
-def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
-    if spec.weight is not None:
-        text = "a weight belongs to a part of a sum: reward: {sum: [{name: ..., weight: ...}, ...]}"
-        raise InvalidSweepError([problem(loaded.root, (*path, "weight"), text)])
-    absolute = plugins.resolve_reward(spec, loaded.base)
-    built = _at(loaded, path, lambda: plugins.build_reward(absolute))
-    return RewardRef(
-        spec=absolute,
-        label=spec.shown,
-        differentiable=built.differentiable,
-        weights=_weights(absolute, built),
-        fingerprint=_at(loaded, path, lambda: reward_fingerprint(absolute, built)),
-        embeds=hasattr(built, "embed"),
-    )
-
-
-def _weights(spec: RewardSpec, built: "Reward") -> dict[str, str]:
-    """Label -> SHA-256, of the reward and all it is made of."""
-    own = {spec.shown: built.weights_sha256} if built.weights_sha256 else {}
-    for part in spec.parts:
-        own |= _weights(part, built.parts[part.shown])
-    return own
-
-
 def _budget(sweep: Sweep) -> Budget:
     axis = sweep.primary_axis
     stops: dict[str, float] = {name: limit for name, limit in sweep.budget.items() if name != axis}
@@ -307,38 +187,34 @@ def _evaluation(sweep: Sweep) -> EvaluationPlan:
 
 def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surroundings, budget: Budget) -> list[Learner]:
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
-    learners: list[Learner] = []
-    problems: list[str] = []
+    found = Problems()
     if shared.schedule is not None:
         unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
         if unfit:
-            problems.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
-    for variant in variants:
-        try:
-            learners.append(_learner(loaded, variant, shared, budget, evaluated))
-        except InvalidSweepError as error:
-            problems += [line for line in error.problems if line not in problems]
-    if problems:
-        raise InvalidSweepError(problems)
-    return learners
+            found.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
+    learners = [found.tried(partial(_learner, loaded, variant, shared, budget, evaluated)) for variant in variants]
+    found.tell()
+    return [learner for learner in learners if learner is not None]
 
 
 def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget: Budget, evaluated: int) -> Learner:
     reference = plugins.resolve(variant.method, loaded.base)
-    cls = _at(loaded, (*variant.path, "name"), lambda: plugins.load_method(reference))
-    unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable)
+    cls = at(loaded.root, (*variant.path, "name"), lambda: plugins.load_method(reference))
+    found = Problems()
+    unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable) if shared.reward else None
     if unfit:
-        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), unfit)])
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
     if loaded.sweep.resources.workers > 1 and not cls.exact:
         text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
-        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), text)])
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), text))
     try:
         settings = cls.Settings(**variant.settings)
     except ValidationError as error:
         lines = describe(error, loaded.root, cls.Settings, (*variant.path, "settings"))
         if variant.grid:
             lines = [line.replace(".settings: ", ".grid: ") for line in lines]
-        raise InvalidSweepError(lines) from None
+        raise InvalidSweepError(found.lines + lines) from None
+    found.tell()
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
@@ -379,10 +255,12 @@ def _refuse_unaffordable(
     if not wanted:
         return
     cost = step_cost(cls, settings, 1 if cls.cuts_last_step else wanted, sampler)
+    found = Problems()
     for axis, limit in {budget.axis: budget.limit, **budget.stops}.items():
         if cost.get(axis, 0) > limit:
             text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be gained"
-            raise InvalidSweepError([problem(loaded.root, ("budget", axis), text)])
+            found.lines.append(problem(loaded.root, ("budget", axis), text))
+    found.tell()
 
 
 def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
@@ -420,14 +298,3 @@ def unfit_schedule(schedule: "Schedule", steps: int, random: bool = False) -> st
 def _value_methods() -> list[str]:
     known = (name for name in plugins.method_names())
     return [name for name in known if plugins.load_method(name).reward_access == "value"]
-
-
-def _at(loaded: LoadedSweep, path: Path_, make: Callable[[], T]) -> T:
-    """`make()`, with the place in the sweep added to what goes wrong."""
-    try:
-        return make()
-    except InvalidSweepError:
-        raise
-    except BenchError as error:
-        text = f"{error.what}; {error.do}" if error.do else error.what
-        raise InvalidSweepError([problem(loaded.root, path, text)]) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from bench.authors import place_of, remember
 from bench.errors import BenchError, cause_of
 from bench.overlay import suggestion
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 EMBEDDED_MODELS = {"emoji": "models"}
 """Family -> the package whose folder of that name holds its versions: `emoji-v1` is `models/emoji/v1`."""
+
+TRACEBACK = "--debug shows the traceback"
 
 
 # -- references ------------------------------------------------------------------------------------------------
@@ -78,22 +81,32 @@ def source_hash(reference: str) -> str:
 
 
 def _load_module(name: str) -> ModuleType:
+    from rewards.containment import contained, drawing
+
+    remember(name)
+    if name in sys.modules:
+        return sys.modules[name]
     try:
-        return importlib.import_module(name)
+        with drawing("import"), contained(name):
+            module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             hint = f"install it, or write {name.rpartition('.')[2]}.py:name for a file beside the sweep"
             raise BenchError(f"there is no module {name!r}", None, hint) from None
-        raise BenchError(f"module {name!r} cannot be imported: {cause_of(error)}") from error
+        raise BenchError(f"module {name!r} cannot be imported: {cause_of(error)}", None, TRACEBACK) from error
     except Exception as error:
-        raise BenchError(f"module {name!r} cannot be imported: {cause_of(error)}") from error
+        raise BenchError(f"module {name!r} cannot be imported: {cause_of(error)}", None, TRACEBACK) from error
+    return module
 
 
 def _load_file(path: Path) -> ModuleType:
+    from rewards.containment import contained, drawing
+
     if not path.is_file():
         raise BenchError(f"there is no file {path}")
     # Named by its path and content: an edited file is loaded anew, the same one only once.
-    digest = hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:16]
+    content = path.read_bytes()
+    digest = hashlib.sha256(str(path).encode() + content).hexdigest()[:16]
     name = f"alignprop_bench_plugin_{digest}"
     if name in sys.modules:
         return sys.modules[name]
@@ -103,12 +116,14 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # What it draws is a constant of the file, wherever that lies.
+        with drawing("import"), contained(hashlib.sha256(content).hexdigest()):
+            spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, Exception):
             raise
-        raise BenchError(f"{path} cannot be loaded: {cause_of(error)}") from error
+        raise BenchError(f"{path} cannot be loaded: {cause_of(error)}", None, TRACEBACK) from error
     return module
 
 
@@ -193,16 +208,23 @@ def resolve_reward(spec: "RewardSpec", base: Path) -> "RewardSpec":
 def build_reward(spec: "RewardSpec") -> "Reward":
     """The reward a sweep asks for, built with its options, frozen.
 
+    What it draws while it is built is the same in every trial, and what it does to the global state is undone.
+
     Raises:
         BenchError: it is unknown, its weights are missing, or its options do not fit.
     """
+    from rewards.containment import contained, drawing
+
     try:
-        return _built(spec).freeze()
+        with drawing("build"), contained(spec.shown):
+            return _built(spec).freeze()
     except BenchError:
         raise
     except Exception as error:
-        reason = str(error) if isinstance(error, OSError | ImportError) else cause_of(error)
-        raise BenchError(f"reward {spec.shown} cannot be built: {reason}") from error
+        place = place_of(error)
+        reason = str(error) if isinstance(error, OSError | ImportError) and not place else cause_of(error)
+        do = TRACEBACK if place else None
+        raise BenchError(f"reward {spec.shown} cannot be built: {reason}", None, do) from error
 
 
 def _built(spec: "RewardSpec") -> "Reward":

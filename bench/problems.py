@@ -2,11 +2,12 @@
 
 import types
 import typing
-from typing import Annotated, Any, Union, get_args, get_origin
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from bench.errors import one_line
+from bench.errors import BenchError, InvalidSweepError, one_line
 from bench.overlay import suggestion
 from bench.yaml_source import Node, Path_
 
@@ -26,6 +27,28 @@ WORDS = {
     "list_type": "expected a list",
     "tuple_type": "expected a list",
 }
+
+T = TypeVar("T")
+
+
+class Problems:
+    """Goes on after a problem, so that all of a sweep's are told at once."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def tried(self, make: Callable[[], T]) -> T | None:
+        """`make()`; None where it finds problems, which are kept."""
+        try:
+            return make()
+        except InvalidSweepError as error:
+            self.lines += error.problems
+            return None
+
+    def tell(self) -> None:
+        """Raises `InvalidSweepError` where there were problems."""
+        if self.lines:
+            raise InvalidSweepError(self.lines)
 
 
 def describe(error: ValidationError, root: Node, model: type[BaseModel], prefix: Path_ = ()) -> list[str]:
@@ -158,3 +181,14 @@ def _field_description(model: type[BaseModel], path: Path_) -> str:
     if field.description:
         return str(field.description)
     return f"expected {getattr(field.annotation, '__name__', typing.cast(Any, field.annotation))}".lower()
+
+
+def at(root: Node, path: Path_, make: Callable[[], T]) -> T:
+    """`make()`, with the place in the sweep added to what goes wrong."""
+    try:
+        return make()
+    except InvalidSweepError:
+        raise
+    except BenchError as error:
+        text = f"{error.what}; {error.do}" if error.do else error.what
+        raise InvalidSweepError([problem(root, path, text)]) from error

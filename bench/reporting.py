@@ -1,6 +1,6 @@
 """From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,8 +193,13 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
-        warnings=tuple(about.get("warnings", ())),
+        warnings=(*about.get("warnings", ()), *warnings_of(rows)),
     )
+
+
+def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """What trials found while they ran, each sentence once."""
+    return list(dict.fromkeys(text for row in rows for text in row.get("warnings") or ()))
 
 
 def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "list[Picture]":

@@ -23,6 +23,7 @@ from bench.evaluation import Evaluation, Evaluator
 from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
+from bench.repeatable import unrepeatable
 from bench.store import TrialFolder
 from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
@@ -31,11 +32,14 @@ from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.policy import Policy
 from models.workers import Workers
-from rewards.base import Reward
+from rewards.base import Reward, features
+from rewards.containment import drawing
 
 PICTURES_PER_SPLIT = 8
 """Prompts of a split whose first image is kept at every point, spread evenly over the split."""
 
+ASKED_AGAIN = 2
+"""Images that rewards of one's own score twice more, to see whether they repeat."""
 
 Observer = Callable[[dict[str, Any]], None]
 """Is told each point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept: first those that a resumed
@@ -95,7 +99,7 @@ class TrialLoop:
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
-            metered(rewards["reward"], self.meter, self.workers),
+            metered(rewards["reward"], self.meter, self.workers, trial.seed),
             self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
             self.seeds,
         )
@@ -105,8 +109,8 @@ class TrialLoop:
             trial.evaluated,
             trial.evaluate.images,
             trial.evaluate.seed,
-            partial(scores_of, rewards, self.meter, self.workers),
-            embed=next((r.embed for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
+            partial(scores_of, rewards, self.meter, self.workers, trial.evaluate.seed),
+            embed=next((partial(features, r) for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
         self.drawn = 0  # prompts drawn so far
@@ -218,6 +222,8 @@ class TrialLoop:
         with self.meter.phase("log"):
             self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
             self.save_pictures(evaluation)
+            if self.point == 0:
+                self.ask_again(evaluation)
         axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
@@ -235,6 +241,14 @@ class TrialLoop:
             for prompt in spread(prompts, PICTURES_PER_SPLIT):
                 pixels = evaluation.pictures[split, prompt].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
                 self.folder.save_picture(self.point, split, prompt, pixels)
+
+    def ask_again(self, evaluation: Evaluation) -> None:
+        """Keeps with the trial which rewards of one's own do not repeat."""
+        shown = list(evaluation.pictures.items())[:ASKED_AGAIN]
+        images = torch.stack([image for _, image in shown])
+        told = unrepeatable(self.rewards, images, [prompt for (_, prompt), _ in shown])
+        if told:
+            self.folder.write_warnings(told)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed trial needs, as plain values and tensors."""
@@ -263,25 +277,32 @@ def of_all(settings: Settings, workers: Workers) -> Settings:
     return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
 
 
-def metered(reward: Reward, meter: Meter, workers: Workers) -> RewardFunction:
-    """The reward as methods see it, billed to `meter`, its rows shared by the workers."""
+def metered(reward: Reward, meter: Meter, workers: Workers, seed: int) -> RewardFunction:
+    """The reward as methods see it, billed to `meter`, its rows shared by the workers.
+
+    Args:
+        seed: the trial's. What the reward draws from the global generators is keyed by it and by the queries so far,
+            which a resumed trial knows.
+    """
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
         check_images(images)
-        return explained(reward, meter, workers, images, prompts)[0]
+        key = (seed, "reward", meter.ledger.reward_queries, meter.ledger.eval_queries)
+        return explained(reward, meter, workers, key, images, prompts)[0]
 
     return score
 
 
 def explained(
-    reward: Reward, meter: Meter, workers: Workers, images: Tensor, prompts: list[str]
+    reward: Reward, meter: Meter, workers: Workers, key: tuple[int | str, ...], images: Tensor, prompts: list[str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores `[B]` and those of the reward's parts, billed once to `meter`."""
+    """Scores `[B]` and those of the reward's parts, billed once to `meter`; `key` is that of its random numbers."""
     parts: dict[str, Tensor] = {}
 
     def score(batch: Tensor) -> Tensor:
         nonlocal parts
-        scores, own = reward.explain(workers.share(batch), workers.share_list(prompts))
+        with drawing(*key, workers.rank):
+            scores, own = reward.explain(workers.share(batch), workers.share_list(prompts))
         parts = {label: workers.gather(part, len(batch)) for label, part in own.items()}
         return workers.gather(scores, len(batch))
 
@@ -289,13 +310,18 @@ def explained(
 
 
 def scores_of(
-    rewards: dict[str, Reward], meter: Meter, workers: Workers, images: Tensor, prompts: list[str]
+    rewards: dict[str, Reward], meter: Meter, workers: Workers, seed: int, images: Tensor, prompts: list[str]
 ) -> dict[str, Tensor]:
-    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one."""
+    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one.
+
+    Args:
+        seed: of evaluation: what rewards draw is the same at every point, for every method and seed.
+    """
     check_images(images)
     found: dict[str, Tensor] = {}
     for metric, reward in rewards.items():
-        found[metric], parts = explained(reward, meter, workers, images, prompts)
+        key: tuple[int | str, ...] = (seed, "evaluation", metric, *prompts)
+        found[metric], parts = explained(reward, meter, workers, key, images, prompts)
         if metric == "reward":
             found |= {f"reward/{label}": scores for label, scores in parts.items()}
     return found

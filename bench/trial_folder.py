@@ -152,9 +152,16 @@ class TrialFolder:
 
     def write_memory(self, workers: list[dict[str, Any]]) -> None:
         """Adds each worker's measured bytes (see `bench/memory/weighing.py`) to `trial.json`."""
+        self._add(memory=workers)
+
+    def write_warnings(self, texts: list[str]) -> None:
+        """Adds to `trial.json` what a reader of the trial's numbers must know, a sentence each."""
+        self._add(warnings=texts)
+
+    def _add(self, **fields: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         record = read_json(self._record)
-        write_json(self._record, {**(record if isinstance(record, dict) else {"trial": self.key}), "memory": workers})
+        write_json(self._record, {**(record if isinstance(record, dict) else {"trial": self.key}), **fields})
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.

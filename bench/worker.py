@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.background import repeating
 from bench.distributed.group import Launch, grouped, spawn
-from bench.errors import Diverged, LockedError, cause_of, one_line, ran_out_of_memory
+from bench.errors import Diverged, LockedError, cause_of, disk_full, one_line, ran_out_of_memory
 from bench.files import write_text
 from bench.provenance import provenance
 from bench.settle import STOPPED, lost, times
@@ -55,8 +55,10 @@ def run_and_record(
     """
     import torch
 
-    threads = torch.get_num_threads()
-    with folder.lock(LOCK_WAIT_SECONDS):
+    from rewards.containment import restored
+
+    # What a method or a library does to the global state ends with the trial: the next one may run in this process.
+    with folder.lock(LOCK_WAIT_SECONDS), restored():
         status = folder.read()["status"]
         if status in SETTLED:  # another process finished it in the meantime
             return status
@@ -77,8 +79,6 @@ def run_and_record(
         except KeyboardInterrupt:
             folder.write_status("interrupted", STOPPED)
             raise
-        finally:
-            torch.set_num_threads(threads)
 
 
 def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
@@ -109,7 +109,8 @@ def _attempts(
             folder.check_owner()
             with suppress(OSError):  # on a full disk the cause itself may still find room
                 write_text(folder.error_path, traceback.format_exc())
-            cause = f"{with_advice(cause_of(error), trial)}{times(tried)}"
+            where = "" if disk_full(error) else f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
+            cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(tried)}{where}"
     return "failed", cause
 
 

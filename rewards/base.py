@@ -13,6 +13,8 @@ from types import FunctionType, MappingProxyType, MethodType, ModuleType
 import torch
 from torch import Tensor, nn
 
+from rewards.containment import contained
+
 OUTSIDE = 1e-3
 """How far a pixel may lie outside [0, 1]: rounding of half precision, not a forgotten rescaling."""
 
@@ -23,6 +25,9 @@ class RewardError(ValueError):
 
 class Reward(ABC):
     """Scores images for prompts; higher is better.
+
+    It is given images and prompts of its own, and what it does to the global state is undone after every call
+    (`rewards/containment.py` says what cannot be).
 
     Attributes:
         name: what sweeps and tables call it.
@@ -49,15 +54,17 @@ class Reward(ABC):
     def explain(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward."""
         check_inputs(self.name, images, prompts)
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images
-        try:
-            scores, parts = self.score_and_parts(pixels, list(prompts))
-        except (RewardError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
-        check_scores(self, pixels, scores)
-        return scores, parts
+        with contained(self.name):
+            try:
+                scores, parts = self.score_and_parts(_own(images), list(prompts))
+            except (RewardError, torch.OutOfMemoryError):
+                raise
+            except (Exception, SystemExit) as error:  # sys.exit() would end the run
+                raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
+        check_scores(self, images, scores)
+        # A copy, as it may write its next scores into the same memory, or have made them in inference mode; without
+        # the graph of what only the reward itself wanted to differentiate.
+        return (scores if images.requires_grad else scores.detach()).clone(), parts
 
     def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """What rewards made of others write, which score their parts once for both."""
@@ -119,8 +126,26 @@ class CallableReward(Reward):
                     f"not {type(scores).__name__}."
                 )
             return scores
+        dtype, device = images.dtype, images.device  # the function may do as it likes with its images
         with torch.no_grad():
-            return torch.as_tensor(self.function(images, prompts), dtype=images.dtype, device=images.device)
+            return torch.as_tensor(self.function(images, prompts), dtype=dtype, device=device)
+
+
+def features(reward: Reward, images: Tensor) -> Tensor:
+    """`reward.embed` of images `[B, 3, H, W]`, contained as its scores are: `[B, D]`."""
+    with contained(reward.name):
+        try:
+            return reward.embed(_own(images)).clone()  # type: ignore[attr-defined]  # asked of those that have it
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            text = f"Reward {reward.name!r} raised {type(error).__name__} in embed(): {error}"
+            raise RewardError(text) from error
+
+
+def _own(images: Tensor) -> Tensor:
+    """Floats of its own for a reward; their gradient reaches `images`."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.clone()
 
 
 def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:

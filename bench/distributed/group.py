@@ -162,6 +162,9 @@ class Witness:
     def write_memory(self, workers: list[Any]) -> None:
         pass
 
+    def write_warnings(self, texts: list[str]) -> None:
+        pass
+
     def append_point(self, *args: Any) -> None:
         pass
 

@@ -1,6 +1,8 @@
 """Whatever is wrong with a sweep, the answer is exit code 2 and one to three lines that help."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -241,10 +243,119 @@ def test_variant_cannot_leave_the_folder(cli, sweep_text, tmp_path, name):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_many_problems_are_counted(cli, sweep_text, tmp_path):
+def test_every_problem_is_told(cli, sweep_text, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(sweep_text + "a: 1\nb: 2\nc: 3\nd: 4\n")
-    check(cli("plan", path), ["and 2 more problems"])
+    answer = cli("plan", path)
+    assert answer.code == 2
+    assert re.findall(r"tiny\.yaml:\d+: (\w): unknown key", answer.err) == ["a", "b", "c", "d"]
+
+
+NINE = """\
+schema: 1
+name: nine
+model: nowhere
+reward: colourfulnes
+prompts: {train: missing.txt, heldout: gone.txt}
+methods:
+  - name: ddpoo
+  - name: alignprop
+    settings: {learning_rat: 1, batch_size: 0}
+seeds: [0]
+budget: {reward_queries: 8}
+evaluate:
+  rewards: [esthetic]
+  gold: goldd
+sampler: {steps: 3}
+"""
+KEYS = [
+    ":3: model: ", ":4: reward: ", ":5: prompts.train: ", ":5: prompts.heldout: ", ":7: methods[0].name: ",
+    ":9: methods[1].settings.learning_rat: ", ":9: methods[1].settings.batch_size: ", ":13: evaluate.rewards[0]: ",
+    ":14: evaluate.gold: ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", [("plan",), ("run", "--executor", "inline")], ids=["plan", "run"])
+def test_problems_of_every_part_are_told_in_the_order_of_the_file(cli, tmp_path, verb):
+    path = tmp_path / "nine.yaml"
+    path.write_text(NINE)
+    answer = cli(verb[0], path, *verb[1:], "--out", tmp_path / "run")
+    assert answer.code == 2
+    lines = answer.err.splitlines()
+    assert len(lines) == len(KEYS) == 9
+    assert all(any(key in line for line in lines) for key in KEYS), answer.err
+    numbers = [int(line.split("nine.yaml:")[1].split(":")[0]) for line in lines]
+    assert numbers == sorted(numbers)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_is_json_too_where_json_was_asked_for(cli, tmp_path):
+    path = tmp_path / "nine.yaml"
+    path.write_text(NINE)
+    answer = cli("plan", path, "--json")
+    told = json.loads(answer.out)
+    assert told["exit_code"] == answer.code == 2
+    assert len(told["problems"]) == 9
+    assert told["error"] == told["problems"][0]
+    assert answer.err.startswith(f"error: {told['error']}\n")
+
+
+def test_two_problems_of_one_method_are_told(cli, sweep_text, tmp_path):
+    (tmp_path / "mine.py").write_text("def score(images, prompts):\n    return [0.0] * len(prompts)\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace("colourfulness", "mine.py:score").replace("batch_size: 2", "batch_sise: 2"))
+    answer = cli("plan", path)
+    assert answer.code == 2
+    assert "alignprop needs the reward's gradient and score has none" in answer.err
+    assert "batch_sise: unknown key; did you mean batch_size?" in answer.err
+
+
+def test_twins_and_a_clash_are_told_together(cli, sweep_text, tmp_path):
+    path = tmp_path / "tiny.yaml"
+    more = "  - name: base\n  - {name: rwr, settings: {batch_size: 2}, grid: {batch_size: [2, 4]}}\nseeds:"
+    path.write_text(sweep_text.replace("seeds:", more))
+    answer = cli("plan", path)
+    assert answer.code == 2
+    assert "two methods are called 'base'" in answer.err
+    assert "methods[4].grid.batch_size: is in settings too" in answer.err
+
+
+OWN = "{}\n\n\ndef score(images, prompts):\n    return images.mean((1, 2, 3))\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "reward", "told"),
+    [
+        ("x = 1 / 0", "mine.py:score", "cannot be loaded: ZeroDivisionError: division by zero (mine.py:1)"),
+        ("import nowhere", "mine.py:score", "ModuleNotFoundError: No module named 'nowhere' (mine.py:1)"),
+        ("import json; json.loads('{')", "mine.py:score", "(mine.py:1)"),
+        ("def score(:", "mine.py:score", "SyntaxError: invalid syntax (mine.py, line 1)"),
+    ],
+)
+def test_own_code_that_cannot_be_imported_names_its_line(cli, sweep_text, tmp_path, header, reward, told):
+    (tmp_path / "mine.py").write_text(OWN.format(header))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace("colourfulness", reward))
+    check(cli("plan", path), [f"tiny.yaml:4: reward: {tmp_path / 'mine.py'} cannot be loaded", told, "--debug"])
+
+
+def test_a_reward_that_cannot_be_built_names_its_line(cli, sweep_text, tmp_path):
+    text = "from rewards.base import Reward\n\n\nclass Mine(Reward):\n    def __init__(self):\n        {}['size']\n"
+    (tmp_path / "mine.py").write_text(text + "\n    def score(self, images, prompts):\n        return None\n")
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace("colourfulness", "mine.py:Mine"))
+    check(cli("plan", path), ["reward Mine cannot be built: KeyError: 'size' (mine.py:6)", "--debug"])
+
+
+def test_an_own_method_that_fails_while_planned_is_no_defect_of_ours(cli, sweep_text, tmp_path):
+    """Exit code 2 with its line, not 5."""
+    (tmp_path / "mine.py").write_text(
+        "from methods.alignprop import AlignProp\n\n\nclass Mine(AlignProp):\n    name = 'mine'\n\n"
+        "    @classmethod\n    def cost(cls, settings, prompts, sampler):\n        return {}['queries']\n"
+    )
+    path = tmp_path / "tiny.yaml"
+    path.write_text(sweep_text.replace("name: base", "name: mine.py:Mine"))
+    check(cli("plan", path), ["own code failed: KeyError: 'queries' (mine.py:9)"])
 
 
 def test_unknown_verb(cli):

@@ -1,5 +1,7 @@
 """However an executor ends, no trial is left `running`, and the cause is the true one."""
 
+import re
+
 import pytest
 
 import bench.execution.inline
@@ -18,7 +20,7 @@ ENDS = {
     "by what it did not expect": (
         RuntimeError("no such actor"),
         {"running": "interrupted", "planned": "planned"},
-        "cut short: RuntimeError: no such actor; run the sweep again to continue",
+        "cut short: RuntimeError: no such actor (test_settle.py:LINE); run the sweep again to continue",
     ),
 }
 
@@ -49,7 +51,7 @@ def test_what_ran_is_settled(tmp_path, end):
             execute()
     found = {status: run.trial(status).recorded_status() for status in statuses}
     assert found == {"done": "done", "failed": "failed", **expected}
-    assert cause in run.trial("running").read()["cause"]
+    assert cause in re.sub(r"(test_settle.py):\d+", r"\1:LINE", run.trial("running").read()["cause"])
     assert run.trial("failed").read()["cause"] == "it is failed", "who has a cause keeps it"
 
 
