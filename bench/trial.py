@@ -23,6 +23,7 @@ from bench.evaluation import Evaluation, Evaluator
 from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
+from bench.scores import not_finite, odd_columns
 from bench.store import TrialFolder
 from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
@@ -31,7 +32,7 @@ from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.policy import Policy
 from models.workers import Workers
-from rewards.base import Reward
+from rewards.base import Reward, RewardError
 
 PICTURES_PER_SPLIT = 8
 """Prompts of a split whose first image is kept at every point, spread evenly over the split."""
@@ -51,7 +52,8 @@ def run_trial(
     Where there are many workers, each of them calls this.
 
     Raises:
-        Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
+        Diverged: images, a loss or a gradient are NaN or infinite; the last good checkpoint stays.
+        RewardError: the optimised reward raised, or gave scores that are NaN or infinite for images that are not.
     """
     quieten()
     return_freed_memory()
@@ -95,7 +97,7 @@ class TrialLoop:
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
-            metered(rewards["reward"], self.meter, self.workers),
+            metered(rewards["reward"], self.meter, self.workers, trial.reward.label),
             self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
             self.seeds,
         )
@@ -105,7 +107,7 @@ class TrialLoop:
             trial.evaluated,
             trial.evaluate.images,
             trial.evaluate.seed,
-            partial(scores_of, rewards, self.meter, self.workers),
+            partial(scores_of, rewards, self.meter, self.workers, trial.reward.label),
             embed=next((r.embed for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
@@ -150,7 +152,8 @@ class TrialLoop:
         """One step of the method, and an evaluation where one is due. False when the budget is spent."""
         book, evaluated = self.axes(), self.evaluator.rows("train")
         sampler, budget = self.policy.sampler, self.trial.budget
-        wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated))
+        training = len(self.trial.prompts_train)
+        wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated), training)
         if wanted == 0:
             return False
         with self.meter.phase("train"):
@@ -221,8 +224,8 @@ class TrialLoop:
         axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
-        if not math.isfinite(self.latest):
-            raise Diverged(f"the reward is {self.latest} at point {self.point}, after {axes['steps']:.0f} steps")
+        for metric, what in odd_columns(evaluation.rows, self.trial).items():
+            self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
         self.recent = []
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
@@ -263,12 +266,14 @@ def of_all(settings: Settings, workers: Workers) -> Settings:
     return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
 
 
-def metered(reward: Reward, meter: Meter, workers: Workers) -> RewardFunction:
+def metered(reward: Reward, meter: Meter, workers: Workers, label: str) -> RewardFunction:
     """The reward as methods see it, billed to `meter`, its rows shared by the workers."""
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
         check_images(images)
-        return explained(reward, meter, workers, images, prompts)[0]
+        scores, parts = explained(reward, meter, workers, images, prompts)
+        require_finite(label, scores, parts, meter)
+        return scores
 
     return score
 
@@ -289,16 +294,30 @@ def explained(
 
 
 def scores_of(
-    rewards: dict[str, Reward], meter: Meter, workers: Workers, images: Tensor, prompts: list[str]
+    rewards: dict[str, Reward], meter: Meter, workers: Workers, label: str, images: Tensor, prompts: list[str]
 ) -> dict[str, Tensor]:
-    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one."""
+    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one.
+
+    Of the rewards only the optimised one, called `label`, must be finite: a trial learns nothing from the others.
+    """
     check_images(images)
     found: dict[str, Tensor] = {}
     for metric, reward in rewards.items():
         found[metric], parts = explained(reward, meter, workers, images, prompts)
         if metric == "reward":
+            require_finite(label, found[metric], parts, meter)
             found |= {f"reward/{label}": scores for label, scores in parts.items()}
     return found
+
+
+def require_finite(label: str, scores: Tensor, parts: dict[str, Tensor], meter: Meter) -> None:
+    """Raises `RewardError` if scores of finite images are not finite: the reward's doing, so it may be tried again."""
+    what = not_finite(label, scores, parts)
+    if what:
+        steps = meter.ledger.steps
+        raise RewardError(
+            f"{what}, in the evaluation after step {steps}" if meter.evaluating else f"{what}, at step {steps + 1}"
+        )
 
 
 def check_images(images: Tensor) -> None:

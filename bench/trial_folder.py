@@ -156,6 +156,28 @@ class TrialFolder:
         record = read_json(self._record)
         write_json(self._record, {**(record if isinstance(record, dict) else {"trial": self.key}), "memory": workers})
 
+    def warn(self, about: str, point: int, text: str) -> None:
+        """Adds to `trial.json` what a reader of the numbers must know; of one matter, only the first word is kept.
+
+        Args:
+            about: the matter.
+            point: of the curve at which it was seen; it is forgotten with the point.
+        """
+        known = self.warnings()
+        if about not in known:
+            self._keep_warnings({**known, about: {"point": point, "text": text}})
+
+    def warnings(self) -> dict[str, dict[str, Any]]:
+        """What `warn` was told: matter -> `point` and `text`."""
+        record = read_json(self._record)
+        return dict(record.get("warnings") or {}) if isinstance(record, dict) else {}
+
+    def _keep_warnings(self, warnings: dict[str, dict[str, Any]]) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        record = read_json(self._record)
+        kept = record if isinstance(record, dict) else {"trial": self.key}
+        write_json(self._record, {**kept, "warnings": warnings})
+
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.
 
@@ -329,6 +351,10 @@ class TrialFolder:
         self.check_owner()
         self.cut_curve(after_point)
         self.cut_evaluation(after_point)
+        known = self.warnings()
+        kept = {about: told for about, told in known.items() if told["point"] <= after_point}
+        if kept != known:
+            self._keep_warnings(kept)
 
     def drop_checkpoints(self) -> None:
         """Frees what only an unfinished trial needs."""

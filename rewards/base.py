@@ -47,7 +47,11 @@ class Reward(ABC):
         return self.explain(images, prompts)[0]
 
     def explain(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward."""
+        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward.
+
+        Whatever precision a reward computes in, its scores are in fp32 from here on (fp64 for images in fp64): half
+        precision has three digits, and advantages, sums and means would be computed in them.
+        """
         check_inputs(self.name, images, prompts)
         pixels = images.float() / 255 if images.dtype == torch.uint8 else images
         try:
@@ -57,7 +61,7 @@ class Reward(ABC):
         except Exception as error:
             raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
         check_scores(self, pixels, scores)
-        return scores, parts
+        return scores.to(precision(pixels)), parts
 
     def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """What rewards made of others write, which score their parts once for both."""
@@ -120,7 +124,12 @@ class CallableReward(Reward):
                 )
             return scores
         with torch.no_grad():
-            return torch.as_tensor(self.function(images, prompts), dtype=images.dtype, device=images.device)
+            return torch.as_tensor(self.function(images, prompts), dtype=precision(images), device=images.device)
+
+
+def precision(images: Tensor) -> torch.dtype:
+    """Of the scores of float images: fp32, or fp64 where the images are."""
+    return torch.promote_types(images.dtype, torch.float32)
 
 
 def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:

@@ -165,6 +165,9 @@ class Witness:
     def append_point(self, *args: Any) -> None:
         pass
 
+    def warn(self, about: str, point: int, text: str) -> None:
+        pass
+
     def write_evaluation(self, rows: Any) -> None:
         pass
 

@@ -248,10 +248,15 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     )
     since = time.time()
     warned: set[str] = set()
+    said: set[tuple[str, str]] = set()
     watched = [_Watched(trial, folders[trial.key]) for trial in trials]
     rest = 0.0  # until when not to look again
 
     def warn(folder: TrialFolder) -> None:
+        for about, told in folder.warnings().items():
+            if (folder.key, about) not in said:
+                said.add((folder.key, about))
+                display.warn(f"{folder.key}: {told['text']}")
         for tracker, problem in problems(folder).items():
             if tracker not in warned:  # once a run: what stops one trial's stops them all
                 warned.add(tracker)
