@@ -86,7 +86,7 @@ def test_the_words():
 @pytest.mark.parametrize(
     ("reward", "words"),
     [
-        ("fussy", "RewardError: reward 'fussy' gave 2 scores that are not finite (2 NaN) of 6"),
+        ("fussy", "RewardError: reward 'fussy' gave 1 score that is not finite (1 NaN) of 6"),
         ("lofty", "reward 'lofty' gave 1 score that is not finite (1 infinite) of 6, in the evaluation after step 0"),
         ("huge", "reward 'huge' gave 6 scores that are not finite (6 infinite) of 6"),
         ({"name": "fussy", "label": "mine"}, "reward 'mine' gave"),
@@ -98,9 +98,7 @@ def test_the_optimised_reward_fails_the_trial_by_name(reward, words, ref, tiny_m
     folder = TrialFolder(tmp_path / "trial")
     trial = make_trial(tiny_model).model_copy(update={"reward": ref(reward), "gold": None})
     assert run_and_record(trial, folder) == "failed", "not diverged: the same command tries it again"
-    assert words.replace("2 scores that are not finite (2 NaN)", "1 score that is not finite (1 NaN)") in cause_of(
-        folder
-    )
+    assert words in cause_of(folder)
 
 
 def test_a_nan_that_passes_is_tried_again(ref, tiny_model, tmp_path):
