@@ -4,6 +4,7 @@ Here a sweep meets methods, rewards and models: settings are validated by the me
 resolved, weights are hashed. Nothing is trained and nothing is written.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -223,8 +224,9 @@ def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget
             raise ValueError(unfit)
     except ValueError as error:
         raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {error}")]) from None
-    _refuse_unaffordable(loaded, variant, cls, settings, sampler, budget, evaluated)
-    return Learner(variant, cls, reference, settings, sampler)
+    learner = Learner(variant, cls, reference, settings, sampler)
+    _refuse_unlearnable(loaded, learner, budget, evaluated, len(shared.train))
+    return learner
 
 
 def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: "type[Method]") -> Sampler:
@@ -239,24 +241,26 @@ def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: "type[Method]"
     return start.model_copy(update=change)
 
 
-def _refuse_unaffordable(
-    loaded: LoadedSweep,
-    variant: Variant,
-    cls: "type[Method]",
-    settings: Any,
-    sampler: Sampler,
-    budget: Budget,
-    evaluated: int,
-) -> None:
-    """A step that is never begun would give a flat curve that looks like a result."""
+def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, evaluated: int, training: int) -> None:
+    """A step that is never begun, or teaches nothing, would give a flat curve that looks like a result."""
     from bench.budget import prompts_in_step
 
+    variant, cls, settings, sampler = learner.variant, learner.cls, learner.settings, learner.sampler
     wanted = prompts_in_step(cls, settings, evaluated)
     if not wanted:
         return
-    cost = step_cost(cls, settings, 1 if cls.cuts_last_step else wanted, sampler)
+    limits = {budget.axis: budget.limit, **budget.stops}
+    full = step_cost(cls, settings, wanted, sampler)
+    steps = min((limit / full[axis] for axis, limit in limits.items() if full.get(axis)), default=math.inf)
+    drawn = steps * wanted if math.isinf(steps) else max(1, math.ceil(steps * wanted))
+    why = cls.futile(settings, wanted, training, drawn)
+    if why:
+        raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {why}")])
+    cuts = range(1, wanted) if cls.cuts_last_step else ()
+    least = next((prompts for prompts in cuts if not cls.futile(settings, prompts, training, prompts)), wanted)
+    cost = step_cost(cls, settings, least, sampler)
     found = Problems()
-    for axis, limit in {budget.axis: budget.limit, **budget.stops}.items():
+    for axis, limit in limits.items():
         if cost.get(axis, 0) > limit:
             text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be gained"
             found.lines.append(problem(loaded.root, ("budget", axis), text))

@@ -199,7 +199,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
 
 def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
     """What trials found while they ran, each sentence once."""
-    return list(dict.fromkeys(text for row in rows for text in row.get("warnings") or ()))
+    return list(dict.fromkeys(told["text"] for row in rows for told in (row.get("warnings") or {}).values()))
 
 
 def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "list[Picture]":

@@ -24,6 +24,7 @@ from bench.memory.weighing import Weighing
 from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.repeatable import unrepeatable
+from bench.scores import not_finite, odd_columns
 from bench.store import TrialFolder
 from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
@@ -32,7 +33,7 @@ from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.policy import Policy
 from models.workers import Workers
-from rewards.base import Reward, features
+from rewards.base import Reward, RewardError, features
 from rewards.containment import drawing
 
 PICTURES_PER_SPLIT = 8
@@ -55,7 +56,8 @@ def run_trial(
     Where there are many workers, each of them calls this.
 
     Raises:
-        Diverged: a loss, a reward or a gradient is NaN or infinite; the last good checkpoint stays.
+        Diverged: images, a loss or a gradient are NaN or infinite; the last good checkpoint stays.
+        RewardError: the optimised reward raised, or gave scores that are NaN or infinite for images that are not.
     """
     quieten()
     return_freed_memory()
@@ -99,7 +101,7 @@ class TrialLoop:
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
-            metered(rewards["reward"], self.meter, self.workers, trial.seed),
+            metered(rewards["reward"], self.meter, self.workers, trial.reward.label, trial.seed),
             self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
             self.seeds,
         )
@@ -109,7 +111,7 @@ class TrialLoop:
             trial.evaluated,
             trial.evaluate.images,
             trial.evaluate.seed,
-            partial(scores_of, rewards, self.meter, self.workers, trial.evaluate.seed),
+            partial(scores_of, rewards, self.meter, self.workers, trial.reward.label, trial.evaluate.seed),
             embed=next((partial(features, r) for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
@@ -154,7 +156,8 @@ class TrialLoop:
         """One step of the method, and an evaluation where one is due. False when the budget is spent."""
         book, evaluated = self.axes(), self.evaluator.rows("train")
         sampler, budget = self.policy.sampler, self.trial.budget
-        wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated))
+        training = len(self.trial.prompts_train)
+        wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated), training)
         if wanted == 0:
             return False
         with self.meter.phase("train"):
@@ -227,8 +230,8 @@ class TrialLoop:
         axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
-        if not math.isfinite(self.latest):
-            raise Diverged(f"the reward is {self.latest} at point {self.point}, after {axes['steps']:.0f} steps")
+        for metric, what in odd_columns(evaluation.rows, self.trial).items():
+            self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
         self.recent = []
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
@@ -246,9 +249,8 @@ class TrialLoop:
         """Keeps with the trial which rewards of one's own do not repeat."""
         shown = list(evaluation.pictures.items())[:ASKED_AGAIN]
         images = torch.stack([image for _, image in shown])
-        told = unrepeatable(self.rewards, images, [prompt for (_, prompt), _ in shown])
-        if told:
-            self.folder.write_warnings(told)
+        for name, what in unrepeatable(self.rewards, images, [prompt for (_, prompt), _ in shown]).items():
+            self.folder.warn(f"repeat/{name}", self.point, what)
 
     def state(self) -> dict[str, Any]:
         """Everything a resumed trial needs, as plain values and tensors."""
@@ -277,10 +279,11 @@ def of_all(settings: Settings, workers: Workers) -> Settings:
     return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
 
 
-def metered(reward: Reward, meter: Meter, workers: Workers, seed: int) -> RewardFunction:
+def metered(reward: Reward, meter: Meter, workers: Workers, label: str, seed: int) -> RewardFunction:
     """The reward as methods see it, billed to `meter`, its rows shared by the workers.
 
     Args:
+        label: what the reward is called where its scores are not finite.
         seed: the trial's. What the reward draws from the global generators is keyed by it and by the queries so far,
             which a resumed trial knows.
     """
@@ -288,7 +291,9 @@ def metered(reward: Reward, meter: Meter, workers: Workers, seed: int) -> Reward
     def score(images: Tensor, prompts: list[str]) -> Tensor:
         check_images(images)
         key = (seed, "reward", meter.ledger.reward_queries, meter.ledger.eval_queries)
-        return explained(reward, meter, workers, key, images, prompts)[0]
+        scores, parts = explained(reward, meter, workers, key, images, prompts)
+        require_finite(label, scores, parts, meter)
+        return scores
 
     return score
 
@@ -310,11 +315,18 @@ def explained(
 
 
 def scores_of(
-    rewards: dict[str, Reward], meter: Meter, workers: Workers, seed: int, images: Tensor, prompts: list[str]
+    rewards: dict[str, Reward],
+    meter: Meter,
+    workers: Workers,
+    label: str,
+    seed: int,
+    images: Tensor,
+    prompts: list[str],
 ) -> dict[str, Tensor]:
     """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one.
 
     Args:
+        label: of the optimised reward, whose scores alone must be finite: a trial learns nothing from the others.
         seed: of evaluation: what rewards draw is the same at every point, for every method and seed.
     """
     check_images(images)
@@ -323,8 +335,19 @@ def scores_of(
         key: tuple[int | str, ...] = (seed, "evaluation", metric, *prompts)
         found[metric], parts = explained(reward, meter, workers, key, images, prompts)
         if metric == "reward":
+            require_finite(label, found[metric], parts, meter)
             found |= {f"reward/{label}": scores for label, scores in parts.items()}
     return found
+
+
+def require_finite(label: str, scores: Tensor, parts: dict[str, Tensor], meter: Meter) -> None:
+    """Raises `RewardError` if scores of finite images are not finite: the reward's doing, so it may be tried again."""
+    what = not_finite(label, scores, parts)
+    if what:
+        steps = meter.ledger.steps
+        raise RewardError(
+            f"{what}, in the evaluation after step {steps}" if meter.evaluating else f"{what}, at step {steps + 1}"
+        )
 
 
 def check_images(images: Tensor) -> None:

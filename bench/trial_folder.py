@@ -154,9 +154,21 @@ class TrialFolder:
         """Adds each worker's measured bytes (see `bench/memory/weighing.py`) to `trial.json`."""
         self._add(memory=workers)
 
-    def write_warnings(self, texts: list[str]) -> None:
-        """Adds to `trial.json` what a reader of the trial's numbers must know, a sentence each."""
-        self._add(warnings=texts)
+    def warn(self, about: str, point: int, text: str) -> None:
+        """Adds to `trial.json` what a reader of the numbers must know; of one matter, only the first word is kept.
+
+        Args:
+            about: the matter.
+            point: of the curve at which it was seen; it is forgotten with the point.
+        """
+        known = self.warnings()
+        if about not in known:
+            self._add(warnings={**known, about: {"point": point, "text": text}})
+
+    def warnings(self) -> dict[str, dict[str, Any]]:
+        """What `warn` was told: matter -> `point` and `text`."""
+        record = read_json(self._record)
+        return dict(record.get("warnings") or {}) if isinstance(record, dict) else {}
 
     def _add(self, **fields: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -336,6 +348,10 @@ class TrialFolder:
         self.check_owner()
         self.cut_curve(after_point)
         self.cut_evaluation(after_point)
+        known = self.warnings()
+        kept = {about: told for about, told in known.items() if told["point"] <= after_point}
+        if kept != known:
+            self._add(warnings=kept)
 
     def drop_checkpoints(self) -> None:
         """Frees what only an unfinished trial needs."""

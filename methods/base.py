@@ -5,6 +5,7 @@ A method turns prompts and a reward into updates of the policy's adapter. It is 
 The harness draws the prompts, meters, evaluates and checkpoints.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +132,19 @@ class Method(ABC):
         Raises:
             ValueError: what does not fit, in one sentence.
         """
+
+    @classmethod
+    def futile(cls, settings: Any, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        """Why a step teaches nothing, whatever the reward says, in a sentence that says what to write; None if it may.
+
+        The plan refuses settings whose full steps are futile, and no last step is cut so far that it is.
+
+        Args:
+            prompts: of the step; the harness draws every training prompt once before any of them again.
+            training: how many training prompts there are.
+            drawn: prompts of all the trial's steps so far, this one included.
+        """
+        return None
 
     @classmethod
     @abstractmethod

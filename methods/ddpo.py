@@ -9,6 +9,7 @@ decision process whose action is x_{t−1}; the reward comes at the end and ever
 The log-probability is the mean over a latent's dimensions, as in the code, so that the ratio is a tempered one.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from methods.base import Method, StepMetrics, mean
 from methods.common import policy_gradient
-from methods.common.advantages import PromptStatistics, group_advantages, standardise
+from methods.common.advantages import PromptStatistics, futile_statistics, group_advantages, standardise
 from methods.common.trajectories import TrajectorySettings, check_log_probabilities, roll_out, shuffled_rows
 from models.sampler import SamplerSettings
 
@@ -77,6 +78,10 @@ class DDPO(Method):
     @classmethod
     def check(cls, settings: DDPOSettings, sampler: SamplerSettings) -> None:
         check_log_probabilities(sampler)
+
+    @classmethod
+    def futile(cls, settings: DDPOSettings, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        return futile_statistics(settings, prompts, training, drawn)
 
     @classmethod
     def prompts_per_step(cls, settings: DDPOSettings) -> int:

@@ -16,6 +16,7 @@ V is asked before it has learned from a rollout's rewards, so that it cannot hav
 α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01, many with 1,000 and 0.1.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -25,6 +26,7 @@ from torch import Tensor
 
 from methods.base import Method, StepMetrics, mean
 from methods.common import policy_gradient
+from methods.common.advantages import varies
 from methods.common.rollouts import draw_batch
 from methods.common.trajectories import TrajectorySettings, check_log_probabilities, roll_out, shuffled_rows
 from methods.common.value_function import ValueFunction, ValueNetwork
@@ -92,6 +94,12 @@ class DPOK(Method):
         check_log_probabilities(sampler)
 
     @classmethod
+    def futile(cls, settings: DPOKSettings, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        if settings.images_per_prompt == drawn == 1:
+            return "the budget draws one image, whose reward is the value function's first: nothing can be learned"
+        return None
+
+    @classmethod
     def prompts_per_step(cls, settings: DPOKSettings) -> int:
         return settings.prompts_per_rollout
 
@@ -105,8 +113,11 @@ class DPOK(Method):
         rows = shuffled_rows(self, len(rollout.prompts))
         step, sample = rows.T
         seen = rollout.states[step, sample], rollout.embeddings[sample], step
+        known = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
         self.value.remember(*seen, rollout.rewards[sample])
         advantages = rollout.rewards[sample] - self.value(*seen)
+        if not varies(known):  # then V is that reward, and what the network lacks to it is its error
+            advantages = torch.zeros_like(advantages)
 
         done = policy_gradient.learn(self, rollout, rows, advantages, self.surrogate, settings.updates_per_rollout)
         value_loss = self._learn_value()

@@ -11,13 +11,14 @@ samples, so they must be good ones: collect with enough steps and guidance. Its 
 `rwr-sparse`.
 """
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.common.advantages import group_advantages, standardise
+from methods.common.advantages import futile_statistics, group_advantages, standardise
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
 
@@ -52,6 +53,10 @@ class RWR(WeightedRegression):
     Settings = RWRSettings
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RWRSettings
+
+    @classmethod
+    def futile(cls, settings: RWRSettings, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        return futile_statistics(settings, prompts, training, drawn)
 
     def keep(self, drawn: Samples) -> Samples:
         return standardised(drawn, self.settings.statistics)

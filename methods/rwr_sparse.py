@@ -9,12 +9,14 @@ The code takes the top share of each prompt's samples; here it is the top share 
 around their prompt's mean, so that a prompt with a wider spread gives more.
 """
 
+import math
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from methods.common.advantages import futile_statistics
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
 from methods.rwr import Statistics, standardised
@@ -45,12 +47,27 @@ class RWRSparse(WeightedRegression):
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RWRSparseSettings
 
+    @classmethod
+    def futile(cls, settings: RWRSparseSettings, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        before = settings.prompts_per_rollout * (settings.buffer_rollouts - 1)
+        samples = int(min(prompts + before, drawn)) * settings.images_per_prompt
+        if kept(samples, settings.keep_share) == samples > 1:
+            return (
+                f"keep_share: {settings.keep_share:g} keeps all of the {samples} images in the buffer, whatever their "
+                "rewards: nothing can be learned; write a smaller one"
+            )
+        return futile_statistics(settings, prompts, training, drawn)
+
     def keep(self, drawn: Samples) -> Samples:
         return standardised(drawn, self.settings.statistics)
 
     def weights(self, rewards: Tensor) -> Tensor:
         """1 for the best share, 0 for the rest: `[N]`."""
-        kept = max(1, round(len(rewards) * self.settings.keep_share))
         weights = torch.zeros_like(rewards)
-        weights[rewards.topk(kept).indices] = 1
+        weights[rewards.topk(kept(len(rewards), self.settings.keep_share)).indices] = 1
         return weights
+
+
+def kept(samples: int, share: float) -> int:
+    """How many of a buffer's samples are learned from."""
+    return max(1, round(samples * share))

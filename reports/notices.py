@@ -36,7 +36,7 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
     """In the order of their weight: still going, broken trials, NaN, over-optimisation, what the run was warned of,
     provenance, shared seconds.
     """
-    found = [_going(trials), *_broken(trials), *_absent(curves, evaluation, trials), _values(curves, evaluation)]
+    found = [_going(trials), *_broken(trials), *_absent(curves, evaluation, trials), _values(curves, evaluation, meta)]
     turned = warning(curves, meta) if not curves.empty else None
     found += [Notice("caution", turned) if turned else None]
     found += [Notice("caution", text) for text in meta.warnings]
@@ -101,14 +101,27 @@ def _named(rows: pd.DataFrame) -> str:
     return f"{names} and {len(rows) - 6} more" if len(rows) > 6 else names
 
 
-def _values(curves: pd.DataFrame, evaluation: pd.DataFrame) -> Notice | None:
-    odd = [frame[~np.isfinite(frame["value"].astype(float))] for frame in (curves, evaluation)]
-    count = sum(map(len, odd))
-    if not count:
-        return None
-    where = sorted({str(v) for frame in odd for v in frame["variant"]})
-    told = "They are shown as such and nothing is averaged over them."
-    return Notice("broken", f"{plural(count, 'value')} of {listing(where)} are NaN or infinite. {told}")
+def _values(curves: pd.DataFrame, evaluation: pd.DataFrame, meta: Meta) -> Notice | None:
+    """Counted image by image, or where nothing is known of those, point by point."""
+    for frame in (evaluation, curves):
+        odd = frame[~np.isfinite(frame["value"].astype(float))]
+        if odd.empty:
+            continue
+        bad, whole = odd["metric"].value_counts(), frame["metric"].value_counts()
+        told = listing(
+            f"{bad[metric]} of {plural(int(whole[metric]), 'value')} of {_reward_of(metric, meta)}"
+            for metric in sorted(odd["metric"].astype(str).unique())
+        )
+        where = listing(sorted(odd["variant"].astype(str).unique()))
+        text = f"{told} are NaN or infinite ({where}). They are shown as such and nothing is averaged over them."
+        return Notice("broken", text)
+    return None
+
+
+def _reward_of(metric: str, meta: Meta) -> str:
+    """A metric by the reward that gave it."""
+    named = {"reward": meta.reward, "gold": meta.gold}.get(metric)
+    return f"{metric} ({named})" if named else metric
 
 
 def _provenance(trials: pd.DataFrame) -> Iterable[Notice]:

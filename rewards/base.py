@@ -52,7 +52,11 @@ class Reward(ABC):
         return self.explain(images, prompts)[0]
 
     def explain(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward."""
+        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward.
+
+        Whatever precision a reward computes in, its scores are in fp32 from here on (fp64 for images in fp64): half
+        precision has three digits, and advantages, sums and means would be computed in them.
+        """
         check_inputs(self.name, images, prompts)
         with contained(self.name):
             try:
@@ -64,7 +68,7 @@ class Reward(ABC):
         check_scores(self, images, scores)
         # A copy, as it may write its next scores into the same memory, or have made them in inference mode; without
         # the graph of what only the reward itself wanted to differentiate.
-        return (scores if images.requires_grad else scores.detach()).clone(), parts
+        return (scores if images.requires_grad else scores.detach()).to(precision(images)).clone(), parts
 
     def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """What rewards made of others write, which score their parts once for both."""
@@ -126,7 +130,7 @@ class CallableReward(Reward):
                     f"not {type(scores).__name__}."
                 )
             return scores
-        dtype, device = images.dtype, images.device  # the function may do as it likes with its images
+        dtype, device = precision(images), images.device  # the function may do as it likes with its images
         with torch.no_grad():
             return torch.as_tensor(self.function(images, prompts), dtype=dtype, device=device)
 
@@ -146,6 +150,11 @@ def features(reward: Reward, images: Tensor) -> Tensor:
 def _own(images: Tensor) -> Tensor:
     """Floats of its own for a reward; their gradient reaches `images`."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.clone()
+
+
+def precision(images: Tensor) -> torch.dtype:
+    """Of the scores of images: fp32, or fp64 where the images are."""
+    return torch.promote_types(images.dtype, torch.float32)
 
 
 def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:

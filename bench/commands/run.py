@@ -115,15 +115,14 @@ def command(
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
     rows = run.trials() if loaded.sweep.search is None else []
-    found = warnings_of(rows)
-    for text in found:
-        console.warn(text)
     problem = upload_problem(mirror)
     broken = problem is not None or any(row["status"] in BROKEN for row in rows)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        console.say_json({**_as_json(run, rows, summary, code), "warnings": [*planner.warnings, *found], **uploaded})
+        console.say_json(
+            {**_as_json(run, rows, summary, code), "warnings": [*planner.warnings, *warnings_of(rows)], **uploaded}
+        )
     else:
         _tell(rows, summary, stopped)
         if mirror and not problem:

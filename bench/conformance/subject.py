@@ -134,10 +134,14 @@ class Weighted(KitReward):
 
 
 class Constant(KitReward):
-    """1 for every image, with a gradient of zero."""
+    """The same for every image, with a gradient of zero."""
+
+    def __init__(self, value: float = 1.0) -> None:
+        super().__init__()
+        self.value = value
 
     def forward(self, images: Tensor) -> Tensor:
-        return 1 + 0 * images.mean((1, 2, 3))
+        return self.value + 0 * images.mean((1, 2, 3))
 
 
 class Opaque(Weighted):

@@ -6,8 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from bench.conformance.check import Verdict, check, failed, passed
+from bench.conformance.compare import same
 from bench.conformance.subject import Constant, Rig, Subject
 from bench.errors import cause_of
+
+CONSTANTS = (1.0, 87.3, 60.1)
+"""Rewards that are each the same for every image. The mean of 1 is exact; those of the others are not for most sizes of
+a group: off by a unit in the last place, which no spread may be made of.
+"""
+GROUP = 3
+"""How often such a step has its one prompt: of two equal numbers every mean is exact."""
 
 TOLERANCE = 1e-4
 """Between the reward that a step reports and the mean of the scores it was given."""
@@ -82,7 +90,12 @@ def _without_gradient(rig: Rig) -> list[str]:
 
 @check("edge-cases", "trains")
 def edge_cases(subject: Subject) -> Verdict:
-    """A constant reward and a batch of one prompt, apart and together, leave every number finite."""
+    """A constant reward and a batch of one prompt, apart and together, leave every number finite.
+
+    Which constant it is does not matter: there is nothing to learn from it. A method may move all the same, towards
+    what it has drawn or by a term that is not the reward's; one that moves otherwise for another constant has no
+    baseline, or has divided by a spread that was rounding.
+    """
     cases = {
         "a constant reward": (Constant(), None),
         "a single prompt": (None, 1),
@@ -98,7 +111,24 @@ def edge_cases(subject: Subject) -> Verdict:
         bad = not_finite(rig)
         if bad:
             return failed(f"with {words} {bad}")
-    return passed("a constant reward and a single prompt leave every number finite")
+    if not subject.cls.exact:
+        return passed("a constant reward and a single prompt leave every number finite")
+    ends = {value: _moved_by(subject, value) for value in CONSTANTS}
+    apart = next((value for value, end in ends.items() if not same(ends[CONSTANTS[0]], end)), None)
+    if apart is not None:
+        return failed(
+            f"a reward of {apart:g} for every image moves the adapter otherwise than one of {CONSTANTS[0]:g}: "
+            "it learns where there is nothing to learn"
+        )
+    return passed("a constant reward and a single prompt leave every number finite; no constant moves it as its own")
+
+
+def _moved_by(subject: Subject, value: float) -> dict[str, Tensor]:
+    """LoRA's up-projections after two steps on a constant reward: 0 where the adapter is still the identity."""
+    rig = subject.build(reward=Constant(value))
+    for _ in range(2):
+        rig.step(rig.prompts[:1] * GROUP)
+    return {name: weight for name, weight in rig.policy.state_dict().items() if "lora_B" in name}
 
 
 @check("empty-updates", "trains", "exact")

@@ -162,10 +162,10 @@ class Witness:
     def write_memory(self, workers: list[Any]) -> None:
         pass
 
-    def write_warnings(self, texts: list[str]) -> None:
+    def append_point(self, *args: Any) -> None:
         pass
 
-    def append_point(self, *args: Any) -> None:
+    def warn(self, about: str, point: int, text: str) -> None:
         pass
 
     def write_evaluation(self, rows: Any) -> None:

@@ -248,10 +248,15 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     )
     since = time.time()
     warned: set[str] = set()
+    said: set[str] = set()
     watched = [_Watched(trial, folders[trial.key]) for trial in trials]
     rest = 0.0  # until when not to look again
 
     def warn(folder: TrialFolder) -> None:
+        for told in folder.warnings().values():
+            if told["text"] not in said:  # once a run, as it is often the same of every trial
+                said.add(told["text"])
+                display.warn(f"{folder.key}: {told['text']}")
         for tracker, problem in problems(folder).items():
             if tracker not in warned:  # once a run: what stops one trial's stops them all
                 warned.add(tracker)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from methods.base import StepMetrics, mean
+from methods.common.advantages import rounding
 
 
 def check_pairs(images_per_prompt: int) -> None:
@@ -22,7 +23,7 @@ def ranked_pairs(rewards: Tensor, group: int) -> Tensor:
     """Pairs `[P, 2]` of sample numbers, the better first: a group's best and worst, its second best and second worst …
 
     Every image is in one pair at most (the middle one of an odd group is in none), and the pairs differ as much as
-    disjoint pairs can. A pair with equal rewards prefers nothing and is dropped.
+    disjoint pairs can. A pair whose rewards are equal, up to rounding, prefers nothing and is dropped.
 
     Args:
         rewards: `[B]`, consecutive groups.
@@ -32,7 +33,8 @@ def ranked_pairs(rewards: Tensor, group: int) -> Tensor:
     ranked = ranked + torch.arange(0, len(rewards), group, device=rewards.device)[:, None]
     half = group // 2
     pairs = torch.stack([ranked[:, :half], ranked.flip(1)[:, :half]], dim=2).reshape(-1, 2)
-    return pairs[rewards[pairs[:, 0]] > rewards[pairs[:, 1]]]
+    better, worse = rewards[pairs].T
+    return pairs[better - worse > rounding(torch.maximum(better.abs(), worse.abs()))]
 
 
 def preference_metrics(

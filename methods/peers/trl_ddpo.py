@@ -2,18 +2,23 @@
 
 What differs from ours, because TRL is so: an update takes whole trajectories and walks their timesteps one at a time,
 where ours mixes (sample, timestep) rows; advantages come from a running per-prompt buffer or from the rollout; the clip
-range stands on the mean log-probability as it is, whatever the latent's dimensions.
+range stands on the mean log-probability as it is, whatever the latent's dimensions. In one thing TRL is not left as it
+is: where rewards differ by rounding alone, its advantages, divided by that, are replaced by 0, as ours are.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from methods.base import StepMetrics, mean
+from methods.common.advantages import futile_statistics, varies
 from methods.peers.trl_method import TRLMethod, TRLSettings, largest_divisor
 from models.sampler import SamplerSettings
 
@@ -97,6 +102,10 @@ class TRLDDPO(TRLMethod):
             )
 
     @classmethod
+    def futile(cls, settings: TRLDDPOSettings, prompts: int, training: int, drawn: float = math.inf) -> str | None:
+        return futile_statistics(settings, prompts, training, drawn)
+
+    @classmethod
     def prompts_per_step(cls, settings: TRLDDPOSettings) -> int:
         return settings.prompts_per_rollout
 
@@ -132,6 +141,32 @@ class TRLDDPO(TRLMethod):
             "per_prompt_stat_tracking_buffer_size": settings.buffer_size,
             "per_prompt_stat_tracking_min_count": settings.min_count,
         }
+
+    def _listen(self) -> None:
+        """Also replaces the advantages of rewards that do not vary."""
+        super()._listen()
+        trainer = self.trainer
+        if self.settings.statistics == "batch":
+            loss = trainer.loss
+
+            def loss_of(advantages: Tensor, *others: Any) -> Tensor:
+                return loss(advantages if varies(torch.cat(self._rewards)) else torch.zeros_like(advantages), *others)
+
+            trainer.loss = loss_of
+            return
+        tracker = trainer.stat_tracker
+        update = tracker.update
+
+        def update_of(prompts: Sequence[str], rewards: np.ndarray) -> np.ndarray:
+            advantages = update(prompts, rewards)
+            for prompt in set(prompts):
+                known, rows = tracker.stats[prompt], np.array(prompts) == prompt
+                beside = rewards if len(known) < tracker.min_count else np.array(known, rewards.dtype)
+                if not varies(torch.from_numpy(np.concatenate([beside, rewards[rows]]))):
+                    advantages[rows] = 0
+            return advantages
+
+        tracker.update = update_of
 
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         prompts = [prompt for prompt in prompts for _ in range(self.settings.images_per_prompt)]

@@ -311,3 +311,63 @@ def test_the_papers_scale_has_settings_for_every_method_that_trains():
         assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
         assert written[name].sampler == written[peer].sampler
     assert len(plan(families)) == 3 * len(registry.names())
+
+
+def one_image(method, settings="", prompts="[a cat, a dog, a fox]", queries=32):
+    text = f"{{name: {method}, settings: {{images_per_prompt: 1, {settings}}}}}"
+    return (f"methods=[{text}]", f"prompts.train={prompts}", f"budget.reward_queries={queries}", "prompts.heldout=null")
+
+
+ALONE = "a rollout is one image"
+FUTILE = {
+    "ddpo": (one_image("ddpo", "prompts_per_rollout: 3"), "3 of 3 training prompts, so a group is one image"),
+    "ddpo of a part": (
+        one_image("ddpo", "prompts_per_rollout: 2"),
+        "write images_per_prompt: 2 or more, or statistics",
+    ),
+    "ddpo of one": (one_image("ddpo", "prompts_per_rollout: 1"), "1 of 3 training prompts"),
+    "ddpo batch": (one_image("ddpo", "prompts_per_rollout: 1, statistics: batch"), ALONE),
+    "ddpo buffer": (
+        one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt, buffer_size: 8"),
+        "buffer_size: 8",
+    ),
+    "ddpo count": (one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt"), "draws it 11 times at most"),
+    "rwr": (one_image("rwr", "prompts_per_rollout: 3"), "so a group is one image"),
+    "rwr batch": (one_image("rwr", "prompts_per_rollout: 1, statistics: batch"), ALONE),
+    "rwr-sparse": (one_image("rwr-sparse", "prompts_per_rollout: 3"), "so a group is one image"),
+    "dpok": (one_image("dpok", "prompts_per_rollout: 1", queries=1), "the budget draws one image"),
+    "trl-ddpo": (one_image("trl-ddpo", "prompts_per_rollout: 1, statistics: batch"), ALONE),
+    "d3po": (one_image("d3po"), "a pair takes two images"),
+    "dpo": (one_image("dpo"), "a pair takes two images"),
+    "nft": (one_image("nft"), "images_per_prompt"),
+    "raft": (one_image("raft"), "images_per_prompt"),
+    "sparse all": (("methods=[{name: rwr-sparse, settings: {keep_share: 1}}]",), "keeps all of the 8 images"),
+    "grid": (("methods=[{name: rwr, grid: {images_per_prompt: [1, 2]}, settings: {prompts_per_rollout: 3}}]",), "of 3"),
+    "least cut": (one_image("ddpo", "statistics: batch", queries=1), "1 is less than one step of ddpo (2)"),
+}
+
+
+@pytest.mark.parametrize("case", FUTILE)
+def test_what_teaches_nothing_whatever_the_reward_is_refused(case, cli, sweep_file):
+    overrides, words = FUTILE[case]
+    answer = cli("plan", sweep_file, *(part for override in overrides for part in ("--set", override)))
+    assert answer.code == 2, answer.out
+    assert words in answer.err
+    assert answer.err.startswith(f"error: {sweep_file}:") or "--set" in answer.err
+    assert len(answer.err.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        one_image("ddpo", "prompts_per_rollout: 4"),  # a prompt is drawn twice
+        one_image("ddpo", "prompts_per_rollout: 8", "[a cat]"),
+        one_image("ddpo", "prompts_per_rollout: 3, statistics: batch"),
+        one_image("ddpo", "prompts_per_rollout: 3, statistics: per-prompt"),
+        one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt, min_count: 11"),
+        one_image("rwr", "prompts_per_rollout: 3, statistics: batch"),
+        one_image("dpok", "prompts_per_rollout: 1"),
+    ],
+)
+def test_one_image_a_prompt_is_allowed_where_something_can_be_learned(overrides, sweep_file):
+    assert trials(sweep_file, *overrides)

@@ -114,6 +114,20 @@ class DividesByTheSpread(Good):
         return super().step(prompts)
 
 
+class LearnsFromAConstant(DDPO):
+    name = "no-baseline"
+
+    def _advantages(self, rewards, prompts):
+        return rewards
+
+
+class LearnsFromRounding(DDPO):
+    name = "rounding"
+
+    def _advantages(self, rewards, prompts):
+        return (rewards - rewards.mean()) / (rewards.std(correction=0) + 1e-6)
+
+
 class UpdatesOnNothing(Good):
     @classmethod
     def cost(cls, settings, prompts, sampler):
@@ -199,6 +213,8 @@ BROKEN = {
     UnfreezesTheDecoder: "adapter",
     ForgetsALayer: "adapter",
     DividesByTheSpread: "edge-cases",
+    LearnsFromAConstant: "edge-cases",
+    LearnsFromRounding: "edge-cases",
     UpdatesOnNothing: "empty-updates",
     ForgetsItsState: "resume",
     IgnoresItsSeed: "seeds",

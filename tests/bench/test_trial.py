@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.errors import Diverged
 from bench.prompts import spread
 from bench.sweep import Lora, RewardSpec, Sampler
 from bench.trial import TrialLoop, run_trial
 from bench.trial_folder import TrialFolder
 from bench.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
 from methods import registry
+from rewards.base import RewardError
 
 SETTINGS = {
     "alignprop": {"batch_size": 2},
@@ -239,11 +239,11 @@ score.differentiable = True
 """
 
 
-def test_a_nan_ends_the_trial_and_keeps_the_last_good_checkpoint(tiny_model, tmp_path):
+def test_a_nan_score_ends_the_trial_and_keeps_the_last_good_checkpoint(tiny_model, tmp_path):
     plugin = tmp_path / "nan_reward.py"
     plugin.write_text(NAN_REWARD.format(after=6))
     folder = TrialFolder(tmp_path / "trial")
-    with pytest.raises(Diverged, match="is nan"):
+    with pytest.raises(RewardError, match=r"^reward 'colourfulness' gave \d scores? that (is|are) not finite"):
         run_trial(make_trial(tiny_model, "alignprop", reward=f"{plugin}:score"), folder)
     found = folder.load_checkpoint()
     assert found is not None

@@ -16,6 +16,7 @@ from reports.figures import curves as figures
 from reports.figures.pictures import Picture, arrange, final_grid, grid
 from reports.figures.styles import styles
 from reports.figures.svg import page_svg
+from reports.notices import notices
 
 VOID = {"meta", "link", "img", "br", "line", "path", "use", "rect"}
 PICTURELESS: list = []
@@ -239,3 +240,14 @@ def test_rather_than_few_prompts_the_stages_between_are_left_out(make_pictures, 
     assert 3 <= len(sheet.columns) < 8
     assert {split for _, split in sheet.columns} == {"train", "heldout"}
     assert "of 8 prompts." in sheet.left_out
+
+
+def test_values_that_are_not_finite_are_counted_by_their_reward(run, meta):
+    """A column of NaN says in the report whose it is: 3 images of gold, on one variant."""
+    curves, evaluation, trials = run
+    evaluation = evaluation.copy()
+    rows = evaluation.index[(evaluation["metric"] == "gold") & (evaluation["variant"] == "ddpo")][:3]
+    evaluation.loc[rows, "value"] = math.nan
+    total = int((evaluation["metric"] == "gold").sum())
+    (notice,) = [notice.text for notice in notices(curves, evaluation, trials, meta) if "NaN" in notice.text]
+    assert notice.startswith(f"3 of {total:,} values of gold ({meta.gold}) are NaN or infinite (ddpo).")

@@ -166,3 +166,52 @@ def test_the_registry_lists_and_refuses() -> None:
     assert set(registry.summaries()) == set(registry.names())
     with pytest.raises(KeyError, match="emoji-aesthetic"):
         registry.build("beauty")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("differentiable", [True, False])
+def test_scores_in_half_precision_are_promoted_where_they_enter(dtype, differentiable) -> None:
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    reward = CallableReward(lambda x, p: x.mean((1, 2, 3)).to(dtype), "half", differentiable)
+    scores = reward(images, list("abcd"))
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, images.detach().mean((1, 2, 3)).to(dtype).float(), rtol=0, atol=0)
+    if differentiable:
+        scores.sum().backward()
+        torch.testing.assert_close(images.grad, torch.full_like(images, 1 / 192), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_images_in_half_precision_do_not_round_scores_and_get_their_gradient(dtype) -> None:
+    images = torch.full((2, 3, 8, 8), 0.5, dtype=dtype, requires_grad=True)
+    listed = CallableReward(lambda x, p: [100.123] * len(x), "list")
+    assert listed(images, ["a", "b"]).tolist() == torch.tensor([100.123] * 2).tolist()
+    Brightness()(images, ["a", "b"]).sum().backward()
+    assert images.grad.dtype == dtype
+    assert images.grad.float().mean() == pytest.approx(1 / 192, rel=1e-2)
+
+
+def test_scores_in_double_precision_enter_as_fp32_unless_the_images_are_double() -> None:
+    """fp32 is what methods compute in, whether a reward's numbers came as a list, an array or a tensor."""
+    images = torch.rand(2, 3, 8, 8)
+    doubled = CallableReward(lambda x, p: x.double().mean((1, 2, 3)), "double", differentiable=True)
+    assert doubled(images, ["a", "b"]).dtype == torch.float32
+    assert doubled(images.double(), ["a", "b"]).dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", ["sum", "ensemble", "clip"])
+def test_parts_in_half_precision_are_promoted_before_they_are_combined(kind) -> None:
+    from rewards.combine import Clip, Ensemble, Sum
+
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    half = CallableReward(lambda x, p: (100 * x.mean((1, 2, 3))).half(), "half", differentiable=True)
+    exact = half(images, list("abcd"))
+    whole = {
+        "sum": lambda: Sum({"half": half}, "it", [1.001]),
+        "ensemble": lambda: Ensemble({"half": half, "again": half}, "it"),
+        "clip": lambda: Clip({"half": half}, "it", max=50.01),
+    }[kind]()
+    scores, parts = whole.explain(images, list("abcd"))
+    wanted = {"sum": 1.001 * exact, "ensemble": exact, "clip": exact.clamp(max=50.01)}[kind]
+    assert scores.dtype == parts["half"].dtype == torch.float32
+    torch.testing.assert_close(scores, wanted, rtol=1e-7, atol=0)
