@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.identity import digest
-from bench.trial_spec import Trial, reward_metrics
+from bench.trial_spec import RewardRef, Trial, reward_metrics
 
 SHOWN = 16
 """Hexadecimal digits of a hash that are kept."""
@@ -42,9 +42,21 @@ def protocol_of(trial: Trial) -> dict[str, Any]:
 def measures_of(trial: Trial) -> dict[str, str]:
     """Metric beside the optimised reward -> the hash of what gives it."""
     versions = {metric: ref.fingerprint[:SHOWN] for metric, ref in reward_metrics(trial).items()}
-    embedding = [metric for metric, ref in reward_metrics(trial).items() if ref.embeds]
-    seen_by = versions[embedding[-1]] if embedding else "thumbnails"
+    embedding = _embedding(trial)
+    seen_by = embedding.fingerprint[:SHOWN] if embedding else "thumbnails"
     return {**{metric: version for metric, version in versions.items() if metric != "reward"}, "diversity": seen_by}
+
+
+def features_of(trial: Trial) -> str:
+    """What diversity is measured in, in words."""
+    embedding = _embedding(trial)
+    return f"features of {embedding.label}" if embedding else "16 × 16 thumbnails"
+
+
+def _embedding(trial: Trial) -> RewardRef | None:
+    """The reward whose image features evaluation takes: the last that has any."""
+    embedding = [ref for ref in reward_metrics(trial).values() if ref.embeds]
+    return embedding[-1] if embedding else None
 
 
 def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.protocol import in_words, measures_of, protocol_of
+from bench.protocol import features_of, in_words, measures_of, protocol_of
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
 from reports.choices import DEFAULT_FORMATS
@@ -56,6 +56,7 @@ def describe_run(
         "target": first.target,
         "reward": first.reward.label,
         "gold": first.gold.label if first.gold else None,
+        "diversity": features_of(first),
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
         "evaluation": _evaluation_words(first),
         "protocol": protocol_of(first),
@@ -187,6 +188,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         target=about["target"],
         reward=about["reward"],
         gold=about["gold"],
+        diversity=about.get("diversity", ""),
         evaluation=about["evaluation"],
         command=about["command"],
         versions=versions,

@@ -89,6 +89,7 @@ def _joined(group: "Sequence[tuple[str, Part]]", warnings: list[str]) -> "Part":
         first,
         name=" and ".join(metas),
         description=" ".join(described),
+        diversity=next((meta.diversity for meta in metas.values() if meta.diversity), ""),
         target=next((meta.target for meta in metas.values() if meta.target is not None), None),
         command="\n".join(dict.fromkeys(meta.command for meta in metas.values())),
         seconds_comparable=all(meta.seconds_comparable for meta in metas.values()),

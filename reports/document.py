@@ -13,6 +13,7 @@ from reports.figures.styles import Style, styles
 from reports.frame import DONE, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.notices import Notice
+from reports.statistics import gains
 from reports.tables import ablation, costs, memory, parity, rewards, tuning
 from reports.tables.table import Table, ranked_variants
 
@@ -94,8 +95,10 @@ def compose(
     seen = not frame.empty
     still = untrained_variants(frame) if seen else set()
     order = [variant for variant, _ in ranked_variants(frame, trials, meta)]
-    found = costs.targets(frame, meta) if seen else []
-    by_target = [t for t in (costs.efficiency(frame, trials, meta, target) for target in found) if t is not None]
+    gained = gains.gains(frame, evaluation) if seen else {}
+    found = costs.targets(frame, meta, gained) if seen else []
+    tabled = (costs.efficiency(frame, trials, meta, target, gained) for target in found)
+    by_target = [table for table in tabled if table is not None]
     by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
     lines = {target.of or "target": target.value for target in found}
     pairs = curves.panels(frame) if seen else []
@@ -108,7 +111,7 @@ def compose(
     turns = goodhart.turned(curved, meta) if goodharts else {}
     return Document(
         meta=meta,
-        answer=headline.headline(frame, trials, meta),
+        answer=headline.headline(frame, trials, meta, evaluation, gained),
         notices=(*notices.notices(frame, evaluation, trials, meta), *_undrawn(order, drawn)),
         ranking=rewards.ranking(frame, trials, meta) if seen else None,
         efficiency=tuple(by_target),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 NOTHING = "–"
 NOT_REACHED = "not reached"
+AT_THE_START = "at the start"
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
-"""The answer in two sentences, made from the data: who reached what for how much, and what that cost."""
+"""The answer in three sentences, made from the data: what became of the pictures, who reached what for how much, and
+what that cost.
+"""
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -9,53 +12,152 @@ from reports.formatting import amount, listing, measured, number, plural
 from reports.frame import GOING, SECONDS, axis_words, base_variant, select, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
-from reports.statistics import comparison
-from reports.statistics.curve import Summary, summarise
+from reports.opening import opening
+from reports.statistics import comparison, gains
+from reports.statistics.curve import Summary
+from reports.statistics.gains import Gain
 from reports.statistics.overoptimisation import courses
 from reports.tables.costs import Target, targets
-from reports.tables.table import ranked_variants
+from reports.tables.table import possible_places, ranked_variants
+
+MOST_NAMED = 3
+"""Methods in a sentence, of those that share a place."""
 
 
-def headline(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> str:
-    """Two sentences on the best ranked trained method; one if there is nothing to rank yet."""
+def headline(
+    curves: pd.DataFrame,
+    trials: pd.DataFrame,
+    meta: Meta,
+    evaluation: pd.DataFrame | None = None,
+    gained: Mapping[str, Gain] | None = None,
+) -> str:
+    """Three sentences on the best ranked method that clearly beat the untrained model; less where there is none.
+
+    Args:
+        evaluation: values by prompt; without them the seeds alone say what is clear.
+        gained: as `gains` gives it, where it is known already.
+    """
     still = untrained_variants(curves) if not curves.empty else set()
-    places = ranked_variants(curves, trials, meta)
-    trained = [variant for variant, place in places if place is not None and variant not in still]
+    ranked = ranked_variants(curves, trials, meta)
+    places = [variant for variant, place in ranked if place is not None]
+    trained = [variant for variant in places if variant not in still]
     if not trained:
         return "No trained method has finished all its seeds yet, so there is no answer."
-    leader = trained[0]
     if speed_classes(trials):
         meta = replace(meta, seconds_comparable=False)
+    run = _Run(curves, meta, ranked, gained if gained is not None else gains.gains(curves, evaluation))
     so_far = "So far, " if trials["status"].isin(GOING).any() else ""
-    return f"{so_far}{_achievement(curves, leader, meta)} {_price(curves, leader, meta)}".strip()
+    clear = [variant for variant in trained if variant in run.gained and run.gained[variant].direction > 0]
+    if places[0] in still or not clear:
+        text = _nobody(run, trained[0], clear, above=places[0] in still)
+    else:
+        # A method that trains beside it and is higher by the area alone has beaten nothing.
+        leader = clear[0]
+        better = _clear_gold(run, leader, evaluation)
+        told = (opening(curves, leader, meta, better), _achievement(run, leader), _price(curves, leader, meta))
+        text = " ".join([*filter(None, told), *_unmeasured(run, leader)])
+    return f"{so_far}{text[:1].lower() if so_far else text[:1]}{text[1:]}".strip()
 
 
-def _achievement(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
+@dataclass(frozen=True)
+class _Run:
+    """What every sentence is made from."""
+
+    curves: pd.DataFrame
+    meta: Meta
+    ranked: list[tuple[str, int | None]]
+    gained: Mapping[str, Gain]
+
+    @property
+    def untrained(self) -> str:
+        return gains.untrained_words(self.curves)
+
+
+def _nobody(run: _Run, best: str, clear: list[str], above: bool) -> str:
+    """Where the untrained model stands first, or where no gain is clear.
+
+    Args:
+        above: whether it stands first.
+    """
+    clearly = "" if above else "clearly "
+    if above and clear:
+        late = f"{listing(clear[:MOST_NAMED])} ended clearly above it"
+        return f"No method beat {run.untrained} over the whole budget, though {late}. {_final_of(run, clear[0])}"
+    return f"No method {clearly}beat {run.untrained}. {_final_of(run, best)}"
+
+
+def _final_of(run: _Run, variant: str) -> str:
+    """Where it ended and how far from the untrained model that is, with how many seeds are clear by themselves."""
+    final = comparison.final_summaries(run.curves, "reward", "train")[variant]
+    text = f"{variant} ended at a {run.meta.reward} of {measured(final.mean)} over {_seeds(final.count)}"
+    gain = run.gained.get(variant)
+    if gain is None or gain.over_seeds.missing:
+        return f"{text}."
+    clear = "" if gain.clear_seeds is None else f", clear in {gain.clear_seeds} of {gain.over_seeds.count} seeds"
+    return f"{text} ({measured(gain.over_seeds.mean, signed=True)}{clear})."
+
+
+def _seeds(count: int) -> str:
+    return "one seed" if count == 1 else plural(count, "seed")
+
+
+def _clear_gold(run: _Run, leader: str, evaluation: pd.DataFrame | None) -> bool:
+    """Whether the leader's gold clearly rose."""
+    kept = [leader, *untrained_variants(run.curves)]
+    by_prompt = None if evaluation is None else evaluation[evaluation["variant"].isin(kept)]
+    found = gains.gains(run.curves[run.curves["variant"].isin(kept)], by_prompt, "gold")
+    return leader in found and found[leader].direction > 0
+
+
+def _achievement(run: _Run, leader: str) -> str:
     """What the leader reached, for how much, against whom."""
-    baseline = comparison.pick_baseline(curves, meta.baseline)
-    for target in reversed(targets(curves, meta)):
-        sentence = _against(curves, leader, baseline, target, meta) if target.of != leader else None
+    baseline = gains.baseline(run.curves, run.meta.baseline, run.gained).usable
+    for target in reversed(targets(run.curves, run.meta, run.gained)):
+        sentence = _against(run, leader, baseline, target) if target.of != leader else None
         if sentence:
             return sentence
-    final = comparison.final_summaries(curves, "reward", "train")[leader]
-    seeds = plural(final.count, "seed")
-    return f"{leader} ranks first, with a final {meta.reward} of {measured(final.mean)} over {seeds}."
+    return _standing(run, leader)
 
 
-def _against(curves: pd.DataFrame, leader: str, baseline: str | None, target: Target, meta: Meta) -> str | None:
-    axis = meta.budget_column
+def _unmeasured(run: _Run, leader: str) -> Iterator[str]:
+    """Why there is no comparison with the baseline, where there is one to make."""
+    baseline = gains.baseline(run.curves, run.meta.baseline, run.gained)
+    if baseline.variant not in (None, leader) and not baseline.beats:
+        yield f"{baseline.variant} did not clearly beat {run.untrained}, so nothing is measured against it."
+
+
+def _standing(run: _Run, leader: str) -> str:
+    """Its place and its final reward."""
+    possible = possible_places(run.curves, run.ranked, run.meta)
+    beside = {leader, *untrained_variants(run.curves)}  # the leader clearly beat those that train nothing
+    first = [variant for variant, place in possible.items() if place[0] == 1 and variant not in beside]
+    final = comparison.final_summaries(run.curves, "reward", "train")[leader]
+    ended = f"with a final {run.meta.reward} of {measured(final.mean)} over {_seeds(final.count)}"
+    if leader not in possible or possible[leader][0] > 1:
+        return f"{leader} is the first in the ranking that clearly beat {run.untrained}, {ended}."
+    if not first:
+        return f"{leader} ranks first, {ended}."
+    others = [*first[:MOST_NAMED], *([f"{len(first) - MOST_NAMED} more"] if len(first) > MOST_NAMED else [])]
+    told = "one seed does" if final.count == 1 else "its seeds do"
+    return f"{leader} stands first, {ended}; {told} not tell it apart from {listing(others)}."
+
+
+def _against(run: _Run, leader: str, baseline: str | None, target: Target) -> str | None:
+    meta, axis = run.meta, run.meta.budget_column
     axes = list(dict.fromkeys((axis, "nfe", "flops", "train_seconds")))
-    costs = comparison.costs_to_target(curves, target.value, axes)
-    own = summarise(costs.loc[costs["variant"] == leader, axis].to_numpy())
+    costs = comparison.costs_to_target(run.curves, target.value, axes)
+    own = comparison.cost_summaries(costs, axis).get(leader)
     if own is None or not math.isfinite(own.median):
         return None
-    goal = f"{leader} reached {target.words} ({measured(target.value)}) after {_amount(own.median, axis)}"
+    goal = f"{leader} reached {target.words} ({measured(target.value)}) {_after(own, axis)}"
     seeds = f"median of {plural(own.count, 'seed')}" if own.count > 1 else "one seed"
-    if baseline is None or baseline == leader:
+    if own.median == 0:
         return f"{goal} ({seeds})."
-    ends = comparison.spent(curves)
-    ratios = {a: comparison.ratios_to_baseline(costs, ends, baseline, a).get(leader) for a in axes}
-    main = ratios[axis]
+    ends = comparison.spent(run.curves)
+    ratios = {} if baseline in (None, leader) else {
+        a: comparison.ratios_to_baseline(costs, ends, str(baseline), a).get(leader) for a in axes
+    }  # fmt: skip
+    main = ratios.get(axis)
     if main is None or main.summary.missing or not main.summary.median > 0:
         return f"{goal} ({seeds})."
     others = [
@@ -67,6 +169,15 @@ def _against(curves: pd.DataFrame, leader: str, baseline: str | None, target: Ta
     seeds = f"median of {plural(main.summary.count, 'seed')}" if main.summary.count > 1 else "one seed"
     less = "less" if axis.endswith("seconds") else "fewer"
     return f"{goal}: {_times(main, less)} than {baseline} ({seeds}{_spread(main.summary)}){beside}."
+
+
+def _after(cost: Summary, axis: str) -> str:
+    """ "after 147 reward queries"; a bound where it was before the first evaluation."""
+    if cost.median == 0:
+        return "before any training"
+    if "median" in cost.at_most:
+        return f"before the first evaluation, after at most {_amount(cost.median, axis)}"
+    return f"after {_amount(cost.median, axis)}"
 
 
 def _amount(cost: float, axis: str) -> str:
@@ -89,12 +200,12 @@ def _says_something(ratio: comparison.Ratio | None, axis: str, meta: Meta) -> bo
 
 
 def _times(ratio: comparison.Ratio | None, less: str) -> str:
-    """ "11.2× fewer"; "1.5× more" where the ratio is below one; "at least" where it is a lower bound."""
+    """ "11.2× fewer", "1.5× more" where the ratio is below one; "at least" or "at most" where it is a bound."""
     assert ratio is not None
     median = ratio.summary.median
-    if median >= 1:
-        return f"{'at least ' if ratio.at_least else ''}{number(median)}× {less}"
-    return f"{'at most ' if ratio.at_least else ''}{number(1 / median)}× more"
+    least, most = ("at least ", "at most ") if median >= 1 else ("at most ", "at least ")
+    bound = least if ratio.at_least else most if ratio.at_most else ""
+    return f"{bound}{number(median)}× {less}" if median >= 1 else f"{bound}{number(1 / median)}× more"
 
 
 def _spread(summary: Summary) -> str:
@@ -116,7 +227,7 @@ def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
         alike = _verb(*heldout).split()[0] == _verb(*reward).split()[0]
         aside = f" (on held-out prompts {_from_to(*heldout) if alike else f'it {_verb(*heldout)}'})"
     rest = [
-        f"{metric} {_verb(*move)}{_turn(curves, leader, meta) if metric == 'gold' else ''}"
+        f"{meta.metric_words(metric)} {_verb(*move)}{_turn(curves, leader, meta) if metric == 'gold' else ''}"
         for metric in ("gold", "diversity", "drift")
         if (move := _move(curves, leader, metric, "train")) is not None
     ]

@@ -20,6 +20,7 @@ class Meta:
         baseline: the variant that ratios refer to; None takes `ddpo` if it ran, else the worst trained variant.
         reward: the name of the optimised reward.
         gold: the name of the measure that the reward stands for, if there is one.
+        diversity: the features that diversity is measured in, in words; "" where the run does not say.
         evaluation: the evaluation protocol, in words.
         command: the command that produced the run.
         versions: what it ran on (`torch`, `diffusers`, ...).
@@ -39,6 +40,7 @@ class Meta:
     baseline: str | None = None
     reward: str = "reward"
     gold: str | None = None
+    diversity: str = ""
     evaluation: str = ""
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -57,7 +59,9 @@ class Meta:
         return budget_column(self.budget_axis)
 
     def metric_words(self, metric: str) -> str:
-        """`reward` -> "reward" by its name, `reward/NAME` -> NAME, the others as they are."""
+        """`reward/NAME` -> NAME, `diversity` with the features that it is measured in, the others as they are."""
         if metric.startswith("reward/"):
             return metric.removeprefix("reward/")
+        if metric == "diversity" and self.diversity:
+            return f"diversity ({self.diversity})"
         return metric

@@ -7,7 +7,7 @@ written as PNG on white; `svg.py` makes the same figures part of a page.
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib as mpl
 import numpy as np
@@ -163,7 +163,9 @@ def _draw(
     if metric == "reward" and split == "train":
         for name, target in targets.items():
             _target(axes, name, target, chosen)
-    _dress(axes, moving, axis, scale, panel_title(metric, split, meta))
+    _dress(axes, moving, axis, scale, panel_title(metric, split, replace(meta, diversity="")))
+    if metric == "diversity":  # in the title its features would run into the next panel's
+        axes.set_ylabel(meta.diversity)
 
 
 def _target(axes: Axes, name: str, target: float, chosen: Mapping[str, Style]) -> None:

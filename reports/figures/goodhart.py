@@ -106,7 +106,7 @@ def _draw(
 
 
 def _name(metric: str, meta: Meta) -> str:
-    words = meta.metric_words(metric)
+    words = metric if metric == "diversity" else meta.metric_words(metric)  # its axis names its features
     return f"{words[:1].upper()}{words[1:]}"
 
 

@@ -4,6 +4,7 @@ Trials that are not done have no final value; they stay in every count ("2 of 3 
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -67,8 +68,10 @@ def costs_to_target(
 ) -> pd.DataFrame:
     """What each trained, finished trial had spent where its curve first reached the target: +inf if it never did.
 
-    Axes are interpolated at the same place between the same two points. Peak memory does not accumulate, so it is
-    the peak at the later of the two points. Columns: trial, variant, seed, reached, and one an axis.
+    Axes are interpolated at the same place between the same two points. Before the first evaluation nothing is
+    interpolated: what had been spent by then is an upper bound (`Crossing.only_by`), and so `at_most` says. 0 is a
+    curve that began at the target. Peak memory does not accumulate, so it is the peak at the later of the two points.
+    Columns: trial, variant, seed, reached, at_most, and one an axis.
     """
     rows = select(finished(curves), metric, split)
     rows = rows[~rows["variant"].isin(untrained_variants(curves))]
@@ -76,14 +79,20 @@ def costs_to_target(
     for trial, variant, seed, curve in trials_in(rows, (*axes, "value")):
         place = crossing(curve["value"], target)
         row: dict[str, object] = {"trial": trial, "variant": variant, "seed": seed, "reached": place is not None}
+        row["at_most"] = place is not None and (place.only_by or (place.index == 0 and curve[axes[0]][0] > 0))
         for axis in axes:
             if place is None:
                 row[axis] = math.inf
             else:
-                peak = axis == "peak_memory_bytes"
-                row[axis] = float(curve[axis][place.index]) if peak else place.at(curve[axis])
+                later = place.only_by or axis == "peak_memory_bytes"
+                row[axis] = float(curve[axis][place.index]) if later else place.at(curve[axis])
         found.append(row)
-    return pd.DataFrame(found, columns=["trial", "variant", "seed", "reached", *axes])
+    return pd.DataFrame(found, columns=["trial", "variant", "seed", "reached", "at_most", *axes])
+
+
+def cost_summaries(costs: pd.DataFrame, axis: str) -> dict[str, Summary]:
+    """What `costs_to_target` found, by variant over seeds, with what of it is an upper bound."""
+    return by_variant(costs, axis, None if axis == "peak_memory_bytes" else "at_most")
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,18 @@ class Ratio:
     """How many times less than the baseline a variant spent, over the seeds that both have."""
 
     summary: Summary
-    at_least: bool  # a baseline seed never reached the target: what it had spent stands in, so this is a lower bound
+    at_least: bool
+    """A lower bound: a seed of the baseline never reached the target, so that all that it had spent stands in, or one
+    of the variant reached it before its first evaluation."""
+    at_most: bool = False
+    """An upper bound: a seed of the baseline reached it before its first evaluation."""
 
 
 def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, axis: str) -> dict[str, Ratio]:
     """Baseline's cost / variant's cost, seed by seed; a seed in which the variant never got there counts as 0.
+
+    A seed in which both reached the target before their first evaluation has no ratio (NaN), and a variant with a lower
+    bound in one seed and an upper bound in another is left out: its median could lie anywhere.
 
     Args:
         costs: as `costs_to_target` returns them.
@@ -108,13 +124,18 @@ def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, 
     rows = costs[costs["seed"].isin(reference.index) & (costs["variant"] != baseline)]
     others = reference.loc[rows["seed"]]
     numerators, own = others[axis].to_numpy(float), rows[axis].to_numpy(float)
-    bound = np.isinf(numerators)
-    numerators = np.where(bound, ends.reindex(others["trial"]).to_numpy(float), numerators)
-    ratios = np.divide(numerators, own, out=np.full(len(own), math.nan), where=own > 0)
-    together = pd.DataFrame({"variant": rows["variant"].to_numpy(), "ratio": ratios, "bound": bound})
-    bounds = together.groupby("variant")["bound"].any()
+    never, early, late = np.isinf(numerators), rows["at_most"].to_numpy(bool), others["at_most"].to_numpy(bool)
+    numerators = np.where(never, ends.reindex(others["trial"]).to_numpy(float), numerators)
+    known = (own > 0) & ~(early & late)
+    ratios = np.divide(numerators, own, out=np.full(len(own), math.nan), where=known)
+    together = pd.DataFrame(
+        {"variant": rows["variant"].to_numpy(), "ratio": ratios, "least": never | early, "most": late & (ratios > 0)}
+    )
+    bounds = together.groupby("variant")[["least", "most"]].any()
     return {
-        variant: Ratio(summary, bool(bounds[variant])) for variant, summary in by_variant(together, "ratio").items()
+        variant: Ratio(summary, bool(bounds["least"][variant]), bool(bounds["most"][variant]))
+        for variant, summary in by_variant(together, "ratio").items()
+        if not (bounds["least"][variant] and bounds["most"][variant])
     }
 
 
@@ -150,10 +171,16 @@ class Paired:
     better: float  # share of pairs in which the variant is higher
     pairs: int
     interval: tuple[float, float] | None  # of the mean, over seeds and prompts as crossed factors, from five seeds on
-    clear_seeds: int  # seeds whose 95 % Student-t interval over prompts lies above or below zero
+    above: int  # seeds whose 95 % Student-t interval over prompts lies above zero
+    below: int  # and those whose interval lies below it
+
+    @property
+    def clear_seeds(self) -> int:
+        """Seeds whose own interval over prompts excludes zero, given that trained model."""
+        return self.above + self.below
 
 
-def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired]:
+def paired_with(rows: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str] | None = None) -> dict[str, Paired]:
     """Differences at each trial's last point, pair by pair, of every variant that shares a prompt and noise.
 
     Seeds are paired with the same seed of the reference, or with its only seed if it has one (a model that trains
@@ -162,11 +189,12 @@ def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired
     Args:
         rows: of `last_values`, of one metric on one split.
         reference: likewise, of the variant that is subtracted.
+        on: the columns that pair them, where it is not by seed.
     """
-    on = ["prompt", "sample"] if reference["seed"].nunique() == 1 else ["seed", "prompt", "sample"]
-    pairs = rows[["variant", "seed", "prompt", "sample", "value"]].merge(
-        reference[[*on, "value"]], on=on, suffixes=("", "_other")
-    )
+    if on is None:
+        on = ["prompt", "sample"] if reference["seed"].nunique() == 1 else ["seed", "prompt", "sample"]
+    kept = list(dict.fromkeys([*on, "variant", "seed", "prompt", "sample", "value"]))
+    pairs = rows[kept].merge(reference[[*on, "value"]], on=list(on), suffixes=("", "_other"))
     if pairs.empty:
         return {}
     pairs["difference"] = pairs["value"] - pairs["value_other"]
@@ -183,18 +211,19 @@ def paired_with(rows: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Paired
     counted = pairs.groupby("variant", observed=True)
     better, counts = counted["better"].mean().mask(counted["missing"].any()), counted.size()
     values, variants = by_prompt["difference"].to_numpy(), by_prompt["variant"].astype(str).to_numpy()
-    clear: dict[str, int] = {}
+    above, below = Counter[str](), Counter[str]()
     for start, end in zip(*runs_of(by_prompt.groupby(["variant", "seed"], observed=True).ngroup().to_numpy()),
                           strict=True):  # fmt: skip
         interval = t_interval(values[start:end])
-        apart = interval is not None and (interval[0] > 0 or interval[1] < 0)
-        clear[variants[start]] = clear.get(variants[start], 0) + apart
+        if interval is not None:
+            above[variants[start]] += interval[0] > 0
+            below[variants[start]] += interval[1] < 0
     found = {}
     for variant, summary in by_variant(by_seed, "mean").items():
         many = summary.count >= SEEDS_FOR_AN_INTERVAL
         interval = _interval(by_prompt[variants == variant]) if many else None
         found[variant] = Paired(
-            variant, summary, float(better[variant]), int(counts[variant]), interval, clear[variant]
+            variant, summary, float(better[variant]), int(counts[variant]), interval, above[variant], below[variant]
         )  # fmt: skip
     return found
 
@@ -216,8 +245,13 @@ def spent(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.sort_values("point", kind="stable").groupby("trial").tail(1).reset_index(drop=True)
 
 
-def by_variant(values: pd.DataFrame, column: str) -> dict[str, Summary]:
-    """A column summed up by variant, over seeds; variants in the order of the rows."""
+def by_variant(values: pd.DataFrame, column: str, bounds: str | None = None) -> dict[str, Summary]:
+    """A column summed up by variant, over seeds; variants in the order of the rows.
+
+    Args:
+        bounds: the column that says which values are upper bounds.
+    """
     numbers, places = values[column].to_numpy(dtype=float), values.groupby("variant").indices
-    found = {str(variant): summarise(numbers[places[variant]]) for variant in values["variant"].unique()}
+    at_most = np.zeros(len(values), bool) if bounds is None else values[bounds].to_numpy(bool)
+    found = {str(v): summarise(numbers[places[v]], at_most[places[v]]) for v in values["variant"].unique()}
     return {variant: summary for variant, summary in found.items() if summary is not None}

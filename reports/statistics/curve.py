@@ -6,7 +6,7 @@ nothing is said about what lies outside the observed points.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -19,10 +19,15 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where a curve first reaches a target: `fraction` of the way from point `index` - 1 to point `index`."""
+    """Where a curve first reaches a target: `fraction` of the way from point `index` - 1 to point `index`.
+
+    Attributes:
+        seen_before: whether the point before was measured, so that the place between the two can be estimated.
+    """
 
     index: int
     fraction: float
+    seen_before: bool = True
 
     def at(self, axis: ArrayLike) -> float:
         """The axis there, by linear interpolation between the two points."""
@@ -31,6 +36,15 @@ class Crossing:
             return float(axis[0])
         before, after = axis[self.index - 1], axis[self.index]
         return float(before + self.fraction * (after - before))
+
+    @property
+    def only_by(self) -> bool:
+        """Whether all that is known is that it was reached by point `index`.
+
+        Nothing is known of how a curve rises from the untrained model to its first evaluation: a straight line between
+        them says 0.6 queries where a method has learned nothing, and any other number where it has.
+        """
+        return self.index == 1 or (self.index > 1 and not self.seen_before)
 
 
 def crossing(values: ArrayLike, target: float) -> Crossing | None:
@@ -46,7 +60,7 @@ def crossing(values: ArrayLike, target: float) -> Crossing | None:
     index = int(reached[0])
     before = values[index - 1] if index else math.nan
     if not math.isfinite(before):
-        return Crossing(index, 1.0)
+        return Crossing(index, 1.0, seen_before=False)
     return Crossing(index, float((target - before) / (values[index] - before)))
 
 
@@ -83,19 +97,32 @@ def best_of(axis: ArrayLike, values: ArrayLike) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Summary:
-    """One value a seed, summed up. With a NaN among them every statistic is NaN: it is not dropped."""
+    """One value a seed, summed up. With a NaN among them every statistic is NaN: it is not dropped.
+
+    Attributes:
+        missing: how many of them are NaN.
+        interval: Student-t for the mean, from five seeds on.
+        at_most: which of "median", "low" and "high" are upper bounds, as they hang on a seed of which no more is known.
+    """
 
     count: int
-    missing: int  # how many of them are NaN
+    missing: int
     mean: float
     median: float
     low: float
     high: float
-    interval: tuple[float, float] | None  # Student-t for the mean, from five seeds on
+    interval: tuple[float, float] | None
+    at_most: frozenset[str] = frozenset()
 
 
-def summarise(values: Sequence[float] | NDArray[np.float64]) -> Summary | None:
-    """None for no values at all. +inf is allowed ("not reached") and moves the median and the range, as it should."""
+def summarise(
+    values: Sequence[float] | NDArray[np.float64], bounds: Sequence[bool] | NDArray[np.bool_] | None = None
+) -> Summary | None:
+    """None for no values at all. +inf is allowed ("not reached") and moves the median and the range, as it should.
+
+    Args:
+        bounds: which values are upper bounds of numbers above zero.
+    """
     array = np.asarray(values, dtype=float)
     if array.size == 0:
         return None
@@ -105,7 +132,12 @@ def summarise(values: Sequence[float] | NDArray[np.float64]) -> Summary | None:
     low, high = float(array.min()), float(array.max())
     interval = t_interval(array) if array.size >= SEEDS_FOR_AN_INTERVAL else None
     # np.median averages the middle two: with one of them infinite, the median is infinite too, which is right.
-    return Summary(array.size, 0, float(array.mean()), float(np.median(array)), low, high, interval)
+    found = Summary(array.size, 0, float(array.mean()), float(np.median(array)), low, high, interval)
+    if bounds is None or not np.any(bounds):
+        return found
+    least = np.where(bounds, 0.0, array)
+    sure = {"median": np.median(least), "low": least.min(), "high": least.max()}
+    return replace(found, at_most=frozenset(name for name, value in sure.items() if value != getattr(found, name)))
 
 
 def t_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> tuple[float, float] | None:

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, measured, number, scale_for
-from reports.frame import MACHINES_OWN, SPLIT_WORDS, axis_words, finished, untrained_variants
+from reports.frame import MACHINES_OWN, axis_words, finished, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
 from reports.statistics import comparison
@@ -16,9 +16,11 @@ from reports.tables.table import (
     Table,
     axis_header,
     cost_cell,
+    metric_header,
     ranked_variants,
     seed_counts,
     spread_note,
+    target_cell,
     value_cell,
 )
 
@@ -63,7 +65,9 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
         axes = [axis for axis in axes if axis not in MACHINES_OWN or axis == meta.budget_column]
     ends = comparison.spent(finished(curves))
     scales = {axis: scale_for(axis, ends[axis]) for axis in axes}
-    costs = comparison.costs_to_target(curves, meta.target, [meta.budget_column]) if meta.target is not None else None
+    budget, costs = meta.budget_column, None
+    if meta.target is not None:
+        costs = comparison.cost_summaries(comparison.costs_to_target(curves, meta.target, [budget]), budget)
     rows = []
     for variant in variants:
         row: dict[str, str | Cell] = {
@@ -72,13 +76,10 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
         }
         for (metric, split), summaries in found.items():
             if summaries:
-                row[f"{meta.metric_words(metric)}\n{SPLIT_WORDS[split]}"] = value_cell(summaries.get(variant))
+                row[metric_header(metric, split, meta)] = value_cell(summaries.get(variant))
         if costs is not None:
-            summary = comparison.summarise(costs.loc[costs["variant"] == variant, meta.budget_column].to_numpy())
-            scale = scales[meta.budget_column]
-            row[scale.label(f"{axis_words(meta.budget_column)}\nto {measured(meta.target)}")] = cost_cell(
-                summary, scale
-            )
+            header = scales[budget].label(f"{axis_words(budget)}\nto {measured(meta.target)}")
+            row[header] = target_cell(costs.get(variant), scales[budget])
         for axis in axes:
             own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
             row[axis_header(axis, scales[axis])] = cost_cell(own, scales[axis])

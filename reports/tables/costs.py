@@ -11,18 +11,19 @@ from reports.formatting import NOTHING, Scale, measured, number, scale_for, with
 from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
-from reports.statistics import comparison
+from reports.statistics import comparison, gains
 from reports.statistics.curve import Summary
+from reports.statistics.gains import Gain
 from reports.tables.table import (
     VALUE,
     Cell,
     Table,
     axis_header,
-    cost_cell,
     number_cell,
     ranged,
     ranked_variants,
     seed_counts,
+    target_cell,
 )
 
 EFFICIENCY_AXES = (
@@ -40,10 +41,14 @@ class Target:
     of: str | None = None  # the variant whose final reward it is
 
 
-def targets(curves: pd.DataFrame, meta: Meta) -> list[Target]:
-    """The sweep's own target if it has one, then the baseline's final median reward if it rose above its start."""
+def targets(curves: pd.DataFrame, meta: Meta, gained: Mapping[str, Gain] | None = None) -> list[Target]:
+    """The sweep's own target if it has one, then the final median reward of a baseline that clearly beat no training.
+
+    Args:
+        gained: as `gains` gives it; without it the seeds alone say what is clear.
+    """
     found = [] if meta.target is None else [Target("the target", meta.target)]
-    baseline = comparison.pick_baseline(curves, meta.baseline)
+    baseline = gains.baseline(curves, meta.baseline, gains.gains(curves) if gained is None else gained).usable
     finals = comparison.final_summaries(curves, "reward", "train")
     if baseline in finals and len(finals) > 1:
         value, start = finals[baseline].median, comparison.start_value(curves)
@@ -52,21 +57,28 @@ def targets(curves: pd.DataFrame, meta: Meta) -> list[Target]:
     return found
 
 
-def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: Target) -> Table | None:
+def efficiency(
+    curves: pd.DataFrame,
+    trials: pd.DataFrame,
+    meta: Meta,
+    target: Target,
+    gained: Mapping[str, Gain] | None = None,
+) -> Table | None:
     """Steps, queries, NFE, FLOPs, seconds and peak memory to the target, and how many times less than the baseline.
 
-    Seconds and memory of different kinds of machine stand in columns of their own. None where no trained trial is done.
+    Seconds and memory of different kinds of machine stand in columns of their own. No cost is divided by that of a
+    baseline that did not clearly beat the untrained model. None where no trained trial is done.
     """
     axes = [axis for axis in EFFICIENCY_AXES if curves[axis].notna().any()]
     costs = comparison.costs_to_target(curves, target.value, axes)
     if costs.empty:
         return None
-    baseline = comparison.pick_baseline(curves, meta.baseline)
+    baseline = gains.baseline(curves, meta.baseline, gains.gains(curves) if gained is None else gained)
     ends = comparison.spent(curves)
     columns = [
         column
         for axis in axes
-        for column in _columns(axis, costs, ends, baseline, speed_classes(trials))
+        for column in _columns(axis, costs, ends, baseline.usable, speed_classes(trials))
     ]  # fmt: skip
     counts = seed_counts(trials)
     complete = {variant for variant, (done, planned) in counts.items() if done == planned}
@@ -85,12 +97,19 @@ def efficiency(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta, target: T
             continue
         # The seeds that survived are no median over all: they can be the lucky ones.
         whole = {v: s for v, s in column.found.items() if v in complete}
-        medians = {v: s.median for v, s in whole.items() if s.median < float("inf")}
         if len(column.found) > 1:
-            best |= {(order.index(v), column.header) for v, m in medians.items() if m == min(medians.values())}
+            best |= {(order.index(v), column.header) for v in _lowest(whole)}
     title = f"Cost to {target.words}, {measured(target.value)}"
-    note = _efficiency_note(meta, baseline, class_words(trials))
+    note = _efficiency_note(meta, baseline, gains.untrained_words(curves), class_words(trials))
     return Table.of(title, rows, note, best=frozenset(best))
+
+
+def _lowest(found: Mapping[str, Summary]) -> list[str]:
+    """Who has the lowest median that is finite; nobody where an upper bound leaves it open."""
+    medians = {v: s.median for v, s in found.items() if s.median < float("inf")}
+    best = [v for v, median in medians.items() if median == min(medians.values())]
+    bounds = [v for v in medians if "median" in found[v].at_most]
+    return best if not bounds or (bounds == best and len(best) == 1) else []
 
 
 @dataclass(frozen=True)
@@ -120,32 +139,36 @@ def _columns(
         if baseline is not None and axis != "peak_memory_bytes":
             ratios = comparison.ratios_to_baseline(own, ends, baseline, axis)
         header = axis_header(axis, scale) + ("" if kind is None else f"\non {kind}")
-        found.append(_Column(axis, header, scale, comparison.by_variant(own, axis), ratios))
+        found.append(_Column(axis, header, scale, comparison.cost_summaries(own, axis), ratios))
     return found
 
 
 def _cell(cost: Summary | None, ratio: comparison.Ratio | None, scale: Scale) -> str | Cell:
-    cell = cost_cell(cost, scale)
+    cell = target_cell(cost, scale)
     if isinstance(cell, str) or cost is None or ratio is None or ratio.summary.missing or cost.median == float("inf"):
         return cell
-    summary, bound = ratio.summary, "≥ " if ratio.at_least else ""
-    ratios = with_range(f"{bound}{number(summary.median)}×", number(summary.low), number(summary.high))
-    name = "times less, at least" if ratio.at_least else "times less"
+    summary, sign = ratio.summary, "≥ " if ratio.at_least else "≤ " if ratio.at_most else ""
+    ratios = with_range(f"{sign}{number(summary.median)}×", number(summary.low), number(summary.high))
+    name = "times less" + (", at least" if ratio.at_least else ", at most" if ratio.at_most else "")
     return cell.beside(ratios, ranged(summary.median, summary.low, summary.high, name))
 
 
-def _efficiency_note(meta: Meta, baseline: str | None, machines: Mapping[str, str]) -> str:
+def _efficiency_note(meta: Meta, baseline: gains.Baseline, untrained: str, machines: Mapping[str, str]) -> str:
     note = (
         "Median over finished seeds (range) of what had been spent where the reward on training prompts first reached "
-        "it, by linear interpolation between evaluated points; a finished seed that never did counts as infinite (∞). "
-        "Evaluation and logging are in the device time alone. The lowest cost of a column is bold, among methods whose "
-        "seeds are all done."
+        "it, by linear interpolation between evaluated points; ≤ where that was before the first evaluation, of which "
+        "no more is known; a finished seed that never did counts as infinite (∞). Evaluation and logging are in the "
+        "device time alone. The lowest cost of a column is bold, among methods whose seeds are all done, where no ≤ "
+        "leaves it open."
     )
-    if baseline:
+    if baseline.beats:
         note += (
-            f" The second line is how many times less than {baseline}, seed by seed, with the range; ≥ where a seed of "
-            f"{baseline} never reached it and all that it spent stands in."
+            f" The second line is how many times less than {baseline.variant}, seed by seed, with the range; ≥ where a "
+            f"seed of {baseline.variant} never reached it and all that it spent stands in, or where the method reached "
+            f"it before its first evaluation; ≤ where {baseline.variant} did; there is none where both did."
         )
+    elif baseline.variant:
+        note += f" {baseline.variant} did not clearly beat {untrained}, so nothing is divided by its costs."
     note += "".join(f" {letter}: {words}." for letter, words in sorted(machines.items()))
     return note if meta.seconds_comparable else f"{note} {SECONDS_NOTE}"
 

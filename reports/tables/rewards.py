@@ -16,10 +16,13 @@ from reports.tables.table import (
     Table,
     cost_cell,
     median_cell,
+    metric_header,
+    possible_places,
     range_cell,
     ranked_variants,
     seed_counts,
     spread_note,
+    target_cell,
     value_cell,
 )
 
@@ -34,28 +37,39 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
     }
     areas = comparison.area_summaries(curves, axis)
     ends = comparison.spent(curves[curves["status"] == DONE])
-    costs = comparison.costs_to_target(curves, meta.target, [axis]) if meta.target is not None else None
+    costs = None
+    if meta.target is not None:
+        costs = comparison.cost_summaries(comparison.costs_to_target(curves, meta.target, [axis]), axis)
     scale = scale_for(axis, ends[axis])
     counts = seed_counts(trials)
     still = untrained_variants(curves)
     rows = []
-    for variant, place in ranked_variants(curves, trials, meta):
+    ranked = ranked_variants(curves, trials, meta)
+    possible = possible_places(curves, ranked, meta)
+    for variant, _ in ranked:
         done, planned = counts[variant]
         row: dict[str, str | Cell] = {
-            "#": str(place) if place else NOTHING,
+            "#": _place(possible.get(variant)),
             "method": variant,
             "seeds": _of(done, planned),
         }
         row |= {name: value_cell(summaries.get(variant)) for name, summaries in columns.items()}
         row["area under\nthe reward"] = median_cell(areas.get(variant))
         if costs is not None:
-            found = comparison.summarise(costs.loc[costs["variant"] == variant, axis].to_numpy())
             header = scale.label(f"{axis_words(axis)}\nto {measured(meta.target)}")
-            row[header] = NOTHING if variant in still else cost_cell(found, scale)
+            row[header] = NOTHING if variant in still else target_cell(costs.get(variant), scale)
         own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
         row[scale.label(f"{axis_words(axis)}\nspent")] = NOTHING if variant in still else cost_cell(own, scale)
         rows.append(row)
     return Table.of("Ranking", rows, _ranking_note(curves, meta, [c for c, _ in counts.values()]))
+
+
+def _place(possible: tuple[int, int] | None) -> str | Cell:
+    """ "2", or "2–4" where the seeds do not say which."""
+    if possible is None:
+        return NOTHING
+    text = "–".join(map(str, dict.fromkeys(possible)))
+    return Cell(text, dict(zip(("place_low", "place_high"), possible, strict=True)))
 
 
 def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
@@ -72,13 +86,24 @@ def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
         )
     spread = spread_note(seeds)
     values = f"Rewards: {spread[:1].lower()}{spread[1:]} " if spread else ""
-    return f"{area}. {values}A method is ranked once all its seeds are done."
+    return f"{area}. {values}{_places_note(seeds)}A method is ranked once all its seeds are done."
+
+
+def _places_note(seeds: list[int]) -> str:
+    if max(seeds, default=0) < 2:
+        return "One seed tells no two methods apart, so all places are open: the rows are in the order of the area. "
+    return (
+        "Rows that their seeds cannot tell apart share places, as 2–4: Student’s t over seeds, as bench compare has "
+        "it, at 5 % for all that a row is compared with. "
+    )
 
 
 def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
     """Methods × (training prompts, held-out prompts, each other reward, gold, diversity, drift), after training."""
-    columns = {f"{meta.metric_words(metric)}\n{SPLIT_WORDS[split]}": comparison.final_summaries(curves, metric, split)
-               for metric, split in _pairs(curves, metrics_in(curves))}  # fmt: skip
+    columns = {
+        metric_header(metric, split, meta): comparison.final_summaries(curves, metric, split)
+        for metric, split in _pairs(curves, metrics_in(curves))
+    }
     variants = [variant for variant, _ in ranked_variants(curves, trials, meta)]
     base = base_variant(curves)
     variants.sort(key=lambda v: v != base)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formatting import NOT_REACHED, NOTHING, Scale, measured, number, with_range
-from reports.frame import DONE, axis_words
+from reports.formatting import AT_THE_START, NOT_REACHED, NOTHING, Scale, measured, number, with_range
+from reports.frame import DONE, SPLIT_WORDS, axis_words, untrained_variants
 from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary
+from reports.statistics.places import places
 
 VALUE = "value"
 
@@ -106,6 +107,14 @@ def axis_header(axis: str, scale: Scale) -> str:
     return scale.label(axis_words(axis).replace(" ", "\n", 1))
 
 
+def metric_header(metric: str, split: str, meta: Meta) -> str:
+    """A column's header: the metric, under diversity its features in narrow lines, and the prompts."""
+    words = meta.metric_words(metric)
+    if metric == "diversity":
+        words = words.replace(" (", "\n(", 1).replace(" of ", " of\n", 1)
+    return f"{words}\n{SPLIT_WORDS[split]}"
+
+
 def ranged(value: float, low: float, high: float, name: str = "") -> dict[str, float]:
     """`Cell.numbers` of a value with its range: the column's own, or one that is called `name`."""
     names = (name, f"{name}, low", f"{name}, high") if name else (VALUE, "low", "high")
@@ -140,12 +149,29 @@ def median_cell(summary: Summary | None) -> str | Cell:
 
 
 def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
-    """The median over seeds with its range; +inf reads "not reached", and ∞ in a range."""
+    """The median over seeds of what was spent, with its range."""
     if summary is None or summary.missing:
         return value_cell(summary)
     middle, low, high = (value / scale.divisor for value in (summary.median, summary.low, summary.high))
-    shown = NOT_REACHED if middle == float("inf") else number(middle)
-    return Cell(with_range(shown, number(low), number(high)), ranged(middle, low, high))
+    return Cell(with_range(number(middle), number(low), number(high)), ranged(middle, low, high))
+
+
+def target_cell(summary: Summary | None, scale: Scale) -> str | Cell:
+    """The median over seeds of what had been spent when a target was reached, with its range.
+
+    +inf reads "not reached", and ∞ in a range; 0 reads "at the start"; an upper bound has a ≤, and "at most" of the
+    same name beside its number.
+    """
+    if summary is None or summary.missing:
+        return value_cell(summary)
+    values = {name: getattr(summary, name) / scale.divisor for name in ("median", "low", "high")}
+    signs = {name: "≤ " if name in summary.at_most else "" for name in values}
+    ends = [f"{signs[name]}{number(values[name])}" for name in ("low", "high")]
+    words = {math.inf: NOT_REACHED, 0.0: AT_THE_START}
+    shown = words.get(values["median"], f"{signs['median']}{number(values['median'])}")
+    names = {"median": "at most", "low": "low, at most", "high": "high, at most"}
+    bounds = {names[name]: True for name in names if name in summary.at_most}
+    return Cell(with_range(shown, *ends), ranged(*values.values()) | bounds)
 
 
 def number_cell(value: float | None, scale: Scale) -> str | Cell:
@@ -178,7 +204,8 @@ def ranked_variants(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> l
     """Every variant, best first, with its place, None for one that is not ranked.
 
     Ranked by the median normalised area under the training reward over the budget axis. A variant is ranked only when
-    all its planned seeds are done and none is NaN: a method is not to win by the seeds that survived.
+    all its planned seeds are done and none is NaN: a method is not to win by the seeds that survived. What the seeds
+    leave open of a place, `possible_places` says.
     """
     areas = comparison.area_summaries(curves, meta.budget_column) if not curves.empty else {}
     counts = seed_counts(trials)
@@ -193,3 +220,16 @@ def ranked_variants(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> l
 
     ordered = sorted(counts, key=order)
     return [(variant, place + 1 if complete(variant) else None) for place, variant in enumerate(ordered)]
+
+
+def possible_places(
+    curves: pd.DataFrame, ranked: Sequence[tuple[str, int | None]], meta: Meta
+) -> dict[str, tuple[int, int]]:
+    """Of every ranked variant the first and the last place that its seeds leave possible, by its areas.
+
+    Args:
+        ranked: of `ranked_variants`.
+    """
+    found = comparison.areas(curves, meta.budget_column)
+    seeds = {str(v): dict(zip(of["seed"], of["value"], strict=True)) for v, of in found.groupby("variant", sort=False)}
+    return places({v: seeds[v] for v, place in ranked if place is not None}, untrained_variants(curves))

@@ -18,7 +18,7 @@ from reports.writers import markdown
 ENDINGS = {"csv": "csv", "latex": "tex"}
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$",
     "∞": r"$\infty$", "±": r"$\pm$", "–": "--", "’": "'", "·": r"$\cdot$", "…": r"\ldots{}", "→": r"$\rightarrow$",
     "“": "``", "”": "''", "²": r"\textsuperscript{2}",
 }  # fmt: skip

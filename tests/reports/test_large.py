@@ -94,17 +94,20 @@ def slow_ratios(costs, ends, baseline, axis):
     """Seed by seed, as the docstring of `ratios_to_baseline` says it."""
     found = {}
     for variant in costs["variant"].unique():
-        ratios, bound = [], False
+        ratios, bound, top = [], False, False
         for _, row in costs[costs["variant"] == variant].iterrows():
             other = costs[(costs["variant"] == baseline) & (costs["seed"] == row["seed"])]
             if variant == baseline or other.empty:
                 continue
             spent = other.iloc[0][axis]
+            early, late = row["at_most"], other.iloc[0]["at_most"]
+            bound |= early
             if math.isinf(spent):
                 spent, bound = ends.set_index("trial")[axis][other.iloc[0]["trial"]], True
-            ratios.append(spent / row[axis] if row[axis] > 0 else math.nan)
-        if ratios:
-            found[variant] = (ratios, bound)
+            ratios.append(spent / row[axis] if row[axis] > 0 and not (early and late) else math.nan)
+            top |= late and ratios[-1] > 0
+        if ratios and not (bound and top):
+            found[variant] = (ratios, bound, top)
     return found
 
 
@@ -118,12 +121,13 @@ def test_ratios_are_those_of_a_loop(seed):
         if rng.random() < 0.8
     ]
     costs = pd.DataFrame(rows)
+    costs["at_most"] = np.isfinite(costs["steps"]) & (rng.random(len(costs)) < 0.1)
     ends = costs[["trial"]].assign(steps=rng.uniform(10, 20, len(costs)))
     found = comparison.ratios_to_baseline(costs, ends, "b", "steps")
     wanted = slow_ratios(costs, ends, "b", "steps")
     assert list(found) == list(wanted)
-    for variant, (ratios, bound) in wanted.items():
-        assert found[variant].at_least == bound
+    for variant, (ratios, bound, top) in wanted.items():
+        assert (found[variant].at_least, found[variant].at_most) == (bound, top)
         np.testing.assert_equal(
             dataclasses.astuple(found[variant].summary), dataclasses.astuple(comparison.summarise(ratios))
         )

@@ -62,26 +62,74 @@ def test_areas_by_hand(small):
 
 
 def test_costs_to_target_by_hand(small):
-    costs = comparison.costs_to_target(small, 0.4, ["reward_queries", "peak_memory_bytes"]).set_index("trial")
-    assert costs.loc["alignprop-s0", "reward_queries"] == pytest.approx(5)
-    assert costs.loc["alignprop-s1", "reward_queries"] == pytest.approx(2.5)
-    assert costs.loc["ddpo-s1", "reward_queries"] == pytest.approx(100)
-    assert costs.loc["ddpo-s1", "peak_memory_bytes"] == 102
+    costs = comparison.costs_to_target(small, 0.8, ["reward_queries", "peak_memory_bytes"]).set_index("trial")
+    assert costs.loc["alignprop-s0", "reward_queries"] == pytest.approx(15)
+    assert not costs.loc["alignprop-s0", "at_most"]
+    early = comparison.costs_to_target(small, 0.4, ["reward_queries", "peak_memory_bytes"]).set_index("trial")
+    assert early.loc["ddpo-s1", "reward_queries"] == pytest.approx(100)
+    assert early.loc["ddpo-s1", "peak_memory_bytes"] == 102
     assert "base-s0" not in costs.index
 
 
-def test_ratios_are_taken_seed_by_seed(small):
-    costs = comparison.costs_to_target(small, 0.4, ["reward_queries"])
-    found = comparison.ratios_to_baseline(costs, comparison.spent(small), "ddpo", "reward_queries")["alignprop"]
-    assert (found.summary.low, found.summary.high) == pytest.approx((50 / 5, 100 / 2.5))
+def test_nothing_is_interpolated_before_the_first_evaluation(small):
+    costs = comparison.costs_to_target(small, 0.2001, ["reward_queries", "peak_memory_bytes"]).set_index("trial")
+    assert costs.loc["ddpo-s0", "reward_queries"] == 50, "and not 0.025 queries"
+    assert costs["at_most"].all()
+    assert costs["reached"].all()
+    summary = comparison.cost_summaries(costs.reset_index(), "reward_queries")["ddpo"]
+    assert (summary.median, summary.at_most) == (50, {"median", "low", "high"})
+    assert comparison.cost_summaries(costs.reset_index(), "peak_memory_bytes")["ddpo"].at_most == frozenset()
+
+
+def test_a_curve_that_begins_at_the_target_has_spent_nothing(small):
+    costs = comparison.costs_to_target(small, 0.2, ["reward_queries"])
+    assert (costs["reward_queries"] == 0).all()
+    assert not costs["at_most"].any()
+
+
+def test_a_curve_whose_beginning_was_lost_gives_a_bound(small):
+    cut = small[(small["variant"] != "ddpo") | (small["point"] > 0)]
+    costs = comparison.costs_to_target(cut, 0.3, ["reward_queries"]).set_index("trial")
+    assert (costs.loc["ddpo-s0", "reward_queries"], costs.loc["ddpo-s0", "at_most"]) == (50, True)
+
+
+def ratio(frame, target, baseline="ddpo", variant="alignprop"):
+    costs = comparison.costs_to_target(frame, target, ["reward_queries"])
+    return comparison.ratios_to_baseline(costs, comparison.spent(frame), baseline, "reward_queries").get(variant)
+
+
+def two(alignprop, ddpo):
+    """A seed each, evaluated every 10 and every 50 queries."""
+    return pd.DataFrame([*curve("alignprop", 0, [0, 10, 20], alignprop), *curve("ddpo", 0, [0, 50, 100], ddpo)])
+
+
+def test_ratios_are_taken_seed_by_seed():
+    frame = pd.DataFrame([
+        *curve("alignprop", 0, [0, 10, 20], [0.2, 0.3, 0.5]), *curve("alignprop", 1, [0, 10, 20], [0.2, 0.3, 0.7]),
+        *curve("ddpo", 0, [0, 50, 100], [0.2, 0.3, 0.5]), *curve("ddpo", 1, [0, 50, 100], [0.2, 0.3, 0.4]),
+    ])  # fmt: skip
+    found = ratio(frame, 0.4)
+    assert (found.summary.low, found.summary.high) == pytest.approx((75 / 15, 100 / 12.5))
     assert not found.at_least
+    assert not found.at_most
 
 
-def test_a_baseline_that_never_arrived_gives_a_lower_bound_from_all_it_spent(small):
-    costs = comparison.costs_to_target(small, 0.5, ["reward_queries"])
-    found = comparison.ratios_to_baseline(costs, comparison.spent(small), "ddpo", "reward_queries")["alignprop"]
+def test_a_baseline_that_never_arrived_gives_a_lower_bound_from_all_it_spent():
+    found = ratio(two([0.2, 0.3, 0.7], [0.2, 0.3, 0.4]), 0.5)
     assert found.at_least
-    assert found.summary.high == pytest.approx(100 / 3.75)
+    assert found.summary.high == pytest.approx(100 / 15)
+
+
+def test_a_ratio_with_a_bound_is_a_bound_and_of_two_there_is_none():
+    early = ratio(two([0.2, 0.6, 0.7], [0.2, 0.3, 0.5]), 0.4)
+    assert (early.at_least, early.at_most, early.summary.median) == (True, False, pytest.approx(75 / 10))
+    late = ratio(two([0.2, 0.3, 0.5], [0.2, 0.6, 0.7]), 0.4)
+    assert (late.at_least, late.at_most, late.summary.median) == (False, True, pytest.approx(50 / 15))
+    assert ratio(two([0.2, 0.6, 0.7], [0.2, 0.6, 0.7]), 0.4).summary.missing == 1
+    assert ratio(two([0.2, 0.6, 0.7], [0.2, 0.3, 0.35]), 0.4).at_least, "from all that ddpo spent, and from 10"
+    mixed = pd.concat([two([0.2, 0.6, 0.7], [0.2, 0.3, 0.5]), two([0.2, 0.3, 0.5], [0.2, 0.6, 0.7]).assign(
+        seed=1, trial=lambda rows: rows["trial"] + "-1")])  # fmt: skip
+    assert ratio(mixed, 0.4) is None, "a lower bound in one seed and an upper one in the other"
 
 
 def test_a_seed_that_never_arrived_counts_as_infinite(small):

@@ -107,3 +107,20 @@ def test_a_band_covers_only_what_all_curves_have_seen():
     np.testing.assert_allclose(found.median, [1, 3])
     assert band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([2.0, 3.0]), np.zeros(2))]) is None
     assert band([]) is None
+
+
+def test_a_crossing_in_the_first_interval_or_after_a_hole_is_known_only_by_its_later_point():
+    assert crossing([0.0, 1.0], 0.25).only_by
+    assert crossing([0.0, 1.0, 2.0], 1.0).only_by, "where it was seen first, and perhaps before"
+    assert not crossing([0.0, 1.0, 2.0], 1.5).only_by
+    assert not crossing([0.5, 1.0], 0.5).only_by, "at the start"
+    assert crossing([0.0, 0.1, math.nan, 2.0], 1.5).only_by
+
+
+def test_what_hangs_on_an_upper_bound_is_one():
+    assert summarise([64, 200, 300], [True, False, False]).at_most == {"low"}, "the median is 200 whatever it was"
+    assert summarise([64, 200, 300], [True, True, False]).at_most == {"low", "median"}
+    assert summarise([64, 64], [True, True]).at_most == {"low", "median", "high"}
+    assert summarise([64, math.inf, math.inf], [True, False, False]).at_most == {"low"}
+    assert summarise([64, 200], [False, False]).at_most == frozenset()
+    assert summarise([256, 100], [True, False]).at_most == {"low", "median", "high"}

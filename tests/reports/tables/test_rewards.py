@@ -33,7 +33,9 @@ def test_ranking_orders_by_area_and_prints_strings(run, meta):
     curves, _, trials = run
     table = rewards.ranking(curves, trials, meta)
     assert list(table.cells["method"]) == ["alignprop", "ddpo", "rwr", "base"]
-    assert list(table.cells["#"]) == ["1", "2", "3", "4"]
+    assert list(table.cells["#"]) == ["1", "2", "3–4", "3–4"]
+    assert table.records()[2]["#"] == {"text": "3–4", "place_low": 3, "place_high": 4}
+    assert "cannot tell apart share places, as 2–4" in table.note
     assert all(isinstance(cell, str) for cell in table.cells.to_numpy().ravel())
     assert table.cells.set_index("method").loc["ddpo", "reward queries\nto 1.00"] == "not reached"
 
@@ -120,7 +122,10 @@ def test_a_baseline_that_ended_below_its_start_is_no_target(run, meta):
     fallen = (curves["variant"] == "ddpo") & (curves["point"] == 16)
     curves.loc[fallen, "value"] = 0.1
     assert costs.targets(curves, dataclasses.replace(meta, target=None)) == []
-    assert headline(curves, trials, dataclasses.replace(meta, target=None)).startswith("alignprop ranks first")
+    text = headline(curves, trials, dataclasses.replace(meta, target=None))
+    assert "alignprop ranks first" in text
+    assert text.endswith("ddpo did not clearly beat the base model, so nothing is measured against it.")
+    assert "×" not in text
 
 
 def test_trials_put_the_broken_first_with_their_cause(run, meta):
@@ -175,11 +180,16 @@ def test_headline_names_no_peak_where_gold_only_fell(run, meta):
 
 
 def test_headline_without_gold_without_base_with_one_seed(make_run, meta):
-    curves, _, trials = make_run(seeds=(0,))
+    curves, evaluation, trials = make_run(seeds=(0,))
     keep = ~curves["metric"].isin(["gold", "diversity"]) & (curves["variant"] != "base")
-    text = headline(curves[keep], trials[trials["variant"] != "base"], meta)
-    assert "one seed" in text
+    curves, trials = curves[keep], trials[trials["variant"] != "base"]
+    text = headline(curves, trials, meta, evaluation[evaluation["variant"] != "base"])
+    assert "than ddpo (one seed)" in text, "clear over prompts, against its own first point"
     assert "gold" not in text
+    blind = headline(curves, trials, meta)
+    assert blind.startswith("No method clearly beat the untrained model. alignprop ended at")
+    assert "over one seed" in blind
+    assert "×" not in blind
 
 
 def test_headline_before_anything_is_done(run, meta):
@@ -196,7 +206,8 @@ def test_a_trial_that_has_just_begun_takes_no_answer_away(run, meta):
     begun = applied(curves, partly)
     begun = begun[(begun["status"] != "running") | (begun["point"] == 0)]
     text = headline(begun, partly, meta)
-    assert text.startswith("So far, alignprop reached")
+    assert text.startswith("So far, higher reward, worse pictures: gold is highest at")
+    assert "alignprop reached" in text
     assert list(rewards.ranking(begun, partly, meta).cells["#"])[:2] == ["1", "2"]
 
 

@@ -1,0 +1,58 @@
+"""What a person would say of the best method who has seen its pictures: the words that open the answer."""
+
+import pandas as pd
+
+from reports.formatting import measured
+from reports.frame import OTHER_REWARD, metrics_in
+from reports.meta import Meta
+from reports.statistics.overoptimisation import Course, collapsed, courses, far_off
+
+
+def opening(curves: pd.DataFrame, variant: str, meta: Meta, better: bool) -> str:
+    """One sentence on a variant whose reward is clearly higher: what gold, or what else was measured, says of that.
+
+    Args:
+        better: whether its gold clearly rose.
+    """
+    gold = courses(curves, meta.budget_column).get(variant)
+    fell, poorer = _others_fell(curves, variant, meta), _poorer(curves, variant, meta.budget_column)
+    if gold is None:
+        lost = f", {poorer}" if poorer else f", but {fell}" if fell else ""
+        return f"Higher reward{lost or '; nothing that was measured says whether the pictures are better'}."
+    if gold.mostly_fell:
+        return f"Higher reward, worse pictures: gold is {_highest(curves, gold, meta)}."
+    rose = better and gold.rose == gold.seeds
+    if fell or poorer:
+        return f"Higher reward{' and gold' if rose else ''}, but {fell or poorer}."
+    turned = f": gold is {_highest(curves, gold, meta)}" if gold.turned == gold.seeds else ""
+    told = "and better pictures by gold" if rose else "with pictures that gold does not call clearly better"
+    return f"Higher reward {told}{turned}."
+
+
+def _others_fell(curves: pd.DataFrame, variant: str, meta: Meta) -> str:
+    """The first reward beside it that fell; "" for none."""
+    for metric in metrics_in(curves):
+        if metric.startswith(OTHER_REWARD):
+            other = courses(curves, meta.budget_column, metric).get(variant)
+            if other is not None and other.mostly_fell:
+                return f"{meta.metric_words(metric)} fell from {measured(other.start)} to {measured(other.end)}"
+    return ""
+
+
+def _poorer(curves: pd.DataFrame, variant: str, axis: str) -> str:
+    """What diversity, else drift, say of the pictures; "" where it is nothing."""
+    if (course := collapsed(curves, axis).get(variant)) is not None:
+        return f"less diverse pictures: diversity fell from {measured(course.start)} to {measured(course.end)}"
+    if (course := far_off(curves, axis).get(variant)) is not None:
+        return f"pictures far from the untrained model’s: drift is {measured(course.end)}"
+    return ""
+
+
+def _highest(curves: pd.DataFrame, course: Course, meta: Meta) -> str:
+    """ "highest at 0 to 25 % of the budget and falls after": over seeds, in shares of what a trial was to spend."""
+    own = curves.loc[curves["variant"] == course.variant, meta.budget_column]
+    whole = meta.budget_limit or float(own.max())
+    low, high = (f"{100 * min(1.0, peak / whole):.0f}" for peak in course.peaks)
+    if high == "0":
+        return "highest before training and falls after"
+    return f"highest at {low if low == high else f'{low} to {high}'} % of the budget and falls after"
