@@ -15,7 +15,7 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6
 
 
 def unrepeatable(rewards: Mapping[str, Reward], images: Tensor, prompts: list[str]) -> dict[str, str]:
-    """Name -> a sentence, for each reward of one's own, parts included, that scores `images` differently the second time.
+    """Name -> a sentence, for each own reward, parts included, that scores `images` differently the second time.
 
     It is asked twice with the same random numbers; nothing is billed.
 
@@ -26,8 +26,8 @@ def unrepeatable(rewards: Mapping[str, Reward], images: Tensor, prompts: list[st
     """
     own = {leaf.name: leaf for reward in rewards.values() for leaf in _leaves(reward) if _is_own(leaf)}
     return {
-        name: f"reward {name!r} scores the same images differently when it is asked again: it keeps state, or draws from a "
-        "random generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from "
+        name: f"reward {name!r} scores the same images differently when it is asked again: it keeps state, or draws "
+        "from a random generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from "
         "torch's, NumPy's or Python's global generator, which is seeded for each call"
         for name, reward in own.items()
         if not _repeats(reward, images, prompts)
