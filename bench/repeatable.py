@@ -14,6 +14,13 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6
 """How far apart two scores may be: a GPU's sums are not bitwise the same twice."""
 
 
+CHANGES = (
+    "reward {name!r} scores the same images differently when it is asked again: it keeps state, or draws from a random "
+    "generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from torch's, NumPy's "
+    "or Python's global generator, which is seeded for each call"
+)
+
+
 def unrepeatable(rewards: Mapping[str, Reward], images: Tensor, prompts: list[str]) -> dict[str, str]:
     """Name -> a sentence, for each own reward, parts included, that scores `images` differently the second time.
 
@@ -25,13 +32,7 @@ def unrepeatable(rewards: Mapping[str, Reward], images: Tensor, prompts: list[st
         prompts: B of them.
     """
     own = {leaf.name: leaf for reward in rewards.values() for leaf in _leaves(reward) if _is_own(leaf)}
-    return {
-        name: f"reward {name!r} scores the same images differently when it is asked again: it keeps state, or draws "
-        "from a random generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from "
-        "torch's, NumPy's or Python's global generator, which is seeded for each call"
-        for name, reward in own.items()
-        if not _repeats(reward, images, prompts)
-    }
+    return {name: CHANGES.format(name=name) for name, reward in own.items() if not _repeats(reward, images, prompts)}
 
 
 def _repeats(reward: Reward, images: Tensor, prompts: list[str]) -> bool:
