@@ -68,7 +68,6 @@ def surroundings(loaded: LoadedSweep, found: Problems, prompts_at: Path_) -> Sur
         warnings += [f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ())]
         check = partial(check_tokens, loaded, model, model_hash, splits)
         warnings += found.tried(lambda: at(loaded.root, ("model",), check)) or []
-    seen = (inspection.sampling.schedule, inspection.sampling.version) if inspection else (None, "1")
     return Surroundings(
         model or "",
         model_hash,
@@ -77,7 +76,8 @@ def surroundings(loaded: LoadedSweep, found: Problems, prompts_at: Path_) -> Sur
         cast(RewardRef, reward),
         tuple(ref for ref in rewards if ref is not None),
         gold,
-        *seen,
+        inspection.sampling.schedule if inspection else None,
+        inspection.sampling.version if inspection else "1",
         tuple(warnings),
     )
 

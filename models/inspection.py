@@ -175,7 +175,11 @@ def _index(folder: Path) -> Mapping[str, Any]:
     family = next((words for prefix, words in FAMILIES.items() if own.startswith(prefix)), None)
     if family:
         raise UnsupportedModelError(f"is {family} ({own}), which is not supported; supported is {SUPPORTED}")
-    wanted = {"unet": ("UNet2DConditionModel",), "vae": ("AutoencoderKL",), "text_encoder": ("CLIPTextModel",)}
+    wanted: dict[str, tuple[str, ...]] = {
+        "unet": ("UNet2DConditionModel",),
+        "vae": ("AutoencoderKL",),
+        "text_encoder": ("CLIPTextModel",),
+    }
     wanted |= {"tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast")}
     extra = [part for part in index if not part.startswith("_") and _named(index, part) and part not in KNOWN_PARTS]
     wrong = [f"{part} {_named(index, part)}" for part, classes in wanted.items() if _named(index, part) not in classes]

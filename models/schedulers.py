@@ -7,6 +7,7 @@ scheduler means a model of another kind.
 
 import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,10 +136,9 @@ def _replacing(options: dict[str, Any], betas: torch.Tensor) -> Any:
     """DDIM with these options and these β, for which it may have no name."""
     from diffusers import DDIMScheduler
 
-    try:
+    scheduler: Any = None
+    with suppress(NotImplementedError):
         scheduler = DDIMScheduler(**options)
-    except NotImplementedError:
-        scheduler = None
     if scheduler is not None and torch.allclose(scheduler.betas, betas, rtol=1e-5, atol=1e-8):
         return scheduler
     return _built(DDIMScheduler, {**options, "trained_betas": betas.tolist(), "rescale_betas_zero_snr": False})
