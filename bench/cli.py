@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
 VERBS = {
@@ -69,11 +69,19 @@ def bench() -> None:
 
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code and never raises, except with `--debug`."""
+    with stopping.listening():
+        return _run_command(arguments)
+
+
+def _run_command(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         result = bench.main(list(arguments), prog_name="bench", standalone_mode=False)
-        return result if isinstance(result, int) else GOOD
+        code = result if isinstance(result, int) else GOOD
+        return _interrupted(debug) if stopping.asked() and code != INTERRUPTED else code
     except BenchError as error:
+        if stopping.asked():
+            return _interrupted(debug)
         if debug:
             traceback.print_exc()
         console.error(error)
@@ -85,12 +93,13 @@ def run_command(arguments: Sequence[str]) -> int:
         console.error(BenchError(error.format_message()))
         return BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        console.note("interrupted; run the same command again to continue")
-        return INTERRUPTED
+        return _interrupted(debug)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return GOOD
     except Exception as error:
+        if stopping.asked():  # a library may have made another exception of it
+            return _interrupted(debug)
         if debug:
             traceback.print_exc()
         if disk_full(error):
@@ -101,6 +110,13 @@ def run_command(arguments: Sequence[str]) -> int:
         do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
         console.error(BenchError(f"internal error: {cause_of(error)}", do=do))
         return INTERNAL_ERROR
+
+
+def _interrupted(debug: bool) -> int:
+    if debug and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    console.note(f"{'interrupted' if stopping.asked() < 2 else 'stopped at once'}; {stopping.AGAIN}")
+    return INTERRUPTED
 
 
 def _usage(error: click.UsageError) -> str | None:

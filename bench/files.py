@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bench.stopping import heeded
+
 UNFINISHED = ".*.tmp"
 """Names of temporary files; one that lies there when nobody writes was left by a process that was killed."""
 
@@ -20,7 +22,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        with heeded():  # a writer that lost a stop has perhaps written a part
+            write(temporary)
         if durable:
             _sync(temporary)
         temporary.replace(path)

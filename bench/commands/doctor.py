@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.commands.shared import debug_option, json_option
 from bench.errors import BAD_INPUT, GOOD, BenchError, cause_of
 
@@ -26,7 +26,8 @@ def command(as_json: bool) -> int:
     rows = []
     for name, check in CHECKS.items():
         try:
-            state, text = check()
+            with stopping.heeded():
+                state, text = check()
         except Exception as error:
             state, text = "missing", str(error) if isinstance(error, BenchError) else cause_of(error)
         rows.append({"check": name, "state": state, "found": text})

@@ -1,7 +1,6 @@
 """`bench run`: the main verb. Plans a sweep, runs what is not done yet, and reports."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.commands.shared import (
     debug_option,
     json_option,
@@ -210,14 +209,18 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
     from bench.execution.progress import watching
     from bench.settle import settled
 
+    stopping.check()
     if not todo:
         return False
     # Ray tells of a process that died on standard output, which is the answer's.
-    with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
+    with redirect_stdout(sys.stderr), _inside(run.path), watching(todo, run):
         try:
-            with settled(lambda: todo, run):
+            with settled(lambda: todo, run), stopping.heeded():
                 chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
+            if stopping.asked() > 1:
+                raise
+            console.note("stopping, with a report of what there is; Ctrl-C again leaves it out")
             return True
     return False
 
@@ -233,20 +236,6 @@ def _inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """A polite kill stops a run as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(run: "RunFolder") -> "Summary | None":

@@ -26,6 +26,7 @@ from bench.execution.ray_daemons import Terse, alive
 from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
+from bench.stopping import settling
 from bench.store import RunFolder
 from bench.trial_spec import Trial
 
@@ -139,6 +140,8 @@ def start_ray(threads: int, address: str | None = None) -> bool:
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
+    except SystemExit as error:  # of Ray's own handler, which it has while it starts
+        raise KeyboardInterrupt from error
     except Exception as error:
         if address:
             raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
@@ -175,7 +178,8 @@ def stop_ray() -> None:
     """Stops it and its workers."""
     import ray
 
-    ray.shutdown()
+    with settling():  # a worker that outlives it still writes its trial
+        ray.shutdown()
 
 
 def fit(
