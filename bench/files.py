@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_to_write(folder: Path) -> None:
+    """Writes a little in `folder`, and leaves nothing.
+
+    Raises:
+        OSError: it cannot be written: no right, no room, no such folder.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove_unfinished(found: Iterable[Path]) -> None:

@@ -239,9 +239,14 @@ def test_the_third_press_ends_the_process_whatever_it_is_doing(monkeypatch, pati
         raise EndedError(code)
 
     monkeypatch.setattr(os, "_exit", leave)
-    with stopping.listening(), pytest.raises(EndedError, match="130"), stopping.settling():
-        for _ in range(3):
-            press()
+
+    def press_three_times():
+        with stopping.settling():
+            for _ in range(3):
+                press()
+
+    with stopping.listening(), pytest.raises(EndedError, match="130"):
+        press_three_times()
 
 
 @pytest.mark.parametrize("way", [press, turned, lost])
@@ -270,10 +275,14 @@ def test_a_signal_that_was_ignored_stays_ignored():
 
 
 def test_what_is_broken_off_was_not_stopped():
-    with stopping.listening(), pytest.raises(KeyboardInterrupt):
+    def break_off():
         stopping.break_off()
         time.sleep(0.01)
-    assert stopping.asked() == 0
+
+    with stopping.listening():
+        with pytest.raises(KeyboardInterrupt):
+            break_off()
+        assert stopping.asked() == 0
 
 
 def test_a_run_folder_is_free_after_a_stop(run, body, tmp_path):  # noqa: F811
