@@ -19,6 +19,7 @@ from bench.commands.shared import (
     run_path,
     shown,
     sweep_options,
+    tell_left_aside,
     upload_problem,
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
@@ -95,16 +96,20 @@ def command(
         summary: Summary | None = None
         tuning = None
         stopped = False
+        aside: tuple[str, ...] = ()
         if loaded.sweep.search is not None:
             tuning = _tune(loaded, run, chosen, executor_name, line, address, room)
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
+            if record:
+                aside += tell_left_aside(run.tuning, (), [row["trial"] for row in run.tuning.planned()])
             trials = plan(loaded)
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
             about["memory"] = known_memory(trials, run)
+            aside += tell_left_aside(run, trials)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
             with Prediction(trials if predict else [], about["memory"]) as prediction:
@@ -119,7 +124,7 @@ def command(
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        console.say_json({**_as_json(run, rows, summary, code), "warnings": list(planner.warnings), **uploaded})
+        console.say_json({**_as_json(run, rows, summary, code), "warnings": [*planner.warnings, *aside], **uploaded})
     else:
         _tell(rows, summary, stopped)
         if mirror and not problem:
