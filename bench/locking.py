@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from bench.errors import one_line
+
 
 def sign(lock: Path, command: str | None = None) -> None:
     """Leaves word of this process in the file `lock`, whose lock it holds.
@@ -36,4 +38,4 @@ def holder(lock: Path) -> str:
     if host == socket.gethostname() and not psutil.pid_exists(pid):
         return ""
     begun = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(since))
-    return f": process {pid} on {host} since {begun}" + (f" ({command})" if command else "")
+    return f": process {pid} on {host} since {begun}" + (f" ({one_line(command, 160)})" if command else "")

@@ -10,7 +10,6 @@ import pytest
 
 from bench.errors import LockedError
 from bench.locking import holder, sign
-from bench.provenance import this_command
 from bench.store import RunFolder
 from bench.trial_folder import TrialFolder
 
@@ -57,13 +56,15 @@ def test_a_process_that_is_gone_holds_nothing_but_one_of_another_machine_may(tmp
     assert " on elsewhere since 19" in holder(lock)
 
 
-def test_a_run_and_a_trial_name_their_writer_and_the_next_one_signs_anew(tmp_path):
+def test_a_run_and_a_trial_name_their_writer_and_the_next_one_signs_anew(tmp_path, monkeypatch):
     run, trial = RunFolder(tmp_path / "run"), TrialFolder(tmp_path / "run" / "trials" / "ddpo-s0-x")
-    command = re.escape(this_command())
+    monkeypatch.setattr("sys.argv", ["/somewhere/bench", "run", "a sweep.yaml"])
     me = f"process {os.getpid()} on {socket.gethostname()} since {WHEN}"
     for _ in range(2):
         with run.lock(), trial.lock():
-            with pytest.raises(LockedError, match=rf"another `bench run` is writing here: {me} \({command}\)"):
+            with pytest.raises(
+                LockedError, match=rf"another `bench run` is writing here: {me} \(bench run 'a sweep.yaml'\)"
+            ):
                 RunFolder(run.path).lock().__enter__()
             with pytest.raises(LockedError, match=f"another process is writing this trial: {me}\\n") as error:
                 TrialFolder(trial.path).lock().__enter__()
