@@ -47,7 +47,7 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
         record = folder.read()
         if record["status"] in ("done", "diverged"):
             finished.setdefault(_why(record, trials), []).append(folder.key)
-        elif record["status"] in ("interrupted", "failed") and folder.curve_path.exists():
+        elif record["status"] == "interrupted" or (record["status"] == "failed" and folder.curve_path.exists()):
             unfinished.setdefault(_why(record, trials), []).append(folder.key)
     place = f"{run.path.name}/{run.trials_path.name}/"
     said = tuple(
