@@ -7,7 +7,7 @@ from importlib import import_module
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.authors import place_of
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
@@ -74,18 +74,26 @@ def run_command(arguments: Sequence[str]) -> int:
     An error is told on standard error; with `--json` it is the answer too, as an object with `error`, `problems` (a
     line each, all of them) and `exit_code`.
     """
+    with stopping.listening():
+        return _run_command(arguments)
+
+
+def _run_command(arguments: Sequence[str]) -> int:
+    debug = "--debug" in arguments
     try:
         result = bench.main(list(arguments), prog_name="bench", standalone_mode=False)
-        return result if isinstance(result, int) else GOOD
+        code = result if isinstance(result, int) else GOOD
+        return _interrupted(debug) if stopping.asked() and code != INTERRUPTED else code
     except (KeyboardInterrupt, click.Abort):
-        console.note("interrupted; run the same command again to continue")
-        return INTERRUPTED
+        return _interrupted(debug)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone, as `head` does
         return GOOD
     except Exception as error:
+        if stopping.asked():  # a library may have made another exception of it
+            return _interrupted(debug)
         problem, code = _explained(error)
-        if "--debug" in arguments and not isinstance(error, click.ClickException):
+        if debug and not isinstance(error, click.ClickException):
             traceback.print_exc()
         console.error(problem)
         if "--json" in arguments:
@@ -110,6 +118,13 @@ def _explained(error: Exception) -> tuple[BenchError, int]:
         return BenchError(f"own code failed: {cause_of(error)}", do="--debug shows the traceback"), BAD_INPUT
     do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
     return BenchError(f"internal error: {cause_of(error)}", do=do), INTERNAL_ERROR
+
+
+def _interrupted(debug: bool) -> int:
+    if debug and sys.exc_info()[0] is not None:
+        traceback.print_exc()
+    console.note(f"{'interrupted' if stopping.asked() < 2 else 'stopped at once'}; {stopping.AGAIN}")
+    return INTERRUPTED
 
 
 def _usage(error: click.UsageError) -> str | None:

@@ -2,9 +2,12 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from bench.stopping import heeded
 
 UNFINISHED = ".*.tmp"
 """Names of temporary files; one that lies there when nobody writes was left by a process that was killed."""
@@ -20,7 +23,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
+        with heeded():  # a writer that lost a stop has perhaps written a part
+            write(temporary)
         if durable:
             _sync(temporary)
         temporary.replace(path)
@@ -31,6 +35,18 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def try_to_write(folder: Path) -> None:
+    """Writes a little in `folder`, and leaves nothing.
+
+    Raises:
+        OSError: it cannot be written: no right, no room, no such folder.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def remove_unfinished(found: Iterable[Path]) -> None:

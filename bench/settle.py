@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.errors import BenchError, LockedError, cause_of, one_line
+from bench.stopping import settling
 from bench.store import RunFolder, TrialFolder
 from bench.trial_spec import Trial
 
@@ -46,7 +47,8 @@ def settled(begun: Callable[[], Sequence[Trial]], run: RunFolder) -> Iterator[No
     try:
         yield
     except KeyboardInterrupt:
-        _settle(begun(), run, STOPPED)
+        with settling():
+            _settle(begun(), run, STOPPED)
         raise
     except BaseException as error:
         _settle(begun(), run, _cut_short(error))

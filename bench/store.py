@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.locking import holder, sign
+from bench.provenance import this_command
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial, flat_settings
 
@@ -73,12 +75,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock.acquire()
         except Timeout:
-            raise LockedError(
-                "another `bench run` is writing here", str(self.path), "wait for it, or use --out"
-            ) from None
+            who = holder(self.path / ".lock")
+            what = f"another `bench run` is writing here{who}"
+            raise LockedError(what, str(self.path), "wait for it, stop it, or use --out") from None
         except OSError as error:
             raise BenchError(f"cannot be written ({error.strerror})", str(self.path), "choose another --out") from None
         try:
+            sign(self.path / ".lock", this_command())
             remove_unfinished([*self.path.glob(UNFINISHED), *self.report.rglob(UNFINISHED)])
             yield
         finally:

@@ -25,6 +25,7 @@ from bench.plugins import build_reward, load_method
 from bench.prompts import spread
 from bench.repeatable import unrepeatable
 from bench.scores import not_finite, odd_columns
+from bench.stopping import check, heeded
 from bench.store import TrialFolder
 from bench.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
 from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
@@ -167,6 +168,7 @@ class TrialLoop:
                 metrics = self.weighed_step(wanted)
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
+        check()  # a step in which a stop was lost may have other numbers
         self.meter.ledger.steps += 1
         self.meter.ledger.updates += metrics.updates
         self.recent.append(metrics)
@@ -221,6 +223,7 @@ class TrialLoop:
         self.point += 1
         sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
         evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
+        check()
         self.meter.ledger.peak_memory_bytes = max(self.workers.each(self.meter.read_peak_memory()))
         with self.meter.phase("log"):
             self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
@@ -311,7 +314,9 @@ def explained(
         parts = {label: workers.gather(part, len(batch)) for label, part in own.items()}
         return workers.gather(scores, len(batch))
 
-    return meter.count_reward(images, score, reward.name), parts
+    with heeded():  # people's own rewards catch what they can
+        scores = meter.count_reward(images, score, reward.name)
+    return scores, parts
 
 
 def scores_of(

@@ -25,6 +25,7 @@ from bench.files import (
     write_json,
     write_text,
 )
+from bench.locking import holder, sign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,10 +92,10 @@ class TrialFolder:
         try:
             lock.acquire()
         except Timeout:
-            raise LockedError(
-                "another process is writing this trial", self.key, "wait for it, or stop it; `bench status` shows it"
-            ) from None
+            what = f"another process is writing this trial{holder(self.path / '.lock')}"
+            raise LockedError(what, self.key, "wait for it, or stop it; `bench status` shows it") from None
         try:
+            sign(self.path / ".lock")
             remove_unfinished(self.path.rglob(UNFINISHED))
             self.owner = uuid.uuid4().hex
             write_text(self._owner, self.owner)

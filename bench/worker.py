@@ -12,6 +12,7 @@ from bench.errors import Diverged, LockedError, cause_of, disk_full, one_line, r
 from bench.files import write_text
 from bench.provenance import provenance
 from bench.settle import STOPPED, lost, times
+from bench.stopping import heeded, settling
 from bench.tracking.beside import tracked
 from bench.trial_folder import Status, TrialFolder
 from bench.trial_spec import Trial
@@ -77,7 +78,8 @@ def run_and_record(
                 folder.drop_checkpoints()
             return status
         except KeyboardInterrupt:
-            folder.write_status("interrupted", STOPPED)
+            with settling():
+                folder.write_status("interrupted", STOPPED)
             raise
 
 
@@ -101,7 +103,8 @@ def _attempts(
         tried += 1
         folder.write_status("running", call=call, attempts=tried)  # first, as nothing is written after a death
         try:
-            run(trial, folder)
+            with heeded():
+                run(trial, folder)
             return "done", None
         except Diverged as error:
             return "diverged", str(error)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import click
 
-from bench import console
-from bench.commands.shared import debug_option, json_option
+from bench import console, stopping
+from bench.commands.shared import RUNS, debug_option, json_option
 from bench.errors import BAD_INPUT, GOOD, BenchError, cause_of
+from bench.files import try_to_write
 
 FONT = "NotoColorEmoji.ttf"
 
@@ -26,7 +27,8 @@ def command(as_json: bool) -> int:
     rows = []
     for name, check in CHECKS.items():
         try:
-            state, text = check()
+            with stopping.heeded():
+                state, text = check()
         except Exception as error:
             state, text = "missing", str(error) if isinstance(error, BenchError) else cause_of(error)
         rows.append({"check": name, "state": state, "found": text})
@@ -65,7 +67,12 @@ def _memory() -> tuple[str, str]:
 
 
 def _disk() -> tuple[str, str]:
-    free = shutil.disk_usage(Path.cwd()).free
+    folder = RUNS if RUNS.exists() else Path.cwd()
+    try:
+        try_to_write(folder)
+    except OSError as error:
+        return "missing", f"runs/ cannot be written here ({error.strerror}); use --out with `bench run`"
+    free = shutil.disk_usage(folder).free
     return ("ok" if free > 2e9 else "note"), f"{free / 1e9:.1f} GB free here, where runs/ goes"
 
 

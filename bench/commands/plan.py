@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options
+from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options, tell_left_aside
 from bench.remote.place import Place
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ def command(
     trials = planner.trials()
     for text in planner.warnings:
         console.warn(text)
+    if loaded.sweep.search is None:  # else the trials are not known yet
+        tell_left_aside(run, trials)
     size = card_bytes(card) if card else None
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []

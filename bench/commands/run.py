@@ -1,7 +1,6 @@
 """`bench run`: the main verb. Plans a sweep, runs what is not done yet, and reports."""
 
 import os
-import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.commands.shared import (
     debug_option,
     json_option,
@@ -20,6 +19,7 @@ from bench.commands.shared import (
     run_path,
     shown,
     sweep_options,
+    tell_left_aside,
     upload_problem,
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
@@ -96,16 +96,20 @@ def command(
         summary: Summary | None = None
         tuning = None
         stopped = False
+        aside: tuple[str, ...] = ()
         if loaded.sweep.search is not None:
             tuning = _tune(loaded, run, chosen, executor_name, line, address, room)
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
+            if record:
+                aside += tell_left_aside(run.tuning, (), [row["trial"] for row in run.tuning.planned()])
             trials = plan(loaded)
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
             about["memory"] = known_memory(trials, run)
+            aside += tell_left_aside(run, trials)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
             with Prediction(trials if predict else [], about["memory"]) as prediction:
@@ -120,9 +124,8 @@ def command(
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        console.say_json(
-            {**_as_json(run, rows, summary, code), "warnings": [*planner.warnings, *warnings_of(rows)], **uploaded}
-        )
+        warnings = [*planner.warnings, *warnings_of(rows), *aside]
+        console.say_json({**_as_json(run, rows, summary, code), "warnings": warnings, **uploaded})
     else:
         _tell(rows, summary, stopped)
         if mirror and not problem:
@@ -212,14 +215,18 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
     from bench.execution.progress import watching
     from bench.settle import settled
 
+    stopping.check()
     if not todo:
         return False
     # Ray tells of a process that died on standard output, which is the answer's.
-    with redirect_stdout(sys.stderr), _inside(run.path), _terminable(), watching(todo, run):
+    with redirect_stdout(sys.stderr), _inside(run.path), watching(todo, run):
         try:
-            with settled(lambda: todo, run):
+            with settled(lambda: todo, run), stopping.heeded():
                 chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
+            if stopping.asked() > 1:
+                raise
+            console.note("stopping, with a report of what there is; Ctrl-C again leaves it out")
             return True
     return False
 
@@ -235,20 +242,6 @@ def _inside(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(before)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """A polite kill stops a run as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _report(run: "RunFolder") -> "Summary | None":

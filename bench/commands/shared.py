@@ -1,6 +1,6 @@
 """Flags that several verbs share, said once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bench.load import LoadedSweep
     from bench.remote.mirror import Mirror
     from bench.store import RunFolder
+    from bench.trial_spec import Trial
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -129,6 +130,18 @@ def _open(run: "RunFolder") -> "RunFolder":
     if not run.exists() and run.tuning.exists():
         return run.tuning
     return run if run.exists() else run.open(run.path)
+
+
+def tell_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
+    """Says which trials of earlier plans `run` keeps (see `bench.left_aside`); returns what is unfinished."""
+    from bench.left_aside import left_aside
+
+    aside = left_aside(run, trials, planned)
+    for text in aside.unfinished:
+        console.warn(text)
+    for text in aside.finished:
+        console.note(text)
+    return aside.unfinished
 
 
 def shown(path: Path) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bench import console
+from bench import console, stopping
 from bench.commands.shared import PLACE, RUNS, debug_option, find_run, json_option
 from bench.errors import BenchError, one_line
 
@@ -225,7 +225,7 @@ def _watch(where: str, seconds: float) -> None:
                 rows = trial_rows(run := _find(where))
                 live.update(_picture(rows, _parallel(run), *screen.size), refresh=True)
     except KeyboardInterrupt:
-        return
+        stopping.forget()  # that is how it ends
 
 
 def _over(rows: Sequence[dict[str, Any]], where: str) -> bool:

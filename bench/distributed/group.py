@@ -3,11 +3,13 @@
 import logging
 import os
 import shutil
+import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +93,21 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
     rendezvous.unlink(missing_ok=True)
 
     def run() -> None:
-        multiprocessing.start_processes(
-            _spawned,
-            args=(trial.model_dump(mode="json"), str(folder.path), folder.owner, str(rendezvous)),
-            nprocs=trial.workers,
-            start_method="spawn",
-        )
+        with _deaf_to_ctrl_c():
+            context = multiprocessing.start_processes(
+                _spawned,
+                args=(trial.model_dump(mode="json"), str(folder.path), folder.owner, str(rendezvous)),
+                nprocs=trial.workers,
+                start_method="spawn",
+                join=False,
+            )
+        try:
+            while not context.join():
+                pass
+        finally:
+            for process in context.processes:  # of a run that was stopped they would train on
+                process.kill()
+                process.join()
 
     try:
         launched(run, folder)
@@ -104,7 +115,22 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
         rendezvous.unlink(missing_ok=True)
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started inside the block do not hear Ctrl-C until they say so; this one hears it after."""
+    resource_tracker.ensure_running()  # its start would end the block's effect
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _spawned(rank: int, spec: dict[str, Any], path: str, owner: str | None, rendezvous: str) -> None:
+    # Ctrl-C reaches all processes of a terminal, and torch sends it when the parent is gone. This one dies of it at
+    # once: as an exception it could be lost, or end the process as if its work were done.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     import torch
 
     trial = Trial.model_validate(spec)

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from bench.errors import LockedError
 from bench.preflight import usable_gpus
+from bench.stopping import check
 from bench.store import RunFolder
 from bench.trial_spec import Trial
 from bench.worker import run_and_record
@@ -13,6 +14,7 @@ from bench.worker import run_and_record
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """See `bench.execution.Executor`."""
     for trial in trials:
+        check()
         with suppress(LockedError):  # `bench.settle` tells of it
             run_and_record(trial, run.trial(trial.key), command)
 

@@ -4,10 +4,8 @@ A driver whose raylet is gone hears nothing of what it waits for, and one whose 
 minute, whatever it is doing. So this process looks after its own, and a run that has lost one ends at once and says so.
 """
 
-import _thread
 import os
 import re
-import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,7 +13,7 @@ from contextlib import contextmanager, suppress
 from io import TextIOBase
 from typing import TYPE_CHECKING, TextIO
 
-from bench import console
+from bench import console, stopping
 from bench.background import repeating
 from bench.errors import TRIALS_FAILED, BenchError, one_line
 
@@ -57,7 +55,7 @@ class RayDied(BenchError):  # noqa: N818  # named as what happened
 
 @contextmanager
 def alive() -> Iterator[None]:
-    """Ends the block as a polite kill does (see `bench.commands.run`) once a daemon of this process's Ray is gone.
+    """Ends the block as a stop does (see `bench.stopping`) once a daemon of this process's Ray is gone.
 
     A cluster that was joined has no daemons of this process.
 
@@ -73,7 +71,7 @@ def alive() -> Iterator[None]:
             return
         if not told.is_set():
             told.set()
-            _thread.interrupt_main(signal.SIGTERM)
+            stopping.break_off()
         if not ended.wait(PATIENCE_SECONDS):
             _leave(gone)
 

@@ -9,7 +9,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -23,16 +22,13 @@ from typing import Any
 from bench.distributed.group import grouped
 from bench.errors import BenchError, cause_of
 from bench.execution.ray_daemons import Terse, alive
+from bench.execution.ray_preflight import OBJECT_STORE_BYTES, check_room, knock
 from bench.files import read_json, write_json
 from bench.preflight import refuse_more_gpus, usable_gpus
 from bench.provenance import usable_cores
+from bench.stopping import settling
 from bench.store import RunFolder
 from bench.trial_spec import Trial
-
-OBJECT_STORE_BYTES = 80 * 2**20
-"""Near Ray's minimum: nothing large goes through it."""
-
-KNOCK_SECONDS = 10.0
 
 SPECS = "specs"
 """Folder of what actors are told, where Ray writes."""
@@ -61,6 +57,8 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
     """As many of the first one's size as fit on the cores and the GPUs of this machine, or of the cluster."""
     if not trials:
         return 1
+    if not address:
+        check_room()
     first = trials[0]
     where = f"the cluster at {address}" if address else "this machine"
     wanted, asked = first.threads * first.workers, first.gpus * first.workers
@@ -115,6 +113,8 @@ def start_ray(threads: int, address: str | None = None) -> bool:
     Raises:
         BenchError: it does not start, or cannot be joined.
     """
+    if not address:
+        check_room()
     os.environ.update(ENVIRONMENT)
     # Read by the workers' arithmetic libraries when they are imported, before any trial can say so.
     os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -128,7 +128,7 @@ def start_ray(threads: int, address: str | None = None) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
-            _knock(address)
+            knock(address)
             environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
             ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
         else:
@@ -139,25 +139,21 @@ def start_ray(threads: int, address: str | None = None) -> bool:
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
+    except SystemExit as error:  # of Ray's own handler, which it has while it starts
+        raise KeyboardInterrupt from error
+    except BenchError:
+        raise
     except Exception as error:
         if address:
             raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
+        if "AF_UNIX" in str(error):  # its sockets lie among its temporary files
+            do = "set RAY_TMPDIR to a folder with a short name such as /tmp"
+            raise BenchError(f"Ray did not start ({cause_of(error)})", "TMPDIR", do) from error
         raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminate)  # Ray put its own there, which exits as if all had ended
     return True
-
-
-def _knock(address: str) -> None:
-    """Whether anything listens at HOST:PORT. Ray itself would ask for minutes.
-
-    Raises:
-        OSError: nothing does.
-    """
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "/" not in host:
-        socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _of_cluster(threads: int, address: str) -> tuple[int, float]:
@@ -175,7 +171,8 @@ def stop_ray() -> None:
     """Stops it and its workers."""
     import ray
 
-    ray.shutdown()
+    with settling():  # a worker that outlives it still writes its trial
+        ray.shutdown()
 
 
 def fit(

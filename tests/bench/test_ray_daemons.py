@@ -1,6 +1,5 @@
 """What a run does once a daemon of its Ray is gone. The daemon is played by a process that sleeps."""
 
-import signal
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from contextlib import redirect_stdout
 import psutil
 import pytest
 
+from bench import stopping
 from bench.execution import ray_daemons
 from bench.execution.ray_daemons import RayDied, Terse, alive
 
@@ -20,14 +20,10 @@ def daemon(monkeypatch):
     monkeypatch.setattr(ray_daemons, "own_daemons", lambda: [("raylet", psutil.Process(process.pid))])
     monkeypatch.setattr(ray_daemons, "LOOK_SECONDS", 0.05)
 
-    def stop(number, frame):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)  # as `bench run` has it
     try:
-        yield process
+        with stopping.listening():  # as `bench run` does
+            yield process
     finally:
-        signal.signal(signal.SIGTERM, before)
         process.kill()
         process.wait()
 
@@ -114,7 +110,7 @@ def test_who_cannot_hear_of_it_is_left(daemon, monkeypatch):
     left = threading.Event()
     monkeypatch.setattr(ray_daemons, "PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(ray_daemons, "_leave", lambda gone: left.set())
-    monkeypatch.setattr(ray_daemons._thread, "interrupt_main", lambda number: None)  # a call that nothing interrupts
+    monkeypatch.setattr(stopping, "break_off", lambda: None)  # a call that nothing interrupts
     with pytest.raises(RayDied):
         work(dies(daemon), lambda: left.wait(10))
     assert left.is_set()
