@@ -97,7 +97,7 @@ class Schedule:
                 "nothing of the image; use a checkpoint that predicts v, or rescale_betas_zero_snr: false"
             )
         self.fades = bool((self.alphas_cumprod < NEARLY_NO_SIGNAL).any())  # hardly any signal at some timestep
-        self._previous: dict[int, Tensor] = {}
+        self._runs: dict[int, Tensor] = {}
         # The ᾱ behind the last step. diffusers' default, 1.0, leaves the last step without variance.
         self.final_alpha = 1.0 if config.get("set_alpha_to_one", False) else float(self.alphas_cumprod[0])
         self.init_noise_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))
@@ -125,12 +125,11 @@ class Schedule:
         It is the next one in the run, whatever the spacing: with `linspace` the stride is (N − 1) / (T − 1), and not
         N // T, which diffusers 0.42.1 steps by. One that is not in the run is followed by the timestep N // T below it.
         """
-        if steps not in self._previous:
-            table = torch.arange(self.train_timesteps) - self.train_timesteps // steps
-            run = self.timesteps(steps)
-            table[run] = torch.tensor([*run[1:], -1])
-            self._previous[steps] = table
-        return self._previous[steps].to(timesteps.device)[timesteps]
+        if steps not in self._runs:
+            self._runs[steps] = torch.tensor([-1, *reversed(self.timesteps(steps))])
+        run = self._runs[steps].to(timesteps.device)  # −1, then from clean to noisy
+        place = torch.searchsorted(run, timesteps).clamp(max=len(run) - 1)
+        return torch.where(run[place] == timesteps, run[place - 1], timesteps - self.train_timesteps // steps)
 
     def noiseless_step(self, steps: int) -> int | None:
         """The first timestep of a run of T `steps` whose step adds no noise even with eta 1; None where all do."""
