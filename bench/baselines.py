@@ -58,14 +58,15 @@ def read_run(run: RunFolder) -> Stored:
 
     from reports import frame
 
-    about, rows = run.about(), run.trials()
+    about = run.about()
+    curves, rows = run.gather()
+    by_prompt = run.evaluation(rows)
     sweep = read_yaml(run.sweep_path).plain()
     trials = pd.DataFrame(rows)
     axis = frame.budget_column(about["budget"]["axis"])
-    curves = run.results()
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
-        evaluation = frame.validate_evaluation(run.evaluation())
+        evaluation = frame.validate_evaluation(by_prompt)
         trials = frame.validate_trials(trials, curves)
     except ValueError as error:
         raise BenchError(str(error), str(run.path), "run the sweep again") from None

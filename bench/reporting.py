@@ -30,6 +30,8 @@ class Summary:
     parts: list[dict[str, Any]] = field(default_factory=list)
     """What cannot be compared, each with its name, answer and ranking."""
     warnings: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    """Files that are or were damaged, and what became of them."""
 
 
 def describe_run(
@@ -132,7 +134,8 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
-    return Part(curves, run.evaluation(), pd.DataFrame(rows), meta, pictures(run, about, curves))
+    evaluation = run.evaluation(rows)
+    return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.settled import of_evaluation
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial, flat_settings
 
@@ -196,14 +197,28 @@ class RunFolder:
         write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
         return found
 
-    def evaluation(self) -> "pd.DataFrame":
+    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
-        Words are categories in alphabetical order: ten million rows take half a gigabyte.
+        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is left
+        out, and the trial's row says so.
+
+        Args:
+            rows: the trials, as `trials` or `gather` give them.
         """
         from bench.results import read_evaluations
 
-        return read_evaluations([(planned, self.trial(planned["trial"]).evaluation_path) for planned in self.planned()])
+        rows = self.trials() if rows is None else rows
+        known = {row["trial"]: row for row in rows}
+
+        def judge(trial: str, table: Any, why: str) -> bool:
+            row = known[trial]
+            found = of_evaluation(row, None if table is None else len(table), why)
+            if found:
+                row["damage"] = [*row["damage"], str(found)]
+            return not found
+
+        return read_evaluations([(row, self.trial(row["trial"]).evaluation_path) for row in rows], judge)
 
     def _read(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]:
         """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
@@ -211,7 +226,7 @@ class RunFolder:
             folder = self.trial(planned["trial"])
             # The status first: it is written after the points that it speaks of, so none of them is missing then.
             record = folder.read()
-            yield planned, record, folder.read_curve()
+            yield planned, {**record, "damage": folder.told()}, folder.read_curve()
 
 
 def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:

@@ -162,14 +162,17 @@ def _tune(
 def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     """What is left to run: a finished trial is not run again, and a diverged one would only diverge again.
 
-    A trial whose method needs what is not installed is recorded as skipped, before anything runs.
+    A trial whose method needs what is not installed is recorded as skipped, before anything runs. Damaged files are
+    mended here, or their trials run again.
     """
     from bench.preflight import reason_to_skip
-    from bench.worker import SETTLED, record_skipped
+    from bench.worker import SETTLED, mended, record_skipped
 
     todo = []
     for trial in trials:
         folder = run.trial(trial.key)
+        for text in mended(trial, folder):
+            console.warn(f"{trial.key}: {text}")
         if folder.read()["status"] in SETTLED:
             continue
         reason = reason_to_skip(trial)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.checkpoints import point_of
+from bench.checkpoints import DAMAGED, point_of
 from bench.files import read_json, write_json
 from bench.remote.place import Entry
 from bench.store import TUNING
@@ -122,13 +122,14 @@ def local_files(folder: Path, below: str = "") -> list[str]:
 def belongs(name: str) -> bool:
     """Whether a file belongs into the store, which is whether `Mirror.sync` sends it.
 
-    It is one of those that a run is made of, and no lock, no temporary file, nothing of a worker's, no checkpoint that
-    was set aside. Whatever else lies in the folder stays on this machine. So does MLflow's database: copied while it is
+    It is one of those that a run is made of, and no lock, no temporary file, nothing of a worker's, no checkpoint and no
+    damaged file that was set aside. Whatever else lies in the folder stays on this machine. So does MLflow's database: copied while it is
     written to it would be torn, and it names its pictures by this machine's paths.
     """
     if not OF_A_RUN.fullmatch(name) or (OF_CHECKPOINTS.fullmatch(name) and point_of(name) < 0):
         return False
-    return not any(part.startswith(".") or part == "workers" for part in name.split("/"))
+    parts = name.split("/")
+    return not any(part.startswith(".") or part == "workers" or part.endswith(DAMAGED) for part in parts)
 
 
 def is_hash(name: str) -> bool:
