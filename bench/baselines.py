@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, TrialsFailedError
 from bench.files import write_text
 from bench.store import RunFolder
-from bench.yaml_source import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +60,7 @@ def read_run(run: RunFolder) -> Stored:
     about = run.about()
     curves, rows = run.gather()
     by_prompt = run.evaluation(rows)
-    sweep = read_yaml(run.sweep_path).plain()
+    sweep = run.sweep()
     trials = pd.DataFrame(rows)
     axis = frame.budget_column(about["budget"]["axis"])
     try:

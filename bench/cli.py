@@ -10,6 +10,9 @@ import click
 from bench import console
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
+WRONG_PLACE = (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)
+"""What a place says that is not what it should be, which is the user's to mend."""
+
 VERBS = {
     "run": "Run a sweep: train, evaluate, report.",
     "plan": "List a sweep's trials and their cost; run nothing.",
@@ -97,6 +100,10 @@ def run_command(arguments: Sequence[str]) -> int:
             where = getattr(error, "filename", None)
             do = "free some space and run the same command again to continue"
             console.error(BenchError(DISK_FULL, str(where) if where else None, do))
+            return BAD_INPUT
+        if isinstance(error, WRONG_PLACE) and error.filename:
+            do = "mend or move it, and run the same command again"
+            console.error(BenchError(f"cannot be used ({error.strerror})", str(error.filename), do))
             return BAD_INPUT
         do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
         console.error(BenchError(f"internal error: {cause_of(error)}", do=do))

@@ -114,7 +114,13 @@ def report(
         if each.ranking is not None
     ]
     answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
-    return Summary("\n".join(answers), document.ranking, files, told, [notice.text for notice in document.above])
+    damage = [text for run in runs for text in run.about().get("damage", ())]
+    damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
+              for text in row["damage"]]  # fmt: skip
+    damage += [f"{path} cannot be read" for each in (document, *document.others) if each.sheet
+               for path in each.sheet.unreadable]  # fmt: skip
+    above = [notice.text for notice in document.above]
+    return Summary("\n".join(answers), document.ranking, files, told, above, damage)
 
 
 def part_of(run: RunFolder, must_write: bool = False) -> "Part":
@@ -196,7 +202,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
-        warnings=tuple(about.get("warnings", ())),
+        warnings=(*about.get("damage", ()), *about.get("warnings", ())),
     )
 
 

@@ -77,7 +77,8 @@ def understood(folder: "TrialFolder", found: Any, lines: list[Line]) -> Seen:
     """
     wrong = wrong_fields({"status": None, **found}, FIELDS) if isinstance(found, dict) else []
     if isinstance(found, dict) and not wrong:
-        record, damage = found, []
+        record: dict[str, Any] = found
+        damage: list[Damage] = []
     else:
         record, damage = _mended_record(folder, found, wrong, curve_of(lines, _axis(found)))
     curve = curve_of(lines, _axis(record))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.replan import NEEDED, recovered_plan, row_of, wrong_plan
 from bench.settled import of_evaluation
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial, flat_settings
@@ -101,7 +102,8 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run has written here."""
-        return self._plan.exists()
+        # The plan is written before the first trial, so where there are trials it is lost.
+        return self._plan.exists() or (self.sweep_path.exists() and self.trials_path.is_dir())
 
     def latest(self) -> "RunFolder":
         """The run, or its tuning where that was planned after it: `bench run` is at it, or was when it stopped."""
@@ -112,7 +114,12 @@ class RunFolder:
 
         Not the file's own time, which is another one in a copy.
         """
-        return float(self.about().get("written", 0.0)) if self.exists() else -1.0
+        if not self.exists():
+            return -1.0
+        try:
+            return float(self.about().get("written", 0.0))
+        except BenchError:  # whoever reads the run is told
+            return 0.0
 
     # -- the plan -----------------------------------------------------------------------------------------------
 
@@ -121,17 +128,7 @@ class RunFolder:
 
         Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
         """
-        rows = [
-            {
-                "sweep": trial.sweep,
-                "trial": trial.key,
-                "method": trial.method,
-                "variant": trial.variant,
-                "seed": trial.seed,
-                "identity": trial.identity,
-            }
-            for trial in trials
-        ]
+        rows = list(map(row_of, trials))
         self.write_planned(sweep, rows, **about)
 
     def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
@@ -157,10 +154,40 @@ class RunFolder:
         return list(self.about().get("trials", []))
 
     def about(self) -> dict[str, Any]:
-        """All of `plan.json`."""
+        """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
+
+        Raises:
+            BenchError: it is damaged, and no trial can say.
+        """
         found = read_json(self._plan)
-        if not isinstance(found, dict):
-            raise BenchError("is damaged or missing", str(self._plan), "run the sweep again; finished trials are kept")
+        wrong = wrong_plan(found)
+        lacking = [] if wrong else [name for name in NEEDED if name not in found]
+        if not wrong and not lacking:
+            return found
+        what = wrong if self._plan.exists() else "is missing"
+        made = recovered_plan(self, what or f"lacks {', '.join(lacking)}")
+        if made is None and wrong:
+            do = "the `bench run` that wrote it writes it again; finished trials are kept"
+            raise BenchError(what, str(self._plan), do)
+        return made or found
+
+    def sweep(self) -> dict[str, Any]:
+        """All of `sweep.yaml`.
+
+        Raises:
+            BenchError: it is damaged or missing.
+        """
+        from bench.yaml_source import read_yaml
+
+        do = "the `bench run` that wrote it writes it again; finished trials are kept"
+        try:
+            found = read_yaml(self.sweep_path).plain()
+        except BenchError as error:
+            raise BenchError(error.what, str(self.sweep_path), do) from None
+        kinds = {"resources": dict, "methods": list}
+        lacking = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+        if lacking:
+            raise BenchError(f"has no {lacking[0]}", str(self.sweep_path), do)
         return found
 
     def trial(self, key: str) -> TrialFolder:
@@ -200,8 +227,8 @@ class RunFolder:
     def evaluation(self, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
-        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is left
-        out, and the trial's row says so.
+        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
+        left out, and the trial's row says so.
 
         Args:
             rows: the trials, as `trials` or `gather` give them.

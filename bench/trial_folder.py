@@ -28,7 +28,21 @@ from bench.files import (
     write_json,
     write_text,
 )
-from bench.settled import ADAPTER, CURVE, EVALUATION, KEPT, RECORD, SETTLED, STATUSES, Seen, Status, keep, of_adapter, of_evaluation, understood
+from bench.settled import (
+    ADAPTER,
+    CURVE,
+    EVALUATION,
+    KEPT,
+    RECORD,
+    SETTLED,
+    STATUSES,
+    Seen,
+    Status,
+    keep,
+    of_adapter,
+    of_evaluation,
+    understood,
+)
 
 __all__ = ["SETTLED", "STATUSES", "Status", "TrialFolder", "is_alive", "slug"]
 
