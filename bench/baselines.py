@@ -57,7 +57,7 @@ def read_run(run: RunFolder) -> Stored:
 
     from reports import frame
 
-    about = run.about()
+    about = run.described()
     curves, rows = run.gather()
     by_prompt = run.evaluation(rows)
     sweep = run.sweep()

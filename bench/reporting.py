@@ -114,7 +114,7 @@ def report(
         if each.ranking is not None
     ]
     answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
-    damage = [text for run in runs for text in run.about().get("damage", ())]
+    damage = [text for run in runs for text in run.described().get("damage", ())]
     damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
               for text in row["damage"]]  # fmt: skip
     damage += [f"{path} cannot be read" for each in (document, *document.others) if each.sheet
@@ -129,7 +129,7 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
 
     from reports.build import Part
 
-    about = run.about()
+    about = run.described()
     curves, rows = run.gather()
     try:
         run.write_results(curves)

@@ -45,7 +45,14 @@ FIELDS: dict[str, Check] = {
     "status": lambda value: isinstance(value, str) and value in STATUSES,
     "cause": optional(of(str)),
     **dict.fromkeys(("updated", "started", "finished", "seconds"), optional(is_finite)),
-    **dict.fromkeys(("spec", "provenance", "origin", "whole"), optional(of(dict))),
+    **dict.fromkeys(("spec", "origin", "whole"), optional(of(dict))),
+    "provenance": lambda value: (
+        value is None
+        or (
+            isinstance(value, dict)
+            and all(isinstance(value.get(name) or {}, dict) for name in ("versions", "hardware"))
+        )
+    ),
     "memory": lambda value: value is None or (isinstance(value, list) and all(isinstance(row, dict) for row in value)),
     "attempts": lambda value: isinstance(value, int),
     "mended": lambda value: isinstance(value, list) and all(isinstance(text, str) for text in value),

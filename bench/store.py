@@ -153,15 +153,22 @@ class RunFolder:
         """The planned trials: sweep, trial, method, variant, seed, identity."""
         return list(self.about().get("trials", []))
 
-    def about(self) -> dict[str, Any]:
+    def described(self) -> dict[str, Any]:
+        """`about` with all that a report takes."""
+        return self.about(*NEEDED)
+
+    def about(self, *needed: str) -> dict[str, Any]:
         """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
+
+        Args:
+            needed: fields without which it is damaged, besides `trials`.
 
         Raises:
             BenchError: it is damaged, and no trial can say.
         """
         found = read_json(self._plan)
         wrong = wrong_plan(found)
-        lacking = [] if wrong else [name for name in NEEDED if name not in found]
+        lacking = [] if wrong else [name for name in needed if name not in found]
         if not wrong and not lacking:
             return found
         what = wrong if self._plan.exists() else "is missing"
