@@ -103,7 +103,7 @@ def run_command(arguments: Sequence[str]) -> int:
             return BAD_INPUT
         if isinstance(error, WRONG_PLACE) and error.filename:
             do = "mend or move it, and run the same command again"
-            console.error(BenchError(f"cannot be used ({error.strerror})", str(error.filename), do))
+            console.error(BenchError(f"cannot be used ({error.strerror})", str(error.filename2 or error.filename), do))
             return BAD_INPUT
         do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
         console.error(BenchError(f"internal error: {cause_of(error)}", do=do))

@@ -39,6 +39,33 @@ NEEDED = ("name", "description", "command", "parallel", "budget", "target", "rew
 """Those that every report takes."""
 
 
+def _is_protocol(found: Any) -> bool:
+    """What `bench.protocol.protocol_of` gives, as far as it is put into words; versions before it said nothing."""
+    if not isinstance(found, dict) or wrong_fields({**dict.fromkeys(PROTOCOL), **found}, PROTOCOL):
+        return False
+    splits = [found["prompts"].get(split) for split in ("train", "heldout")]
+    return all(isinstance(split, dict) and {"count", "digest"} <= set(split) for split in splits)
+
+
+PROTOCOL: dict[str, Check] = {
+    "reward": lambda value: isinstance(value, dict) and {"name", "version"} <= set(value),
+    "prompts": of(dict),
+    "model": of(str),
+    "evaluated every": is_finite,
+    "budget": lambda value: isinstance(value, dict) and isinstance(value.get("axis"), str),
+    "precision": of(str),
+}
+
+
+def lacking_for_a_report(found: dict[str, Any]) -> str:
+    """What keeps a plan from being reported; nothing for a whole one."""
+    lacking = [name for name in NEEDED if name not in found]
+    if lacking:
+        return f"lacks {', '.join(lacking)}"
+    sound = "protocol" not in found or _is_protocol(found["protocol"])
+    return "" if sound else "has a 'protocol' that is none"
+
+
 def wrong_plan(found: Any) -> str:
     """What keeps a value from being a plan; nothing for one."""
     if not isinstance(found, dict):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.protocol import in_words, measures_of, protocol_of
+from bench.settled import of_adapter
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
 from reports.choices import DEFAULT_FORMATS
@@ -117,7 +118,7 @@ def report(
     damage = [text for run in runs for text in run.described().get("damage", ())]
     damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
               for text in row["damage"]]  # fmt: skip
-    damage += [f"{path} cannot be read" for each in (document, *document.others) if each.sheet
+    damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
                for path in each.sheet.unreadable]  # fmt: skip
     above = [notice.text for notice in document.above]
     return Summary("\n".join(answers), document.ranking, files, told, above, damage)
@@ -141,6 +142,8 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
     evaluation = run.evaluation(rows)
+    for row in rows:
+        row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
     return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 

@@ -129,11 +129,16 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table | N
                 table.validate(full=True)
     except FileNotFoundError:
         return None
+    except KeyError as error:  # of a column that is to be read as words
+        name = error.args[0]
+        name = name.decode() if isinstance(name, bytes) else name
+        raise DamagedFileError(f"lacks the column {name}") from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR, errno.ENOTDIR):
             raise  # the disk's own trouble, or a lack of rights or of handles: the file may be whole
         raise DamagedFileError(unreadable(path) or f"is damaged ({one_line(str(error), 80)})") from None
-    lacking = next((name for name in table.column_names if name in OF_ROWS and table[name].null_count), None)
+    keys = [name for name in table.column_names if name in OF_ROWS and name != "value"]  # a NaN is stored as null
+    lacking = next((name for name in keys if table[name].null_count), None)
     if lacking is not None:
         raise DamagedFileError(f"has rows without a {lacking}")
     if columns is None and _repeats(table):

@@ -125,16 +125,16 @@ def of_evaluation(record: dict[str, Any], rows: int | None, why: str = "") -> Da
     return Damage(EVALUATION, why, AGAIN if settled else ANEW, lost=settled)
 
 
-def of_adapter(folder: "TrialFolder", seen: Seen) -> list[Damage]:
+def of_adapter(folder: "TrialFolder", record: dict[str, Any]) -> list[Damage]:
     """Files of a trained adapter that cannot be loaded. A user may remove the folder: it is large."""
     from safetensors import SafetensorError, safe_open
 
-    if seen.record["status"] != "done" or not folder.adapter.exists():
+    if record["status"] != "done" or not folder.adapter.exists():
         return []
     if folder.adapter.is_file():
         return [Damage(ADAPTER, "is no folder", AGAIN, lost=True)]
     found = []
-    known = (seen.record.get("whole") or {}).get("adapter")
+    known = (record.get("whole") or {}).get("adapter")
     names = {str(name) for name in known} if isinstance(known, list) else set()
     for name in sorted(names | {path.name for path in folder.adapter.iterdir() if path.suffix == ".safetensors"}):
         path = folder.adapter / name

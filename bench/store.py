@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
-from bench.replan import NEEDED, recovered_plan, row_of, wrong_plan
+from bench.replan import lacking_for_a_report, recovered_plan, row_of, wrong_plan
 from bench.settled import of_evaluation
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial, flat_settings
@@ -153,30 +153,29 @@ class RunFolder:
         """The planned trials: sweep, trial, method, variant, seed, identity."""
         return list(self.about().get("trials", []))
 
-    def described(self) -> dict[str, Any]:
-        """`about` with all that a report takes."""
-        return self.about(*NEEDED)
-
-    def about(self, *needed: str) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
-
-        Args:
-            needed: fields without which it is damaged, besides `trials`.
 
         Raises:
             BenchError: it is damaged, and no trial can say.
         """
         found = read_json(self._plan)
         wrong = wrong_plan(found)
-        lacking = [] if wrong else [name for name in needed if name not in found]
-        if not wrong and not lacking:
-            return found
+        return self._recovered(wrong) if wrong else found
+
+    def described(self) -> dict[str, Any]:
+        """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
+        found = self.about()
+        lacking = lacking_for_a_report(found)
+        return self._recovered(lacking) if lacking else found
+
+    def _recovered(self, wrong: str) -> dict[str, Any]:
         what = wrong if self._plan.exists() else "is missing"
-        made = recovered_plan(self, what or f"lacks {', '.join(lacking)}")
-        if made is None and wrong:
+        found = recovered_plan(self, what)
+        if found is None:
             do = "the `bench run` that wrote it writes it again; finished trials are kept"
             raise BenchError(what, str(self._plan), do)
-        return made or found
+        return found
 
     def sweep(self) -> dict[str, Any]:
         """All of `sweep.yaml`.

@@ -191,7 +191,7 @@ class TrialFolder:
             why = str(error)
         rows = None if table is None else len(table)
         judged = of_evaluation(seen.record, rows, why)
-        return [*seen.damage, *([judged] if judged else []), *of_adapter(self, seen)]
+        return [*seen.damage, *([judged] if judged else []), *of_adapter(self, seen.record)]
 
     def mend(self, **fields: Any) -> list[str]:
         """Writes back what can be recovered; where something is lost, readies the trial for being trained again.

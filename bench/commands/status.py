@@ -78,7 +78,8 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
     from bench.execution.progress import view_of
     from bench.trial_spec import Budget
 
-    budget = Budget.model_validate(run.about("budget")["budget"])
+    about = run.about()
+    budget = Budget.model_validate((about if "budget" in about else run.described())["budget"])
     rows = []
     for planned in run.planned():
         view = view_of(run.trial(planned["trial"]), planned["variant"], budget)

@@ -213,6 +213,10 @@ EVALUATIONS = {
     "gone": (gone, "is missing"),
     "a folder": (folder_instead, "is a folder"),
     "no value": (lambda path: pd.read_parquet(path).drop(columns="value").to_parquet(path), "lacks the column value"),
+    "no prompt": (
+        lambda path: pd.read_parquet(path).drop(columns="prompt").to_parquet(path),
+        "lacks the column prompt",
+    ),
     "words": (lambda path: pd.read_parquet(path).assign(value="x").to_parquet(path), "for value"),
     "fewer": (lambda path: pd.read_parquet(path).iloc[:2].to_parquet(path), "has 2 of 3 rows"),
     "twice": (lambda path: pd.concat([pd.read_parquet(path)] * 2).to_parquet(path), "has 6 of 3 rows"),
