@@ -60,7 +60,8 @@ def unreadable(paths: Sequence[Path]) -> list[Notice]:
         return []
     named = listing("/".join(path.parts[-4:]) for path in paths[:MOST_NAMED])
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
-    text = f"{plural(len(paths), 'picture')} cannot be read and left out: {named}{more}. No number comes from pictures."
+    verb = "is" if len(paths) == 1 else "are"
+    text = f"{plural(len(paths), 'picture')} cannot be read and {verb} left out: {named}{more}. No number comes from pictures."
     return [Notice("broken", text)]
 
 
@@ -101,6 +102,8 @@ def _broken(trials: pd.DataFrame) -> list[Notice]:
 
 def _damaged(trials: pd.DataFrame) -> Iterable[Notice]:
     """What is and was the matter with files, and what became of it."""
+    if "damage" not in trials:
+        return
     rows = trials[[bool(texts) for texts in trials["damage"]]]
     for variant, seed, texts in zip(rows["variant"][:MOST_NAMED], rows["seed"], rows["damage"], strict=False):
         yield Notice("broken", f"{variant} (seed {seed}): {'. '.join(texts)}.")
