@@ -61,6 +61,9 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
     Args:
         axis: the budget's, where it is known: a point that does not count it cannot be shown.
     """
+    lines = list(lines)
+    if axis is not None and not any(_counts(line.value, axis) for line in lines):
+        axis = None  # where no point counts it, none is damaged for it
     found: dict[int, list[tuple[int, Point]]] = {}
     faults: list[Fault] = []
     torn: Fault | None = None
@@ -83,6 +86,15 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
     return Curve(points, sorted(faults, key=lambda fault: fault.line or 0), torn)
 
 
+def _needed(axis: str) -> tuple[str, ...]:
+    return ("train_seconds", "reward_seconds") if axis == "seconds" else (axis,)
+
+
+def _counts(point: Any, axis: str) -> bool:
+    axes = point.get("axes") if isinstance(point, dict) else None
+    return isinstance(axes, dict) and all(name in axes for name in _needed(axis))
+
+
 def wrong_point(point: Any, axis: str | None = None) -> str:
     """What keeps a JSON value from being a point of a curve; nothing for a point."""
     if not isinstance(point, dict):
@@ -93,8 +105,7 @@ def wrong_point(point: Any, axis: str | None = None) -> str:
     wrong = next((name for name, value in point["axes"].items() if not is_finite(value)), None)
     if wrong is not None:
         return f"says {one_line(repr(point['axes'][wrong]), 40)} for {wrong}"
-    needed = ("train_seconds", "reward_seconds") if axis == "seconds" else (axis,) if axis else ()
-    lacking = next((name for name in needed if name not in point["axes"]), None)
+    lacking = next((name for name in (_needed(axis) if axis else ()) if name not in point["axes"]), None)
     if lacking is not None:
         return f"lacks {lacking}"
     for split, metrics in point["values"].items():
@@ -110,8 +121,8 @@ def wrong_point(point: Any, axis: str | None = None) -> str:
 
 PARTS: Mapping[str, Callable[[Any], bool]] = {
     "point": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    "axes": lambda value: isinstance(value, dict) and bool(value),
-    "values": lambda value: isinstance(value, dict) and bool(value),
+    "axes": lambda value: isinstance(value, dict),
+    "values": lambda value: isinstance(value, dict),
     "extra": lambda value: value is None or isinstance(value, dict),
 }
 
