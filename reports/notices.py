@@ -61,8 +61,8 @@ def unreadable(paths: Sequence[Path]) -> list[Notice]:
     named = listing("/".join(path.parts[-4:]) for path in paths[:MOST_NAMED])
     more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
     verb = "is" if len(paths) == 1 else "are"
-    text = f"{plural(len(paths), 'picture')} cannot be read and {verb} left out: {named}{more}. No number comes from pictures."
-    return [Notice("broken", text)]
+    text = f"{plural(len(paths), 'picture')} cannot be read and {verb} left out: {named}{more}."
+    return [Notice("broken", f"{text} No number comes from pictures.")]
 
 
 def apart(metas: Sequence[Meta]) -> list[Notice]:
