@@ -9,6 +9,7 @@ One direction, a module a step:
 - `distributed/`                   many workers in one trial, with or without DeepSpeed ZeRO
 - `trial.py`, `evaluation.py`, `budget.py`  the loop of one trial, and how it is measured
 - `store.py`, `trial_folder.py`, `checkpoints.py`, `files.py`, `provenance.py`  what is kept of it; `merge.py`
+- `curve.py`, `settled.py`, `replan.py`, `damage.py`  what of it is whole, and what is made of the rest
 - `remote/`                        a run behind a URL: worked on locally, mirrored to any store that fsspec knows
 - `reporting.py`                   the store -> `reports/`
 - `baselines.py`, `history.py`     the store and baseline files -> the gate's verdict in `reports/`

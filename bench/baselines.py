@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError, TrialsFailedError
 from bench.files import write_text
 from bench.store import RunFolder
-from bench.yaml_source import read_yaml
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,14 +57,15 @@ def read_run(run: RunFolder) -> Stored:
 
     from reports import frame
 
-    about, rows = run.about(), run.trials()
-    sweep = read_yaml(run.sweep_path).plain()
+    about = run.described()
+    curves, rows = run.gather()
+    by_prompt = run.evaluation(rows)
+    sweep = run.sweep()
     trials = pd.DataFrame(rows)
     axis = frame.budget_column(about["budget"]["axis"])
-    curves = run.results()
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
-        evaluation = frame.validate_evaluation(run.evaluation())
+        evaluation = frame.validate_evaluation(by_prompt)
         trials = frame.validate_trials(trials, curves)
     except ValueError as error:
         raise BenchError(str(error), str(run.path), "run the sweep again") from None

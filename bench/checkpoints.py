@@ -9,7 +9,7 @@ version of torch, stays where it is and ends the attempt: to go on without it wo
 import hashlib
 import re
 import warnings
-from collections.abc import Container
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +46,16 @@ def save_checkpoint(folder: Path, payload: dict[str, Any]) -> Path:
     return path
 
 
-def load_checkpoint(folder: Path, points: Container[int] | None = None) -> dict[str, Any] | None:
+def load_checkpoint(
+    folder: Path, points: Container[int] | None = None, tell: Callable[[str, str], None] | None = None
+) -> dict[str, Any] | None:
     """The payload of the newest sound checkpoint; None where there is none.
 
     Args:
         folder: the trial's `checkpoint/`.
         points: those that curve and evaluation hold; None: do not ask. A checkpoint of another point came here without
             what belongs to it, and going on from it would leave a gap for good.
+        tell: is told the name of a checkpoint that is set aside, and why; a warning by default.
 
     Raises:
         OSError: a checkpoint cannot be read now.
@@ -63,11 +66,11 @@ def load_checkpoint(folder: Path, points: Container[int] | None = None) -> dict[
 
     for path in reversed(_checkpoints(folder)):
         if points is not None and point_of(path.name) not in points:
-            _set_aside(path, AHEAD, "is of a point that curve or evaluation lacks")
+            _set_aside(path, AHEAD, "is of a point that curve or evaluation lacks", tell)
             continue
         damage = _damage(path)
         if damage:
-            _set_aside(path, DAMAGED, f"is damaged ({damage})")
+            _set_aside(path, DAMAGED, f"is damaged ({damage})", tell)
             continue
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -106,12 +109,15 @@ def _damage(path: Path) -> str | None:
     return None if _sha256(path) == expected else "its SHA-256 does not match"
 
 
-def _set_aside(path: Path, suffix: str, why: str) -> None:
+def _set_aside(path: Path, suffix: str, why: str, tell: Callable[[str, str], None] | None) -> None:
     aside = path.with_suffix(suffix)
     path.replace(aside)
     _hash_file(path).unlink(missing_ok=True)
-    text = f"{path} {why}; it is set aside as {aside.name} and the one before it is used"
-    warnings.warn(text, stacklevel=3)
+    done = f"{why}; it is set aside as {aside.name} and the one before it is used"
+    if tell is None:
+        warnings.warn(f"{path} {done}", stacklevel=3)
+    else:
+        tell(path.name, done)
 
 
 def _hash_file(path: Path) -> Path:

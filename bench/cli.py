@@ -11,6 +11,9 @@ from bench import console, stopping
 from bench.authors import place_of
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
+WRONG_PLACE = (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)
+"""What a place says that is not what it should be, which is the user's to mend."""
+
 VERBS = {
     "run": "Run a sweep: train, evaluate, report.",
     "plan": "List a sweep's trials and their cost; run nothing.",
@@ -114,6 +117,9 @@ def _explained(error: Exception) -> tuple[BenchError, int]:
         where = getattr(error, "filename", None)
         do = "free some space and run the same command again to continue"
         return BenchError(DISK_FULL, str(where) if where else None, do), BAD_INPUT
+    if isinstance(error, WRONG_PLACE) and error.filename:
+        do = "mend or move it, and run the same command again"
+        return BenchError(f"cannot be used ({error.strerror})", str(error.filename2 or error.filename), do), BAD_INPUT
     if place_of(error):
         return BenchError(f"own code failed: {cause_of(error)}", do="--debug shows the traceback"), BAD_INPUT
     do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"

@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def read_json(path: Path) -> Any:
     """The file's content, None where it is not there or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -82,25 +83,40 @@ def append_line(path: Path, value: Any) -> None:
         os.fsync(file.fileno())
 
 
-def read_lines(path: Path) -> list[Any]:
-    """The JSON values of a file of lines. A torn last line, which a killed writer leaves, is dropped.
+@dataclass(frozen=True)
+class Line:
+    """A line of a file of JSON values.
+
+    Attributes:
+        number: from 1.
+        value: None where it is no JSON.
+        wrong: "" for a whole one; "is torn" for a last one that a killed writer leaves; "is damaged".
+    """
+
+    number: int
+    value: Any
+    wrong: str = ""
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a file that are not blank; none where there is no file.
 
     Raises:
-        ValueError: a line that is not the last is no JSON.
+        OSError: it cannot be read.
     """
-    if not path.exists():
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    lines = path.read_bytes().split(b"\n")
-    values = []
-    for number, line in enumerate(lines):
+    found = []
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            values.append(json.loads(line))
-        except ValueError:
-            if any(rest.strip() for rest in lines[number + 1 :]):
-                raise ValueError(f"{path}:{number + 1}: damaged line") from None
-    return values
+            found.append(Line(number, json.loads(line)))
+        except (ValueError, RecursionError):
+            found.append(Line(number, None, "is torn" if number == len(lines) else "is damaged"))
+    return found
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.checkpoints import DAMAGED
 from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.files import UNFINISHED
 from bench.load import LoadedSweep, Variant, load_sweep, variants_of
@@ -21,7 +22,7 @@ from reports.regression.verdict import differences
 SHARED = ("protocol", "measures", "target")
 """Of `plan.json`: what must be the same in every run, or their numbers stand for different things."""
 
-LEFT_BEHIND = (".lock", ".owner", UNFINISHED, "heartbeat.json", "workers")
+LEFT_BEHIND = (".lock", ".owner", UNFINISHED, "heartbeat.json", "workers", f"*{DAMAGED}")
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,10 @@ def _ending(run: RunFolder, key: str) -> str | None:
     return repr(curve)
 
 
-def _reached(run: RunFolder, key: str) -> tuple[bool, int]:
+def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
+    """Of two that got as far, the one with fewer damaged files is the further."""
     folder = run.trial(key)
-    return folder.read()["status"] in SETTLED, len(folder.read_curve())
+    return folder.read()["status"] in SETTLED, len(folder.read_curve()), -len(folder.damage())
 
 
 def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:

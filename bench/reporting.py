@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.protocol import features_of, in_words, measures_of, protocol_of
+from bench.settled import of_adapter
 from bench.store import RunFolder
 from bench.trial_spec import Trial, spent
 from reports.choices import DEFAULT_FORMATS
@@ -30,6 +31,8 @@ class Summary:
     parts: list[dict[str, Any]] = field(default_factory=list)
     """What cannot be compared, each with its name, answer and ranking."""
     warnings: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    """Files that are or were damaged, and what became of them."""
 
 
 def describe_run(
@@ -113,7 +116,13 @@ def report(
         if each.ranking is not None
     ]
     answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
-    return Summary("\n".join(answers), document.ranking, files, told, [notice.text for notice in document.above])
+    damage = [text for run in runs for text in run.described().get("damage", ())]
+    damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
+              for text in row["damage"]]  # fmt: skip
+    damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
+               for path in each.sheet.unreadable]  # fmt: skip
+    above = [notice.text for notice in document.above]
+    return Summary("\n".join(answers), document.ranking, files, told, above, damage)
 
 
 def part_of(run: RunFolder, must_write: bool = False) -> "Part":
@@ -122,7 +131,7 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
 
     from reports.build import Part
 
-    about = run.about()
+    about = run.described()
     curves, rows = run.gather()
     try:
         run.write_results(curves)
@@ -133,7 +142,10 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
-    return Part(curves, run.evaluation(), pd.DataFrame(rows), meta, pictures(run, about, curves))
+    evaluation = run.evaluation(rows)
+    for row in rows:
+        row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
+    return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
@@ -195,7 +207,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
-        warnings=(*about.get("warnings", ()), *warnings_of(rows)),
+        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(rows)),
     )
 
 

@@ -1,15 +1,19 @@
 """Many trials' curves and evaluations as one frame each, a column at a time: a dictionary a row would be slow."""
 
+import errno
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from bench.damage import DamagedFileError, unreadable
+from bench.errors import one_line
 from reports.frame import AXES
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
@@ -66,15 +70,30 @@ class Tidy:
         return frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
 
 
-def read_evaluations(files: Sequence[tuple[Mapping[str, Any], Path]]) -> pd.DataFrame:
+def read_evaluations(
+    files: Sequence[tuple[Mapping[str, Any], Path]], judge: Callable[[str, pa.Table | None, str], bool] | None = None
+) -> pd.DataFrame:
     """The evaluations of many trials, with the trial's columns before theirs; trials without one are left out.
 
     Args:
         files: a trial's row of the plan, and its file, which may not be there yet.
+        judge: is asked of each trial, with its table (None where there is none) and what is the matter with the file
+            ("" for nothing), whether the table is to be used.
+
+    Raises:
+        DamagedFileError: a file cannot be read, and there is no `judge`.
     """
     tables, owners = [], []
     for planned, path in files:
-        table = _read(path)
+        table, why = None, ""
+        try:
+            table = read_table(path)
+        except DamagedFileError as error:
+            if judge is None:
+                raise DamagedFileError(f"{path} {error}") from None
+            why = str(error)
+        if judge is not None and not judge(planned["trial"], table, why):
+            continue
         if table is not None and len(table):
             tables.append(table)
             owners.append(planned)
@@ -93,12 +112,83 @@ def read_evaluations(files: Sequence[tuple[Mapping[str, Any], Path]]) -> pd.Data
     return frame[[*EVALUATION_COLUMNS, *(c for c in frame.columns if c not in EVALUATION_COLUMNS)]]
 
 
-def _read(path: Path) -> pa.Table | None:
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """One trial's evaluation, checked; None where there is no file.
+
+    Args:
+        columns: those wanted; all by default.
+
+    Raises:
+        DamagedFileError: it is no evaluation, or not all of one.
+    """
     try:
-        with pq.ParquetFile(path, read_dictionary=list(WORDS)) as file:
-            return file.read(use_threads=False).replace_schema_metadata()
+        with pq.ParquetFile(path, read_dictionary=list(WORDS), page_checksum_verification=True) as file:
+            _check_columns(file.schema_arrow)
+            table = file.read(columns, use_threads=False).replace_schema_metadata()
+            if columns is None:
+                table.validate(full=True)
     except FileNotFoundError:
         return None
+    except KeyError as error:  # of a column that is to be read as words
+        name = error.args[0]
+        name = name.decode() if isinstance(name, bytes) else name
+        raise DamagedFileError(f"lacks the column {name}") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR, errno.ENOTDIR):
+            raise  # the disk's own trouble, or a lack of rights or of handles: the file may be whole
+        raise DamagedFileError(unreadable(path) or f"is damaged ({one_line(str(error), 80)})") from None
+    keys = [name for name in table.column_names if name in OF_ROWS and name != "value"]  # a NaN is stored as null
+    lacking = next((name for name in keys if table[name].null_count), None)
+    if lacking is not None:
+        raise DamagedFileError(f"has rows without a {lacking}")
+    if columns is None and _repeats(table):
+        raise DamagedFileError("has repeated rows")
+    return table
+
+
+def points_of(path: Path) -> set[int]:
+    """The points that an evaluation has rows of.
+
+    Raises:
+        DamagedFileError: see `read_table`.
+    """
+    table = read_table(path, ("point",))
+    return set() if table is None else set(pc.unique(table["point"]).to_pylist())
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    lacking = [name for name in OF_ROWS if name not in schema.names]
+    if lacking:
+        raise DamagedFileError(f"lacks the column{'s' if len(lacking) > 1 else ''} {', '.join(lacking)}")
+    wrong = [name for name, is_kind in OF_ROWS.items() if not is_kind(schema.field(name).type)]
+    if wrong:
+        raise DamagedFileError(f"has {schema.field(wrong[0]).type} for {wrong[0]}")
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
+
+
+OF_ROWS: Mapping[str, Callable[[pa.DataType], bool]] = {
+    "point": pa.types.is_integer,
+    **dict.fromkeys(WORDS, _is_word),
+    "sample": pa.types.is_integer,
+    "value": _is_number,
+}
+"""The columns of `evaluation.parquet`, and what they hold."""
+
+
+def _repeats(table: pa.Table) -> bool:
+    """Whether a row is there twice. Every point has as many rows as any other, or it is looked into."""
+    counts = pc.value_counts(table["point"]).field("counts")
+    if len(pc.unique(counts)) <= 1:
+        return False
+    return bool(table.select([name for name in OF_ROWS if name != "value"]).to_pandas().duplicated().any())
 
 
 def _alphabetical(column: pd.Series) -> pd.Series:

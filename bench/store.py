@@ -14,6 +14,8 @@ from bench.errors import BenchError, LockedError
 from bench.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
 from bench.locking import holder, sign
 from bench.provenance import this_command
+from bench.replan import lacking_for_a_report, recovered_plan, row_of, wrong_plan
+from bench.settled import of_evaluation
 from bench.trial_folder import STATUSES, Status, TrialFolder
 from bench.trial_spec import Trial, flat_settings
 
@@ -103,7 +105,8 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run has written here."""
-        return self._plan.exists()
+        # The plan is written before the first trial, so where there are trials it is lost.
+        return self._plan.exists() or (self.sweep_path.exists() and self.trials_path.is_dir())
 
     def latest(self) -> "RunFolder":
         """The run, or its tuning where that was planned after it: `bench run` is at it, or was when it stopped."""
@@ -114,7 +117,12 @@ class RunFolder:
 
         Not the file's own time, which is another one in a copy.
         """
-        return float(self.about().get("written", 0.0)) if self.exists() else -1.0
+        if not self.exists():
+            return -1.0
+        try:
+            return float(self.about().get("written", 0.0))
+        except BenchError:  # whoever reads the run is told
+            return 0.0
 
     # -- the plan -----------------------------------------------------------------------------------------------
 
@@ -123,17 +131,7 @@ class RunFolder:
 
         Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
         """
-        rows = [
-            {
-                "sweep": trial.sweep,
-                "trial": trial.key,
-                "method": trial.method,
-                "variant": trial.variant,
-                "seed": trial.seed,
-                "identity": trial.identity,
-            }
-            for trial in trials
-        ]
+        rows = list(map(row_of, trials))
         self.write_planned(sweep, rows, **about)
 
     def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
@@ -159,10 +157,46 @@ class RunFolder:
         return list(self.about().get("trials", []))
 
     def about(self) -> dict[str, Any]:
-        """All of `plan.json`."""
+        """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
+
+        Raises:
+            BenchError: it is damaged, and no trial can say.
+        """
         found = read_json(self._plan)
-        if not isinstance(found, dict):
-            raise BenchError("is damaged or missing", str(self._plan), "run the sweep again; finished trials are kept")
+        wrong = wrong_plan(found)
+        return self._recovered(wrong) if wrong else found
+
+    def described(self) -> dict[str, Any]:
+        """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
+        found = self.about()
+        lacking = lacking_for_a_report(found)
+        return self._recovered(lacking) if lacking else found
+
+    def _recovered(self, wrong: str) -> dict[str, Any]:
+        what = wrong if self._plan.exists() else "is missing"
+        found = recovered_plan(self, what)
+        if found is None:
+            do = "the `bench run` that wrote it writes it again; finished trials are kept"
+            raise BenchError(what, str(self._plan), do)
+        return found
+
+    def sweep(self) -> dict[str, Any]:
+        """All of `sweep.yaml`.
+
+        Raises:
+            BenchError: it is damaged or missing.
+        """
+        from bench.yaml_source import read_yaml
+
+        do = "the `bench run` that wrote it writes it again; finished trials are kept"
+        try:
+            found = read_yaml(self.sweep_path).plain()
+        except BenchError as error:
+            raise BenchError(error.what, str(self.sweep_path), do) from None
+        kinds = {"resources": dict, "methods": list}
+        lacking = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+        if lacking:
+            raise BenchError(f"has no {lacking[0]}", str(self.sweep_path), do)
         return found
 
     def trial(self, key: str) -> TrialFolder:
@@ -199,14 +233,28 @@ class RunFolder:
         write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
         return found
 
-    def evaluation(self) -> "pd.DataFrame":
+    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
-        Words are categories in alphabetical order: ten million rows take half a gigabyte.
+        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
+        left out, and the trial's row says so.
+
+        Args:
+            rows: the trials, as `trials` or `gather` give them.
         """
         from bench.results import read_evaluations
 
-        return read_evaluations([(planned, self.trial(planned["trial"]).evaluation_path) for planned in self.planned()])
+        rows = self.trials() if rows is None else rows
+        known = {row["trial"]: row for row in rows}
+
+        def judge(trial: str, table: Any, why: str) -> bool:
+            row = known[trial]
+            found = of_evaluation(row, None if table is None else len(table), why)
+            if found:
+                row["damage"] = [*row["damage"], str(found)]
+            return not found
+
+        return read_evaluations([(row, self.trial(row["trial"]).evaluation_path) for row in rows], judge)
 
     def _read(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]:
         """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
@@ -214,7 +262,7 @@ class RunFolder:
             folder = self.trial(planned["trial"])
             # The status first: it is written after the points that it speaks of, so none of them is missing then.
             record = folder.read()
-            yield planned, record, folder.read_curve()
+            yield planned, {**record, "damage": folder.told()}, folder.read_curve()
 
 
 def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def grouped_parts(runs: "Sequence[tuple[RunFolder, Part]]") -> "tuple[list[Part]
     names = run_names([run for run, _ in runs])
     groups: list[list[tuple[str, Part, Mapping[str, Any]]]] = []
     for name, (run, part) in zip(names, runs, strict=True):
-        about = run.about()
+        about = run.described()
         part = replace(part, meta=replace(part.meta, name=name))
         found = next((group for group in groups if all(_alike(part, about, *other[1:]) for other in group)), None)
         if found is None:
@@ -63,7 +63,7 @@ def _short(version: str) -> str:
 def run_names(runs: Sequence[RunFolder]) -> list[str]:
     """What the runs are called in one report: by sweep, by folder where two have one, else by path."""
     paths = [run.path for run in runs]
-    for names in ([str(run.about()["name"]) for run in runs], [path.name for path in paths]):
+    for names in ([str(run.described()["name"]) for run in runs], [path.name for path in paths]):
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]

@@ -1,6 +1,7 @@
 """One trial's folder: status, curve, evaluation, samples, adapter, checkpoints. One writer at a time."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -8,12 +9,14 @@ import socket
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from bench.checkpoints import load_checkpoint, save_checkpoint
+from bench.checkpoints import DAMAGED, load_checkpoint, save_checkpoint
+from bench.damage import Damage, DamagedFileError, is_finite, is_number, of, optional, wrong_fields
 from bench.errors import LockedError
 from bench.files import (
     UNFINISHED,
@@ -26,21 +29,27 @@ from bench.files import (
     write_text,
 )
 from bench.locking import holder, sign
+from bench.settled import (
+    ADAPTER,
+    CURVE,
+    EVALUATION,
+    KEPT,
+    RECORD,
+    SETTLED,
+    STATUSES,
+    Seen,
+    Status,
+    keep,
+    of_adapter,
+    of_evaluation,
+    understood,
+)
+
+__all__ = ["SETTLED", "STATUSES", "Status", "TrialFolder", "is_alive", "slug"]
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Status = Literal["planned", "running", "done", "failed", "diverged", "interrupted", "skipped", "pruned"]
-STATUSES: tuple[str, ...] = (
-    "planned",
-    "running",
-    "done",
-    "failed",
-    "diverged",
-    "interrupted",
-    "skipped",
-    "pruned",
-)
 STALE_SECONDS = 60.0
 """A running trial that has not been heard of for so long is taken as interrupted; a worker beats every few seconds."""
 
@@ -57,16 +66,18 @@ class TrialFolder:
     def __init__(self, path: Path, owner: str | None = None):
         self.path = Path(path)
         self.owner = owner
-        self.curve_path = self.path / "curve.jsonl"
-        self.evaluation_path = self.path / "evaluation.parquet"
+        self.curve_path = self.path / CURVE
+        self.evaluation_path = self.path / EVALUATION
         self.samples = self.path / "samples"
-        self.adapter = self.path / "adapter"
+        self.adapter = self.path / ADAPTER
         self.checkpoints = self.path / "checkpoint"
         self.error_path = self.path / "error.txt"
-        self._record = self.path / "trial.json"
+        self._record = self.path / RECORD
         self._pulse = self.path / "heartbeat.json"
         self._owner = self.path / ".owner"
+        self._kept = self.path / KEPT
         self._beat = threading.Lock()
+        self._seen: tuple[tuple[object, ...], Seen] | None = None
 
     @property
     def key(self) -> str:
@@ -123,33 +134,96 @@ class TrialFolder:
     # -- status -------------------------------------------------------------------------------------------------
 
     def read(self) -> dict[str, Any]:
-        """`trial.json` as it should be understood now: a stale running trial reads as interrupted."""
-        record = read_json(self._record)
-        if not isinstance(record, dict):
-            return {"trial": self.key, "status": "planned", "cause": None}
-        if record.get("status") == "running":
+        """`trial.json` as it should be understood now.
+
+        A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `bench.settled`).
+        """
+        record = dict(self._look().record)
+        if record["status"] == "running":
             cause = self._why_stale(record)
             if cause:
-                record = {**record, "status": "interrupted", "cause": cause}
+                record |= {"status": "interrupted", "cause": cause}
         return record
 
     def recorded_status(self) -> str:
         """The status that was last written, stale or not."""
-        record = read_json(self._record)
-        return str(record.get("status", "planned")) if isinstance(record, dict) else "planned"
+        return str(self._look().record["status"])
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
-        """Records a status, keeping the other fields of `trial.json`."""
+        """Records a status, keeping the other fields of `trial.json`.
+
+        With a status that is the trial's end, its record and its curve are kept once more, in `settled.json`.
+        """
         self.check_owner()
         self.path.mkdir(parents=True, exist_ok=True)
-        record = read_json(self._record)
-        kept = record if isinstance(record, dict) else {}
+        kept = self._look().record
         now = time.time()
-        said = {"trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
-        write_json(self._record, {**kept, **said})
+        record = {**kept, "trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
+        self._write_record(record)
         self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
         if status == "running":
             self.heartbeat()
+
+    def _write_record(self, record: dict[str, Any]) -> None:
+        if record["status"] in SETTLED:
+            whole = keep(self, record)
+            points = whole.pop("curve")
+            write_json(self._kept, {"record": whole, "curve": points})
+            record = whole
+        else:
+            record.pop("whole", None)
+            self._kept.unlink(missing_ok=True)
+        write_json(self._record, record)
+
+    def told(self) -> list[str]:
+        """What is and was the matter with record, curve and checkpoints, for people."""
+        seen = self._look()
+        return [*seen.record.get("mended", []), *map(str, seen.damage)]
+
+    def damage(self) -> list[Damage]:
+        """What is the matter with the files that numbers come from, and with the adapter: all of them are read."""
+        from bench.results import read_table
+
+        seen = self._look()
+        table, why = None, ""
+        try:
+            table = read_table(self.evaluation_path)
+        except DamagedFileError as error:
+            why = str(error)
+        rows = None if table is None else len(table)
+        judged = of_evaluation(seen.record, rows, why)
+        return [*seen.damage, *([judged] if judged else []), *of_adapter(self, seen.record)]
+
+    def mend(self, **fields: Any) -> list[str]:
+        """Writes back what can be recovered; where something is lost, readies the trial for being trained again.
+
+        Files that are damaged are set aside, as `NAME.damaged`. The caller holds the lock.
+
+        Args:
+            fields: of `trial.json`, where it lacks them.
+
+        Returns:
+            What was the matter and what was done, for people; kept in `trial.json` as `mended`.
+        """
+        found, seen = self.damage(), self._look()
+        texts = list(map(str, found))
+        record = {**fields, **seen.record, "mended": [*seen.record.get("mended", []), *texts]}
+        if any(each.lost for each in found):
+            record |= {"status": "interrupted", "cause": "; ".join(f"{each.file} {each.what}" for each in found)}
+        for name in {each.file.partition(":")[0] for each in found}:
+            _set_aside(self.path / name)
+        if seen.curve.points:
+            self._write_points(seen.curve.ordered)
+        self._write_record(record)
+        return texts
+
+    def _look(self) -> Seen:
+        stamp = tuple(_stamp(path) for path in (self._record, self.curve_path, self._kept))
+        if self._seen is None or self._seen[0] != stamp:
+            record = read_json(self._record)
+            lines = [] if self.curve_path.is_dir() else read_lines(self.curve_path)
+            self._seen = stamp, understood(self, record, lines)
+        return self._seen[1]
 
     def write_memory(self, workers: list[dict[str, Any]]) -> None:
         """Adds each worker's measured bytes (see `bench/memory/weighing.py`) to `trial.json`."""
@@ -168,13 +242,11 @@ class TrialFolder:
 
     def warnings(self) -> dict[str, dict[str, Any]]:
         """What `warn` was told: matter -> `point` and `text`."""
-        record = read_json(self._record)
-        return dict(record.get("warnings") or {}) if isinstance(record, dict) else {}
+        return dict(self._look().record.get("warnings") or {})
 
     def _add(self, **fields: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        record = read_json(self._record)
-        write_json(self._record, {**(record if isinstance(record, dict) else {"trial": self.key}), **fields})
+        write_json(self._record, {**self._look().record, "trial": self.key, **fields})
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.
@@ -187,7 +259,7 @@ class TrialFolder:
             self.check_owner()
             before, now = self.pulse(), time.time()
             since = before.get("since")
-            if progress is not None and (since is None or progress < before["progress"]):
+            if progress is not None and (since is None or progress < before.get("progress", 0.0)):
                 since = {"time": now, "progress": progress}
             beat = {
                 "time": now,
@@ -207,7 +279,9 @@ class TrialFolder:
         the progress of the first step of this attempt.
         """
         found = read_json(self._pulse)
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict) or "time" not in found or wrong_fields(found, PULSE):
+            return {}
+        return {"progress": 0.0, **found}
 
     def stamps(self) -> tuple[int, ...]:
         """When status, heartbeat and curve were last written, in nanoseconds; 0 for what is not there."""
@@ -244,16 +318,16 @@ class TrialFolder:
         append_line(self.curve_path, {"point": point, "axes": axes, "values": values, "extra": extra or {}})
 
     def read_curve(self) -> list[dict[str, Any]]:
-        """Every point in order; a torn last line is dropped."""
-        return read_lines(self.curve_path)
+        """Every point in order, those that are recovered too; a torn last line of an unfinished trial is dropped."""
+        return self._look().curve.ordered
 
     def cut_curve(self, after_point: int) -> None:
         """Drops the points behind `after_point` (−1 drops all)."""
-        import json
+        self._write_points([row for row in self.read_curve() if row["point"] <= after_point])
 
-        kept = [row for row in self.read_curve() if row["point"] <= after_point]
+    def _write_points(self, rows: list[dict[str, Any]]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.curve_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+        write_text(self.curve_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def _end_torn_line(self) -> None:
         """A line appended behind a torn one would be torn too."""
@@ -285,6 +359,8 @@ class TrialFolder:
 
     def cut_evaluation(self, after_point: int) -> None:
         """Drops the rows and the samples of points behind `after_point`."""
+        if self._evaluated() is None:
+            self.evaluation_path.unlink()  # what cannot be read cannot be cut
         rows = self.read_evaluation()
         if rows is not None:
             self._store_evaluation(rows[rows["point"] <= after_point])
@@ -295,7 +371,10 @@ class TrialFolder:
     def _store_evaluation(self, rows: "pd.DataFrame") -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         rows = rows.reset_index(drop=True)
-        write_atomically(self.evaluation_path, lambda temporary: rows.to_parquet(temporary, index=False))
+        write_atomically(
+            self.evaluation_path,
+            lambda temporary: rows.to_parquet(temporary, index=False, write_page_checksum=True),
+        )
 
     # -- samples ------------------------------------------------------------------------------------------------
 
@@ -307,7 +386,7 @@ class TrialFolder:
         """Names of the files that were kept of a point."""
         try:
             return {path.name for path in (self.samples / f"point-{point:04d}").iterdir()}
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return set()
 
     def save_picture(self, point: int, split: str, prompt: str, pixels: Any, index: int = 0) -> None:
@@ -336,13 +415,28 @@ class TrialFolder:
         Raises:
             OSError, MemoryError, BenchError: it cannot be read here and now (see `bench.checkpoints`); it is kept.
         """
-        import pandas as pd
-
         if not self.checkpoints.exists():
             return None
-        points = {row["point"] for row in self.read_curve()}
-        evaluated = pd.read_parquet(self.evaluation_path, columns=["point"]) if self.evaluation_path.exists() else None
-        return load_checkpoint(self.checkpoints, points & set(evaluated["point"] if evaluated is not None else ()))
+        # Without a point, those after it are of no use: a gap would stay for good.
+        points = self._look().curve.unbroken & (self._evaluated() or set())
+        return load_checkpoint(self.checkpoints, points, self._told)
+
+    def _told(self, name: str, why: str) -> None:
+        """A checkpoint was set aside: a warning now, and for whoever reads the trial later."""
+        warnings.warn(f"{self.checkpoints / name} {why}", stacklevel=4)
+        record = self._look().record
+        if record["status"] != "planned":
+            texts = [*record.get("mended", []), f"{self.checkpoints.name}/{name} {why}"]
+            write_json(self._record, {**record, "mended": texts})
+
+    def _evaluated(self) -> set[int] | None:
+        """The points that the evaluation holds; None where it is damaged."""
+        from bench.results import points_of
+
+        try:
+            return points_of(self.evaluation_path)
+        except DamagedFileError:
+            return None
 
     def cut(self, after_point: int) -> None:
         """Curve, evaluation and samples, cut back to a checkpoint's point (−1: to nothing)."""
@@ -359,11 +453,40 @@ class TrialFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
+PULSE: dict[str, Any] = {
+    "time": is_finite,
+    "progress": is_finite,
+    "moved": optional(is_finite),
+    "latest": optional(is_number),
+    "pid": of(int),
+    "since": optional(
+        lambda value: isinstance(value, dict) and all(is_finite(value.get(name)) for name in ("time", "progress"))
+    ),
+}
+"""What a heartbeat says; one that says something else is none."""
+
+
 def _written(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+def _set_aside(path: Path) -> None:
+    aside = path.with_name(f"{path.name}{DAMAGED}")
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    if path.exists():
+        path.replace(aside)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def slug(text: str, limit: int = 40) -> str:

@@ -14,7 +14,7 @@ from bench.provenance import provenance
 from bench.settle import STOPPED, lost, times
 from bench.stopping import heeded, settling
 from bench.tracking.beside import tracked
-from bench.trial_folder import Status, TrialFolder
+from bench.trial_folder import SETTLED, Status, TrialFolder
 from bench.trial_spec import Trial
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 20.0
 """A killed run's workers live on for a moment; a rerun waits that long for them to go."""
-
-SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
-"""Statuses that another run of the same trial would only repeat. What was skipped runs once its requirement is met."""
 
 
 def run_and_record(
@@ -87,6 +84,14 @@ def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
     """Leaves in `folder` that `trial` was not begun, and why."""
     with folder.lock(LOCK_WAIT_SECONDS):
         folder.write_status("skipped", cause, **described(trial))
+
+
+def mended(trial: Trial, folder: TrialFolder) -> list[str]:
+    """Mends what is damaged of a trial that nobody is writing, and says what it was (see `TrialFolder.mend`)."""
+    if not folder.damage():
+        return []
+    with folder.lock(LOCK_WAIT_SECONDS):
+        return folder.mend(**described(trial)) if folder.damage() else []
 
 
 def _attempts(

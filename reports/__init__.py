@@ -2,7 +2,8 @@
 
 `reports.build` is the entry: `build_together` computes, `write_document` writes. Each line imports only those above it:
 
-- `choices.py`, `formatting.py`, `files.py`  names to choose from, numbers as text, atomic writing
+- `choices.py`, `names.py`, `formatting.py`, `files.py`  names to choose from and of metrics, numbers as text, atomic
+  writing
 - `frame.py`, `meta.py`  the schema of the frames with its checks, and what a reader must know that they do not say
 - `machines.py`   what trials ran on, and whose seconds may stand in one column
 - `statistics/`   numbers: of one curve, over seeds, between methods

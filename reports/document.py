@@ -109,10 +109,12 @@ def compose(
     main = min(MAIN_PANELS, len(pairs))
     goodharts = goodhart.pairs(curved) if seen else []
     turns = goodhart.turned(curved, meta) if goodharts else {}
+    sheet = pictures.arrange(samples, order, still, share)
+    lost = notices.unreadable(sheet.unreadable if sheet else ())
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta, evaluation, gained),
-        notices=(*notices.notices(frame, evaluation, trials, meta), *_undrawn(order, drawn)),
+        notices=(*notices.notices(frame, evaluation, trials, meta), *lost, *_undrawn(order, drawn)),
         ranking=rewards.ranking(frame, trials, meta) if seen else None,
         efficiency=tuple(by_target),
         rewards=rewards.rewards(frame, trials, meta) if seen else None,
@@ -137,7 +139,7 @@ def compose(
             for i, pair in enumerate(goodharts)
         ),
         turned=bool(turns),
-        sheet=pictures.arrange(samples, order, still, share),
+        sheet=sheet,
         styles=chosen,
         trained=tuple(variant for variant in chosen if variant not in still),
         drawings=_drawings(curved, axes, pairs, goodharts, turns, meta, chosen, lines),

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from reports.names import METRICS, SPLITS, is_metric
+
 AXES = (
     "steps",
     "updates",
@@ -38,9 +40,6 @@ AXES = (
 KEYS = ("trial", "method", "variant", "seed", "point", "split", "metric", "value")
 EVALUATION_KEYS = ("trial", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
 TRIAL_KEYS = ("trial", "method", "variant", "seed", "status")
-SPLITS = ("train", "heldout")
-METRICS = ("reward", "gold", "diversity", "drift")  # and reward/NAME, for rewards that were not optimised
-OTHER_REWARD = "reward/"
 
 DONE = "done"
 GOING = ("planned", "running")
@@ -80,10 +79,6 @@ def axis_words(axis: str) -> str:
 def budget_column(axis: str) -> str:
     """The column that a budget's axis is counted on."""
     return BUDGET_SECONDS if axis == "seconds" else axis
-
-
-def is_metric(name: str) -> bool:
-    return name in METRICS or (name.startswith(OTHER_REWARD) and len(name) > len(OTHER_REWARD))
 
 
 def metrics_in(curves: pd.DataFrame) -> list[str]:
@@ -181,7 +176,7 @@ def validate_trials(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             extra = unlisted[list(TRIAL_KEYS)].assign(cause="not in the list of trials; only its curve was found")
             trials = extra if trials.empty else pd.concat([trials, extra])
     trials = trials.reset_index(drop=True)
-    for column in ("cause", "provenance", "axes", "identity", "memory", "predicted"):
+    for column in ("cause", "provenance", "axes", "identity", "memory", "predicted", "damage"):
         if column not in trials:
             trials[column] = None
     return trials

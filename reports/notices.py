@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from reports.machines import differences, records, speed_classes
 from reports.meta import Meta
 from reports.statistics.overoptimisation import warning
 from reports.tables.costs import SECONDS_NOTE
+
+MOST_NAMED = 6
 
 SAME_ON_ALL = ("hardware", "precision", "threads", "commit", "versions", "weights")
 
@@ -36,7 +39,8 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
     """In the order of their weight: still going, broken trials, NaN, over-optimisation, what the run was warned of,
     provenance, shared seconds.
     """
-    found = [_going(trials), *_broken(trials), *_absent(curves, evaluation, trials), _values(curves, evaluation, meta)]
+    found = [_going(trials), *_broken(trials), *_damaged(trials), *_absent(curves, evaluation, trials)]
+    found.append(_values(curves, evaluation, meta))
     turned = warning(curves, meta) if not curves.empty else None
     found += [Notice("caution", turned) if turned else None]
     found += [Notice("caution", text) for text in meta.warnings]
@@ -48,6 +52,17 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
         budget = f" {SHARED_BUDGET_NOTE}" if meta.budget_column in SECONDS else ""
         found.append(Notice("caution", SECONDS_NOTE + budget))
     return [notice for notice in found if notice is not None]
+
+
+def unreadable(paths: Sequence[Path]) -> list[Notice]:
+    """Samples that would have been shown; none for none."""
+    if not paths:
+        return []
+    named = listing("/".join(path.parts[-4:]) for path in paths[:MOST_NAMED])
+    more = f" and {len(paths) - MOST_NAMED} more" if len(paths) > MOST_NAMED else ""
+    verb = "is" if len(paths) == 1 else "are"
+    text = f"{plural(len(paths), 'picture')} cannot be read and {verb} left out: {named}{more}."
+    return [Notice("broken", f"{text} No number comes from pictures.")]
 
 
 def apart(metas: Sequence[Meta]) -> list[Notice]:
@@ -83,6 +98,18 @@ def _broken(trials: pd.DataFrame) -> list[Notice]:
             text = f"{plural(len(rows), 'trial')} {status}: {_named(rows)}. The causes are under Trials."
             found.append(Notice("broken", text))
     return found
+
+
+def _damaged(trials: pd.DataFrame) -> Iterable[Notice]:
+    """What is and was the matter with files, and what became of it."""
+    if "damage" not in trials:
+        return
+    rows = trials[[bool(texts) for texts in trials["damage"]]]
+    for variant, seed, texts in zip(rows["variant"][:MOST_NAMED], rows["seed"], rows["damage"], strict=False):
+        yield Notice("broken", f"{variant} (seed {seed}): {'. '.join(texts)}.")
+    if len(rows) > MOST_NAMED:
+        more = plural(len(rows) - MOST_NAMED, "more trial")
+        yield Notice("broken", f"Files of {more} are or were damaged; `bench status` lists them.")
 
 
 def _absent(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame) -> Iterable[Notice]:

@@ -3,8 +3,9 @@
 import pandas as pd
 
 from reports.formatting import measured
-from reports.frame import OTHER_REWARD, metrics_in
+from reports.frame import metrics_in
 from reports.meta import Meta
+from reports.names import OTHER_REWARD
 from reports.statistics.overoptimisation import Course, collapsed, courses, far_off
 
 

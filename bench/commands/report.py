@@ -60,9 +60,11 @@ def command(
         files = [str(f) for f in summary.files] if as_json else [shown(f) for f in summary.files]
         if isinstance(out, Place):
             files = upload_folder(Path(scratch), out)
+    for text in summary.damage:
+        console.warn(text)
     if as_json:
         ranking = summary.ranking.records() if summary.ranking else []
-        told = {"parts": summary.parts, "warnings": summary.warnings}
+        told = {"parts": summary.parts, "warnings": summary.warnings, "damage": summary.damage}
         console.say_json({"files": files, "answer": summary.answer, "ranking": ranking, **told})
         return
     for warning in summary.warnings:

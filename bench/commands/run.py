@@ -167,14 +167,17 @@ def _tune(
 def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     """What is left to run: a finished trial is not run again, and a diverged one would only diverge again.
 
-    A trial whose method needs what is not installed is recorded as skipped, before anything runs.
+    A trial whose method needs what is not installed is recorded as skipped, before anything runs. Damaged files are
+    mended here, or their trials run again.
     """
     from bench.preflight import reason_to_skip
-    from bench.worker import SETTLED, record_skipped
+    from bench.worker import SETTLED, mended, record_skipped
 
     todo = []
     for trial in trials:
         folder = run.trial(trial.key)
+        for text in mended(trial, folder):
+            console.warn(f"{trial.key}: {text}")
         if folder.read()["status"] in SETTLED:
             continue
         reason = reason_to_skip(trial)
@@ -189,7 +192,14 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     """How trials of an earlier call ran stays true: their seconds were taken beside others, under that command."""
     if not run.exists():
         return about
-    before = run.about()
+    try:
+        before = run.about()
+    except BenchError as error:
+        console.warn(f"{error.where} {error.what}; it is written again")
+        return about
+    for text in before.get("damage", ()):
+        console.warn(text)
+        about = {**about, "warnings": [*about["warnings"], f"{text.partition(';')[0]}, and was written again"]}
     kept: dict[str, Any] = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
     return {**about, **kept, "parallel": max(before.get("parallel", 1), about["parallel"] if anything else 1)}
 
@@ -254,6 +264,8 @@ def _report(run: "RunFolder") -> "Summary | None":
 
 
 def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
+    for text in summary.damage if summary is not None else ():
+        console.warn(text)
     if summary is not None and summary.ranking is not None:
         console.show(summary.ranking)
         console.say(summary.answer)
@@ -274,5 +286,6 @@ def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | N
         "answer": summary.answer if summary else None,
         "ranking": summary.ranking.records() if summary and summary.ranking else [],
         "report": [str(path) for path in summary.files] if summary else [],
+        "damage": summary.damage if summary else [],
         "trials": [{key: row.get(key) for key in keys} for row in rows],
     }

@@ -69,7 +69,8 @@ def _find(run: str) -> "RunFolder":
 
 
 def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
-    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes.
+    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes, and
+    what is the matter with its files.
 
     A trial's status is read once, and its curve after it, so that no point is missing of what the status speaks of.
     """
@@ -77,7 +78,8 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
     from bench.execution.progress import view_of
     from bench.trial_spec import Budget
 
-    budget = Budget.model_validate(run.about()["budget"])
+    about = run.about()
+    budget = Budget.model_validate((about if "budget" in about else run.described())["budget"])
     rows = []
     for planned in run.planned():
         view = view_of(run.trial(planned["trial"]), planned["variant"], budget)
@@ -95,6 +97,7 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
                 "reward": view.latest,
                 "seconds": seconds,
                 "eta_seconds": view.eta_seconds,
+                "damage": list(view.damage),
             }
         )
     return with_etas(rows)
@@ -166,7 +169,7 @@ def _parallel(run: "RunFolder") -> int:
 
 def _show_trials(rows: list[dict[str, Any]], parallel: int) -> None:
     console.table(COLUMNS, map(_cells, rows), right=COLUMNS[2:])
-    for line in _causes(rows):
+    for line in [*_causes(rows), *(f"{row['trial']}: {text}" for row in rows for text in row["damage"])]:
         console.say(line)
     console.say(_totals(rows, parallel))
 

@@ -42,6 +42,7 @@ class View:
         seconds: what it took, or has taken so far in this attempt.
         eta_seconds: until its end, where it runs and can tell.
         updated: when its status was written, in seconds since 1970.
+        damage: what is and was the matter with its files (see `TrialFolder.told`).
     """
 
     key: str
@@ -54,6 +55,7 @@ class View:
     seconds: float | None
     eta_seconds: float | None = None
     updated: float = 0.0
+    damage: tuple[str, ...] = ()
 
 
 class Display(Protocol):
@@ -86,9 +88,10 @@ def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
         progress,
         latest,
         tuple(curve),
-        time.time() - record["started"] if running and "started" in record else record.get("seconds"),
+        time.time() - record["started"] if running and record.get("started") else record.get("seconds"),
         eta_of(pulse) if running else None,
-        record.get("updated", 0.0),
+        record.get("updated") or 0.0,
+        tuple(folder.told()),
     )
 
 

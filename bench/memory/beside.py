@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from bench.errors import BenchError
 from bench.trial_spec import Trial
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def known_memory(trials: Sequence[Trial], run: "RunFolder") -> dict[str, Any]:
     """What an earlier call predicted for variants that are trained as they were."""
     if not run.exists():
         return {}
-    about = run.about()
+    try:
+        about = run.about()
+    except BenchError:  # `bench run` says so, and writes the plan again
+        return {}
     identities = {row["variant"]: row["identity"] for row in about["trials"]}
     same = {trial.variant for trial in trials if identities.get(trial.variant) == trial.identity}
     return {variant: memory for variant, memory in about.get("memory", {}).items() if variant in same}

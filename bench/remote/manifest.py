@@ -7,9 +7,8 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bench.checkpoints import point_of
+from bench.checkpoints import DAMAGED, point_of
 from bench.files import read_json, write_json
 from bench.remote.place import Entry
 from bench.store import TUNING
@@ -55,13 +54,9 @@ class Manifest:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        found = read_json(folder / FILE)
-        kept: dict[str, Any] = found if isinstance(found, dict) else {}
-        self.exists = isinstance(found, dict)
-        self.copy: str | None = kept.get("copy")
-        self._known: dict[str, tuple[Stamp, str | None]] = {
-            name: (Stamp(size, time), mark) for name, (size, time, mark) in kept.get("files", {}).items()
-        }
+        kept = _kept(folder / FILE)
+        self.exists = kept is not None
+        self.copy, self._known = kept or (None, {})
         self._lock = threading.Lock()
 
     def save(self) -> None:
@@ -113,6 +108,17 @@ class Manifest:
         return [name for name in wanted if not self.sent(name, Stamp.of(self.folder / name))]
 
 
+def _kept(path: Path) -> tuple[str | None, dict[str, tuple[Stamp, str | None]]] | None:
+    """The copy's identity and the known files; None without a manifest, and for a damaged one, which knows nothing."""
+    found = read_json(path)
+    try:
+        files = {name: (Stamp(int(size), int(time)), mark) for name, (size, time, mark) in found["files"].items()}
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return None
+    copy = found.get("copy")
+    return copy if isinstance(copy, str) else None, files
+
+
 def local_files(folder: Path, below: str = "") -> list[str]:
     """The files below `folder / below` that a store should have, by their paths from `folder`, sorted."""
     names = (path.relative_to(folder).as_posix() for path in (folder / below).rglob("*") if path.is_file())
@@ -122,13 +128,14 @@ def local_files(folder: Path, below: str = "") -> list[str]:
 def belongs(name: str) -> bool:
     """Whether a file belongs into the store, which is whether `Mirror.sync` sends it.
 
-    It is one of those that a run is made of, and no lock, no temporary file, nothing of a worker's, no checkpoint that
-    was set aside. Whatever else lies in the folder stays on this machine. So does MLflow's database: copied while it is
-    written to it would be torn, and it names its pictures by this machine's paths.
+    It is one of those that a run is made of, and no lock, no temporary file, nothing of a worker's, no checkpoint and
+    no damaged file that was set aside. Whatever else lies in the folder stays on this machine. So does MLflow's
+    database: copied while it is written to it would be torn, and it names its pictures by this machine's paths.
     """
     if not OF_A_RUN.fullmatch(name) or (OF_CHECKPOINTS.fullmatch(name) and point_of(name) < 0):
         return False
-    return not any(part.startswith(".") or part == "workers" for part in name.split("/"))
+    parts = name.split("/")
+    return not any(part.startswith(".") or part == "workers" or part.endswith(DAMAGED) for part in parts)
 
 
 def is_hash(name: str) -> bool:

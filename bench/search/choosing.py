@@ -23,9 +23,8 @@ COSTS = (
 
 def score(folder: TrialFolder, metric: str) -> float | None:
     """The trial's last value of `search.metric`; None where it has no end."""
-    if folder.recorded_status() != "done":
-        return None
-    return value_of(folder.read_curve()[-1], metric)
+    curve = folder.read_curve() if folder.recorded_status() == "done" else []
+    return value_of(curve[-1], metric) if curve else None
 
 
 def value_of(point: dict[str, Any], metric: str) -> float:

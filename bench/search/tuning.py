@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from bench import console
+from bench.damage import Check, is_finite, of
 from bench.errors import BenchError, LockedError
 from bench.execution import Executor
 from bench.files import read_json, write_json
@@ -74,7 +75,11 @@ class Tuning:
     def found(self) -> dict[str, Any] | None:
         """The record of an earlier call, where it answers this sweep; see `unfinished` for what it lacks."""
         kept = read_json(self._path)
-        return kept if isinstance(kept, dict) and kept.get("fingerprint") == self._fingerprint else None
+        if not _is_record(kept):
+            if self._path.exists():
+                console.warn(f"{self._path} is damaged; it is made again from the trials that were tried")
+            return None
+        return kept if kept["fingerprint"] == self._fingerprint else None
 
     def unfinished(self, kept: dict[str, Any]) -> int:
         """How many configurations of a record failed or were interrupted: `run` tries them again."""
@@ -238,6 +243,26 @@ class Tuning:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
         about = describe_run(trials, sweep, *self._about, parallel=min(self._room, beside))
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
+
+
+def _is_record(kept: Any) -> bool:
+    """Whether a value is what `Tuning.run` keeps."""
+    methods = kept.get("methods") if isinstance(kept, dict) and isinstance(kept.get("fingerprint"), str) else None
+    return isinstance(methods, list) and not any(
+        not isinstance(each, dict)
+        or any(not check(each.get(name)) for name, check in OF_A_METHOD.items())
+        or any(not isinstance(row, dict) or not {"values", "statuses"} <= set(row) for row in each["configurations"])
+        for each in methods
+    )
+
+
+OF_A_METHOD: dict[str, Check] = {
+    "variant": of(str),
+    "chosen": of(dict),
+    "score": is_finite,
+    "configurations": of(list),
+}
+"""What the record says of each method, and is read again."""
 
 
 def _unfinished(method: dict[str, Any]) -> int:

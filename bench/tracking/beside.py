@@ -105,7 +105,9 @@ def _service(name: str, folder: TrialFolder) -> Iterator[None]:
             process.wait()
             path = tracking_folder(folder) / f"{name}.json"
             with suppress(OSError):
-                write_json(path, {**(read_json(path) or {}), "problem": unanswered(FLUSH_SECONDS)}, durable=False)
+                kept = read_json(path)
+                said = kept if isinstance(kept, dict) else {}
+                write_json(path, {**said, "problem": unanswered(FLUSH_SECONDS)}, durable=False)
 
 
 def _start(name: str, folder: TrialFolder) -> "subprocess.Popen[bytes]":

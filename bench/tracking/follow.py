@@ -35,7 +35,9 @@ class Follower:
     def __init__(self, name: str, folder: TrialFolder, make: Callable[..., Service] | None = None):
         self.folder = folder
         self.path = tracking_folder(folder) / f"{name}.json"
-        self.state: dict[str, Any] = {"id": None, "told": -1, "problem": None} | (read_json(self.path) or {})
+        kept = read_json(self.path)
+        sound = isinstance(kept, dict) and isinstance(kept.get("told", -1), int)
+        self.state: dict[str, Any] = {"id": None, "told": -1, "problem": None} | (kept if sound else {})
         self.trial = Trial.model_validate(folder.read()["spec"])
         self.make = make or SERVICES[name]
         self.service: Service | None = None

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +50,7 @@ class Sheet:
     rows: Mapping[float, Mapping[str, tuple[Image.Image | None, ...]]]  # fraction -> variant -> images
     left_out: str = ""
     size: int = THUMBNAIL  # the largest side of an embedded picture
+    unreadable: tuple[Path, ...] = ()  # files of samples that would have been shown
 
 
 def arrange(
@@ -85,8 +88,10 @@ def arrange(
         for fraction in fractions
     }
     columns, rows, size, dropped = _fit(columns, rows, ROOM * share)
-    opened = {fraction: _all_opened(of_fraction) for fraction, of_fraction in rows.items()}
-    return Sheet(seed, columns, tuple(opened), opened, f"{note} {dropped}".strip(), size)
+    unreadable: list[Path] = []
+    opened = {fraction: _all_opened(of_fraction, unreadable) for fraction, of_fraction in rows.items()}
+    left_out = f"{note} {dropped}".strip()
+    return Sheet(seed, columns, tuple(opened), opened, left_out, size, tuple(dict.fromkeys(unreadable)))
 
 
 def seed_to_show(pairs: Iterable[tuple[str, int]], still: Iterable[str] = ()) -> int:
@@ -199,7 +204,8 @@ def _fit(columns: Columns, rows: Cells, most: float) -> tuple[Columns, Cells, in
         The columns and rows that stay, the size of a picture, and a sentence on what is left out, empty for nothing.
     """
     images = [i for of_fraction in rows.values() for row in of_fraction.values() for i in row if i is not None]
-    sample = [_opened(image) for image in images[:: max(1, len(images) // 8)]]
+    some = (_opened(image, []) for image in images[:: max(1, len(images) // 8)])
+    sample = [image for image in some if image is not None]
     each = 0.0
     for size in SIZES if sample else ():
         each = sum(len(data_uri(image, size)) for image in sample) / len(sample)
@@ -229,12 +235,26 @@ def _some_of_both(columns: Columns, count: int) -> list[int]:
     return [*train[: count - some], *heldout[:some]]
 
 
-def _all_opened(rows: Mapping[str, tuple[Image.Image | Path | None, ...]]) -> dict[str, tuple[Image.Image | None, ...]]:
-    return {v: tuple(None if image is None else _opened(image) for image in row) for v, row in rows.items()}
+def _all_opened(
+    rows: Mapping[str, tuple[Image.Image | Path | None, ...]], unreadable: list[Path]
+) -> dict[str, tuple[Image.Image | None, ...]]:
+    return {
+        variant: tuple(None if image is None else _opened(image, unreadable) for image in row)
+        for variant, row in rows.items()
+    }
 
 
-def _opened(image: Image.Image | Path) -> Image.Image:
+def _opened(image: Image.Image | Path, unreadable: list[Path]) -> Image.Image | None:
+    """The picture; None for a file that is damaged, which is added to `unreadable`."""
     if isinstance(image, Image.Image):
         return image
-    with Image.open(image) as file:
-        return file.convert("RGB")
+    try:
+        with Image.open(image) as file:
+            return file.convert("RGB")
+    except DAMAGED:
+        unreadable.append(image)
+        return None
+
+
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises of a file that is cut short, overwritten or no picture."""

@@ -191,6 +191,36 @@ def test_pictures_put_base_first_beside_every_fraction(make_pictures):
     assert arrange([], ["base"]) is None
 
 
+@pytest.mark.parametrize("damage", ["half", "nothing", "zeros", "no picture", "folder"])
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(run, meta, tmp_path, damage):
+    good, bad = tmp_path / "a.png", tmp_path / "ddpo-s0-x" / "samples" / "point-0001" / "b.png"
+    bad.parent.mkdir(parents=True)
+    Image.effect_noise((32, 32), 64).save(good)
+    content = good.read_bytes()
+    if damage == "folder":
+        bad.mkdir()
+    else:
+        half = len(content) // 2
+        wrong = {"half": content[:half], "nothing": b"", "zeros": content[:half] + bytes(half), "no picture": b"[1]"}
+        bad.write_bytes(wrong[damage])
+    samples = [Picture("ddpo", 0, 1, 1.0, prompt, "train", path) for prompt, path in (("a cat", good), ("a dog", bad))]
+    document = build_report(*run, meta, samples)
+    assert [image is not None for image in document.sheet.rows[1.0]["ddpo"]] == [True, False]
+    assert document.sheet.unreadable == (bad,)
+    [told] = [notice.text for notice in document.notices if "picture" in notice.text]
+    assert told.startswith("1 picture cannot be read and is left out: ddpo-s0-x/samples/point-0001/b.png.")
+
+
+def test_the_page_says_what_became_of_damaged_files(run, meta):
+    curves, evaluation, trials = run
+    texts = ["curve.jsonl:3 is torn; recovered from settled.json"]
+    damaged = trials.assign(damage=[texts if place == 0 else [] for place in range(len(trials))])
+    first = trials.iloc[0]
+    document = build_report(curves, evaluation, damaged, meta)
+    named = f"{first['variant']} (seed {first['seed']}): {texts[0]}."
+    assert [notice.text for notice in document.notices if notice.kind == "broken" and "curve" in notice.text] == [named]
+
+
 def test_of_several_points_the_one_nearest_to_a_quarter_is_shown():
     def picture(fraction, colour):
         image = Image.new("RGB", (8, 8), colour)
