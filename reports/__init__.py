@@ -8,7 +8,8 @@
 - `machines.py`   what trials ran on, and whose seconds may stand in one column
 - `statistics/`   numbers: of one curve, over seeds, between methods
 - `figures/`, `tables/`  what is drawn and what is set in columns
-- `headline.py`, `notices.py`  the answer in two sentences, and what a reader must be warned of
+- `opening.py`    what a person would say of the best method who has seen its pictures
+- `headline.py`, `notices.py`  the answer in a few sentences, and what a reader must be warned of
 - `document.py`   all of it in reading order, before it is HTML or anything else
 - `writers/`, `build.py`  the document as files
 - `regression/`   the verdict on a run beside a baseline, two runs side by side, steps over many results

@@ -38,10 +38,12 @@ def test_imports_go_down_and_files_stay_small(path):
 
 
 STOREYS = (
+    ("names",),
     ("choices", "formatting", "files", "frame"),
     ("meta", "machines"),
     ("statistics",),
     ("figures", "tables"),
+    ("opening",),
     ("headline", "notices"),
     ("document",),
     ("writers",),

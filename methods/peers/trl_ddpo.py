@@ -150,7 +150,8 @@ class TRLDDPO(TRLMethod):
             loss = trainer.loss
 
             def loss_of(advantages: Tensor, *others: Any) -> Tensor:
-                return loss(advantages if varies(torch.cat(self._rewards)) else torch.zeros_like(advantages), *others)
+                level = bool(self._rewards) and not varies(torch.cat(self._rewards))
+                return loss(torch.zeros_like(advantages) if level else advantages, *others)
 
             trainer.loss = loss_of
             return

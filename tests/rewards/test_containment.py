@@ -1,5 +1,6 @@
 """What own code of a reward does to what it shares with others is undone."""
 
+import gc
 import os
 import random
 import warnings
@@ -264,11 +265,15 @@ def test_the_mode_around_a_call_holds_inside_and_after(mode):
             return images.mean((1, 2, 3))
 
     reward = Asks()
-    with mode():
-        around = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
-        reward(images_at(), PROMPTS)
-        assert reward.seen == around
-        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == around
+    with restored():  # the mode that is never left ends with the object that holds it
+        with mode():
+            around = (torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+            reward(images_at(), PROMPTS)
+            assert reward.seen == around
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == around
+        del reward
+        gc.collect()
+    assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
 
 
 # -- random numbers --------------------------------------------------------------------------------------------

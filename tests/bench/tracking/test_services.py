@@ -131,7 +131,7 @@ def test_a_service_that_comes_back_gets_what_it_missed(folder, monkeypatch):
     follower = Follower("wandb", folder, service)
     append(folder, 0)
     follower.sync()
-    assert problems(folder) == {"wandb": "ConnectionError: no network"}
+    assert problems(folder) == {"wandb": "ConnectionError: no network (test_services.py:91)"}
     append(folder, 1)
     follower.sync()
     assert service.broken == 1, "it is not asked again at once"

@@ -55,12 +55,12 @@ def per_step_with_a_gap(method):
 def drop_the_output(policy):
     """A dropped step detaches the model's output, v, as TRL does, instead of the noise predicted from it."""
 
-    def epsilon(latents, timesteps, embeddings, guidance=1.0):
+    def predict(latents, timesteps, embeddings, guidance=1.0):
         output = policy.guided_output(latents, timesteps, embeddings, guidance)
         with torch.enable_grad():
-            return policy.schedule.epsilon(output, latents, timesteps)
+            return policy.schedule.prediction(output, latents, timesteps)
 
-    policy.epsilon = epsilon
+    policy.predict = predict
 
 
 @pytest.mark.parametrize(("guidance", "eta"), [(1.0, 1.0), (3.0, 0.0)])
