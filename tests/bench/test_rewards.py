@@ -195,8 +195,9 @@ OWN_STATE = {
 def test_a_reward_that_cannot_be_contained_is_named(how, tiny_model, tmp_path):
     header, body = OWN_STATE[how]
     folder = ran(tiny_model, tmp_path / "trial", own_reward(tmp_path / "own", body, header), "base")
-    (told,) = folder.read()["warnings"]
-    assert told.startswith("reward 'score' scores the same images differently when it is asked again")
+    told = folder.warnings()["repeat/score"]
+    assert told["point"] == 0
+    assert told["text"].startswith("reward 'score' scores the same images differently when it is asked again")
 
 
 def test_who_cannot_be_contained_is_told_by_run_and_report(cli, sweep_file, tmp_path):
@@ -207,9 +208,10 @@ def test_who_cannot_be_contained_is_told_by_run_and_report(cli, sweep_file, tmp_
         "--executor", "inline", "--json", "--out", tmp_path / "run",
     )  # fmt: skip
     assert answer.code == 0, answer.err
-    (told,) = json.loads(answer.out)["warnings"]
+    (told,) = (text for text in json.loads(answer.out)["warnings"] if not text.startswith("prompts."))  # cut ones
     assert "reward 'score' scores the same images differently" in told
-    assert f"warning: {told}" in answer.err
+    named = [line for line in answer.err.splitlines() if line.endswith(f": {told}")]
+    assert len(named) == 1 and named[0].startswith("warning: base-s0-")
     assert told in (tmp_path / "run" / "report" / "report.md").read_text()
 
 
