@@ -211,7 +211,8 @@ def test_who_cannot_be_contained_is_told_by_run_and_report(cli, sweep_file, tmp_
     (told,) = (text for text in json.loads(answer.out)["warnings"] if not text.startswith("prompts."))  # cut ones
     assert "reward 'score' scores the same images differently" in told
     named = [line for line in answer.err.splitlines() if line.endswith(f": {told}")]
-    assert len(named) == 1 and named[0].startswith("warning: base-s0-")
+    assert len(named) == 1
+    assert named[0].startswith("warning: base-s0-")
     assert told in (tmp_path / "run" / "report" / "report.md").read_text()
 
 
