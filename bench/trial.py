@@ -119,6 +119,7 @@ class TrialLoop:
         self.drawn = 0  # prompts drawn so far
         self.latest: float | None = None
         self.recent: list[StepMetrics] = []
+        self.shown: list[tuple[tuple[str, str], Tensor]] = []  # (split, prompt) and an image of the latest point
 
     def make_optimiser(self) -> LocalOptimiser | ZeroOptimiser | None:
         """AdamW in this process, or sharded over many; None for a method that trains nothing."""
@@ -194,6 +195,8 @@ class TrialLoop:
         if self.recent:
             self.evaluate()
         self.folder.heartbeat(progress=1.0, latest=self.latest)
+        if self.shown:
+            self.ask_again()
         if self.method.trains:
             self.policy.save_adapter(self.folder.adapter)
 
@@ -228,8 +231,7 @@ class TrialLoop:
         with self.meter.phase("log"):
             self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
             self.save_pictures(evaluation)
-            if self.point == 0:
-                self.ask_again(evaluation)
+        self.shown = list(evaluation.pictures.items())[:ASKED_AGAIN]
         axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
@@ -248,11 +250,14 @@ class TrialLoop:
                 pixels = evaluation.pictures[split, prompt].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
                 self.folder.save_picture(self.point, split, prompt, pixels)
 
-    def ask_again(self, evaluation: Evaluation) -> None:
-        """Keeps with the trial which rewards of one's own do not repeat."""
-        shown = list(evaluation.pictures.items())[:ASKED_AGAIN]
-        images = torch.stack([image for _, image in shown])
-        for name, what in unrepeatable(self.rewards, images, [prompt for (_, prompt), _ in shown]).items():
+    def ask_again(self) -> None:
+        """Keeps with the trial which rewards of one's own do not repeat.
+
+        Once all numbers are made: a reward that keeps state would train otherwise for having been asked, and what goes
+        wrong in a call that no number comes from would be seen by nobody.
+        """
+        images, prompts = torch.stack([image for _, image in self.shown]), [prompt for (_, prompt), _ in self.shown]
+        for name, what in unrepeatable(self.rewards, images, prompts).items():
             self.folder.warn(f"repeat/{name}", self.point, what)
 
     def state(self) -> dict[str, Any]:

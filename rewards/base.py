@@ -58,9 +58,12 @@ class Reward(ABC):
         precision has three digits, and advantages, sums and means would be computed in them.
         """
         check_inputs(self.name, images, prompts)
+        own = _own(images)
+        if own.requires_grad:
+            own.register_hook(partial(check_gradient, self.name))  # its parts' come first, and are named
         with contained(self.name):
             try:
-                scores, parts = self.score_and_parts(_own(images), list(prompts))
+                scores, parts = self.score_and_parts(own, list(prompts))
             except (RewardError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:  # sys.exit() would end the run
@@ -133,6 +136,17 @@ class CallableReward(Reward):
         dtype, device = precision(images), images.device  # the function may do as it likes with its images
         with torch.no_grad():
             return torch.as_tensor(self.function(images, prompts), dtype=dtype, device=device)
+
+
+def check_gradient(name: str, gradient: Tensor) -> None:
+    """Raises `RewardError` if the gradient `[B, 3, H, W]` of a reward's scores holds NaN or infinity.
+
+    Scores that were finite say nothing of it: a square root, a norm or a logarithm at 0 has none.
+    """
+    odd = ~gradient.isfinite().flatten(1).all(1)
+    if bool(odd.any()):
+        text = f"Reward {name!r} has a gradient that is not finite, for {int(odd.sum())} of {len(odd)} images"
+        raise RewardError(f"{text}: is there a square root, a norm or a logarithm of 0?")
 
 
 def features(reward: Reward, images: Tensor) -> Tensor:

@@ -195,7 +195,8 @@ OWN_STATE = {
 def test_a_reward_that_cannot_be_contained_is_named(how, tiny_model, tmp_path):
     header, body = OWN_STATE[how]
     folder = ran(tiny_model, tmp_path / "trial", own_reward(tmp_path / "own", body, header), "base")
-    (told,) = folder.read()["warnings"].values()
+    told = folder.warnings()["repeat/score"]
+    assert told["point"] == 0
     assert told["text"].startswith("reward 'score' scores the same images differently when it is asked again")
 
 

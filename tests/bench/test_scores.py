@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bench import plugins
 from bench.execution.progress import watching
 from bench.scores import not_finite, odd_columns
 from bench.store import RunFolder
@@ -39,6 +40,21 @@ def once(images, prompts):
     if calls["once"] == 3:
         scores[0] = float("nan")
     return scores
+
+
+def counted(images, prompts):
+    calls["counted"] = calls.get("counted", 0) + 1
+    if calls["counted"] == counted.bad:
+        raise OSError("gone")
+    return images.mean((1, 2, 3))
+
+
+def steep(images, prompts):
+    bright = images.mean((1, 2, 3))
+    return (bright - bright.detach()).sqrt() + bright
+
+
+steep.differentiable = True
 
 
 def huge(images, prompts):
@@ -105,7 +121,9 @@ def test_a_nan_that_passes_is_tried_again(ref, tiny_model, tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     trial = make_trial(tiny_model).model_copy(update={"reward": ref("once"), "gold": None})
     assert run_and_record(trial, folder) == "failed"
-    assert cause_of(folder).endswith("reward 'once' gave 1 score that is not finite (1 NaN) of 4, at step 1")
+    said, _, where = cause_of(folder).partition("; ")
+    assert said.endswith("reward 'once' gave 1 score that is not finite (1 NaN) of 4, at step 1")
+    assert where == "the traceback is in trials/trial/error.txt"
     assert run_and_record(trial, folder) == "done"
 
     again = TrialFolder(tmp_path / "again")
@@ -115,6 +133,25 @@ def test_a_nan_that_passes_is_tried_again(ref, tiny_model, tmp_path):
     spec = RewardSpec(name=f"{other / 'mine.py'}:once")
     retried = trial.model_copy(update={"reward": trial.reward.model_copy(update={"spec": spec}), "retries": 1})
     assert run_and_record(retried, again) == "done"
+
+
+@pytest.mark.parametrize("call", [1, 2, 3, 4, 5])
+def test_an_error_that_passes_is_seen_in_whichever_call_it_comes(call, ref, tiny_model, tmp_path):
+    """Own rewards are asked twice more, to see whether they repeat; no call that counts is among those."""
+    folder = TrialFolder(tmp_path / "trial")
+    reward = ref("counted")
+    plugins.load_object(reward.spec.name).bad = call
+    trial = make_trial(tiny_model).model_copy(update={"reward": reward, "gold": None})
+    assert run_and_record(trial, folder) == "failed"
+    assert "RewardError: Reward 'counted' raised OSError: gone (mine.py:" in cause_of(folder)
+
+
+def test_a_gradient_that_is_not_finite_is_the_rewards_and_no_divergence(ref, tiny_model, tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    reward = ref("steep").model_copy(update={"differentiable": True})
+    trial = make_trial(tiny_model, "draft").model_copy(update={"reward": reward, "gold": None})
+    assert run_and_record(trial, folder) == "failed", "not diverged: the same command tries it again"
+    assert "Reward 'steep' has a gradient that is not finite, for" in cause_of(folder)
 
 
 def test_gold_and_reported_rewards_warn_once_and_the_trial_goes_on(ref, tiny_model, tmp_path):

@@ -8,6 +8,7 @@ from torch import nn
 
 from rewards import registry
 from rewards.base import CallableReward, Reward, RewardError
+from rewards.combine import Sum
 
 
 class Brightness(Reward):
@@ -63,6 +64,22 @@ def test_a_differentiable_callable_keeps_its_gradient() -> None:
     images = torch.rand(2, 3, 8, 8, requires_grad=True)
     reward(images, ["a", "b"]).sum().backward()
     assert images.grad is not None
+
+
+def steep(images, prompts):
+    """Its scores are finite; the square root of 0 has no gradient."""
+    bright = images.mean(dim=(1, 2, 3))
+    return (bright - bright.min()).sqrt() + bright
+
+
+def test_a_gradient_that_is_not_finite_names_its_reward() -> None:
+    mean = CallableReward(lambda images, prompts: images.mean(dim=(1, 2, 3)), name="mean", differentiable=True)
+    reward = Sum({"mean": mean, "steep": CallableReward(steep, name="steep", differentiable=True)}, "both", [1, 1])
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    scores = reward(images, ["a"] * 4)
+    assert scores.isfinite().all()
+    with pytest.raises(RewardError, match=r"'steep' has a gradient that is not finite, for \d of 4 images"):
+        scores.sum().backward()
 
 
 def test_bytes_score_as_the_pixels_they_stand_for() -> None:
