@@ -127,7 +127,7 @@ def _original(own: str, config: Mapping[str, Any]) -> torch.Tensor:
     import diffusers
 
     cls = getattr(diffusers, own, None)
-    if cls is not None and hasattr(cls, "_backends"):  # what diffusers has in the place of a class that cannot be imported
+    if cls is not None and hasattr(cls, "_backends"):  # what stands for a class that cannot be imported
         needed = " and ".join(name for name in cls._backends if name != "torch")
         raise ValueError(f"scheduler: {own} needs {needed} to be installed, or name another one, as DDIMScheduler")
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
