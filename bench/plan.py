@@ -292,7 +292,9 @@ def unfit_schedule(schedule: "Schedule", steps: int, random: bool = False) -> st
         return str(error)
     if still is None:
         return None
-    key = "set_alpha_to_one: false" if schedule.final_alpha == 1 else "timestep_spacing: leading (or trailing)"
+    config = schedule.scheduler.config
+    key = "timestep_spacing: leading (or trailing)" if config.timestep_spacing == "linspace" else "a beta_start above 0"
+    key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
     return (
         f"the model's scheduler adds no noise in its step at t = {still}, so that step has no log-probability; "
         f"write {key} in its scheduler_config.json"

@@ -51,6 +51,9 @@ def read_prompt_file(source: "PromptFile", base: Path, tell: Tell = lambda sente
     if suffix not in READERS and suffix not in TEXT:
         kinds = ", ".join((".txt", *READERS))
         raise BenchError(f"the prompt file {path.name} is of no kind that is read: {kinds}; name a text file .txt")
+    if source.column is not None and suffix in TEXT:
+        what = f"the prompt file {path.name} is read as a prompt a line, and has no column {source.column!r}"
+        raise BenchError(f"{what}; leave `column` out, or name a table .csv or .tsv")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BenchError(f"the prompt file {path.name} is larger than {MAX_BYTES:,} bytes")
@@ -109,8 +112,10 @@ def _from_hub(repository: str, name: str) -> Path:
 def _column(table: "pd.DataFrame", wanted: str | None, file: str) -> Any:
     names = [str(name) for name in table.columns]
     if wanted is not None:
-        if wanted in names:
-            return table.columns[names.index(wanted)]
+        # Spaces around a name cannot be seen in a table, nor in a message.
+        for known in (names, [name.strip() for name in names]):
+            if wanted in known:
+                return table.columns[known.index(wanted)]
         hint = suggestion(wanted, names) or f"it has {', '.join(names)}"
         raise BenchError(f"{file} has no column {wanted!r}; {hint}")
     lower = [name.strip().lower() for name in names]

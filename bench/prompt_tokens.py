@@ -68,7 +68,7 @@ def reading(model: str, digest: str, prompts: tuple[str, ...]) -> Reading | None
     loaded = _tokenizer(model, digest)
     if loaded is None:
         return None
-    tokenizer, limit = loaded
+    tokenizer, limit, known = loaded
     # The empty prompt is what is read of a prompt without one known word.
     texts = list(dict.fromkeys(("", *prompts)))
     whole = dict(zip(texts, tokenizer(texts, verbose=False).input_ids, strict=True))
@@ -76,6 +76,11 @@ def reading(model: str, digest: str, prompts: tuple[str, ...]) -> Reading | None
     long = [text for text in texts if len(whole[text]) > limit]
     cut = tokenizer(long, truncation=True, max_length=limit).input_ids if long else []
     read = whole | dict(zip(long, cut, strict=True))
+    used = max(tokenizer.pad_token_id, *(token for ids in read.values() for token in ids))
+    if used >= known:
+        token = tokenizer.convert_ids_to_tokens(used)
+        text = f"its tokenizer's {token!r} is token {used}, and its text encoder knows {known:,}"
+        raise BenchError(f"model {model}: {text}; they are of different models, or the text encoder was not resized")
     lengths = {text: len(ids) for text, ids in whole.items()}
     return Reading(limit, {text: _padded(tokenizer, ids, limit) for text, ids in read.items()}, lengths)
 
@@ -86,8 +91,8 @@ def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _tokenizer(model: str, digest: str) -> tuple[Any, int] | None:
-    """The tokenizer and its limit; by the model's hash too, as a folder may be written anew."""
+def _tokenizer(model: str, digest: str) -> tuple[Any, int, int] | None:
+    """The tokenizer, its limit, how many tokens the encoder knows; by the hash too, as a folder may be written anew."""
     from models.loading import MissingModelError, load_text_config, load_tokenizer, token_limit
 
     try:
@@ -95,7 +100,15 @@ def _tokenizer(model: str, digest: str) -> tuple[Any, int] | None:
         config = load_text_config(model)
     except MissingModelError as error:
         raise BenchError(str(error)) from None
-    return None if tokenizer is None or config is None else (tokenizer, token_limit(tokenizer, config))
+    return (
+        None
+        if tokenizer is None or config is None
+        else (
+            tokenizer,
+            token_limit(tokenizer, config),
+            config.vocab_size,
+        )
+    )
 
 
 def _refuse_overlap(loaded: LoadedSweep, splits: Splits, found: Reading) -> None:

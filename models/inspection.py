@@ -5,7 +5,9 @@ refused by name when a sweep is planned, and not by every trial's first forward 
 """
 
 import json
-from collections.abc import Mapping
+import pickle
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -104,21 +106,23 @@ def inspect_model(folder: Path, weights: bool = True) -> Inspection:
     _check_unet(unet)
     _check_vae(vae)
     _check_together(unet, vae, text)
+    size = sample_size(unet, vae)
+    bare = {"unet": bare_unet(unet), "vae": _bare("vae", vae), "text_encoder": _bare("text_encoder", text)}
     scheduler = _read(folder / "scheduler" / "scheduler_config.json")
     try:
         sampling = ddim(scheduler, _named(index, "scheduler"))
     except ValueError as error:
         raise UnsupportedModelError(str(error)) from error
     found = {part: find_weights(folder / part, base) for part, base in WEIGHTS.items()} if weights else {}
-    if found and found["unet"].safetensors:
-        _check_names(folder / "unet", found["unet"], unet)
+    for part, files in found.items():
+        _check_names(folder / part, files, bare[part])
     halved = {files.variant for files in found.values() if files.variant}
     notes = [*sampling.notes]
     if halved:
         parts = " and ".join(part for part, files in found.items() if files.variant)
         notes.append(f"its weights of {parts} are there as {' and '.join(sorted(halved))} only, and are used")
     if unet.get("sample_size") is None:
-        size, pixels = sample_size(unet, vae), vae["sample_size"]
+        pixels = vae["sample_size"]
         notes.append(f"its U-Net names no sample_size: latents of {size} stand for the VAE's {pixels} pixels")
     return Inspection(unet, vae, text, sampling, found, tuple(notes))
 
@@ -127,15 +131,18 @@ def sample_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Any:
     """Height and width of a latent, one number where they are alike; the VAE's where the U-Net does not say.
 
     Raises:
-        UnsupportedModelError: neither says.
+        UnsupportedModelError: neither says, or what the U-Net says is no size.
     """
     own = unet.get("sample_size")
     if own is not None:
+        sides = own if isinstance(own, list | tuple) and len(own) == 2 else [own]
+        if not all(isinstance(side, int) and side > 0 for side in sides):
+            raise UnsupportedModelError(f"unet: sample_size is {own!r}; expected one or two whole numbers above 0")
         return own
-    pixels = vae.get("sample_size")
-    if not isinstance(pixels, int):
-        raise UnsupportedModelError("unet: has no sample_size, and the VAE has none either; add it to unet/config.json")
-    return pixels // 2 ** (len(vae["block_out_channels"]) - 1)
+    pixels, widths = vae.get("sample_size"), vae.get("block_out_channels", (64,))
+    if not isinstance(pixels, int) or not isinstance(widths, list | tuple):
+        raise UnsupportedModelError("unet: has no sample_size, and the VAE tells none; add it to unet/config.json")
+    return pixels // 2 ** (len(widths) - 1)
 
 
 def kind_of(folder: Path) -> str | None:
@@ -193,8 +200,8 @@ def _index(folder: Path) -> Mapping[str, Any]:
     return index
 
 
-KNOWN_PARTS = (*PARTS, "safety_checker", "feature_extractor")
-"""Of a pipeline; the last two are not used here."""
+KNOWN_PARTS = (*PARTS, "safety_checker", "feature_extractor", "image_encoder")
+"""Of a pipeline; the last three, of which one is for image prompts alone, are not used here."""
 
 
 def _named(index: Mapping[str, Any], part: str) -> str | None:
@@ -242,18 +249,24 @@ def _check_unet(unet: Mapping[str, Any]) -> None:
 
 
 def _check_vae(vae: Mapping[str, Any]) -> None:
+    """Raises `UnsupportedModelError` where latents become images otherwise than in Stable Diffusion 1.x and 2.x."""
     for name in ("shift_factor", "latents_mean", "latents_std"):
         if vae.get(name):
             raise UnsupportedModelError(
                 f"vae: its latents are shifted ({name}), as no Stable Diffusion 1.x or 2.x has it"
             )
+    made, scale = vae.get("out_channels", 3), vae.get("scaling_factor", 0.18215)
+    if made != 3:
+        raise UnsupportedModelError(f"vae: gives images of {made} channels; supported are the 3 of red, green and blue")
+    if not isinstance(scale, int | float) or not scale > 0:
+        raise UnsupportedModelError(f"vae: scaling_factor is {scale!r}; expected a number above 0")
 
 
 def _check_together(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]) -> None:
     """Raises `UnsupportedModelError` where one part's output is not another's input."""
     channels, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if channels != latent:
-        what = f"; it is {CHANNELS[channels]}" if channels in CHANNELS else ""
+        what = f"; it is {CHANNELS[channels]}" if isinstance(channels, int) and channels in CHANNELS else ""
         raise UnsupportedModelError(f"unet: takes {channels} channels and the VAE's latents have {latent}{what}")
     made = unet.get("out_channels", 4)
     if made != latent:
@@ -326,40 +339,71 @@ def _shards(index: Path) -> tuple[str, ...]:
 
 def _check_whole(path: Path) -> None:
     """Raises `UnsupportedModelError` where a weight file cannot be one, as after a download that was cut."""
-    from safetensors import SafetensorError, safe_open
-
     where = f"{path.parent.name}/{path.name}"
     with path.open("rb") as file:
         head = file.read(len(LFS))
     if head == LFS:
         raise UnsupportedModelError(f"{where}: is a pointer of Git LFS, not the weights; run `git lfs pull` there")
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                file.keys()
-        except (SafetensorError, OSError) as error:
-            raise UnsupportedModelError(f"{where}: is damaged or cut short ({error}); fetch it again") from error
-    elif head[:2] != b"PK" and head[:1] != b"\x80":
+    if path.suffix != ".safetensors" and head[:2] != ZIP and head[:1] != b"\x80":
         raise UnsupportedModelError(f"{where}: is no PyTorch file; fetch it again")
+    _shapes(path)
 
 
-def _check_names(folder: Path, files: WeightFiles, config: Mapping[str, Any]) -> None:
-    """Raises `UnsupportedModelError` where the U-Net's weights are not those that its configuration describes."""
-    from safetensors import safe_open
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight of a file, by name; the numbers are not read, but for PyTorch's format before 1.6.
 
+    Raises:
+        UnsupportedModelError: the file is not whole.
+    """
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        with path.open("rb") as content:
+            zipped = content.read(len(ZIP)) == ZIP
+        found = torch.load(path, map_location="meta", weights_only=True, mmap=zipped)
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        why = str(error).strip().partition("\n")[0]
+        where = f"{path.parent.name}/{path.name}"
+        raise UnsupportedModelError(f"{where}: is damaged or cut short ({why}); fetch it again") from error
+    return {key: tuple(value.shape) for key, value in found.items() if isinstance(value, torch.Tensor)}
+
+
+ZIP = b"PK"
+"""How PyTorch's own format begins since version 1.6."""
+
+RENAMED = {
+    "vae": (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+    "text_encoder": (("text_model", ""),),
+}
+"""Part -> words in the names of its weights that libraries read as others: those of diffusers before 0.15, and the
+prefix that transformers had before version 5."""
+
+
+def _renamed(part: str, name: str) -> str:
+    for old, new in RENAMED.get(part, ()):
+        name = re.sub(rf"(?<![^.]){old}\.", f"{new}." if new else "", name)
+    return name
+
+
+def _check_names(folder: Path, files: WeightFiles, bare: nn.Module) -> None:
+    """Raises `UnsupportedModelError` where a part's weights are not those that its configuration describes."""
+    part = folder.name
     shapes: dict[str, tuple[int, ...]] = {}
     for name in files.files:
-        with safe_open(folder / name, framework="pt") as file:
-            shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    wanted = {name: tuple(tensor.shape) for name, tensor in bare_unet(config).state_dict().items()}
+        shapes |= {_renamed(part, key): shape for key, shape in _shapes(folder / name).items()}
+    wanted = {_renamed(part, name): tuple(tensor.shape) for name, tensor in bare.state_dict().items()}
     missing = [name for name in wanted if name not in shapes]
     if missing:
         text = f"{len(missing)} of {len(wanted)} weights are missing, {missing[0]} first"
-        raise UnsupportedModelError(f"unet: {text}; configuration and weights are of different models")
+        raise UnsupportedModelError(f"{part}: {text}; configuration and weights are of different models")
     other = next((name for name, shape in wanted.items() if shapes[name] != shape), None)
     if other:
         text = f"{other} is {list(shapes[other])} and config.json describes {list(wanted[other])}"
-        raise UnsupportedModelError(f"unet: {text}; configuration and weights are of different models")
+        raise UnsupportedModelError(f"{part}: {text}; configuration and weights are of different models")
 
 
 def bare_unet(config: Mapping[str, Any]) -> nn.Module:
@@ -368,19 +412,32 @@ def bare_unet(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         UnsupportedModelError: the configuration does not describe one.
     """
-    return _bare_unet(json.dumps(config, sort_keys=True))
+    return _bare("unet", config)
 
 
-@lru_cache(maxsize=4)
-def _bare_unet(config: str) -> nn.Module:
+def _bare(part: str, config: Mapping[str, Any]) -> nn.Module:
+    """A part as `bare_unet`."""
+    return _built(part, json.dumps(config, sort_keys=True))
+
+
+@lru_cache(maxsize=12)
+def _built(part: str, config: str) -> nn.Module:
     import torch
-    from diffusers import UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
 
+    makers: dict[str, tuple[str, Callable[[Any], Any]]] = {
+        "unet": ("U-Net", UNet2DConditionModel.from_config),
+        "vae": ("AutoencoderKL", AutoencoderKL.from_config),
+        "text_encoder": ("CLIP text encoder", lambda found: CLIPTextModel(CLIPTextConfig.from_dict(found))),
+    }
+    what, make = makers[part]
     try:
         with torch.device("meta"):
-            return UNet2DConditionModel.from_config(json.loads(config))
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise UnsupportedModelError(f"unet: config.json describes no U-Net ({' '.join(str(error).split())})") from error
+            return make(json.loads(config))
+    except Exception as error:  # what the libraries raise of a value has no class of its own
+        why = " ".join(str(error).split())
+        raise UnsupportedModelError(f"{part}: config.json describes no {what} ({why})") from error
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -160,9 +160,21 @@ def load_tokenizer(source: str) -> Any | None:
         if missing:
             raise MissingModelError(f"model {source}: its tokenizer has no {' and no '.join(missing)}")
     try:
-        return CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", local_files_only=True)
     except Exception as error:  # what tokenizers raises has no class of its own
         raise MissingModelError(f"model {source}: its tokenizer cannot be read ({error})") from error
+    length, where = tokenizer.model_max_length, "in tokenizer/tokenizer_config.json"
+    if not isinstance(length, int | float) or length < SHORTEST:
+        raise MissingModelError(
+            f"model {source}: model_max_length is {length!r} {where}; expected a number of at least {SHORTEST}"
+        )
+    if tokenizer.pad_token_id is None:
+        raise MissingModelError(f"model {source}: its tokenizer has no pad_token, which prompts are filled up with")
+    return tokenizer
+
+
+SHORTEST = 3
+"""Tokens of a prompt of which something can be read: start, one of its own, end."""
 
 
 def load_text_config(source: str) -> Any | None:

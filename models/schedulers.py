@@ -75,6 +75,11 @@ def ddim(config: Mapping[str, Any], name: str | None = None) -> Replacement:
         latent = {"steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, "thresholding": False}
         scheduler = _replacing({**options, **latent, "timestep_spacing": spacing}, betas)
         notes = [f"its scheduler is {own}: DDIM takes its place, with the same ᾱ and {spacing} spacing"]
+    _check_betas(scheduler)
+    if name and name not in (own, "DDIMScheduler"):  # the class that diffusers would give the configuration to
+        _original(name, config)
+        if own == "DDIMScheduler":
+            notes.append(f"its model_index.json names {name}: DDIM takes its place, as in its scheduler_config.json")
     schedule = Schedule(scheduler)
     same = all(scheduler.config[key] == value for key, value in as_it_stands.items())
     plain = same and not schedule.fades and scheduler.config.timestep_spacing == "leading"
@@ -104,9 +109,17 @@ def _correct(options: dict[str, Any]) -> list[str]:
 def _built(cls: Any, options: Mapping[str, Any]) -> Any:
     try:
         return cls(**options)
-    except (ImportError, NotImplementedError, TypeError, ValueError) as error:
+    except (ImportError, NotImplementedError, TypeError, ValueError, IndexError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise ValueError(f"scheduler: {cls.__name__} cannot be made from its configuration ({why})") from error
+
+
+def _check_betas(scheduler: Any) -> None:
+    betas, count = scheduler.betas, scheduler.config.num_train_timesteps
+    if len(betas) != count:
+        raise ValueError(f"scheduler: has {len(betas)} trained_betas for {count} num_train_timesteps")
+    if not bool(((betas >= 0) & (betas <= 1)).all()):
+        raise ValueError("scheduler: some β is not from 0 to 1; look at beta_start, beta_end and trained_betas")
 
 
 def _original(own: str, config: Mapping[str, Any]) -> torch.Tensor:
@@ -114,6 +127,9 @@ def _original(own: str, config: Mapping[str, Any]) -> torch.Tensor:
     import diffusers
 
     cls = getattr(diffusers, own, None)
+    if cls is not None and hasattr(cls, "_backends"):  # what stands for a class that cannot be imported
+        needed = " and ".join(name for name in cls._backends if name != "torch")
+        raise ValueError(f"scheduler: {own} needs {needed} to be installed, or name another one, as DDIMScheduler")
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
         raise ValueError(
             f"scheduler: {own} is unknown to diffusers {diffusers.__version__}; DDIM cannot take its place"

@@ -88,7 +88,7 @@ def knock(address: str) -> None:
         except OSError:
             answer = b""
     if len(answer) < FRAME_BYTES or answer[3] != SETTINGS:
-        said = "does not answer as one" if answer else f"says nothing within {KNOCK_SECONDS:.0f} s"
+        said = "does not answer as one" if answer else "says nothing"
         raise BenchError(f"what listens there is not a Ray cluster: it {said}", where, ANSWERS)
 
 

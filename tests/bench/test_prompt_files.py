@@ -277,3 +277,14 @@ def test_a_shipped_sets_held_out_split_is_disjoint(name, tmp_path):
 @pytest.mark.parametrize("name", ["animals-uncommon", "objects"])
 def test_ddpos_unseen_are_not_among_its_training_prompts(name, tmp_path):
     assert not set(prompts.read(name, tmp_path)) & set(prompts.read("animals", tmp_path))
+
+
+def test_a_column_is_found_despite_spaces_around_its_name(tmp_path):
+    (tmp_path / "words.csv").write_text("n, Words \n1,a cat\n")
+    assert prompts.read(PromptFile(file="words.csv", column="Words"), tmp_path) == ("a cat",)
+
+
+def test_a_text_file_has_no_columns(tmp_path):
+    (tmp_path / "words.txt").write_text("a cat\n")
+    with pytest.raises(BenchError, match=r"words\.txt is read as a prompt a line, and has no column 'text'"):
+        prompts.read(PromptFile(file="words.txt", column="text"), tmp_path)

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.errors import InvalidSweepError
+from bench.errors import BenchError, InvalidSweepError
 from bench.load import load_sweep
 from bench.plan import Planner, plan
 from bench.prompt_tokens import reading
 from models.loading import load_components, load_text_config, load_tokenizer, token_limit
+from tests.models.changed import changed
 
 # The tiny model reads 8 tokens, two of them marks, and knows letters: "a cat" is four.
 
@@ -182,3 +183,25 @@ def test_a_hub_model_says_nothing_until_it_is_fetched(model, monkeypatch, tmp_pa
     found = reading("somebody/tiny", "after", ("a cat", "A cat"))
     assert found.limit == 8
     assert found.tokens["a cat"] == found.tokens["A cat"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model_max_length": "77"}, "model_max_length is '77' in tokenizer/tokenizer_config.json"),
+        ({"model_max_length": 2}, "model_max_length is 2 .* at least 3"),
+        ({"pad_token": "!"}, "'!' is token 59, and its text encoder knows 59"),
+    ],
+)
+def test_a_tokenizer_that_cannot_serve_the_text_encoder_is_refused(values, words, tiny_model, sweep_file, tmp_path):
+    model = changed(tiny_model, tmp_path / "model", "tokenizer/tokenizer_config.json", **values)
+    with pytest.raises(BenchError, match=words):
+        Planner(load_sweep(sweep_file, overrides=[f"model={model}"]))
+
+
+def test_a_tokenizer_without_padding_is_refused(tiny_model, sweep_file, tmp_path):
+    model = shutil.copytree(tiny_model, tmp_path / "model")
+    path = model / "tokenizer/tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "pad_token": None}))
+    with pytest.raises(BenchError, match="has no pad_token"):
+        Planner(load_sweep(sweep_file, overrides=[f"model={model}"]))

@@ -242,7 +242,7 @@ def test_weights_that_a_part_lacks_are_not_drawn_at_random(model):
     weights = load_file(file)
     weights.pop(next(name for name in weights if "fc1.weight" in name))
     save_file(weights, file, {"format": "pt"})
-    with pytest.raises(UnsupportedModelError, match="text_encoder lacks 1 weights"):
+    with pytest.raises(UnsupportedModelError, match="text_encoder: 1 of 20 weights are missing"):
         load_components(str(model))
 
 
@@ -281,3 +281,107 @@ def test_a_foreign_scheduler_is_a_note(tiny_model, tmp_path):
     folder = rescheduled(tiny_model, tmp_path / "model", _class_name="PNDMScheduler", steps_offset=0)
     (note,) = inspect_model(folder).notes
     assert "PNDMScheduler: DDIM takes its place" in note
+
+
+# -- values that are none --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "words"),
+    [
+        (UNET, {"in_channels": [4]}, r"takes \[4\] channels"),
+        (UNET, {"attention_head_dim": 0}, "describes no U-Net"),
+        (UNET, {"act_fn": 5}, "describes no U-Net"),
+        (UNET, {"sample_size": "64"}, "sample_size is '64'; expected one or two whole numbers"),
+        (UNET, {"sample_size": [4, 4, 4]}, r"sample_size is \[4, 4, 4\]"),
+        (UNET, {"sample_size": 0}, "sample_size is 0"),
+        ("vae/config.json", {"out_channels": 6}, "gives images of 6 channels"),
+        ("vae/config.json", {"scaling_factor": "0.18"}, "scaling_factor is '0.18'"),
+        ("vae/config.json", {"down_block_types": 3}, "describes no AutoencoderKL"),
+        ("vae/config.json", {"layers_per_block": 2}, "vae: .* weights are missing, .*of different models"),
+        ("text_encoder/config.json", {"num_hidden_layers": "1"}, "describes no CLIP text encoder"),
+        ("text_encoder/config.json", {"num_hidden_layers": 2}, "text_encoder: 16 of 36 weights are missing"),
+        (
+            "text_encoder/config.json",
+            {"max_position_embeddings": 16},
+            r"text_encoder: .*position_embedding.weight is \[8, 8\] and config.json describes \[16, 8\]",
+        ),
+    ],
+)
+def test_a_value_that_makes_no_part_is_refused_before_it_is_loaded(file, values, words, tiny_model, tmp_path):
+    with pytest.raises(UnsupportedModelError, match=words):
+        inspect_model(changed(tiny_model, tmp_path / "model", file, **values))
+
+
+def test_a_torch_file_that_was_cut_is_refused(model):
+    whole = model / "vae/diffusion_pytorch_model.safetensors"
+    old = whole.with_suffix(".bin")
+    torch.save(load_file(whole), old)
+    whole.unlink()
+    assert inspect_model(model).weights["vae"].files == (old.name,)
+    old.write_bytes(old.read_bytes()[:3000])
+    assert "vae/diffusion_pytorch_model.bin: is damaged or cut short" in refused(model)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+def test_the_names_that_libraries_gave_weights_before_are_known(ending, model):
+    """As in Stable Diffusion 1.4 to 2.1: attention of the VAE, prefix and positions of the text encoder."""
+    renamed = (("to_q.", "query."), ("to_k.", "key."), ("to_v.", "value."), ("to_out.0.", "proj_attn."))
+    for path in (model / "vae/diffusion_pytorch_model.safetensors", model / "text_encoder/model.safetensors"):
+        weights = load_file(path)
+        for new, old in renamed:
+            weights = {name.replace(f".{new}", f".{old}"): value for name, value in weights.items()}
+        if path.parent.name == "text_encoder":
+            weights = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in weights.items()}
+            weights["text_model.embeddings.position_ids"] = torch.arange(8)[None]
+        if ending == "bin":
+            path.unlink()
+            torch.save(weights, path.with_suffix(".bin"))
+        else:
+            save_file(weights, path)
+    if ending == "bin":
+        (model / "text_encoder/model.bin").rename(model / "text_encoder/pytorch_model.bin")
+    inspect_model(model)
+    load_components(str(model))
+
+
+def test_an_encoder_of_image_prompts_is_left_alone(model):
+    index = json.loads((model / "model_index.json").read_text())
+    index["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    assert inspect_model(model).notes == ()
+
+
+def test_the_scheduler_that_the_index_names_is_looked_at_too(model):
+    """diffusers gives the configuration to that class, whatever it says itself."""
+    index = json.loads((model / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    assert "FlowMatchEulerDiscreteScheduler is set for flow matching" in refused(model)
+    index["scheduler"] = ["diffusers", "EulerDiscreteScheduler"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    assert "model_index.json names EulerDiscreteScheduler: DDIM takes its place" in inspect_model(model).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"num_train_timesteps": 0}, "cannot be made"),
+        ({"num_train_timesteps": -5}, "cannot be made"),
+        ({"trained_betas": [0.1, 0.2]}, "has 2 trained_betas for 1000 num_train_timesteps"),
+        ({"_class_name": "EulerDiscreteScheduler", "trained_betas": [0.1, 0.2]}, "has 2 trained_betas"),
+        ({"beta_end": 5}, "some β is not from 0 to 1"),
+    ],
+)
+def test_betas_that_are_none_are_refused(values, words, tiny_model, tmp_path):
+    with pytest.raises(UnsupportedModelError, match=words):
+        inspect_model(rescheduled(tiny_model, tmp_path / "model", **values))
+
+
+def test_a_scheduler_that_needs_another_library_is_not_called_unknown(tiny_model, tmp_path):
+    import diffusers
+
+    if not hasattr(diffusers.DPMSolverSDEScheduler, "_backends"):
+        pytest.skip("torchsde is installed")
+    model = rescheduled(tiny_model, tmp_path / "model", _class_name="DPMSolverSDEScheduler")
+    assert "DPMSolverSDEScheduler needs torchsde to be installed" in refused(model)
