@@ -112,8 +112,9 @@ def _splits(loaded: LoadedSweep, prompts_at: Path_, found: Problems, warnings: l
 def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> "Inspection | None":
     """The model, where it can be used and adapted; None for one on the hub that is not here yet."""
     from models.adapter import check_targets
-    from models.inspection import UnsupportedModelError, bare_unet
+    from models.inspection import bare_unet
     from models.loading import MissingModelError, inspected
+    from models.weight_files import UnsupportedModelError
 
     try:
         seen = inspected(model)

@@ -12,16 +12,9 @@ from typing import Any
 
 import torch
 
-from models.inspection import (
-    LAYOUT,
-    PARTS,
-    Inspection,
-    UnsupportedModelError,
-    from_single_file,
-    inspect_model,
-    sample_size,
-)
+from models.inspection import PARTS, Inspection, from_single_file, inspect_model, sample_size
 from models.schedulers import ddim
+from models.weight_files import LAYOUT, UnsupportedModelError
 
 
 class MissingModelError(FileNotFoundError):

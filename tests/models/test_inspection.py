@@ -9,12 +9,13 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from models.inspection import UnsupportedModelError, find_weights, inspect_model, kind_of
+from models.inspection import inspect_model, kind_of
 from models.loading import MissingModelError, inspected, load_components
 from models.meter import Meter
 from models.policy import Policy
 from models.sampler import SamplerSettings
 from models.tiny import write_tiny_pipeline
+from models.weight_files import UnsupportedModelError, find_weights
 from tests.models.changed import changed, rescheduled
 
 UNET = "unet/config.json"

@@ -2,12 +2,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
-from models.inspection import UnsupportedModelError
 from models.loading import MissingModelError, load_components, model_hash
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings, log_probability
+from models.weight_files import UnsupportedModelError
 
 PROMPTS = ["a cat", "a dog", "two dogs"]
 
