@@ -111,7 +111,7 @@ def _splits(loaded: LoadedSweep, prompts_at: Path_, found: Problems, warnings: l
 
 def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> "Inspection | None":
     """The model, where it can be used and adapted; None for one on the hub that is not here yet."""
-    from models.adapter import check_targets
+    from models.adapter import wrong_targets
     from models.inspection import bare_unet
     from models.loading import MissingModelError, inspected
     from models.weight_files import UnsupportedModelError
@@ -123,10 +123,8 @@ def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> "Inspection 
         found.lines.append(problem(loaded.root, ("model",), str(error)))
         return None
     if unet is not None:
-        try:
-            check_targets(unet, loaded.sweep.lora.targets)
-        except ValueError as error:
-            found.lines.append(problem(loaded.root, ("lora", "targets"), str(error)))
+        wrong = wrong_targets(unet, loaded.sweep.lora.targets)
+        found.lines += [problem(loaded.root, ("lora", "targets"), what) for what in wrong]
     return seen
 
 

@@ -16,23 +16,23 @@ ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Kinds of layers that PEFT has a LoRA layer for, as far as denoisers have them."""
 
 
-def check_targets(denoiser: nn.Module, targets: Sequence[str]) -> None:
-    """Whether each entry of `lora.targets` matches layers, and nothing that cannot be adapted.
-
-    Raises:
-        ValueError: one matches none, or something else than a layer; it is named, with what may be meant.
-    """
+def wrong_targets(denoiser: nn.Module, targets: Sequence[str]) -> list[str]:
+    """What is wrong with each entry of `lora.targets` that matches no layer, or something that cannot be adapted."""
     modules = {name: module for name, module in denoiser.named_modules() if name}
-    for target in targets:
-        matched = {name: module for name, module in modules.items() if name == target or name.endswith(f".{target}")}
-        other = next((name for name, module in matched.items() if not isinstance(module, ADAPTABLE)), None)
-        if other is not None:
-            inside = _suffixes({name: module for name, module in modules.items() if name.startswith(f"{other}.")})
-            hint = f"; in it are {', '.join(inside)}" if inside else ""
-            kind = type(modules[other]).__name__
-            raise ValueError(f"{target!r} matches {other} ({kind}), for which there is no LoRA layer{hint}")
-        if not matched:
-            raise ValueError(f"{target!r} matches no module of the denoiser; {_hint(target, _suffixes(modules))}")
+    found = (_wrong(target, modules) for target in dict.fromkeys(targets))
+    return [what for what in found if what]
+
+
+def _wrong(target: str, modules: dict[str, nn.Module]) -> str | None:
+    matched = {name: module for name, module in modules.items() if name == target or name.endswith(f".{target}")}
+    other = next((name for name, module in matched.items() if not isinstance(module, ADAPTABLE)), None)
+    if other is not None:
+        inside = _suffixes({name: module for name, module in modules.items() if name.startswith(f"{other}.")})
+        hint = f"; in it are {', '.join(inside)}" if inside else ""
+        return f"{target!r} matches {other} ({type(modules[other]).__name__}), for which there is no LoRA layer{hint}"
+    if not matched:
+        return f"{target!r} matches no module of the denoiser; {_hint(target, _suffixes(modules))}"
+    return None
 
 
 def _suffixes(modules: dict[str, nn.Module]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from models.adapter import DEFAULT_TARGETS, check_targets
+from models.adapter import DEFAULT_TARGETS, wrong_targets
 from models.checkpointing import Checkpointing, block_checkpointing, stored_bytes
 from models.loading import Components, load_components, token_limit
 from models.meter import Meter
@@ -105,10 +105,9 @@ class Policy:
     def _add_adapter(self, rank: int, alpha: int, targets: list[str], seed: int) -> None:
         from peft import LoraConfig
 
-        try:
-            check_targets(self.unet, targets)
-        except ValueError as error:
-            raise ValueError(f"lora.targets: {error}") from None
+        wrong = wrong_targets(self.unet, targets)
+        if wrong:
+            raise ValueError(f"lora.targets: {'; '.join(wrong)}")
         # The configuration is kept to be written beside the exported adapter.
         self.lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
