@@ -138,11 +138,13 @@ class CallableReward(Reward):
             return torch.as_tensor(self.function(images, prompts), dtype=dtype, device=device)
 
 
-def check_gradient(name: str, gradient: Tensor) -> None:
+def check_gradient(name: str, gradient: Tensor | None) -> None:
     """Raises `RewardError` if the gradient `[B, 3, H, W]` of a reward's scores holds NaN or infinity.
 
     Scores that were finite say nothing of it: a square root, a norm or a logarithm at 0 has none.
     """
+    if gradient is None:  # autograd's word for a zero
+        return
     odd = ~gradient.isfinite().flatten(1).all(1)
     if bool(odd.any()):
         text = f"Reward {name!r} has a gradient that is not finite, for {int(odd.sum())} of {len(odd)} images"
