@@ -159,6 +159,8 @@ class TrialFolder:
         kept = self._look().record
         now = time.time()
         record = {**kept, "trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
+        if status != "running":
+            self._pulse.unlink(missing_ok=True)  # first: on a full disk its room may be what the status needs
         self._write_record(record)
         self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
         if status == "running":

@@ -2,7 +2,6 @@
 
 import time
 import traceback
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,13 @@ def run_and_record(
             with tracked(trial, folder):
                 with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError, LockedError)):
                     status, cause = _attempts(trial, folder, launch, call, observe)
-                folder.write_status(status, cause, seconds=time.time() - begun, finished=time.time())
+                ended = partial(folder.write_status, status, cause, seconds=time.time() - begun, finished=time.time())
+                try:
+                    ended()
+                except OSError as error:
+                    if not disk_full(error):
+                        raise
+                    ended()  # what was begun has been removed, so that there may be room now
             if status == "done":
                 folder.drop_checkpoints()
             return status
@@ -115,9 +120,10 @@ def _attempts(
             return "diverged", str(error)
         except Exception as error:
             folder.check_owner()
-            with suppress(OSError):  # on a full disk the cause itself may still find room
+            where = ""
+            if not disk_full(error):  # else what room is left is for the status, and its cause says all
                 write_text(folder.error_path, traceback.format_exc())
-            where = "" if disk_full(error) else f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
+                where = f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
             cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(tried)}{where}"
     return "failed", cause
 

@@ -210,7 +210,7 @@ def test_a_service_that_refuses_fails_no_trial(fake, tiny_model, tmp_path):
     fake("refuses")
     trial, folder = tracked_trial(tiny_model, tmp_path, wandb={})
     assert run_and_record(trial, folder) == "done"
-    assert problems(folder) == {"wandb": "RuntimeError: api_key not configured"}
+    assert problems(folder) == {"wandb": "RuntimeError: api_key not configured (wandb.py:28)"}
     assert "Traceback" in (tracking_folder(folder) / "wandb.log").read_text()
 
 
