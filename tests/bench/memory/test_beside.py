@@ -28,7 +28,7 @@ def test_it_says_what_the_dry_pass_says_of_what_trains(trials, monkeypatch, tmp_
     (tmp_path / "models/__init__.py").write_text("raise ImportError('a package of the user')")
     monkeypatch.chdir(tmp_path)
     assert (beside.patience(3.0), beside.patience(300.0)) == (3.0, beside.LONGEST_WAIT_SECONDS)
-    monkeypatch.setattr(beside, "patience", lambda taken: 120.0)
+    monkeypatch.setattr(beside, "patience", lambda taken: 300.0)
     trials = [trial for trial in trials if trial.variant != "ddpo" and trial.seed == 0]
     with Prediction(trials, {}) as prediction:
         found = prediction.found(wait=True)

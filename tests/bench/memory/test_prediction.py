@@ -162,7 +162,7 @@ def test_plan_tells_memory_time_and_what_fits(cli, sweep_file):
 
 @pytest.mark.integration
 def test_a_report_shows_both(cli, sweep_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(beside, "patience", lambda taken: 120.0)  # the trials are over before it could be predicted
+    monkeypatch.setattr(beside, "patience", lambda taken: 300.0)  # the trials are over before it could be predicted
     out = tmp_path / "run"
     answer = cli("run", sweep_file, "--executor", "inline", "--out", out, "--set", "seeds=[0]")
     assert answer.code == 0, answer.err
