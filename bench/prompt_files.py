@@ -9,7 +9,7 @@ kept once, rows without a prompt are left out, and both are told.
 import codecs
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
@@ -44,8 +44,6 @@ def read_prompt_file(source: "PromptFile", base: Path, tell: Tell = lambda sente
     Raises:
         BenchError: the file cannot be had or read, has no column of prompts, or holds something else in it.
     """
-    from bench.prompts import spread
-
     path = _from_hub(source.hub, source.file) if source.hub else _local(source.file, base)
     suffix = path.suffix.lower()
     if suffix not in READERS and suffix not in TEXT:
@@ -65,6 +63,13 @@ def read_prompt_file(source: "PromptFile", base: Path, tell: Tell = lambda sente
         repeats = len(prompts) - len(kept)
         tell(f"{path.name}: {repeats:,} of its {len(prompts):,} prompts repeat an earlier one, and are left out")
     return list(spread(kept, source.limit))
+
+
+def spread(prompts: Sequence[str], count: int | None) -> tuple[str, ...]:
+    """At most `count` of `prompts`, evenly spread, in order; all of them for None."""
+    if count is None or len(prompts) <= count:
+        return tuple(prompts)
+    return tuple(prompts[index * len(prompts) // count] for index in range(count))
 
 
 def local_path(name: str, base: Path) -> Path:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.overlay import suggestion
-from bench.prompt_files import Tell, is_there, local_path, read_prompt_file
+from bench.prompt_files import Tell, is_there, local_path, read_prompt_file, spread
 from bench.sweep import PromptFile
+
+__all__ = ["names", "prompts_hash", "read", "spread", "summary"]
 
 FOLDER = Path(__file__).parent / "prompt_sets"
 
@@ -74,10 +76,3 @@ def _named(source: str, base: Path, tell: Tell) -> list[str]:
         f"there are {', '.join(names())}; or give a file, or a list: a prompt of its own is [{source}]"
     )
     raise BenchError(f"there is no prompt set or text file {source!r}; {hint}")
-
-
-def spread(prompts: Sequence[str], count: int | None) -> tuple[str, ...]:
-    """At most `count` of `prompts`, evenly spread, in order; all of them for None."""
-    if count is None or len(prompts) <= count:
-        return tuple(prompts)
-    return tuple(prompts[index * len(prompts) // count] for index in range(count))

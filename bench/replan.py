@@ -1,5 +1,7 @@
 """`plan.json` made again from what the trials say of themselves, where it is lost."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.damage import Check, is_finite, of, optional, wrong_fields
@@ -7,7 +9,6 @@ from bench.errors import BenchError
 from bench.yaml_source import read_yaml
 
 if TYPE_CHECKING:
-    from bench.store import RunFolder
     from bench.trial_spec import Trial
 
 RECOVERED = "it is made again from the trials' records, without those that had not begun; `bench run` writes it"
@@ -76,20 +77,21 @@ def wrong_plan(found: Any) -> str:
     return f"has a {wrong[0]!r} that is none" if wrong else ""
 
 
-def recovered_plan(run: "RunFolder", what: str) -> dict[str, Any] | None:
+def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: str) -> dict[str, Any] | None:
     """The plan as the trials' records and `sweep.yaml` give it; None where no trial can say.
 
     Of several trials with one variant and seed, as versions of a sweep leave them, the last is taken.
 
     Args:
+        sweep_path: the run's `sweep.yaml`.
+        records: `trial.json` of every folder in the run.
         what: is the matter with the file.
     """
     from bench.reporting import describe_run
     from bench.trial_spec import Trial
 
     found: dict[tuple[str, int], tuple[float, Trial]] = {}
-    for path in sorted(run.trials_path.glob("*/")):
-        record = run.trial(path.name).read()
+    for record in records:
         try:
             trial = Trial.model_validate(record.get("spec"))
         except ValueError:
@@ -102,7 +104,7 @@ def recovered_plan(run: "RunFolder", what: str) -> dict[str, Any] | None:
     trials = [trial for _, trial in found.values()]
     latest = max(updated for updated, _ in found.values())
     # Whether trials ran beside each other is not known any more, so their seconds are not compared.
-    about = describe_run(trials, _Named(run, trials[0]), f"bench run {run.sweep_path}", "unknown", parallel=2)
+    about = describe_run(trials, _Named(sweep_path, trials[0]), f"bench run {sweep_path}", "unknown", parallel=2)
     rows = [row_of(trial) for trial in trials]
     return {**about, "written": latest, "damage": [f"plan.json {what}; {RECOVERED}"], "trials": rows}
 
@@ -122,9 +124,9 @@ def row_of(trial: "Trial") -> dict[str, Any]:
 class _Named:
     """What a run's sweep calls itself."""
 
-    def __init__(self, run: "RunFolder", trial: "Trial"):
+    def __init__(self, sweep_path: Path, trial: "Trial"):
         try:
-            said = read_yaml(run.sweep_path).plain()
+            said = read_yaml(sweep_path).plain()
         except BenchError:
             said = None
         said = said if isinstance(said, dict) else {}

@@ -6,15 +6,26 @@ taken from there. A trial whose curve cannot be had in full is not done: it read
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from bench.curve import Curve, Fault, Point, curve_of, wrong_point
 from bench.damage import Check, Damage, DamagedFileError, is_finite, of, optional, unreadable, wrong_fields
 from bench.errors import one_line
 from bench.files import Line, read_json, read_lines
 
-if TYPE_CHECKING:
-    from bench.trial_folder import TrialFolder
+
+class Folder(Protocol):
+    """What is looked at of a trial's folder (see `bench.trial_folder`)."""
+
+    path: Path
+    curve_path: Path
+    evaluation_path: Path
+    adapter: Path
+    checkpoints: Path
+
+    @property
+    def key(self) -> str: ...
+
 
 Status = Literal["planned", "running", "done", "failed", "diverged", "interrupted", "skipped", "pruned"]
 STATUSES: tuple[str, ...] = (
@@ -80,7 +91,7 @@ class Seen:
     damage: list[Damage]
 
 
-def understood(folder: "TrialFolder", found: Any, lines: list[Line]) -> Seen:
+def understood(folder: Folder, found: Any, lines: list[Line]) -> Seen:
     """A trial's record and curve, mended in memory where `settled.json` can mend them.
 
     Args:
@@ -105,7 +116,7 @@ def understood(folder: "TrialFolder", found: Any, lines: list[Line]) -> Seen:
     return Seen(record, curve, damage)
 
 
-def keep(folder: "TrialFolder", record: dict[str, Any]) -> dict[str, Any]:
+def keep(folder: Folder, record: dict[str, Any]) -> dict[str, Any]:
     """The record with what a whole trial is, as `whole`; written to `settled.json` together with the curve."""
     points = curve_of(read_lines(folder.curve_path), _axis(record)).ordered
     adapter = sorted(path.name for path in folder.adapter.iterdir()) if folder.adapter.is_dir() else []
@@ -130,7 +141,7 @@ def of_evaluation(record: dict[str, Any], rows: int | None, why: str = "") -> Da
     return Damage(EVALUATION, why, AGAIN if settled else ANEW, lost=settled)
 
 
-def of_adapter(folder: "TrialFolder", record: dict[str, Any]) -> list[Damage]:
+def of_adapter(folder: Folder, record: dict[str, Any]) -> list[Damage]:
     """Files of a trained adapter that cannot be loaded. A user may remove the folder: it is large."""
     from safetensors import SafetensorError, safe_open
 
@@ -155,9 +166,7 @@ def of_adapter(folder: "TrialFolder", record: dict[str, Any]) -> list[Damage]:
     return found
 
 
-def _mended_record(
-    folder: "TrialFolder", found: Any, wrong: list[str], curve: Curve
-) -> tuple[dict[str, Any], list[Damage]]:
+def _mended_record(folder: Folder, found: Any, wrong: list[str], curve: Curve) -> tuple[dict[str, Any], list[Damage]]:
     why = unreadable(folder.path / RECORD)
     nothing = {"trial": folder.key, "status": "planned", "cause": None}
     kept = _kept(folder)
@@ -182,7 +191,7 @@ def _mended_record(
     return {**nothing, "status": "interrupted", "cause": cause}, [damage]
 
 
-def _came_to_its_end(folder: "TrialFolder", curve: Curve) -> bool:
+def _came_to_its_end(folder: Folder, curve: Curve) -> bool:
     """Whether a trial without a record was done: its adapter goes last, and then its checkpoints are dropped."""
     if not curve.points or curve.faults or curve.torn or folder.checkpoints.exists():
         return False
@@ -190,7 +199,7 @@ def _came_to_its_end(folder: "TrialFolder", curve: Curve) -> bool:
     return curve.unbroken == set(range(len(curve.points))) and (not trained or folder.adapter.is_dir())
 
 
-def _mended_curve(folder: "TrialFolder", record: dict[str, Any], curve: Curve) -> tuple[Curve, list[Damage]]:
+def _mended_curve(folder: Folder, record: dict[str, Any], curve: Curve) -> tuple[Curve, list[Damage]]:
     """A settled trial's whole curve, and what was the matter with it."""
     expected = _number(record.get("whole"), "points")
     if expected is None and record["status"] != "pruned":  # of older versions
@@ -213,7 +222,7 @@ def _mended_curve(folder: "TrialFolder", record: dict[str, Any], curve: Curve) -
     return curve, harmless + [_named(fault, AGAIN, lost=True) for fault in named]
 
 
-def _kept(folder: "TrialFolder") -> dict[str, Any] | None:
+def _kept(folder: Folder) -> dict[str, Any] | None:
     """`settled.json`, where it is whole."""
     found = read_json(folder.path / KEPT)
     if not isinstance(found, dict) or not isinstance(found.get("record"), dict):

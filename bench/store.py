@@ -174,7 +174,8 @@ class RunFolder:
 
     def _recovered(self, wrong: str) -> dict[str, Any]:
         what = wrong if self._plan.exists() else "is missing"
-        found = recovered_plan(self, what)
+        records = (self.trial(path.name).read() for path in sorted(self.trials_path.glob("*/")))
+        found = recovered_plan(self.sweep_path, records, what)
         if found is None:
             do = "the `bench run` that wrote it writes it again; finished trials are kept"
             raise BenchError(what, str(self._plan), do)
