@@ -127,13 +127,13 @@ def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
     vae = part(AutoencoderKL, "vae", torch_dtype=dtype)
     if unet.config.sample_size is None:
         unet.register_to_config(sample_size=sample_size(unet.config, vae.config))
-    config = DDIMScheduler.load_config(source, subfolder="scheduler", **here)
+    sampling = seen.sampling if seen else ddim(DDIMScheduler.load_config(source, subfolder="scheduler", **here))
     return Components(
         unet=unet,
         vae=vae,
         text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
         tokenizer=load_tokenizer(source) or CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **here),
-        scheduler=(seen.sampling if seen else ddim(config)).schedule.scheduler,
+        scheduler=sampling.schedule.scheduler,
     )
 
 
