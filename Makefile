@@ -65,10 +65,10 @@ format: $(STAMP) ## rewrite the sources as ruff formats them
 	$(BIN)/ruff format .
 
 schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
-	$(BIN)/python -m bench.sweep > sweeps/schema.json
+	$(BIN)/python -m bench.sweep.schema > sweeps/schema.json
 
 memory-table: $(STAMP) ## write docs/memory.md again: what a worker needs, by architecture and stage of ZeRO
-	$(BIN)/python -m bench.memory.table > docs/memory.md.new && mv docs/memory.md.new docs/memory.md
+	$(BIN)/python -m bench.plan.memory.table > docs/memory.md.new && mv docs/memory.md.new docs/memory.md
 
 BUILD := build/emoji
 emoji-figures: $(STAMP) ## measure the embedded checkpoint, its judge and the aesthetic reward again (needs the emoji font)

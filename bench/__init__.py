@@ -19,6 +19,6 @@ One direction, a module a step:
 
 To add a verb: write `commands/VERB.py` with a click command called `command`, and give it a line in `cli.VERBS`. To
 add an executor: a module in `execution/`. To add a key to the YAML: a field in `sweep.py`, then write the schema anew
-(`python -m bench.sweep > sweeps/schema.json`).
+(`python -m bench.sweep.schema > sweeps/schema.json`).
 This floor imports `models`, `rewards`, `methods` and `reports`; nothing imports it.
 """

@@ -50,7 +50,7 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            from bench.overlay import suggestion
+            from bench.sweep.overlay import suggestion
 
             hint = suggestion(args[0], list(VERBS)) or f"there are {', '.join(VERBS)}"
             raise BenchError(f"there is no verb {args[0]!r}; {hint}")

@@ -13,7 +13,7 @@ generators seeded by what it is for (`drawing`), so that one trial draws the sam
 
 Not restored, as own code may need it in its next call: imported modules, environment variables, the import path, log
 levels. What own code keeps by itself cannot be undone: generators of its own, counters, running statistics. Such a
-reward is found by asking it twice (`bench/repeatable.py`).
+reward is found by asking it twice (`bench/run/repeatable.py`).
 """
 
 import hashlib

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench.cli import run_command
-from bench.load import load_sweep
-from bench.plan import plan
-from bench.trial import run_trial
-from bench.trial_folder import TrialFolder
+from bench.plan.planner import plan
+from bench.run.trial import run_trial
+from bench.store.trial_folder import TrialFolder
+from bench.sweep.load import load_sweep
 
 ROOT = Path(__file__).parents[1]
 

@@ -53,7 +53,7 @@ def save(run: Path, out: Path, primaries: dict[str, str], force: bool, as_json: 
 
     Prints the loss that a later run with as many seeds is caught with.
     """
-    from bench.baselines import baseline_of, write_baseline
+    from bench.results.baselines import baseline_of, write_baseline
 
     if out.exists() and not force:
         raise BenchError("is there already", str(out), "bench baseline update keeps its tolerances; --force overwrites")
@@ -74,7 +74,7 @@ def save(run: Path, out: Path, primaries: dict[str, str], force: bool, as_json: 
 @debug_option
 def show(file: Path, as_json: bool) -> None:
     """Show what FILE holds and what it is able to see."""
-    from bench.baselines import read_baseline
+    from bench.results.baselines import read_baseline
 
     _show(read_baseline(file), file, as_json)
 
@@ -87,7 +87,7 @@ def show(file: Path, as_json: bool) -> None:
 @debug_option
 def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
     """Replace the figures of FILE with those of RUN and keep what was chosen by hand: tolerances, gates, primaries."""
-    from bench.baselines import baseline_of, read_baseline, updated, write_baseline
+    from bench.results.baselines import baseline_of, read_baseline, updated, write_baseline
     from reports.regression.verdict import differences
 
     before = read_baseline(file)

@@ -46,7 +46,7 @@ def command(
     Exits with 0 if no loss is shown, 1 on a regression, 3 if a trial is missing or failed, 4 if the two are not
     comparable or the seeds cannot decide.
     """
-    from bench.baselines import check_run, read_baseline
+    from bench.results.baselines import check_run, read_baseline
     from reports.regression import gate_text
 
     baseline = read_baseline(file)
@@ -77,6 +77,6 @@ def _tell(verdict: "Verdict") -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from bench.baselines import write_file
+    from bench.results.baselines import write_file
 
     write_file(path, text)

@@ -12,7 +12,7 @@ from bench.commands.shared import debug_option, find_run, json_option
 from bench.errors import NotComparableError
 
 if TYPE_CHECKING:
-    from bench.baselines import Stored
+    from bench.results.baselines import Stored
 
 
 @click.command("compare", short_help="Compare two runs, method by method.")
@@ -28,8 +28,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     Runs that differ in reward, prompts, budget, evaluation, precision or kind of hardware are not compared (exit code
     4).
     """
-    from bench.baselines import read_run, write_file
-    from bench.protocol import clashing_measures
+    from bench.plan.protocol import clashing_measures
+    from bench.results.baselines import read_run, write_file
     from reports.regression.contrast import SAME, Side, compare, contrast_table
     from reports.writers.markdown import table_markdown
 

@@ -11,7 +11,7 @@ import click
 from bench import console, stopping
 from bench.commands.shared import RUNS, debug_option, json_option
 from bench.errors import BAD_INPUT, GOOD, BenchError, cause_of
-from bench.files import try_to_write
+from bench.store.files import try_to_write
 
 FONT = "NotoColorEmoji.ttf"
 
@@ -41,13 +41,13 @@ def command(as_json: bool) -> int:
 
 
 def _versions() -> tuple[str, str]:
-    from bench.provenance import versions
+    from bench.store.provenance import versions
 
     return "ok", ", ".join(f"{name} {version}" for name, version in versions().items())
 
 
 def _cores() -> tuple[str, str]:
-    from bench.provenance import hardware
+    from bench.store.provenance import hardware
 
     found = hardware()
     threads = os.environ.get("OMP_NUM_THREADS", "unset")
@@ -58,7 +58,7 @@ def _cores() -> tuple[str, str]:
 def _memory() -> tuple[str, str]:
     import psutil
 
-    from bench.provenance import usable_cores
+    from bench.store.provenance import usable_cores
 
     memory = psutil.virtual_memory()
     wanted = 2e9 * usable_cores()
@@ -77,7 +77,7 @@ def _disk() -> tuple[str, str]:
 
 
 def _models() -> tuple[str, str]:
-    from bench.plugins import embedded_models
+    from bench.build.plugins import embedded_models
     from models.loading import find_model, model_hash
 
     found = embedded_models()
@@ -88,8 +88,8 @@ def _models() -> tuple[str, str]:
 
 
 def _rewards() -> tuple[str, str]:
-    from bench.plugins import build_reward, reward_names
-    from bench.sweep import RewardSpec
+    from bench.build.plugins import build_reward, reward_names
+    from bench.sweep.schema import RewardSpec
 
     built, missing = [], []
     for name in reward_names():
@@ -112,7 +112,7 @@ def _font() -> tuple[str, str]:
 
 
 def _ray() -> tuple[str, str]:
-    from bench.execution.ray_tune import start_ray, stop_ray
+    from bench.run.executors.ray_tune import start_ray, stop_ray
 
     begun = time.perf_counter()
     start_ray(threads=1)

@@ -29,7 +29,7 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
     One baseline file alone stands for all its versions in git. Steps are E-divisive change points, tested by
     permutation; at least ten results are needed.
     """
-    from bench.history import collect
+    from bench.results.history import collect
     from reports.regression.change_points import LEAST_RESULTS
     from reports.regression.history import find_steps, steps_table
 

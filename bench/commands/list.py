@@ -34,8 +34,8 @@ def command(kind: str, as_json: bool) -> None:
 
 def methods() -> list[dict[str, Any]]:
     """Built-in and installed methods with their settings and defaults."""
-    from bench.plugins import load_method, method_names
-    from bench.preflight import missing_requirement
+    from bench.build.plugins import load_method, method_names
+    from bench.plan.preflight import missing_requirement
 
     rows = []
     for name in method_names():
@@ -66,7 +66,7 @@ def methods() -> list[dict[str, Any]]:
 
 def rewards() -> list[dict[str, Any]]:
     """Built-in and installed rewards."""
-    from bench.plugins import reward_names
+    from bench.build.plugins import reward_names
     from rewards.registry import summaries
 
     known = summaries()
@@ -75,7 +75,7 @@ def rewards() -> list[dict[str, Any]]:
 
 def models() -> list[dict[str, Any]]:
     """Models that ship with the package or are installed."""
-    from bench.plugins import embedded_models, installed
+    from bench.build.plugins import embedded_models, installed
 
     rows = [
         {"name": name, "megabytes": round(_size(folder) / 1e6, 1), "summary": _first_words(folder / "README.md")}
@@ -88,7 +88,7 @@ def models() -> list[dict[str, Any]]:
 
 def prompts() -> list[dict[str, Any]]:
     """Prompt sets that ship with the package."""
-    from bench import prompts as sets
+    from bench.sweep import prompts as sets
 
     return [
         {"name": name, "prompts": len(sets.read(name, Path())), "summary": sets.summary(name)} for name in sets.names()
@@ -98,8 +98,8 @@ def prompts() -> list[dict[str, Any]]:
 def sweeps() -> list[dict[str, Any]]:
     """Sweep files in `sweeps/`, here or in the checkout this code runs from."""
     from bench.errors import BenchError
-    from bench.load import load_sweep
-    from bench.sweep_files import sweep_files
+    from bench.sweep.load import load_sweep
+    from bench.sweep.shipped import sweep_files
 
     rows = []
     for path in sweep_files():

@@ -17,7 +17,7 @@ from bench.commands.shared import (
     upload_problem,
 )
 from bench.errors import GOOD, TRIALS_FAILED, BenchError
-from bench.remote.place import Place
+from bench.store.remote.place import Place
 
 
 @click.command("merge", short_help="Make one run of several machines' runs.")
@@ -31,8 +31,8 @@ def command(runs: tuple[Path | Place, ...], out: Path | Place | None, as_json: b
     Nothing is merged where the runs compare different things, or where a trial ended with another curve on another
     machine; the answer names it, with exit code 4. Nor while a trial that would be copied is being trained.
     """
-    from bench.merge import default_out, merge
-    from bench.reporting import report
+    from bench.results.report import report
+    from bench.store.merge import default_out, merge
 
     found = [find_run(run) for run in runs]
     if len(found) < 2:

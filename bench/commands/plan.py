@@ -8,11 +8,11 @@ import click
 
 from bench import console
 from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options, tell_left_aside
-from bench.remote.place import Place
+from bench.store.remote.place import Place
 
 if TYPE_CHECKING:
-    from bench.load import LoadedSweep
-    from bench.store import RunFolder
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import LoadedSweep
 
 
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
@@ -35,14 +35,14 @@ def command(
 ) -> None:
     """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
     from bench.commands import plan_memory
-    from bench.estimate import estimate
-    from bench.load import load_sweep
-    from bench.memory.fitting import card_bytes
-    from bench.plan import Planner
-    from bench.preflight import reason_to_skip
-    from bench.remote.fetching import copied, records
-    from bench.store import RunFolder
-    from bench.worker import SETTLED
+    from bench.plan.estimate import estimate
+    from bench.plan.memory.fitting import card_bytes
+    from bench.plan.planner import Planner
+    from bench.plan.preflight import reason_to_skip
+    from bench.run.worker import SETTLED
+    from bench.store.remote.fetching import copied, records
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import load_sweep
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
@@ -121,8 +121,8 @@ def command(
 
 def _tuned(loaded: "LoadedSweep", run: "RunFolder") -> "tuple[LoadedSweep, str]":
     """The sweep with the settings that were found, or as written where they are still to be; and what to say of it."""
-    from bench.estimate import estimate
-    from bench.search.tuning import Tuning
+    from bench.plan.estimate import estimate
+    from bench.run.search.tuning import Tuning
 
     tuning = Tuning(loaded, run, "ray")
     kept = tuning.found()

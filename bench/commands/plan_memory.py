@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from bench import console
 
 if TYPE_CHECKING:
-    from bench.estimate import Estimate
-    from bench.memory.fitting import Fit
-    from bench.memory.prediction import Memory
-    from bench.trial_spec import Trial
+    from bench.build.trial_spec import Trial
+    from bench.plan.estimate import Estimate
+    from bench.plan.memory.fitting import Fit
+    from bench.plan.memory.prediction import Memory
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -46,10 +46,10 @@ class Look:
 
 def look(trials: "Sequence[Trial]", estimates: "Sequence[Estimate]", card: int | None) -> dict[str, Look]:
     """Variant -> what a dry pass says of it; all seeds of a variant are alike."""
-    from bench.memory.fitting import fits
-    from bench.memory.pace import measure
-    from bench.memory.prediction import predict
-    from bench.trial import quieten
+    from bench.plan.memory.fitting import fits
+    from bench.plan.memory.pace import measure
+    from bench.plan.memory.prediction import predict
+    from bench.run.trial import quieten
     from models.loading import MissingModelError
 
     quieten()

@@ -8,7 +8,7 @@ import click
 from bench import console
 from bench.commands.shared import PLACE, debug_option, find_run, json_option, shown
 from bench.errors import BenchError
-from bench.remote.place import Place
+from bench.store.remote.place import Place
 from reports.choices import DEFAULT_FORMATS, FORMATS
 
 
@@ -44,9 +44,9 @@ def command(
 
     Of a run behind a URL a copy is read, in runs/.remote/read/; without --out the report is written there.
     """
-    from bench.remote.fetching import numbers
-    from bench.remote.place import upload_folder
-    from bench.reporting import report
+    from bench.results.report import report
+    from bench.store.remote.fetching import numbers
+    from bench.store.remote.place import upload_folder
 
     found = [find_run(run, numbers) for run in runs]
     if len({run.path.resolve() for run in found}) < len(found):

@@ -23,14 +23,14 @@ from bench.commands.shared import (
     upload_problem,
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
-from bench.execution import NAMES
+from bench.run.executors import NAMES
 
 if TYPE_CHECKING:
-    from bench.load import LoadedSweep
-    from bench.remote.place import Place
-    from bench.reporting import Summary
-    from bench.store import RunFolder
-    from bench.trial_spec import Trial
+    from bench.build.trial_spec import Trial
+    from bench.results.report import Summary
+    from bench.store.remote.place import Place
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import LoadedSweep
 
 BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
 """Statuses that make the run's exit code 3; skipped and pruned trials were meant to end so."""
@@ -70,13 +70,13 @@ def command(
     With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
     continues from what is there.
     """
-    from bench.execution import executor
-    from bench.load import load_sweep
-    from bench.memory.beside import Prediction, known_memory
-    from bench.plan import Planner, plan, resolved_sweep
-    from bench.preflight import check_deepspeed, check_model
-    from bench.provenance import this_command
-    from bench.reporting import describe_run, warnings_of
+    from bench.plan.memory.beside import Prediction, known_memory
+    from bench.plan.planner import Planner, plan, resolved_sweep
+    from bench.plan.preflight import check_deepspeed, check_model
+    from bench.results.report import describe_run, warnings_of
+    from bench.run.executors import executor
+    from bench.store.provenance import this_command
+    from bench.sweep.load import load_sweep
 
     loaded = load_sweep(sweep, scale, overrides)
     planner = Planner(loaded)
@@ -145,7 +145,7 @@ def _tune(
     room: int,
 ) -> "tuple[LoadedSweep, dict[str, Any]] | None":
     """The sweep with its tuned settings, and the record of the tuning; None where the user stopped it."""
-    from bench.search.tuning import Tuning
+    from bench.run.search.tuning import Tuning
 
     def go(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
         todo = _todo(trials, run)
@@ -170,8 +170,8 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     A trial whose method needs what is not installed is recorded as skipped, before anything runs. Damaged files are
     mended here, or their trials run again.
     """
-    from bench.preflight import reason_to_skip
-    from bench.worker import SETTLED, mended, record_skipped
+    from bench.plan.preflight import reason_to_skip
+    from bench.run.worker import SETTLED, mended, record_skipped
 
     todo = []
     for trial in trials:
@@ -222,8 +222,8 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
     """Runs the trials; True if the user stopped them."""
-    from bench.execution.progress import watching
-    from bench.settle import settled
+    from bench.run.progress import watching
+    from bench.run.settle import settled
 
     stopping.check()
     if not todo:
@@ -256,7 +256,7 @@ def _inside(folder: Path) -> Iterator[None]:
 
 def _report(run: "RunFolder") -> "Summary | None":
     """The report of whatever there is; none before the first point of any trial."""
-    from bench.reporting import report
+    from bench.results.report import report
 
     if not any(run.trial(row["trial"]).path.exists() for row in run.planned()):
         return None

@@ -9,13 +9,13 @@ import click
 
 from bench import console
 from bench.errors import BenchError
-from bench.remote.place import Place, is_url
+from bench.store.remote.place import Place, is_url
 
 if TYPE_CHECKING:
-    from bench.load import LoadedSweep
-    from bench.remote.mirror import Mirror
-    from bench.store import RunFolder
-    from bench.trial_spec import Trial
+    from bench.build.trial_spec import Trial
+    from bench.store.remote.mirror import Mirror
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import LoadedSweep
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def debug_option(command: F) -> F:
 
 def run_folder(out: "Path | Place") -> "RunFolder":
     """Where a run is worked on: `out`, or a local folder of its own for a URL."""
-    from bench.store import RunFolder
+    from bench.store.run_folder import RunFolder
 
     if isinstance(out, Place):
         return RunFolder(RUNS / ".remote" / out.slug, label=out.url)
@@ -83,7 +83,7 @@ def mirrored(run: "RunFolder", out: "Path | Place") -> "AbstractContextManager[M
     """Mirrors `run` to `out` while the block runs, where that is a URL."""
     if not isinstance(out, Place):
         return nullcontext()
-    from bench.remote.mirror import mirrored
+    from bench.store.remote.mirror import mirrored
 
     return mirrored(run.path, out)
 
@@ -108,16 +108,16 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
     """A run by its folder, by its URL, or by the sweep file it came from (`runs/NAME` for it).
 
     Args:
-        wanted: of a run behind a URL, the files that are needed (see `bench.remote.fetching`); its trials by default.
+        wanted: of a run behind a URL, the files that are needed (see `bench.store.remote.fetching`); its trials by default.
     """
-    from bench.store import RunFolder
+    from bench.store.run_folder import RunFolder
 
     if isinstance(where, Place):
-        from bench.remote.fetching import opened, trials
+        from bench.store.remote.fetching import opened, trials
 
         return _open(opened(where, RUNS, wanted or trials))
     if where.suffix in (".yaml", ".yml") and where.is_file():
-        from bench.load import load_sweep
+        from bench.sweep.load import load_sweep
 
         return _open(RunFolder(RUNS / load_sweep(where).run_name))
     if not where.exists() and len(where.parts) == 1 and (RUNS / where).exists():
@@ -133,8 +133,8 @@ def _open(run: "RunFolder") -> "RunFolder":
 
 
 def tell_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
-    """Says which trials of earlier plans `run` keeps (see `bench.left_aside`); returns what is unfinished."""
-    from bench.left_aside import left_aside
+    """Says which trials of earlier plans `run` keeps (see `bench.store.left_aside`); returns what is unfinished."""
+    from bench.store.left_aside import left_aside
 
     aside = left_aside(run, trials, planned)
     for text in aside.unfinished:

@@ -14,7 +14,7 @@ from bench.errors import BenchError, one_line
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from bench.store import RunFolder
+    from bench.store.run_folder import RunFolder
 
 WATCH_SECONDS = 2.0
 BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
@@ -63,7 +63,7 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
 
 def _find(run: str) -> "RunFolder":
     """What `bench run` is at or was last: the run, or its tuning; of one behind a URL, its records as they are now."""
-    from bench.remote.fetching import records
+    from bench.store.remote.fetching import records
 
     return find_run(PLACE.convert(run, None, None), records).latest()
 
@@ -74,9 +74,9 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
 
     A trial's status is read once, and its curve after it, so that no point is missing of what the status speaks of.
     """
-    from bench.execution.eta import with_etas
-    from bench.execution.progress import view_of
-    from bench.trial_spec import Budget
+    from bench.build.trial_spec import Budget
+    from bench.run.eta import with_etas
+    from bench.run.progress import view_of
 
     about = run.about()
     budget = Budget.model_validate((about if "budget" in about else run.described())["budget"])
@@ -138,8 +138,8 @@ def _show_runs(as_json: bool) -> None:
 
 
 def _runs() -> list[dict[str, Any]]:
-    from bench.execution.eta import run_eta
-    from bench.store import TUNING, RunFolder
+    from bench.run.eta import run_eta
+    from bench.store.run_folder import TUNING, RunFolder
 
     rows = []
     for folder in sorted(RUNS.glob("*/")) if RUNS.is_dir() else []:
@@ -199,8 +199,8 @@ def _causes(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _totals(rows: list[dict[str, Any]], parallel: int) -> str:
-    from bench.execution.eta import run_eta
-    from bench.execution.progress import totals
+    from bench.run.eta import run_eta
+    from bench.run.progress import totals
 
     return totals(rows, run_eta(rows, parallel))
 
@@ -238,9 +238,9 @@ def _over(rows: Sequence[dict[str, Any]], where: str) -> bool:
 
 def _written(where: str) -> bool:
     """Whether a `bench run` is writing the run."""
-    from bench.remote.lease import Lease
-    from bench.remote.place import Place
-    from bench.store import RunFolder
+    from bench.store.remote.lease import Lease
+    from bench.store.remote.place import Place
+    from bench.store.run_folder import RunFolder
 
     place = PLACE.convert(where, None, None)
     if isinstance(place, Place):

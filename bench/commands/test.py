@@ -25,8 +25,8 @@ def command(method: str, overrides: tuple[str, ...], as_json: bool) -> int:
 
     Exits with 1 if a check fails.
     """
-    from bench.preflight import check_requirements
-    from bench.testing import method_class, run_checks
+    from bench.conformance.suite import method_class, run_checks
+    from bench.plan.preflight import check_requirements
 
     begun = time.perf_counter()
     cls = method_class(method)
@@ -55,7 +55,7 @@ _WORDS = {"pass": "passed", "fail": "failed", "does not apply": "do not apply"}
 
 
 def _tell(finding: Any) -> None:
-    from bench.testing import MARKS
+    from bench.conformance.suite import MARKS
 
     mark = MARKS[finding.outcome]
     if not sys.stdout.isatty():
@@ -71,7 +71,7 @@ def _tell(finding: Any) -> None:
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
-    from bench.yaml_source import parse
+    from bench.sweep.yaml_source import parse
 
     settings = {}
     for text in overrides:

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from bench import console
+from bench.build.weights.checking import DAMAGED, NOT_HERE, UNKNOWN, checked
+from bench.build.weights.fetching import cache_folder, fetch_item
+from bench.build.weights.known import HUB
+from bench.build.weights.needs import Item, chosen, described, first_choices, items, lacking
 from bench.commands.shared import debug_option, json_option
 from bench.errors import BAD_INPUT, GOOD, BenchError
-from bench.weights.checking import DAMAGED, NOT_HERE, UNKNOWN, checked
-from bench.weights.fetching import cache_folder, fetch_item
-from bench.weights.known import HUB
-from bench.weights.needs import Item, chosen, described, first_choices, items, lacking
 
 
 @click.group("weights", short_help="List, fetch or check the weights of rewards and models.", no_args_is_help=False)

@@ -11,7 +11,7 @@ from bench.conformance.compare import same
 from bench.conformance.subject import Opaque, Rig, Subject
 from bench.console import plural
 from bench.errors import cause_of
-from bench.sweep import AXES, NAME_PATTERN
+from bench.sweep.schema import AXES, NAME_PATTERN
 from methods.base import TrainingSettings
 
 GUIDANCES = (1.0, 2.0)

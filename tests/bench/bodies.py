@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from bench.trial_folder import TrialFolder
+from bench.store.trial_folder import TrialFolder
 
 
 def fake_points(trial, folder, count=3):

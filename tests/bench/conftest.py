@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import bench.trial
+import bench.run.trial
 from bench.cli import run_command
-from bench.trial_folder import TrialFolder
+from bench.store.trial_folder import TrialFolder
 from tests.bench.bodies import add_point, fake_points
 
 SWEEP = """\
@@ -75,7 +75,7 @@ def unpredicted(monkeypatch):
     """No run is predicted beside: hundreds of short ones would each start a process. A module that asks for it says so
     by a fixture of this name.
     """
-    monkeypatch.setattr("bench.memory.beside.Prediction.__enter__", lambda prediction: prediction)
+    monkeypatch.setattr("bench.plan.memory.beside.Prediction.__enter__", lambda prediction: prediction)
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +102,7 @@ def body(monkeypatch):
             self.special.get(trial.variant, fake_points)(trial, folder)
 
     body = Body()
-    monkeypatch.setattr(bench.trial, "run_trial", body)
+    monkeypatch.setattr(bench.run.trial, "run_trial", body)
     return body
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bench.authors import place_of
+from bench.build.plugins import load_object
 from bench.errors import InvalidSweepError, cause_of
-from bench.plugins import load_object
 from rewards.base import CallableReward, RewardError
 from rewards.colour import Colourfulness
 

@@ -9,14 +9,14 @@ import torch
 
 import bench.commands.run
 from bench import stopping
-from bench.files import write_atomically
-from bench.plugins import build_reward
-from bench.store import RunFolder
-from bench.trial import run_trial
-from bench.trial_folder import TrialFolder
+from bench.build.plugins import build_reward
+from bench.run.trial import run_trial
+from bench.store.files import write_atomically
+from bench.store.run_folder import RunFolder
+from bench.store.trial_folder import TrialFolder
 from tests.bench.bodies import fake_points
-from tests.bench.test_run import run, statuses  # noqa: F401  # `run` is a fixture
-from tests.bench.test_trial import make_trial, points
+from tests.bench.commands.test_run import run, statuses  # noqa: F401  # `run` is a fixture
+from tests.bench.run.test_trial import make_trial, points
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +137,7 @@ def rewarded(reward):
             built.score = scored
             return built
 
-        monkeypatch.setattr("bench.trial.build_reward", build)
+        monkeypatch.setattr("bench.run.trial.build_reward", build)
 
     return arm
 
@@ -251,7 +251,7 @@ def test_the_third_press_ends_the_process_whatever_it_is_doing(monkeypatch, pati
 
 @pytest.mark.parametrize("way", [press, turned, lost])
 def test_a_stop_outside_the_trials(run, body, cli, monkeypatch, way):  # noqa: F811
-    monkeypatch.setattr("bench.preflight.check_model", lambda model: way())
+    monkeypatch.setattr("bench.plan.preflight.check_model", lambda model: way())
     answer = run()
     assert answer.code == 130
     assert body.calls == []

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.testing import CHECKS, build_subject, run_check
+from bench.conformance.suite import CHECKS, build_subject, run_check
 from methods import registry
 from methods.base import SamplingMethod
 from models.noise import SeedStream

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import prompts as prompt_sets
 from bench.conformance.compare import default_dtype, relative_error
+from bench.sweep import prompts as prompt_sets
 from methods import registry
 from models.sampler import SamplerSettings
 from rewards.registry import build as build_reward

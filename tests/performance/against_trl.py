@@ -26,7 +26,7 @@ from typing import Any
 import psutil
 import torch
 
-from bench import prompts as prompt_sets
+from bench.sweep import prompts as prompt_sets
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser

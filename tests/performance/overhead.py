@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.provenance import usable_cores
-from bench.store import RunFolder
+from bench.store.provenance import usable_cores
+from bench.store.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 MOST_OVERHEAD = 0.03

@@ -114,24 +114,24 @@ def fake_trial(rows: int) -> Callable[..., None]:
 
 
 def plan_stage(folder: Path) -> dict[str, float]:
-    from bench.load import load_sweep
-    from bench.plan import plan
+    from bench.plan.planner import plan
+    from bench.sweep.load import load_sweep
 
     return {"trials": len(plan(load_sweep(folder / "scale.yaml")))}
 
 
 def store_stage(folder: Path, rows: int) -> dict[str, float]:
     """The trials one after another in this process."""
-    import bench.trial
-    from bench.execution import inline
+    import bench.run.trial
+    from bench.run.executors import inline
 
-    bench.trial.run_trial = fake_trial(rows)  # type: ignore[assignment]
+    bench.run.trial.run_trial = fake_trial(rows)  # type: ignore[assignment]
     return executed(inline, folder, folder / "run")
 
 
 def ray_stage(folder: Path, trials: int) -> dict[str, float]:
     """The trials in Ray's actors, which write a status and load neither torch nor a model."""
-    from bench.execution import ray_tune
+    from bench.run.executors import ray_tune
 
     ray_tune._body = actor
     return executed(ray_tune, folder, folder / f"ray-{trials}")
@@ -140,10 +140,10 @@ def ray_stage(folder: Path, trials: int) -> dict[str, float]:
 def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     """Writes the plan and runs its trials as `bench run` does, with its progress, by the functions that it calls."""
     from bench.commands import run as run_command
-    from bench.load import load_sweep
-    from bench.plan import plan, resolved_sweep
-    from bench.reporting import describe_run
-    from bench.store import RunFolder
+    from bench.plan.planner import plan, resolved_sweep
+    from bench.results.report import describe_run
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import load_sweep
 
     loaded = load_sweep(folder / "scale.yaml")
     trials = plan(loaded)
@@ -160,9 +160,9 @@ def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
 
 
 def actor(config: dict[str, Any], run_path: str, **_: str) -> None:
-    """What an actor does for one trial here, in the place of `bench.execution.ray_tune._body`."""
-    from bench.store import RunFolder
-    from bench.trial_folder import TrialFolder
+    """What an actor does for one trial here, in the place of `bench.run.executors.ray_tune._body`."""
+    from bench.store.run_folder import RunFolder
+    from bench.store.trial_folder import TrialFolder
 
     folder: TrialFolder = RunFolder(Path(run_path)).trial(config["trial"])
     with folder.lock():
@@ -173,9 +173,9 @@ def actor(config: dict[str, Any], run_path: str, **_: str) -> None:
 
 def again_stage(folder: Path) -> dict[str, float]:
     from bench.commands import run as run_command
-    from bench.load import load_sweep
-    from bench.plan import plan
-    from bench.store import RunFolder
+    from bench.plan.planner import plan
+    from bench.store.run_folder import RunFolder
+    from bench.sweep.load import load_sweep
 
     trials = plan(load_sweep(folder / "scale.yaml"))
     begun, spent = time.perf_counter(), time.process_time()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import prompts
+from bench.sweep import prompts
 from models.emoji.sample import HERE, load_pipeline, sample
 from rewards.emoji.classifier import Classifier
 from rewards.emoji.prompt import Wanted, read_prompt

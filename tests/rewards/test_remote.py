@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.sweep import RewardSpec
+from bench.sweep.schema import RewardSpec
 from rewards.base import RewardError
 from rewards.remote import RemoteReward
 

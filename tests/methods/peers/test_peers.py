@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.testing import CHECKS, build_subject, run_check
+from bench.conformance.suite import CHECKS, build_subject, run_check
 from methods import registry
 from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, brightness, build

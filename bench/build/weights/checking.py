@@ -1,0 +1,173 @@
+"""Checks files against the hashes they should have, and loads what ships as trials do."""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.build.weights.known import WHERE_THERE, Expected, expected_of_fetched, expected_of_shipped, place
+from bench.build.weights.needs import Item, described
+from bench.errors import cause_of
+
+BLOCK = 4 * 2**20
+LARGE = 64 * 2**20
+"""Bytes to read from which on a bar is shown."""
+
+OK, DAMAGED, NOT_HERE, NO_HASH, UNKNOWN = "ok", "damaged", "not here", "no hash known", "unknown"
+
+
+def checked(wanted: Sequence[Item], only_declared: bool = False) -> list[dict[str, Any]]:
+    """A row a file: its state, the hash it should have and the one it has.
+
+    Args:
+        wanted: what to check.
+        only_declared: leave out what has no hash in this package.
+    """
+    plan: list[tuple[Item, str | None, Path | None, Expected | None]] = []
+    for item in wanted:
+        if item.weights is None:
+            plan.append((item, None, item.shipped, None))
+            continue
+        declared, places = item.weights.sha256, item.weights.cached() | _also_there(item)
+        if not any(places.values()):
+            plan.append((item, None, None, None))
+            continue
+        for file, path in places.items():
+            if file in declared or not only_declared:
+                plan.append((item, file, path, expected_of_fetched(declared.get(file), path)))
+    digests: dict[tuple[Path, str], str] = {}
+    sizes = {path.resolve(): path.stat().st_size for _, _, path, expected in plan if path is not None and expected}
+    rows = []
+    with progress(sum(sizes.values())) as advance:
+        for item, name, path, expected in plan:
+            if item.shipped is not None:
+                rows.append(_check_shipped(item, item.shipped))
+                continue
+            row = _row(item, name, path, expected)
+            if path is not None and expected is not None:
+                key = path.resolve(), expected.algorithm
+                try:
+                    if key not in digests:  # rewards share files
+                        digests[key] = digest(path, expected.algorithm, advance)
+                except OSError as error:
+                    row |= {"state": DAMAGED, "problem": cause_of(error)}
+                else:
+                    row |= {"found": digests[key], "state": OK if digests[key] == expected.value else DAMAGED}
+            row["do"] = _again(item, path, row["state"])
+            rows.append(row)
+    return rows
+
+
+def digest(path: Path, algorithm: str, advance: Callable[[str, int], None]) -> str:
+    """SHA-256 of a file, or the SHA-1 that git names it by; `advance` is told its name and each block's bytes."""
+    if algorithm == "sha256":
+        hash_ = hashlib.sha256()
+    else:
+        hash_ = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            hash_.update(block)
+            advance(path.name, len(block))
+    return hash_.hexdigest()
+
+
+@contextmanager
+def progress(total: int) -> Iterator[Callable[[str, int], None]]:
+    """A bar on standard error, where that is a terminal and there is much to read."""
+    if total < LARGE or not sys.stderr.isatty():
+        yield lambda name, amount: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn()
+    screen = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(compact=True), console=screen, transient=True) as shown:
+        task = shown.add_task("", total=total)
+        yield lambda name, amount: shown.update(task, description=escape(name), advance=amount)
+
+
+def _also_there(item: Item) -> dict[str, Path | None]:
+    """Files of a model that are read where they are there."""
+    folder = described(item)["cached"]
+    if item.kind != "model" or folder is None:
+        return {}
+    found = (path for pattern in WHERE_THERE for path in sorted(Path(folder).glob(pattern)) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in found}
+
+
+def _row(item: Item, name: str | None, path: Path | None, expected: Expected | None) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        "repository": item.weights.repository if item.weights else None,
+        "file": name,
+        "path": str(path) if path else None,
+        "state": UNKNOWN if item.problem else NOT_HERE if path is None else NO_HASH,
+        "algorithm": expected.algorithm if expected else None,
+        "expected": expected.value if expected else None,
+        "source": expected.source if expected else None,
+        "found": None,
+        "loads": None,
+        "problem": item.problem,
+        "do": None,
+    }
+
+
+def _again(item: Item, path: Path | None, state: str) -> str | None:
+    """What to do about a file from the hub in that state."""
+    if state == DAMAGED and path is not None:
+        # The blob has to go: a blob without its link would only be linked again.
+        return f"rm {shlex.quote(str(path.resolve()))} && bench weights fetch {item.name}"
+    return f"bench weights fetch {item.name}" if state == NOT_HERE else None
+
+
+# -- what ships ------------------------------------------------------------------------------------------------
+
+
+def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
+    """Hashed and loaded by the code that trials use."""
+    expected = expected_of_shipped(path)
+    row = _row(item, place(path), path, expected)
+    damaged = {"state": DAMAGED, "do": f"git checkout -- {shlex.quote(str(path))}, or install the package again"}
+    if not path.exists():
+        return row | damaged | {"problem": "it is missing"}
+    try:
+        row["found"] = _shipped_hash(item, path)
+        if expected is not None and row["found"] != expected.value:
+            return row | damaged
+        recorded = _load_shipped(item, path)
+    except Exception as error:
+        return row | damaged | {"problem": f"it does not load: {cause_of(error)}"}
+    if recorded != row["found"]:
+        return row | damaged | {"problem": f"it has sha256 {row['found'][:12]} and trials would record {recorded}"}
+    return row | {"state": OK if expected else NO_HASH, "loads": True}
+
+
+def _shipped_hash(item: Item, path: Path) -> str:
+    from models.loading import inspected, model_hash
+    from rewards.hashing import file_sha256
+
+    if item.kind == "reward":
+        return file_sha256(path)
+    inspected(str(path))  # what is missing is named, where the hash would only be another one
+    return model_hash(str(path))
+
+
+def _load_shipped(item: Item, path: Path) -> str | None:
+    """Loads it as a trial does; the hash that a trial would record."""
+    from bench.build.plugins import build_reward, resolve_model
+    from bench.sweep.schema import RewardSpec
+    from models.loading import load_components, model_hash
+
+    if item.kind == "reward":
+        return build_reward(RewardSpec(name=item.name)).weights_sha256
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    load_components(str(path))
+    return model_hash(resolve_model(item.name, Path()))

@@ -1,0 +1,207 @@
+"""What rewards and models need: which files, from where, and what of it is here."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import console
+from bench.build.weights.known import KNOWN_MODELS, LAYOUT, Facts, expected_of_fetched, expected_of_shipped, place
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from rewards.published.weights import Weights
+
+
+@dataclass(frozen=True)
+class Item:
+    """One set of files of a reward or a model.
+
+    Attributes:
+        name: of the reward or the model.
+        kind: `reward` or `model`.
+        weights: what it needs from the hub.
+        shipped: the file or folder, where it comes with the package.
+        problem: why neither is known.
+    """
+
+    name: str
+    kind: str
+    weights: "Weights | None" = None
+    shipped: Path | None = None
+    problem: str | None = None
+
+
+# -- which -----------------------------------------------------------------------------------------------------
+
+
+def items() -> list[Item]:
+    """What rewards need, the models in the package, and those on the hub that sweeps name."""
+    from bench.build.plugins import embedded_models
+
+    ours = [Item(name, "model", shipped=folder) for name, folder in embedded_models().items()]
+    return [*_reward_items(), *ours, *(_hub_model(name) for name in models_in_sweeps())]
+
+
+def chosen(there: Sequence[Item], names: Sequence[str]) -> list[Item]:
+    """The items that `names` mean: a reward's, a model's, or a repository's.
+
+    Raises:
+        BenchError: a name is unknown, or what it needs cannot be told.
+    """
+    from bench.build.plugins import reward_names
+    from bench.sweep.overlay import suggestion
+
+    found: list[Item] = []
+    for name in names:
+        own = [item for item in there if item.name == name]
+        if not own:  # rewards share repositories, and some of them files
+            parts = [(item.weights.files, item) for item in there if item.weights and item.weights.repository == name]
+            own = list(dict(parts).values())
+        if not own and name in reward_names():
+            console.note(f"{name} needs no weights")
+        elif not own and _is_hub_id(name):
+            own = [_hub_model(name)]
+        elif not own:
+            known = list(dict.fromkeys([*reward_names(), *(item.name for item in there)]))
+            hint = suggestion(name, known) or f"there are {', '.join(known)}; a model may be any hub id, owner/name"
+            raise BenchError(f"there is no reward or model {name!r}", None, hint)
+        problem = next((item.problem for item in own if item.problem), None)
+        if problem:
+            raise BenchError(f"what {name} needs cannot be told: {problem}")
+        found += [item for item in own if item not in found]
+    return found
+
+
+def first_choices(wanted: Sequence[Item]) -> list[Item]:
+    """The items without those that stand in for another: what one option names is needed once."""
+    found: dict[tuple[str, str | None], Item] = {}
+    for item in wanted:
+        found.setdefault((item.name, item.weights.option if item.weights else None), item)
+    return list(found.values())
+
+
+def models_in_sweeps() -> list[str]:
+    """Hub ids that are the `model` of a sweep or of one of its scales."""
+    from bench.build.plugins import embedded_models, installed
+    from bench.sweep.shipped import sweep_files
+    from bench.sweep.yaml_source import read_yaml
+
+    named: dict[str, None] = {}
+    for path in sweep_files():
+        try:
+            sweep = read_yaml(path).plain()
+        except BenchError as error:
+            console.note(f"left out: {error.lines()[0]}")
+            continue
+        scales = sweep.get("scales")
+        layers = [sweep, *(scales.values() if isinstance(scales, dict) else ())]
+        models = [layer.get("model") for layer in layers if isinstance(layer, dict)]
+        local = {*embedded_models(), *installed("models")}
+        for model in models:
+            if isinstance(model, str) and model not in local and _is_hub_id(model):
+                named |= {} if (path.parent / model).is_dir() else {model: None}
+    return list(named)
+
+
+def _reward_items() -> Iterator[Item]:
+    from bench.build.plugins import installed, load_object
+    from rewards import registry
+
+    targets = {name: registry.target(name) for name in registry.names()}
+    for name, target in {**targets, **dict(sorted(installed("rewards").items()))}.items():
+        try:
+            found = load_object(target)
+        except BenchError as error:
+            yield Item(name, "reward", problem=error.lines()[0])
+            continue
+        needs: tuple[Weights, ...] = getattr(found, "needs", ())
+        yield from (Item(name, "reward", weights=need) for need in needs)
+        beside = getattr(sys.modules.get(getattr(found, "__module__", "")), "WEIGHTS", None)
+        if not needs and isinstance(beside, Path):
+            yield Item(name, "reward", shipped=beside)
+
+
+def _hub_model(repository: str) -> Item:
+    from rewards.published.weights import Weights
+
+    facts = KNOWN_MODELS.get(repository, Facts(None, "see its card", {}))
+    needed = Weights(repository, LAYOUT, "model", facts.size, facts.licence, facts.sha256)
+    return Item(repository, "model", weights=needed)
+
+
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
+
+
+# -- what is here ----------------------------------------------------------------------------------------------
+
+
+def described(item: Item) -> dict[str, Any]:
+    """An item as `--json` shows it: with more than one file, `cached` is their folder."""
+    row: dict[str, Any] = {
+        "name": item.name,
+        "kind": item.kind,
+        "repository": item.weights.repository if item.weights else None,
+        "option": item.weights.option if item.weights else None,
+        "files": [],
+        "size": None,
+        "licence": None,
+        "sha256": {},
+        "cached": None,
+        "complete": False,
+        "shipped": item.shipped is not None,
+        "problem": item.problem,
+    }
+    if item.shipped is not None:
+        row |= _shipped_facts(item.shipped)
+    if item.weights is not None:
+        row |= _hub_facts(item.weights)
+    return row
+
+
+def lacking(wanted: Sequence[Item]) -> list[str]:
+    """Names of which something is not here, nor what could stand in for it."""
+    hub = [(item.name, item.weights.option, described(item)["complete"]) for item in wanted if item.weights is not None]
+    whole = {(name, option) for name, option, complete in hub if complete}
+    return list(dict.fromkeys(name for name, option, _ in hub if (name, option) not in whole))
+
+
+def _shipped_facts(shipped: Path) -> dict[str, Any]:
+    files = [shipped] if not shipped.is_dir() else _files_in(shipped)
+    there = all(file.is_file() for file in files)
+    name, known = place(shipped), expected_of_shipped(shipped)
+    return {
+        "files": [name],
+        "size": sum(file.stat().st_size for file in files) if there else None,
+        "licence": "Apache-2.0",
+        "sha256": {name: known.value} if known else {},
+        "cached": str(shipped) if there else None,
+        "complete": there,
+    }
+
+
+def _hub_facts(needed: "Weights") -> dict[str, Any]:
+    places = needed.cached()
+    here = {name: path for name, path in places.items() if path is not None}
+    cached = next(iter(here.values()), None)
+    if cached is not None and len(places) > 1:
+        cached = cached.parents[next(iter(here)).count("/")]
+    complete = len(here) == len(places)
+    hashes = {name: expected_of_fetched(needed.sha256.get(name), path) for name, path in places.items()}
+    return {
+        "files": list(places),
+        "size": needed.size or (sum(path.stat().st_size for path in here.values()) if complete else None),
+        "licence": needed.licence,
+        "sha256": {name: found.value for name, found in hashes.items() if found and found.algorithm == "sha256"},
+        "cached": None if cached is None else str(cached),
+        "complete": complete,
+    }
+
+
+def _files_in(folder: Path) -> list[Path]:
+    from models.loading import PARTS
+
+    return [file for part in PARTS for file in sorted((folder / part).rglob("*")) if file.is_file()]

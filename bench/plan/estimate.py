@@ -1,0 +1,80 @@
+"""What a trial will cost, as far as its method can say before it runs."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.build.plugins import load_method
+from bench.build.trial_spec import Trial
+from bench.plan.budget import prompts_in_step
+from bench.plan.planner import step_cost
+from methods.base import Method
+from models.sampler import rows_per_prediction
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Upper bounds for one trial; None where it is known only afterwards.
+
+    Attributes:
+        steps: of the method.
+        reward_queries, nfe: of training; guidance counts two denoiser rows.
+        points: evaluations.
+        eval_images, eval_nfe: of all evaluations together.
+    """
+
+    steps: int | None
+    reward_queries: int | None
+    nfe: int | None
+    points: int
+    eval_images: int
+    eval_nfe: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def estimate(trial: Trial) -> Estimate:
+    """The cost of a trial that uses up its budget."""
+    cls = load_method(trial.reference)
+    steps, training = _training(trial, cls)
+    return Estimate(steps, training.get("reward_queries"), training.get("nfe"), *_evaluation(trial, cls, steps))
+
+
+def _training(trial: Trial, cls: type[Method]) -> tuple[int | None, dict[str, int]]:
+    """Steps, and what they spend in all by axis, as far as either is known."""
+    settings = cls.Settings(**trial.settings)
+    full = prompts_in_step(cls, settings, len(trial.evaluated["train"]) * trial.evaluate.images)
+    if not full:
+        return 0, {"reward_queries": 0, "nfe": 0}
+    cost = step_cost(cls, settings, full, trial.sampler)
+    limits = {trial.budget.axis: trial.budget.limit, **trial.budget.stops}
+    known = [limit / cost[axis] for axis, limit in limits.items() if cost.get(axis)]
+    if not known:
+        return None, {}
+    share = min(known)
+    steps = int(share)
+    used = share if cls.cuts_last_step else float(steps)
+    return steps + (used > steps), {axis: round(used * spent) for axis, spent in cost.items()}
+
+
+def _evaluation(trial: Trial, cls: type[Method], steps: int | None) -> tuple[int, int, int]:
+    """Points, images and denoiser rows of evaluation."""
+    points = 1 if steps == 0 else _points(trial)
+    train, heldout = (len(trial.evaluated.get(split, ())) for split in ("train", "heldout"))
+    sampler, images = trial.evaluate.sampler, trial.evaluate.images
+    calls = sampler.steps * rows_per_prediction(sampler.guidance)
+    shown = points * (train + heldout) * images
+    if not cls.trains:
+        # Training prompts are drawn anew only before the first round; what is chosen for held-out ones comes on top.
+        chosen = (steps or 0) * heldout * images
+        drawn = (train + heldout) * images + chosen
+        return points, shown + chosen, drawn * calls
+    # Drift predicts the base model's noise too, on one image a prompt, from the second point on.
+    drift = (points - 1) * (train + heldout)
+    return points, shown, (shown + drift) * calls
+
+
+def _points(trial: Trial) -> int:
+    whole = int(trial.budget.limit // trial.evaluate.every)
+    rest = trial.budget.limit - whole * trial.evaluate.every
+    return 1 + whole + (rest > 1e-9)

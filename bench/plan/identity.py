@@ -1,0 +1,215 @@
+"""A trial's identity: the hash of everything that decides its numbers, except its seed.
+
+In it: algorithmic settings that differ from defaults (so that a new setting with a default changes no old identity),
+the method's source with that of the modules it shares with others, the sampler's version, model, rewards and prompts
+by hash, budget, evaluation, precision, workers and ZeRO stage. Not in it: names, descriptions, tracking, retries,
+threads, executor, paths.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.build.plugins import is_reference, load_method, method_reference, source_hash
+from bench.build.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.sweep.prompts import prompts_hash
+from bench.sweep.schema import Lora, RewardSpec, Sampler
+
+if TYPE_CHECKING:
+    from rewards.base import Reward
+
+
+TRANSPORT = ("timeout", "retries", "backoff", "batch")
+"""Options of a reward on a server that change no score."""
+
+
+DECIDING = (
+    "method",
+    "sampler",
+    "lora",
+    "reward",
+    "rewards",
+    "gold",
+    "prompts_train",
+    "prompts_heldout",
+    "budget",
+    "evaluate",
+    "precision",
+    "workers",
+    "zero",
+    "sampler_version",
+)
+"""A trial's own fields that decide its numbers."""
+
+
+def trial_identity(
+    *,
+    method: str,
+    method_source: str,
+    settings: Mapping[str, Any],
+    sampler_version: str,
+    sampler: Sampler,
+    lora: Lora,
+    model_hash: str,
+    reward: RewardRef,
+    rewards: Sequence[RewardRef],
+    gold: RewardRef | None,
+    prompts_train: Sequence[str],
+    prompts_heldout: Sequence[str],
+    budget: Budget,
+    evaluate: EvaluationPlan,
+    precision: str,
+    workers: int,
+    zero: int,
+) -> str:
+    """SHA-256, 64 hexadecimal digits.
+
+    Args:
+        method: the method's own name, not the variant's.
+        method_source: `method_source` of its reference.
+        settings: those that differ from the method's defaults.
+        sampler_version: of `models.schedulers.Replacement`.
+        model_hash: of the weights.
+    """
+    described: dict[str, Any] = {
+        "method": method,
+        "method_source": method_source,
+        "settings": dict(settings),
+        "sampler_version": sampler_version,
+        "sampler": sampler.model_dump(exclude_defaults=True),
+        "lora": lora.model_dump(exclude_defaults=True, mode="json"),
+        "model": model_hash,
+        "reward": reward.fingerprint,
+        "rewards": [other.fingerprint for other in rewards],
+        "gold": gold.fingerprint if gold else None,
+        "prompts_train": prompts_hash(prompts_train),
+        "prompts_heldout": prompts_hash(prompts_heldout),
+        "budget": budget.model_dump(),
+        "evaluate": evaluate.model_dump(),
+    }
+    for name, value, default in (("precision", precision, "fp32"), ("workers", workers, 1), ("zero", zero, 0)):
+        if value != default:
+            described[name] = value
+    return digest(described)
+
+
+def identified(trial: Trial, settings: Mapping[str, Any] | None = None) -> Trial:
+    """The trial with its identity, computed anew.
+
+    Args:
+        trial: complete but for its identity.
+        settings: instead of its own, where they are given; the method must accept them.
+    """
+    checked = load_method(trial.reference).Settings(**(trial.settings if settings is None else settings))
+    identity = trial_identity(
+        **{name: getattr(trial, name) for name in DECIDING},
+        method_source=method_source(method_reference(trial.reference)),
+        settings=checked.model_dump(mode="json", exclude_defaults=True),
+        model_hash=trial.weights["model"],
+    )
+    return trial.model_copy(update={"settings": checked.model_dump(mode="json"), "identity": identity})
+
+
+def method_source(reference: str) -> str:
+    """Hash of a method's source and of every module it is made of: its parents, methods/common and the like.
+
+    Imports are read, not run, wherever they stand in a file: a peer's library need not be installed.
+
+    Args:
+        reference: `module:Class` or `/path/file.py:Class`.
+    """
+    return digest([source_hash(reference), *(_text_hash(name) for name in modules_of(reference))])
+
+
+def modules_of(reference: str) -> list[str]:
+    """Modules of `methods`, and of the method's own package, that it imports directly or through others; sorted."""
+    target = reference.rpartition(":")[0]
+    own = "" if target.endswith(".py") else target.partition(".")[0]
+    found: set[str] = set()
+    waiting = [target]
+    while waiting:
+        module = waiting.pop()
+        path = Path(module) if module.endswith(".py") else _file_of(module)
+        # A file is in no package, so nothing in it is imported relatively.
+        package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
+        for name in _imports(path.read_text(encoding="utf-8"), package) if path else ():
+            if name.partition(".")[0] in ("methods", own) and name not in found and name != target and _file_of(name):
+                found.add(name)
+                waiting.append(name)
+    return sorted(found)
+
+
+@lru_cache(maxsize=512)
+def _imports(source: str, package: str) -> tuple[str, ...]:
+    """Names that a module of `package` imports, and the names in them, which may be modules too."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names += [module, *(f"{module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
+
+
+@lru_cache(maxsize=512)
+def _file_of(module: str) -> Path | None:
+    """Where a module's source lies; None where it is no module, or has no source.
+
+    Only the top-level package is asked for, as finding a module below it would import what lies between.
+    """
+    package, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if not parts:
+        return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+    places = [Path(folder, *parts) for folder in spec.submodule_search_locations or ()]
+    files = [file for place in places for file in (place / "__init__.py", place.with_name(f"{place.name}.py"))]
+    return next((file for file in files if file.is_file()), None)
+
+
+def _text_hash(module: str) -> str:
+    path = _file_of(module)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path else module
+
+
+def reward_fingerprint(spec: RewardSpec, built: "Reward") -> str:
+    """Hash of what decides a reward's scores. A reference counts by its source, not by where its file lies.
+
+    Args:
+        spec: with absolute files.
+        built: the reward that it describes, whose parts have versions and weights of their own.
+    """
+    options = dict(spec.options)
+    if spec.http is not None:  # how it is asked, not what it answers
+        options = {name: value for name, value in options.items() if name not in TRANSPORT}
+    if spec.ensemble is not None and options.get("k") == 1:
+        del options["k"]
+    described: dict[str, Any] = {"options": options, "version": built.version, "weights": built.weights_sha256}
+    if spec.parts:
+        described |= {
+            "what": spec.kind,
+            "parts": [reward_fingerprint(part, built.parts[part.shown]) for part in spec.parts],
+            "part_weights": [1.0 if part.weight is None else part.weight for part in spec.parts],
+        }
+    elif spec.name is not None and is_reference(spec.name):
+        described["what"] = source_hash(spec.name) + spec.name.rpartition(":")[2]
+    else:
+        described["what"] = spec.name or spec.http
+    return digest(described)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a JSON-like value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,307 @@
+"""A sweep becomes a list of trials: variant x seed, interleaved by seed, each fully resolved.
+
+Here a sweep meets methods, rewards and models: settings are validated by the method that takes them, references are
+resolved, weights are hashed. Nothing is trained and nothing is written.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from bench.build import plugins
+from bench.build.trial_spec import Budget, EvaluationPlan, Trial, sampler_settings
+from bench.errors import InvalidSweepError
+from bench.plan.identity import identified
+from bench.plan.preflight import check_tracker
+from bench.plan.surroundings import Surroundings, surroundings
+from bench.sweep import prompts
+from bench.sweep.load import LoadedSweep, Variant, variants_of
+from bench.sweep.problems import Problems, at, describe, problem
+from bench.sweep.prompt_files import local_path
+from bench.sweep.schema import Lora, RewardSpec, Sampler, Sweep
+from bench.sweep.yaml_source import Path_
+
+if TYPE_CHECKING:
+    from methods.base import Method
+    from models.sampler import Schedule
+
+EVALUATION_STEPS = 20
+POINTS = 8
+"""Evaluations in a budget where the sweep does not say."""
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A variant whose method has accepted its settings."""
+
+    variant: Variant
+    cls: "type[Method]"
+    reference: str
+    settings: Any
+    sampler: Sampler
+
+
+def plan(loaded: LoadedSweep) -> list[Trial]:
+    """Every trial of the sweep, the first seed of every variant first.
+
+    Raises:
+        BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
+    """
+    return Planner(loaded).trials()
+
+
+class Planner:
+    """Makes trials of a sweep's variants; what they share is looked up and hashed once.
+
+    Args:
+        loaded: the sweep.
+        prompts_at: where its file has the prompts, for the places of problems.
+
+    Raises:
+        BenchError: see `plan`.
+    """
+
+    def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
+        self.loaded = loaded
+        found = Problems()
+        for tracker in loaded.sweep.track.services:
+            found.tried(partial(at, loaded.root, ("track", tracker), partial(check_tracker, tracker)))
+        self._shared = surroundings(loaded, found, prompts_at)
+        self._budget = _budget(loaded.sweep)
+        if found.lines:  # those of the methods are worth knowing too
+            variants = variants_of(loaded.sweep, loaded.root)
+            found.tried(lambda: _learners(loaded, variants, self._shared, self._budget))
+            found.tell()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the trials' numbers do not say and their reader must know: printed before a run, and kept with it."""
+        return self._shared.warnings
+
+    def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
+        """A trial for each variant (by default all of the sweep's) and seed, the first seed of every variant first."""
+        if variants is None:
+            variants = variants_of(self.loaded.sweep, self.loaded.root)
+        learners = _learners(self.loaded, variants, self._shared, self._budget)
+        sweep = self.loaded.sweep
+        return [
+            _trial(sweep, self._shared, self._budget, learner, seed) for seed in sweep.seeds for learner in learners
+        ]
+
+
+def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
+    """The sweep as it was run: overlays applied, defaults filled, references absolute. Stored with the run."""
+    base = loaded.base
+    sweep = loaded.sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_none=True)
+    own, evaluate = loaded.sweep.reward, loaded.sweep.evaluate
+    sweep["reward"] = _resolved(own, base)
+    sweep["evaluate"]["rewards"] = [_resolved(spec, base) for spec in evaluate.rewards]
+    if evaluate.gold:
+        sweep["evaluate"]["gold"] = _resolved(evaluate.gold, base)
+    for entry in sweep["methods"]:
+        entry["name"] = plugins.resolve(entry["name"], base)
+    for asked in (sweep["prompts"], sweep.get("search", {}).get("prompts")):
+        if asked:
+            _resolve_prompts(asked, base)
+    if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
+        sweep["model"] = str((base / sweep["model"]).resolve())
+    return sweep
+
+
+def _resolve_prompts(asked: dict[str, Any], base: Path) -> None:
+    for key in ("train", "heldout"):
+        source = asked.get(key)
+        if isinstance(source, str) and source not in prompts.names():
+            asked[key] = str(local_path(source, base))
+        elif isinstance(source, dict) and "hub" not in source:
+            source["file"] = str(local_path(source["file"], base))
+
+
+def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
+    return plugins.resolve_reward(spec, base).model_dump(mode="json", exclude_none=True)
+
+
+def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner, seed: int) -> Trial:
+    resources = sweep.resources
+    known = {"model": shared.model_hash}
+    for ref in (shared.reward, *shared.rewards, *([shared.gold] if shared.gold else [])):
+        known |= ref.weights
+    return identified(
+        Trial(
+            sweep=sweep.name,
+            variant=learner.variant.name,
+            method=learner.cls.name,
+            reference=learner.reference,
+            settings=learner.settings.model_dump(mode="json"),
+            seed=seed,
+            model=shared.model,
+            model_name=sweep.model,
+            sampler=learner.sampler,
+            sampler_version=shared.sampler_version,
+            lora=Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets),
+            reward=shared.reward,
+            rewards=shared.rewards,
+            gold=shared.gold,
+            prompts_train=shared.train,
+            prompts_heldout=shared.heldout,
+            budget=budget,
+            evaluate=_evaluation(sweep),
+            target=sweep.target,
+            precision=resources.precision,
+            threads=resources.cpus,
+            gpus=resources.gpus,
+            workers=resources.workers,
+            zero=resources.zero,
+            offload=resources.offload == "cpu",
+            retries=sweep.retries,
+            track=sweep.track,
+            weights=known,
+            identity="",
+        )
+    )
+
+
+def _budget(sweep: Sweep) -> Budget:
+    axis = sweep.primary_axis
+    stops: dict[str, float] = {name: limit for name, limit in sweep.budget.items() if name != axis}
+    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)  # type: ignore[index]
+
+
+def _evaluation(sweep: Sweep) -> EvaluationPlan:
+    evaluate = sweep.evaluate
+    default = Sampler(steps=EVALUATION_STEPS, guidance=sweep.sampler.guidance, eta=0.0)
+    return EvaluationPlan(
+        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,  # type: ignore[index]
+        prompts=evaluate.prompts,
+        images=evaluate.images,
+        seed=evaluate.seed,
+        sampler=evaluate.sampler or default,
+    )
+
+
+# -- methods ---------------------------------------------------------------------------------------------------
+
+
+def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surroundings, budget: Budget) -> list[Learner]:
+    evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
+    found = Problems()
+    if shared.schedule is not None:
+        unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
+        if unfit:
+            found.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
+    learners = [found.tried(partial(_learner, loaded, variant, shared, budget, evaluated)) for variant in variants]
+    found.tell()
+    return [learner for learner in learners if learner is not None]
+
+
+def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget: Budget, evaluated: int) -> Learner:
+    reference = plugins.resolve(variant.method, loaded.base)
+    cls = at(loaded.root, (*variant.path, "name"), lambda: plugins.load_method(reference))
+    found = Problems()
+    unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable) if shared.reward else None
+    if unfit:
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
+    if loaded.sweep.resources.workers > 1 and not cls.exact:
+        text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
+        found.lines.append(problem(loaded.root, (*variant.path, "name"), text))
+    try:
+        settings = cls.Settings(**variant.settings)
+    except ValidationError as error:
+        lines = describe(error, loaded.root, cls.Settings, (*variant.path, "settings"))
+        if variant.grid:
+            lines = [line.replace(".settings: ", ".grid: ") for line in lines]
+        raise InvalidSweepError(found.lines + lines) from None
+    found.tell()
+    sampler = _training_sampler(loaded, variant, cls)
+    try:
+        cls.check(settings, sampler_settings(sampler))
+        unfit = unfit_schedule(shared.schedule, sampler.steps, cls.needs_log_probabilities) if shared.schedule else None
+        if unfit:
+            raise ValueError(unfit)
+    except ValueError as error:
+        raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {error}")]) from None
+    learner = Learner(variant, cls, reference, settings, sampler)
+    _refuse_unlearnable(loaded, learner, budget, evaluated, len(shared.train))
+    return learner
+
+
+def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: "type[Method]") -> Sampler:
+    change = variant.sampler.model_dump(exclude_none=True)
+    if not cls.trains:
+        if change:
+            text = f"{variant.name} trains nothing, so it samples as evaluation does; write evaluate.sampler instead"
+            raise InvalidSweepError([problem(loaded.root, (*variant.path, "sampler"), text)])
+        return _evaluation(loaded.sweep).sampler
+    own = cls.default_sampler
+    start = Sampler(steps=own.steps, guidance=own.guidance, eta=own.eta) if own else loaded.sweep.sampler
+    return start.model_copy(update=change)
+
+
+def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, evaluated: int, training: int) -> None:
+    """A step that is never begun, or teaches nothing, would give a flat curve that looks like a result."""
+    from bench.plan.budget import prompts_in_step
+
+    variant, cls, settings, sampler = learner.variant, learner.cls, learner.settings, learner.sampler
+    wanted = prompts_in_step(cls, settings, evaluated)
+    if not wanted:
+        return
+    limits = {budget.axis: budget.limit, **budget.stops}
+    full = step_cost(cls, settings, wanted, sampler)
+    steps = min((limit / full[axis] for axis, limit in limits.items() if full.get(axis)), default=math.inf)
+    drawn = steps * wanted if math.isinf(steps) else max(1, math.ceil(steps * wanted))
+    why = cls.futile(settings, wanted, training, drawn)
+    if why:
+        raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {why}")])
+    cuts = range(1, wanted) if cls.cuts_last_step else ()
+    least = next((prompts for prompts in cuts if not cls.futile(settings, prompts, training, prompts)), wanted)
+    cost = step_cost(cls, settings, least, sampler)
+    found = Problems()
+    for axis, limit in limits.items():
+        if cost.get(axis, 0) > limit:
+            text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be gained"
+            found.lines.append(problem(loaded.root, ("budget", axis), text))
+    found.tell()
+
+
+def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
+    """What a step spends by axis, as far as it is known beforehand."""
+    return cls.cost(settings, prompts_in_step, sampler_settings(sampler))
+
+
+def unfit_reward(cls: "type[Method]", label: str, differentiable: bool) -> str | None:
+    """Why the method cannot learn from a reward, in one sentence that names methods which can; None where it can."""
+    if cls.reward_access == "value" or differentiable:
+        return None
+    fit = ", ".join(_value_methods())
+    return f"{cls.name} needs the reward's gradient and {label} has none; methods that would work: {fit}"
+
+
+def unfit_schedule(schedule: "Schedule", steps: int, random: bool = False) -> str | None:
+    """Why the model's noise schedule cannot be run in T `steps`, in one sentence; None where it can.
+
+    Args:
+        random: whether every step must add noise.
+    """
+    try:
+        still = schedule.noiseless_step(steps) if random else schedule.timesteps(steps) and None
+    except ValueError as error:
+        return str(error)
+    if still is None:
+        return None
+    config = schedule.scheduler.config
+    key = "timestep_spacing: leading (or trailing)" if config.timestep_spacing == "linspace" else "a beta_start above 0"
+    key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
+    return (
+        f"the model's scheduler adds no noise in its step at t = {still}, so that step has no log-probability; "
+        f"write {key} in its scheduler_config.json"
+    )
+
+
+def _value_methods() -> list[str]:
+    known = (name for name in plugins.method_names())
+    return [name for name in known if plugins.load_method(name).reward_access == "value"]

@@ -1,0 +1,259 @@
+"""From a run's folder to its report: what `reports/` needs is gathered here, and only here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.build.trial_spec import Trial, spent
+from bench.errors import BenchError
+from bench.plan.protocol import features_of, in_words, measures_of, protocol_of
+from bench.store.run_folder import RunFolder
+from bench.store.settled import of_adapter
+from reports.choices import DEFAULT_FORMATS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reports.build import Part
+    from reports.figures.pictures import Picture
+    from reports.meta import Meta
+    from reports.tables.table import Table
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the terminal shows of a report."""
+
+    answer: str
+    ranking: "Table | None"
+    files: list[Path]
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    """What cannot be compared, each with its name, answer and ranking."""
+    warnings: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    """Files that are or were damaged, and what became of them."""
+
+
+def describe_run(
+    trials: Sequence[Trial],
+    sweep: Any,
+    command: str,
+    executor: str,
+    parallel: int,
+    tuning: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else.
+
+    Args:
+        tuning: the record of `bench.run.search`, where the methods' settings come from it.
+    """
+    first = trials[0]
+    return {
+        "name": sweep.name,
+        "description": sweep.description,
+        "command": command,
+        "executor": executor,
+        "parallel": parallel,
+        "budget": first.budget.model_dump(),
+        "target": first.target,
+        "reward": first.reward.label,
+        "gold": first.gold.label if first.gold else None,
+        "diversity": features_of(first),
+        "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
+        "evaluation": _evaluation_words(first),
+        "protocol": protocol_of(first),
+        "measures": measures_of(first),
+        **({"tuning": tuning} if tuning else {}),
+    }
+
+
+def report(
+    runs: RunFolder | Sequence[RunFolder],
+    out: Path | None = None,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    baseline: str | None = None,
+) -> Summary:
+    """Writes `results.parquet` of every run, and one report over them, finished or not.
+
+    Args:
+        runs: the folder of a run, or several.
+        out: where the report goes; `report/` in the run's folder by default, beside the first of several.
+        formats: of `reports.choices.FORMATS`.
+        baseline: the variant that ratios refer to.
+
+    Raises:
+        BenchError: no variant that has finished training is called `baseline`; there is no browser to print a PDF with.
+    """
+    from bench.results.together import grouped_parts
+    from reports.build import build_together, write_document
+    from reports.writers.printing import NoBrowserError
+
+    runs = [runs] if isinstance(runs, RunFolder) else list(runs)
+    if len(runs) > 1:
+        parts, warnings = grouped_parts([(run, part_of(run)) for run in runs])
+    else:
+        parts, warnings = [part_of(runs[0], out is None)], []
+    if baseline is not None:
+        _require_variant(baseline, {variant for part in parts for variant in _trained(part)})
+        parts = [replace(part, meta=replace(part.meta, baseline=baseline)) for part in parts]
+    try:
+        document = build_together(parts, warnings)
+    except ValueError as error:
+        raise BenchError(str(error), " ".join(str(run.path) for run in runs), "run the sweep again") from None
+    where = out or (runs[0].report if len(runs) == 1 else _beside(runs))
+    try:
+        files = write_document(document, where, formats)
+    except OSError as error:
+        raise BenchError(f"cannot be written ({error.strerror})", str(where), "choose another folder") from None
+    except NoBrowserError as error:
+        raise BenchError(
+            str(error), str(where), "install one (apt-get install chromium); all else was written"
+        ) from None
+    told: list[dict[str, Any]] = [
+        {"name": each.meta.name, "answer": each.answer, "ranking": each.ranking.records()}
+        for each in (document, *document.others)
+        if each.ranking is not None
+    ]
+    answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
+    damage = [text for run in runs for text in run.described().get("damage", ())]
+    damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
+              for text in row["damage"]]  # fmt: skip
+    damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
+               for path in each.sheet.unreadable]  # fmt: skip
+    above = [notice.text for notice in document.above]
+    return Summary("\n".join(answers), document.ranking, files, told, above, damage)
+
+
+def part_of(run: RunFolder, must_write: bool = False) -> "Part":
+    """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
+    import pandas as pd
+
+    from reports.build import Part
+
+    about = run.described()
+    curves, rows = run.gather()
+    try:
+        run.write_results(curves)
+    except OSError:
+        if must_write:
+            raise  # a report elsewhere asks no more of a full or read-only disk than to be read
+    meta = meta_of(about, rows)
+    predicted = about.get("memory") or {}
+    for row in rows:
+        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
+    evaluation = run.evaluation(rows)
+    for row in rows:
+        row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
+    return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
+
+
+def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    """The prediction for as many kept steps as the step that was measured drew."""
+    from bench.plan.memory.prediction import Memory
+
+    if not predicted or not measured:
+        return None
+    kept = measured[0].get("kept_steps")
+    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
+
+
+def _require_variant(name: str, known: set[str]) -> None:
+    if name not in known:
+        what = f"no variant that has finished training is called {name}"
+        raise BenchError(
+            what, "--baseline", f"one of: {', '.join(sorted(known))}" if known else "run more of the sweep"
+        )
+
+
+def _trained(part: "Part") -> set[str]:
+    """Variants that ratios can refer to."""
+    from reports.frame import DONE, untrained_variants
+
+    if part.curves.empty:
+        return set()
+    done = set(part.trials.loc[part.trials["status"] == DONE, "variant"].astype(str))
+    return done - untrained_variants(part.curves)
+
+
+def _beside(runs: Sequence[RunFolder]) -> Path:
+    return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
+
+
+def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
+    """What the frames do not say.
+
+    Args:
+        about: the run's `plan.json`.
+        rows: its trials.
+    """
+    from reports.meta import Meta
+
+    versions: dict[str, str] = {}
+    for row in rows:
+        versions = versions or (row.get("provenance") or {}).get("versions", {})
+    return Meta(
+        name=about["name"],
+        description=about["description"],
+        budget_axis=about["budget"]["axis"],
+        budget_limit=about["budget"]["limit"],
+        target=about["target"],
+        reward=about["reward"],
+        gold=about["gold"],
+        diversity=about.get("diversity", ""),
+        evaluation=about["evaluation"],
+        command=about["command"],
+        versions=versions,
+        seconds_comparable=about["parallel"] == 1,
+        tuning=about.get("tuning"),
+        protocol=in_words(about),
+        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(rows)),
+    )
+
+
+def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """What trials found while they ran, each sentence once."""
+    return list(dict.fromkeys(told["text"] for row in rows for told in (row.get("warnings") or {}).values()))
+
+
+def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "list[Picture]":
+    """The samples that a report may show: of one seed, and of the variants that train nothing.
+
+    They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
+    """
+    from reports.figures.pictures import Picture, seed_to_show
+    from reports.frame import untrained_variants
+
+    axis, limit = about["budget"]["axis"], about["budget"]["limit"]
+    order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]
+    kept = [row for row in about["trials"] if run.trial(row["trial"]).samples.is_dir()]
+    if not kept:
+        return []
+    still = untrained_variants(curves) if len(curves) else set()
+    seed = seed_to_show([(row["variant"], row["seed"]) for row in kept], still)
+    found: list[Picture] = []
+    for row in kept:
+        if row["seed"] != seed and row["variant"] not in still:
+            continue
+        folder = run.trial(row["trial"])
+        for point in folder.read_curve():
+            number = point["point"]
+            there = folder.sample_names(number)
+            fraction = min(1.0, spent(axis, point["axes"]) / limit)
+            for split, prompt in order:
+                path = folder.sample_path(number, split, prompt)
+                if path.name in there:
+                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, path))
+    return found
+
+
+def _evaluation_words(trial: Trial) -> str:
+    evaluate, sampler = trial.evaluate, trial.evaluate.sampler
+    counts = {split: len(prompts) for split, prompts in trial.evaluated.items()}
+    heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
+    images = "1 image" if evaluate.images == 1 else f"{evaluate.images} images"
+    return (
+        f"{images} a prompt on {counts['train']} training{heldout} prompts; DDIM with {sampler.steps} steps, "
+        f"guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
+        "for every method and seed."
+    )

@@ -1,0 +1,328 @@
+"""Progress of a run, read from the store: a bar a trial on a terminal, plain `key=value` lines otherwise."""
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+from bench.background import repeating
+from bench.build.trial_spec import Budget, Trial, spent
+from bench.console import STATUS_STYLES, duration, plural
+from bench.run.eta import eta_of, run_eta, with_etas
+from bench.run.tracking.beside import problems, tracking_folder
+from bench.store.run_folder import RunFolder
+from bench.store.trial_folder import TrialFolder
+
+POLL_SECONDS = 0.5
+LINES_ELSEWHERE = 4
+"""Of a terminal, which bars leave free. Where every trial's bar would not fit, those of trials that ended go away."""
+
+STALE_CHECK_SECONDS = 10.0
+"""A running trial from which nothing comes is looked at this often: it may have become stale."""
+
+SHARE = 0.05
+"""Of the driver's time that looking may take; with very many trials it looks less often."""
+
+
+ENDED = ("done", "failed", "diverged", "skipped", "pruned")
+"""Statuses after which nothing comes in this run; `interrupted` is none, as a stale trial may be heard of again."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What can be seen of a trial from outside.
+
+    Attributes:
+        progress: fraction of the budget spent.
+        latest: training reward.
+        seconds: what it took, or has taken so far in this attempt.
+        eta_seconds: until its end, where it runs and can tell.
+        updated: when its status was written, in seconds since 1970.
+        damage: what is and was the matter with its files (see `TrialFolder.told`).
+    """
+
+    key: str
+    label: str
+    status: str
+    cause: str | None
+    progress: float
+    latest: float | None
+    points: tuple[dict[str, Any], ...]
+    seconds: float | None
+    eta_seconds: float | None = None
+    updated: float = 0.0
+    damage: tuple[str, ...] = ()
+
+
+class Display(Protocol):
+    """Shows views as they change."""
+
+    def show(self, view: View) -> None: ...
+
+    def warn(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
+    """The trial as its folder tells it now."""
+    record = folder.read()
+    curve = folder.read_curve() if record["status"] != "planned" else []
+    pulse = folder.pulse()
+    latest = pulse.get("latest")
+    if latest is None and curve:
+        latest = curve[-1]["values"].get("train", {}).get("reward")
+    reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
+    status = record["status"]
+    progress = 1.0 if status == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
+    running = status == "running"
+    return View(
+        folder.key,
+        label,
+        status,
+        record.get("cause"),
+        progress,
+        latest,
+        tuple(curve),
+        time.time() - record["started"] if running and record.get("started") else record.get("seconds"),
+        eta_of(pulse) if running else None,
+        record.get("updated") or 0.0,
+        tuple(folder.told()),
+    )
+
+
+def spent_of(axis: str, axes: dict[str, Any]) -> float:
+    """What a point had spent of a budget axis."""
+    return float(spent(axis, axes))
+
+
+class Bars:
+    """One rich progress bar a trial, and a line about all of them."""
+
+    def __init__(self, trials: Sequence[Trial], stream: TextIO, parallel: int = 1):
+        from rich.console import Console
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        self.parallel = parallel
+        self.rows: dict[str, dict[str, Any]] = {
+            trial.key: {
+                "variant": trial.variant,
+                "method": trial.method,
+                "status": "planned",
+                "seconds": None,
+                "eta_seconds": None,
+            }
+            for trial in trials
+        }
+        self.seeds = {trial.key: trial.seed for trial in trials}
+        self.tasks: dict[str, Any] = {}
+        self.console = Console(file=stream, highlight=False)
+        self.crowded = len(trials) > self.console.height - LINES_ELSEWHERE
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True)),
+            TextColumn("seed {task.fields[seed]}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=2)),
+            *(
+                TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=Column(width=width))  # type: ignore[arg-type]
+                for field, justify, width in (("share", "right", 4), ("latest", "right", 14), ("left", "right", 11))
+            ),
+            TextColumn("{task.fields[status]}", table_column=Column(width=11)),
+            console=self.console,
+            expand=True,
+        )
+        self.live = Live(self, console=self.console, refresh_per_second=4)
+        self.live.start()
+
+    def show(self, view: View) -> None:
+        if view.status == "planned":
+            return
+        if view.key not in self.tasks:
+            seed = self.seeds[view.key]
+            task = self.progress.add_task(view.label, total=1.0, seed=seed, share="", latest="", left="", status="")
+            self.tasks[view.key] = task
+        before, row = self.rows[view.key]["status"], self.rows[view.key]
+        row |= {"status": view.status, "seconds": view.seconds, "eta_seconds": view.eta_seconds}
+        ended = view.status != "running"
+        if ended and view.status != before and view.cause:
+            self.warn(f"{view.key}: {view.status}: {view.cause}")
+        self.progress.update(
+            self.tasks[view.key],
+            completed=view.progress,
+            share=f"{view.progress:.0%}",
+            latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
+            left=_time_word(view.seconds, "in {}") if ended else _time_word(view.eta_seconds, "{} left"),
+            status=f"[{STATUS_STYLES.get(view.status, 'white')}]{view.status}[/]",
+            visible=not (self.crowded and ended),
+        )
+
+    def warn(self, text: str) -> None:
+        """Says something above the bars, where it stays."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self.live.update(self, refresh=True)
+        self.live.stop()
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = with_etas(list(self.rows.values()))
+        about_all = totals(rows, run_eta(rows, self.parallel))
+        return Group(self.progress, Text(about_all, no_wrap=True, overflow="ellipsis"))
+
+
+class Lines:
+    """A line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 progress=38% reward=5.31`."""
+
+    def __init__(self, budget: Budget, stream: TextIO, known: dict[str, int] | None = None):
+        """`known`: points that an earlier run left, which are no news."""
+        self.budget = budget
+        self.stream = stream
+        self.seen = {key: ("planned", points) for key, points in (known or {}).items()}
+
+    def show(self, view: View) -> None:
+        status, points = self.seen.get(view.key, ("planned", 0))
+        if view.status != status and view.status == "running":
+            self._say(view, "status=running")
+        for point in view.points[points:] if len(view.points) > points else ():
+            self._say(view, self._point(point))
+        if view.status not in (status, "running", "planned"):
+            parts = [f"status={view.status}"]
+            if view.latest is not None:
+                parts.append(f"reward={view.latest:.4f}")
+            if view.seconds is not None:
+                parts.append(f"seconds={view.seconds:.0f}")
+            if view.cause:
+                parts.append(f'cause="{view.cause}"')
+            self._say(view, *parts)
+        self.seen[view.key] = (view.status, len(view.points))
+
+    def _point(self, point: dict[str, Any]) -> str:
+        parts = [f"point={point['point']}"]
+        spent = spent_of(self.budget.axis, point["axes"])
+        parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
+        for split, metrics in point["values"].items():
+            reward = metrics.get("reward", math.nan)
+            parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
+        return " ".join(parts)
+
+    def _say(self, view: View, *parts: str) -> None:
+        print(f"trial={view.key}", *parts, file=self.stream, flush=True)
+
+    def warn(self, text: str) -> None:
+        print(f"warning: {text}", file=self.stream, flush=True)
+
+    def close(self) -> None:
+        return
+
+
+def totals(rows: Sequence[Mapping[str, Any]], eta_seconds: float | None) -> str:
+    """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
+    counts = Counter(row["status"] for row in rows)
+    parts = ", ".join(f"{counts[status]} {status}" for status in STATUS_STYLES if counts[status])
+    left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
+    return f"{plural(len(rows), 'trial')}{left}: {parts}"
+
+
+def _time_word(seconds: float | None, words: str) -> str:
+    return words.format(duration(seconds)) if seconds is not None else ""
+
+
+@contextmanager
+def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = None) -> Iterator[None]:
+    """Shows the trials' progress on `stream` (standard error) while the block runs them."""
+    stream = stream or sys.stderr
+    if not trials:
+        yield
+        return
+    folders = {trial.key: run.trial(trial.key) for trial in trials}
+    known = {key: len(folder.read_curve()) for key, folder in folders.items()}
+    display: Display = (
+        Bars(trials, stream, run.about().get("parallel", 1))
+        if stream.isatty()
+        else Lines(trials[0].budget, stream, known)
+    )
+    since = time.time()
+    warned: set[str] = set()
+    said: set[str] = set()
+    watched = [_Watched(trial, folders[trial.key]) for trial in trials]
+    rest = 0.0  # until when not to look again
+
+    def warn(folder: TrialFolder) -> None:
+        for told in folder.warnings().values():
+            if told["text"] not in said:  # once a run, as it is often the same of every trial
+                said.add(told["text"])
+                display.warn(f"{folder.key}: {told['text']}")
+        for tracker, problem in problems(folder).items():
+            if tracker not in warned:  # once a run: what stops one trial's stops them all
+                warned.add(tracker)
+                where = tracking_folder(folder) / f"{tracker}.log"
+                display.warn(f"{tracker} fails and trials go on without it: {problem} ({where})")
+
+    def look() -> None:
+        ended = False
+        for each in watched:
+            if each.changed():
+                view = each.view(since)
+                if view is not None:
+                    display.show(view)
+                    warn(each.folder)
+                ended = ended or each.ended
+        if ended:
+            watched[:] = [each for each in watched if not each.ended]
+
+    def poll() -> None:
+        nonlocal rest
+        begun = time.monotonic()
+        if begun < rest:
+            return
+        look()
+        took = time.monotonic() - begun
+        rest = begun + took / SHARE
+
+    try:
+        # A file that is just being replaced cannot be read: look again.
+        with repeating(poll, POLL_SECONDS, "progress", retry_on=(OSError, ValueError)):
+            yield
+    finally:
+        look()
+        for folder in folders.values():  # the last word of a tracker may come after its trial's end
+            warn(folder)
+        display.close()
+
+
+class _Watched:
+    """A trial that is looked at: its files are read where they have changed, and no more once it has ended."""
+
+    def __init__(self, trial: Trial, folder: TrialFolder):
+        self.trial, self.folder = trial, folder
+        self.ended = False
+        self._stamps: tuple[int, ...] | None = None
+        self._running = False
+        self._read_at = 0.0
+
+    def changed(self) -> bool:
+        """Whether it may look different from the last `view`."""
+        return self.folder.stamps() != self._stamps or (
+            self._running and time.monotonic() - self._read_at > STALE_CHECK_SECONDS
+        )
+
+    def view(self, since: float) -> View | None:
+        """What is to be shown now; None for what an earlier run left, before `since`.
+
+        That says nothing about this run until the trial begins again.
+        """
+        stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
+        view = view_of(self.folder, self.trial.variant, self.trial.budget)
+        self._stamps, self._running, self._read_at = stamps, view.status == "running", time.monotonic()
+        if view.updated < since:
+            return None
+        self.ended = view.status in ENDED
+        return view

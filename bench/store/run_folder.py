@@ -1,0 +1,270 @@
+"""The run's folder: `sweep.yaml`, `plan.json`, `trials/`, `results.parquet`, `report/`.
+
+Everything that a report or a gate reads comes from here; workers write their own trial's folder and nothing else.
+"""
+
+import io
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.build.trial_spec import Trial, flat_settings
+from bench.errors import BenchError, LockedError
+from bench.store.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.store.locking import holder, sign
+from bench.store.plan_file import lacking_for_a_report, recovered_plan, row_of, wrong_plan
+from bench.store.provenance import this_command
+from bench.store.settled import of_evaluation
+from bench.store.trial_folder import STATUSES, Status, TrialFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
+
+TUNING = "tuning"
+
+
+class RunFolder:
+    """`runs/<name>/`.
+
+    Args:
+        path: the folder.
+        label: what a person calls it: its path, or the URL that it is a copy of.
+    """
+
+    def __init__(self, path: Path, label: str | None = None):
+        self.path = Path(path).absolute()
+        self.label = label or str(self.path)
+        self.sweep_path = self.path / "sweep.yaml"
+        self.results_path = self.path / "results.parquet"
+        self.report = self.path / "report"
+        self.trials_path = self.path / "trials"
+        self.scratch = self.path / ".ray"  # what Ray keeps while a run of several machines lasts
+        self._plan = self.path / "plan.json"
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """A folder that a run has written.
+
+        Raises:
+            BenchError: there is none.
+        """
+        run = cls(path)
+        if not run.exists():
+            what = "there is no such folder" if not run.path.exists() else "no run has written here"
+            raise BenchError(what, str(path), "name a run's folder such as runs/aesthetic, or a sweep that has run")
+        return run
+
+    @property
+    def tuning(self) -> "RunFolder":
+        """Where the run's methods are tuned, a run like any other."""
+        return RunFolder(self.path / TUNING)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One `bench run` a folder.
+
+        Raises:
+            LockedError: another one holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
+        except Timeout:
+            who = holder(self.path / ".lock")
+            what = f"another `bench run` is writing here{who}"
+            raise LockedError(what, str(self.path), "wait for it, stop it, or use --out") from None
+        except OSError as error:
+            raise BenchError(f"cannot be written ({error.strerror})", str(self.path), "choose another --out") from None
+        try:
+            sign(self.path / ".lock", this_command())
+            remove_unfinished([*self.path.glob(UNFINISHED), *self.report.rglob(UNFINISHED)])
+            yield
+        finally:
+            lock.release()
+
+    def locked(self) -> bool:
+        """Whether a `bench run` is writing here; False where this machine cannot tell."""
+        import fcntl
+
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                # Shared and for a moment only: of two that look at once, neither must think that the other is a run.
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def exists(self) -> bool:
+        """Whether a run has written here."""
+        # The plan is written before the first trial, so where there are trials it is lost.
+        return self._plan.exists() or (self.sweep_path.exists() and self.trials_path.is_dir())
+
+    def latest(self) -> "RunFolder":
+        """The run, or its tuning where that was planned after it: `bench run` is at it, or was when it stopped."""
+        return self.tuning if self.tuning._planned_at() > self._planned_at() else self
+
+    def _planned_at(self) -> float:
+        """When the plan was written, in seconds since 1970; 0 where it does not say, −1 where there is none.
+
+        Not the file's own time, which is another one in a copy.
+        """
+        if not self.exists():
+            return -1.0
+        try:
+            return float(self.about().get("written", 0.0))
+        except BenchError:  # whoever reads the run is told
+            return 0.0
+
+    # -- the plan -----------------------------------------------------------------------------------------------
+
+    def write_plan(self, sweep: dict[str, Any], trials: Sequence[Trial], **about: Any) -> None:
+        """Stores the resolved sweep and the trials that belong to it now.
+
+        Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
+        """
+        rows = list(map(row_of, trials))
+        self.write_planned(sweep, rows, **about)
+
+    def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
+        """The same from rows as `planned` gives them."""
+        from ruamel.yaml import YAML
+
+        text = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(sweep, text)
+        self.path.mkdir(parents=True, exist_ok=True)
+        comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
+        write_text(self.sweep_path, comment + text.getvalue())
+        write_json(self._plan, {**about, "written": time.time(), "trials": rows})
+
+    def tell(self, **about: Any) -> None:
+        """Adds to what `about` says."""
+        write_json(self._plan, {**self.about(), **about})
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The planned trials: sweep, trial, method, variant, seed, identity."""
+        return list(self.about().get("trials", []))
+
+    def about(self) -> dict[str, Any]:
+        """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
+
+        Raises:
+            BenchError: it is damaged, and no trial can say.
+        """
+        found = read_json(self._plan)
+        wrong = wrong_plan(found)
+        return self._recovered(wrong) if wrong else found
+
+    def described(self) -> dict[str, Any]:
+        """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
+        found = self.about()
+        lacking = lacking_for_a_report(found)
+        return self._recovered(lacking) if lacking else found
+
+    def _recovered(self, wrong: str) -> dict[str, Any]:
+        what = wrong if self._plan.exists() else "is missing"
+        records = (self.trial(path.name).read() for path in sorted(self.trials_path.glob("*/")))
+        found = recovered_plan(self.sweep_path, records, what)
+        if found is None:
+            do = "the `bench run` that wrote it writes it again; finished trials are kept"
+            raise BenchError(what, str(self._plan), do)
+        return found
+
+    def sweep(self) -> dict[str, Any]:
+        """All of `sweep.yaml`.
+
+        Raises:
+            BenchError: it is damaged or missing.
+        """
+        from bench.sweep.yaml_source import read_yaml
+
+        do = "the `bench run` that wrote it writes it again; finished trials are kept"
+        try:
+            found = read_yaml(self.sweep_path).plain()
+        except BenchError as error:
+            raise BenchError(error.what, str(self.sweep_path), do) from None
+        kinds = {"resources": dict, "methods": list}
+        lacking = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+        if lacking:
+            raise BenchError(f"has no {lacking[0]}", str(self.sweep_path), do)
+        return found
+
+    def trial(self, key: str) -> TrialFolder:
+        """The folder of one trial."""
+        return TrialFolder(self.trials_path / key)
+
+    # -- results ------------------------------------------------------------------------------------------------
+
+    def trials(self) -> list[dict[str, Any]]:
+        """A row for every planned trial: its `trial.json`, what was planned, and its axes so far."""
+        return [_row(planned, record, curve) for planned, record, curve in self._read()]
+
+    def results(self) -> "pd.DataFrame":
+        """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
+        return self.gather()[0]
+
+    def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
+        """`results` and `trials` from one reading of every trial's files.
+
+        For `spec` the trials have `settings`: a spec is several kilobytes, and a report asks for no more.
+        """
+        from bench.store.frames import Tidy
+
+        tidy, rows = Tidy(), []
+        for planned, record, curve in self._read():
+            record["settings"] = flat_settings(record.pop("spec", None))
+            rows.append(_row(planned, record, curve))
+            tidy.add(planned, record["status"], curve)
+        return tidy.frame(), rows
+
+    def write_results(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+        """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
+        found = self.results() if frame is None else frame
+        write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
+        return found
+
+    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
+        """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
+
+        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
+        left out, and the trial's row says so.
+
+        Args:
+            rows: the trials, as `trials` or `gather` give them.
+        """
+        from bench.store.frames import read_evaluations
+
+        rows = self.trials() if rows is None else rows
+        known = {row["trial"]: row for row in rows}
+
+        def judge(trial: str, table: Any, why: str) -> bool:
+            row = known[trial]
+            found = of_evaluation(row, None if table is None else len(table), why)
+            if found:
+                row["damage"] = [*row["damage"], str(found)]
+            return not found
+
+        return read_evaluations([(row, self.trial(row["trial"]).evaluation_path) for row in rows], judge)
+
+    def _read(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]:
+        """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
+        for planned in self.planned():
+            folder = self.trial(planned["trial"])
+            # The status first: it is written after the points that it speaks of, so none of them is missing then.
+            record = folder.read()
+            yield planned, {**record, "damage": folder.told()}, folder.read_curve()
+
+
+def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
+    return {**record, **planned, "axes": curve[-1]["axes"] if curve else {}, "points": len(curve)}

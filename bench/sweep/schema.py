@@ -1,0 +1,458 @@
+"""The sweep schema: what a YAML file may say, with every default.
+
+`python -m bench.sweep.schema > sweeps/schema.json` writes the JSON Schema that editors complete from.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from bench.sweep.overlay import suggestion
+
+Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
+AXES: tuple[str, ...] = get_args(Axis)
+Precision = Literal["fp32", "bf16"]
+"""No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
+
+REWARD_KINDS = ("name", "sum", "ensemble", "clip", "http")
+"""A reward has exactly one of these keys."""
+
+Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+TRACKERS: tuple[str, ...] = get_args(Tracker)
+
+DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
+NAME_RULE = "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+
+
+def _check_name(value: str) -> str:
+    # These names become folders: nothing that could climb out of the run's folder may pass.
+    if not re.fullmatch(NAME_PATTERN, value) or value.endswith("."):
+        raise ValueError(f"{value!r} cannot name a folder: {NAME_RULE}")
+    return value
+
+
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} appears twice")
+    return values
+
+
+def _reward_mapping(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping | RewardSpec):
+        return value
+    raise ValueError(f"expected a reward's name, module:function, file.py:function, or a mapping with {_kinds()}")
+
+
+def _kinds() -> str:
+    return f"{', '.join(REWARD_KINDS[:-1])} or {REWARD_KINDS[-1]}"
+
+
+def _prompt_source(value: Any) -> Any:
+    if isinstance(value, str | Mapping | PromptFile):
+        return value
+    wrong = ""
+    if isinstance(value, list | tuple):
+        number, entry = next(((n, entry) for n, entry in enumerate(value, 1) if not isinstance(entry, str)), (0, None))
+        if not number:
+            return value
+        nested: dict[type, str] = {dict: "a mapping", list: "a list"}
+        shown = nested.get(type(entry)) or json.dumps(entry, default=str)
+        wrong = f"; entry {number} is {shown}, which is text only in quotes"
+    raise ValueError(f"expected a prompt set's name, a file, a list of prompts in quotes, or {{file: ...}}{wrong}")
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+WholeNumber = Annotated[int, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[float, Field(strict=True)]
+Positive = Annotated[float, Field(strict=True, gt=0)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
+Flag = Annotated[bool, Field(strict=True)]
+NonEmpty = Annotated[str, Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """A part of a sweep: unknown keys are refused, NaN and infinity too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PromptFile(Part):
+    """Prompts in a file: a line a prompt, or a table as JSON, CSV or Parquet, here or on the hub."""
+
+    file: NonEmpty = Field(description=".txt, .json, .jsonl, .csv, .tsv or .parquet, beside the sweep or in `hub`")
+    hub: NonEmpty | None = Field(default=None, description="a dataset repository, owner/name, that holds the file")
+    column: NonEmpty | None = Field(default=None, description="the column of prompts, where its name does not say it")
+    limit: Count | None = Field(default=None, description="at most so many, evenly spread over the file")
+
+
+def _prompt_kind(value: Any) -> str:
+    return "(file)" if isinstance(value, Mapping | PromptFile) else "(text)" if isinstance(value, str) else "(list)"
+
+
+PromptSource = Annotated[
+    Annotated[str, Tag("(text)")] | Annotated[tuple[str, ...], Tag("(list)")] | Annotated[PromptFile, Tag("(file)")],
+    Discriminator(_prompt_kind),
+    BeforeValidator(_prompt_source),
+]
+"""Tags are in brackets, so that messages can tell them from keys (`bench/sweep/problems.py`)."""
+
+
+class RewardSpec(BaseModel):
+    """A reward: by name or reference, made of other rewards, or on a server. Every other key is an option of it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+
+    name: NonEmpty | None = Field(
+        default=None, description="a built-in reward, module:function, or file.py:function beside the sweep"
+    )
+    sum: "Annotated[tuple[AnyReward, ...], Field(min_length=1)] | None" = Field(
+        default=None, description="rewards to add up, each with its `weight`"
+    )
+    ensemble: "Annotated[tuple[AnyReward, ...], Field(min_length=2)] | None" = Field(
+        default=None, description="rewards whose mean less `k` standard deviations counts"
+    )
+    clip: "AnyReward | None" = Field(default=None, description="a reward kept within `min` and `max`")
+    http: NonEmpty | None = Field(default=None, description="the URL of a scoring server of your own")
+    label: Name | None = Field(default=None, description="what tables call it")
+    weight: Number | None = Field(default=None, description="in a sum; 1 unless given")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "RewardSpec":
+        kinds = [kind for kind in REWARD_KINDS if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+            raise ValueError(f"a reward is a mapping with one of {_kinds()}; {found}")
+        if any(part.weight is not None for part in (*(self.ensemble or ()), *([self.clip] if self.clip else []))):
+            raise ValueError(f"{kinds[0]}: weights belong to the parts of a sum")
+        labels = [part.shown for part in self.inside()]
+        twice = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        if twice is not None:
+            raise ValueError(f"two parts are called {twice!r}; give one a `label:` of its own")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """Which of `REWARD_KINDS` it is."""
+        return next(kind for kind in REWARD_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def parts(self) -> "tuple[RewardSpec, ...]":
+        """The rewards it is made of."""
+        return self.sum or self.ensemble or ((self.clip,) if self.clip else ())
+
+    def inside(self) -> "Iterator[RewardSpec]":
+        """Its parts and theirs, each of them before what it is made of."""
+        for part in self.parts:
+            yield part
+            yield from part.inside()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def shown(self) -> str:
+        """What tables call it: its label, `score` for `my_reward.py:score`, `a+b` for a sum, a server's name."""
+        if self.label:
+            return self.label
+        names = [part.shown for part in self.parts]
+        if self.name is not None:
+            word = self.name.rpartition(":")[2]
+        elif self.http is not None:
+            place = urlsplit(self.http)  # a password or a token is nothing for a table
+            word = f"{place.hostname or ''}{place.path}" if place.netloc else self.http
+        else:
+            word = f"clipped-{names[0]}" if self.clip else {"sum": "+", "ensemble": "~"}[self.kind].join(names)
+        return re.sub(r"[^A-Za-z0-9._+~-]+", "-", word).strip("-")
+
+
+AnyReward = Annotated[RewardSpec, BeforeValidator(_reward_mapping, json_schema_input_type=str | RewardSpec)]
+RewardSpec.model_rebuild()
+
+
+class Prompts(Part):
+    """What images are asked for."""
+
+    train: PromptSource = Field(description="a prompt set's name, a file, or a list; methods learn on these")
+    heldout: PromptSource | None = Field(default=None, description="prompts that no method trains on")
+
+
+class Sampler(Part):
+    """How images are sampled: DDIM with eta and classifier-free guidance."""
+
+    steps: Count = Field(description="denoising steps")
+    guidance: Annotated[float, Field(strict=True, ge=0)] = Field(
+        default=1.0, description="guidance scale; 1 turns guidance off, anything else doubles the denoiser's rows"
+    )
+    eta: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        default=1.0, description="0 is deterministic; policy gradients need it above 0"
+    )
+
+
+class SamplerChange(Part):
+    """What a method's own training sampler changes."""
+
+    steps: Count | None = None
+    guidance: Annotated[float, Field(strict=True, ge=0)] | None = None
+    eta: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+
+
+class Lora(Part):
+    """The adapter that every method trains."""
+
+    rank: Count = Field(default=4, description="AlignProp's and DDPO's")
+    alpha: Count | None = Field(default=None, description="the rank unless given")
+    targets: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = Field(
+        default=DEFAULT_TARGETS, description="suffixes of the denoiser's modules"
+    )
+
+
+class MethodSpec(Part):
+    """One method, or several variants of it (`grid`)."""
+
+    name: NonEmpty = Field(description="a built-in method, module:Class, or file.py:Class beside the sweep")
+    variant: Name | None = Field(default=None, description="what tables and folders call it; its name unless given")
+    settings: dict[str, Any] = Field(default_factory=dict, description="its own; `bench list methods` names them")
+    sampler: SamplerChange = Field(default=SamplerChange(), description="its own training sampler, where it differs")
+    grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
+        default_factory=dict, description="setting -> values; a variant for every combination"
+    )
+
+
+class Evaluate(Part):
+    """When and how every method is measured, alike for all of them."""
+
+    every: Positive | None = Field(default=None, description="in units of the budget; an eighth of it unless given")
+    prompts: Count | None = Field(
+        default=None, description="at most so many prompts of each split, evenly spread over it; all unless given"
+    )
+    images: Count = Field(default=2, description="images a prompt; with 2 or more diversity is measured")
+    seed: Seed = Field(default=1_000_003, description="of the evaluation noise, never a trial's seed")
+    sampler: Sampler | None = Field(
+        default=None, description="one for all methods: 20 steps, eta 0 and the sweep's guidance unless given"
+    )
+    rewards: tuple[AnyReward, ...] = Field(default=(), description="other rewards to report beside the optimised one")
+    gold: AnyReward | None = Field(default=None, description="the measure that the optimised reward stands for")
+
+
+class Resources(Part):
+    """What one trial may use."""
+
+    cpus: Count = Field(default=1, description="cores, and threads of arithmetic, a trial")
+    gpus: Annotated[float, Field(strict=True, ge=0)] = Field(default=0.0, description="GPUs a trial, or a share of one")
+    workers: Count = Field(
+        default=1, description="processes a trial, each with these cpus and gpus, that share its rows"
+    )
+    zero: Annotated[int, Field(strict=True, ge=0, le=3)] = Field(
+        default=0, description="DeepSpeed ZeRO: 1 shards the optimiser's state, 2 gradients too, 3 the weights too"
+    )
+    offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep what ZeRO shards in host memory")
+    precision: Precision = "fp32"
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Resources":
+        if self.offload != "none" and not self.zero:
+            raise ValueError("offload moves what ZeRO shards; write zero: 1, 2 or 3 beside it")
+        if self.zero and self.precision != "fp32":
+            raise ValueError(f"ZeRO runs in fp32 for now, not {self.precision}; leave out zero or precision")
+        return self
+
+
+class Distribution(Part):
+    """Where search takes a setting's values from; a list of values is short for `choice`."""
+
+    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(default=None, description="one of these")
+    uniform: tuple[Number, Number] | None = Field(default=None, description="between these")
+    loguniform: tuple[Positive, Positive] | None = Field(default=None, description="between these, evenly in its log")
+    integers: tuple[WholeNumber, WholeNumber] | None = Field(
+        default=None, description="a whole number between these, both included"
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Distribution":
+        kinds = [kind for kind in type(self).model_fields if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise ValueError(f"a distribution is a list of values or one of {', '.join(type(self).model_fields)}")
+        if kinds != ["choice"]:
+            low, high = getattr(self, kinds[0])
+            if low >= high:
+                raise ValueError(f"{kinds[0]}: [{low:g}, {high:g}] is empty; the lower end comes first")
+        return self
+
+
+AnyDistribution = Annotated[
+    Distribution,
+    BeforeValidator(
+        lambda value: {"choice": value} if isinstance(value, list | tuple) else value,
+        json_schema_input_type=list[Any] | Distribution,
+    ),
+]
+
+
+class Search(Part):
+    """How each method's settings are tuned before the comparison, alike for all of them."""
+
+    algorithm: Literal["random", "optuna", "asha", "pbt"] = Field(
+        default="random", description="Ray Tune's: random search, Optuna's TPE, ASHA, or population based training"
+    )
+    space: Annotated[
+        dict[Name, Annotated[dict[NonEmpty, AnyDistribution], Field(min_length=1)]], Field(min_length=1)
+    ] = Field(description="variant -> setting -> the values it may take")
+    untuned: tuple[Name, ...] = Field(default=(), description="variants that keep the settings written here")
+    samples: Count = Field(default=8, description="configurations of each method")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
+        default=(100,), description="of the trials that tune; none of them may be compared"
+    )
+    prompts: Prompts | None = Field(
+        default=None, description="what is tuned on; the comparison's training prompts unless given"
+    )
+    metric: Literal["reward", "heldout_reward"] = Field(
+        default="reward", description="what is maximised: the last reward on training prompts, or on held-out ones"
+    )
+    seed: Seed = Field(default=0, description="of the drawing of configurations")
+    at_once: Count = Field(default=2, description="optuna: configurations that are suggested together")
+    grace: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        default=0.25, description="asha: the share of the budget that every configuration gets"
+    )
+    reduction: Annotated[int, Field(strict=True, ge=2)] = Field(
+        default=3, description="asha: one in so many goes on at each rung"
+    )
+    interval: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
+        default=0.25, description="pbt: the share of the budget between two exchanges"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> "Search":
+        if self.algorithm in ("asha", "pbt") and len(self.seeds) > 1:
+            raise ValueError(f"{self.algorithm} compares unfinished trials, one a configuration: give one seed")
+        if self.metric == "heldout_reward" and not (self.prompts and self.prompts.heldout):
+            raise ValueError("heldout_reward needs prompts that are not the comparison's: search.prompts.heldout")
+        if self.algorithm == "pbt" and self.samples < 4:
+            raise ValueError("pbt needs a population of 4 or more: samples")
+        both = next((name for name in self.untuned if name in self.space), None)
+        if both:
+            raise ValueError(f"{both!r} has a space and is in untuned")
+        return self
+
+
+class Wandb(Part):
+    """Weights & Biases; who you are is `wandb login`'s, or WANDB_API_KEY's."""
+
+    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    entity: NonEmpty | None = Field(default=None, description="a user or a team")
+    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    tags: tuple[NonEmpty, ...] | None = None
+    notes: NonEmpty | None = None
+    mode: Literal["online", "offline", "shared", "disabled"] | None = Field(default=None, description="WANDB_MODE's")
+
+
+class Mlflow(Part):
+    """MLflow."""
+
+    tracking_uri: NonEmpty | None = Field(
+        default=None, description="a server; MLFLOW_TRACKING_URI's, or mlflow.db in the run's folder unless given"
+    )
+    experiment_name: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    tags: dict[NonEmpty, NonEmpty] | None = None
+    description: NonEmpty | None = None
+
+
+class Trackio(Part):
+    """Trackio, on this machine or in a Space."""
+
+    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
+    space_id: NonEmpty | None = Field(default=None, description="owner/name of a Hugging Face Space")
+    private: Flag | None = Field(default=None, description="whether a Space that is made is private")
+
+
+class Track(Part):
+    """Where curves are shown beside the run's folder. Nothing here changes a number."""
+
+    tensorboard: Flag = Field(default=True, description="event files in every trial's folder")
+    wandb: Wandb | None = None
+    mlflow: Mlflow | None = None
+    trackio: Trackio | None = None
+
+    @property
+    def services(self) -> dict[str, Part]:
+        """Those that are not files of ours, with their options."""
+        asked = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        return {name: options for name, options in asked.items() if options is not None}
+
+
+def _trackers(value: Any) -> Any:
+    """A name, a list of names, `none`, or a mapping of names to options, as a mapping."""
+    if isinstance(value, Track):
+        return value
+    if isinstance(value, Mapping):
+        return {
+            name: ({} if name in TRACKERS[1:] else True) if given is None else given for name, given in value.items()
+        }
+    names = [] if value == "none" else [value] if isinstance(value, str) else value
+    known = ", ".join(TRACKERS)
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected names of trackers ({known}), `none`, or a mapping of them to their options")
+    unknown = next((name for name in names if name not in TRACKERS), None)
+    if unknown is not None:
+        raise ValueError(f"there is no tracker {unknown!r}; {suggestion(unknown, list(TRACKERS)) or f'known: {known}'}")
+    return {"tensorboard": bool(names)} | {name: {} for name in _unique(tuple(names)) if name != "tensorboard"}
+
+
+AnyTrack = Annotated[
+    Track,
+    BeforeValidator(_trackers, json_schema_input_type=Track | Tracker | Literal["none"] | tuple[Tracker, ...]),
+]
+
+
+class Sweep(Part):
+    """A comparison: methods x seeds on one model, one reward and one budget."""
+
+    model_config = ConfigDict(title="alignprop-bench sweep")
+
+    schema_: Literal[1] = Field(alias="schema", description="the version of this format")
+    name: Name = Field(description="names the run's folder, runs/NAME")
+    description: str = ""
+    model: NonEmpty = Field(description="a built-in model, a folder in StableDiffusionPipeline layout, or a hub id")
+    reward: AnyReward = Field(description="what methods optimise")
+    prompts: Prompts
+    sampler: Sampler = Field(description="the training sampler, unless a method has its own")
+    lora: Lora = Lora()
+    methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)]
+    budget: Annotated[dict[Axis, Positive], Field(min_length=1)] = Field(
+        description="axis: limit, the same for every method; further axes are safety stops"
+    )
+    evaluate: Evaluate = Evaluate()
+    target: Number | None = Field(default=None, description="the reward whose cost the report compares")
+    search: Search | None = Field(default=None, description="tune the methods first; left out, they run as written")
+    resources: Resources = Resources()
+    retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
+        default=0, description="how often a trial that failed is tried again, from its checkpoint"
+    )
+    track: AnyTrack = Field(default=Track(), description="TensorBoard's event files, and services that are asked for")
+    scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
+
+    @property
+    def primary_axis(self) -> str:
+        """The axis whose limit is the budget: the first one written."""
+        return next(iter(self.budget))
+
+
+def json_schema() -> str:
+    """The JSON Schema of a sweep file, for editors."""
+    schema = Sweep.model_json_schema(by_alias=True)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    print(json_schema(), end="")

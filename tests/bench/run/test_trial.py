@@ -1,0 +1,255 @@
+"""The trial loop on a tiny model: budget, points, resume, divergence."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from bench.build.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.run.trial import TrialLoop, run_trial
+from bench.store.trial_folder import TrialFolder
+from bench.sweep.prompts import spread
+from bench.sweep.schema import Lora, RewardSpec, Sampler
+from methods import registry
+from rewards.base import RewardError
+
+SETTINGS = {
+    "alignprop": {"batch_size": 2},
+    "ddpo": {"prompts_per_rollout": 2, "images_per_prompt": 2},
+    "rwr": {"prompts_per_rollout": 2, "images_per_prompt": 2, "updates_per_rollout": 1, "batch_size": 4},
+}
+TIMES = {"train_seconds", "reward_seconds", "eval_seconds", "log_seconds", "wall_seconds", "device_seconds"}
+MACHINE = TIMES | {"peak_memory_bytes"}
+
+
+def make_trial(model, method="ddpo", reward=None, limit=12.0, every=4.0, **changes) -> Trial:
+    spec = RewardSpec(name=reward or "colourfulness")
+    reference = RewardRef(spec=spec, label="colourfulness", differentiable=True, fingerprint="x")
+    cls = registry.load(method)
+    evaluated = Sampler(steps=2, guidance=1.0, eta=0.0)
+    fields = {
+        "sweep": "test",
+        "variant": method,
+        "method": method,
+        "reference": method,
+        "settings": cls.Settings(**SETTINGS.get(method, cls.small)).model_dump(mode="json"),
+        "seed": 0,
+        "model": str(model),
+        "model_name": "tiny",
+        "sampler": Sampler(steps=2, guidance=1.0, eta=1.0) if cls.trains else evaluated,
+        "lora": Lora(rank=2),
+        "reward": reference,
+        "gold": reference,
+        "prompts_train": ("a cat", "a dog", "a fox"),
+        "prompts_heldout": ("two dogs",),
+        "budget": Budget(axis="reward_queries", limit=limit),
+        "evaluate": EvaluationPlan(every=every, images=2, seed=9, sampler=evaluated),
+        "identity": "0" * 64,
+    }
+    return Trial(**(fields | changes))
+
+
+def points(folder: TrialFolder) -> list[dict]:
+    """The curve without what depends on the clock and the machine."""
+    return [
+        {**row, "axes": {axis: value for axis, value in row["axes"].items() if axis not in MACHINE}}
+        for row in folder.read_curve()
+    ]
+
+
+QUERIES = {"base": [0], "best-of-n": [0, 6, 12], "alignprop": [0, 4, 8, 12], "ddpo": [0, 4, 8, 12]}
+
+
+@pytest.mark.parametrize("method", QUERIES)
+def test_a_trial_from_nothing_to_its_end(method, tiny_model, tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    run_trial(make_trial(tiny_model, method), folder)
+    curve = folder.read_curve()
+    assert [row["axes"]["reward_queries"] for row in curve] == QUERIES[method]
+    if method != "best-of-n":  # whose choice among held-out candidates is evaluation too
+        assert curve[-1]["axes"]["eval_queries"] == len(curve) * 4 * 2 * 2, "4 prompts, 2 images, 2 rewards"
+    rows = folder.read_evaluation()
+    assert set(rows["point"]) == {row["point"] for row in curve}
+    for row in curve:
+        here = rows[(rows["point"] == row["point"]) & (rows["split"] == "heldout") & (rows["metric"] == "gold")]
+        assert row["values"]["heldout"]["gold"] == pytest.approx(here["value"].mean())
+    assert len(list((folder.samples / "point-0000").glob("*.png"))) == 4
+    assert (folder.adapter / "pytorch_lora_weights.safetensors").exists() == registry.load(method).trains
+
+
+@pytest.mark.parametrize("method", ["alignprop", "ddpo", "rwr", "best-of-n"])
+def test_killed_anywhere_it_continues_to_the_same_curve(method, tiny_model, tmp_path):
+    trial = make_trial(tiny_model, method)
+    straight = TrialFolder(tmp_path / "straight")
+    run_trial(trial, straight)
+
+    class Killed(BaseException):
+        pass
+
+    cut = TrialFolder(tmp_path / "cut")
+    steps = {"alignprop": 3}.get(method, 2)
+    loop = TrialLoop(trial, cut)
+    loop.resume_or_begin()
+    for _ in range(steps):
+        loop.step()
+    # Killed after a point was written and before its checkpoint: the point must be written again, once.
+    loop.folder.save_checkpoint = lambda *_: (_ for _ in ()).throw(Killed())
+    with pytest.raises(Killed):
+        loop.evaluate()
+    run_trial(trial, TrialFolder(cut.path))
+    assert points(cut) == points(straight)
+    pd.testing.assert_frame_equal(cut.read_evaluation(), straight.read_evaluation(), check_exact=True)
+
+
+@pytest.fixture
+def interrupted(tiny_model, tmp_path):
+    """A trial, its folder after three points of four, and the points that it has in the end."""
+    trial, folder = make_trial(tiny_model, "alignprop"), TrialFolder(tmp_path / "trial")
+    run_trial(trial, TrialFolder(tmp_path / "straight"))
+    loop = TrialLoop(trial, folder)
+    loop.resume_or_begin()
+    while loop.point < 2:
+        loop.step()
+    return trial, folder, points(TrialFolder(tmp_path / "straight"))
+
+
+def test_what_keeps_a_checkpoint_from_being_read_costs_an_attempt_and_no_point(interrupted, monkeypatch):
+    trial, folder, expected = interrupted
+    before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
+
+    def no_memory(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "load", no_memory)
+        with pytest.raises(MemoryError):
+            run_trial(trial, folder)
+    assert {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()} == before
+    run_trial(trial, folder)
+    assert points(folder) == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*set aside")
+@pytest.mark.parametrize("lacking", ["curve", "evaluation"])
+def test_a_checkpoint_ahead_of_what_was_copied_with_it_leaves_no_gap(interrupted, lacking):
+    trial, folder, expected = interrupted
+    if lacking == "curve":
+        folder.cut_curve(1)
+    else:
+        folder.cut_evaluation(1)
+    run_trial(trial, folder)
+    assert points(folder) == expected
+    assert set(folder.read_evaluation()["point"]) == {0, 1, 2, 3}
+
+
+def test_the_same_trial_twice_is_bitwise_the_same(tiny_model, tmp_path):
+    first, second = TrialFolder(tmp_path / "a"), TrialFolder(tmp_path / "b")
+    for folder in (first, second):
+        torch.manual_seed(hash(folder.key) % 1000)  # nothing may depend on the global generator
+        run_trial(make_trial(tiny_model), folder)
+    assert json.dumps(points(first)) == json.dumps(points(second))
+
+
+def test_seeds_differ_but_share_the_evaluation(tiny_model, tmp_path):
+    curves = []
+    for seed in (0, 1):
+        folder = TrialFolder(tmp_path / str(seed))
+        run_trial(make_trial(tiny_model, seed=seed), folder)
+        curves.append(points(folder))
+    assert curves[0][0]["values"] == curves[1][0]["values"], "point 0 is the base model"
+    assert curves[0][-1]["values"] != curves[1][-1]["values"]
+
+
+PEER = """
+import torch
+from methods.base import Method, Settings, StepMetrics
+
+
+class Peer(Method):
+    name = "a-peer"
+    summary = "its own optimiser, its own random state"
+    reward_access = "gradient"
+    Settings = Settings
+    exact = False
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.own = torch.optim.SGD(self.policy.trainable_parameters(), lr=0.1, momentum=0.9)
+
+    @classmethod
+    def prompts_per_step(cls, settings):
+        return 2
+
+    @classmethod
+    def cost(cls, settings, prompts, sampler):
+        return {"reward_queries": prompts, "images": prompts, "updates": 1}
+
+    def step(self, prompts):
+        start = torch.randn(len(prompts), *self.policy.latent_shape)
+        keep = [True] * self.policy.sampler.steps
+        noise = lambda timestep: torch.randn(len(prompts), *self.policy.latent_shape)
+        latents = self.policy.denoise(start, self.policy.embed(prompts), noise, keep=keep)
+        reward = self.reward(self.policy.decode(latents), list(prompts))
+        self.own.zero_grad()
+        (-reward.mean()).backward()
+        self.own.step()
+        mean = float(reward.detach().mean())
+        return StepMetrics(-mean, mean, 0.0, 1)
+
+    def state_dict(self):
+        return super().state_dict() | {"own": self.own.state_dict()}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.own.load_state_dict(state["own"])
+"""
+
+
+def test_a_peer_with_its_own_optimiser_runs_and_resumes(tiny_model, tmp_path):
+    plugin = tmp_path / "peer.py"
+    plugin.write_text(PEER)
+    trial = make_trial(tiny_model, "alignprop", reference=f"{plugin}:Peer", settings={})
+    folder = TrialFolder(tmp_path / "trial")
+    loop = TrialLoop(trial, folder)
+    assert loop.optimiser is None, "its settings are none of AdamW's"
+    loop.resume_or_begin()
+    for _ in range(2):
+        loop.step()
+    momentum = loop.method.own.state_dict()["state"][0]["momentum_buffer"]
+    again = TrialLoop(trial, TrialFolder(folder.path))
+    again.resume_or_begin()
+    assert torch.equal(again.method.own.state_dict()["state"][0]["momentum_buffer"], momentum)
+    while again.step():
+        pass
+    again.finish()
+    curve = folder.read_curve()
+    assert [row["axes"]["reward_queries"] for row in curve] == [0, 4, 8, 12]
+    assert curve[-1]["axes"]["updates"] == 6
+    assert curve[-1]["values"]["train"]["drift"] > 0
+
+
+NAN_REWARD = """
+calls = 0
+def score(images, prompts):
+    global calls
+    calls += 1
+    return images.mean((1, 2, 3)) * (float("nan") if calls > {after} else 1.0)
+score.differentiable = True
+"""
+
+
+def test_a_nan_score_ends_the_trial_and_keeps_the_last_good_checkpoint(tiny_model, tmp_path):
+    plugin = tmp_path / "nan_reward.py"
+    plugin.write_text(NAN_REWARD.format(after=6))
+    folder = TrialFolder(tmp_path / "trial")
+    with pytest.raises(RewardError, match=r"^reward 'colourfulness' gave \d scores? that (is|are) not finite"):
+        run_trial(make_trial(tiny_model, "alignprop", reward=f"{plugin}:score"), folder)
+    found = folder.load_checkpoint()
+    assert found is not None
+    assert all(torch.isfinite(value).all() for value in found["policy"].values())
+
+
+def test_pictures_are_spread_over_the_prompts():
+    assert spread("abcdefghij", 4) == ("a", "c", "f", "h")
+    assert spread("ab", 4) == ("a", "b")
