@@ -5,14 +5,15 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import takewhile, zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from reports.tables.table import Table as ReportTable
 
 STATUS_STYLES = {
     "done": "green",
@@ -63,8 +64,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable
 
     The leading columns, to the last left-aligned one among them, say what a row is of and are then repeated.
     """
-    from rich.console import Console
-
     kept = [[str(cell) for cell in row] for row in rows]
     aligned = set(right)
     if not sys.stdout.isatty():
@@ -81,8 +80,6 @@ def _blocks(
     columns: Sequence[str], rows: Sequence[Sequence[str]], aligned: Collection[str], width: int
 ) -> Iterator[tuple[list[int], list[int]]]:
     """The columns that stand beside each other and their widths, so that no word is broken that fits a line."""
-    from rich.cells import cell_len
-
     texts = [[column, *(row[place] for row in rows)] for place, column in enumerate(columns)]
     whole = [max(map(cell_len, "\n".join(of).split("\n"))) for of in texts]
     least = [min(max(map(cell_len, " ".join(of).split()), default=0), width - BETWEEN) for of in texts]
@@ -129,7 +126,7 @@ def as_table(
     rows: Iterable[Sequence[Any]],
     right: Iterable[str] = (),
     widths: Sequence[int | None] = (),
-) -> "Table":
+) -> Table:
     """A table; cells are shown as they are, an empty one as nothing.
 
     Args:
@@ -138,10 +135,6 @@ def as_table(
         right: titles of right-aligned columns.
         widths: of the columns; as wide as they need be where there are none.
     """
-    from rich.box import SIMPLE
-    from rich.table import Table
-    from rich.text import Text
-
     shown = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     aligned = set(right)
     for column, width in zip_longest(columns, widths):
@@ -180,13 +173,6 @@ def shortened(text: str, width: int) -> str:
         return text
     tail = width // 2
     return f"{text[: width - tail - 1]}…{text[-tail:]}"
-
-
-def show(found: "ReportTable") -> None:
-    """A table of a report as a terminal shows it: without its title and its note."""
-    columns = [str(column) for column in found.cells.columns]
-    numbers = [column for column in columns if column not in found.text]
-    table(columns, found.printed.to_numpy().tolist(), right=numbers)
 
 
 def duration(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -89,7 +90,6 @@ def memory_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    import psutil
 
     limits = [psutil.virtual_memory().total]
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

@@ -8,6 +8,7 @@ prediction is not billed. Rewards are counted by the harness's wrapper.
 
 import ctypes
 import gc
+import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -303,6 +304,5 @@ def _peak_resident_bytes() -> int:
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
-    import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

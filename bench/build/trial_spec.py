@@ -1,17 +1,12 @@
 """`Trial`: everything a worker needs to run one trial, fully resolved and picklable."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from bench.sweep.prompts import spread
 from bench.sweep.schema import Lora, Precision, RewardSpec, Sampler, Track
-
-if TYPE_CHECKING:
-    import torch
-
-    from models.sampler import SamplerSettings
 
 IDENTITY_SHOWN = 8
 
@@ -129,20 +124,6 @@ def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
     """Metric -> reward: the optimised one, its gold, and those reported beside it."""
     others = {f"reward/{ref.label}": ref for ref in trial.rewards}
     return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
-
-
-def dtype_of(trial: Trial) -> "torch.dtype":
-    """What the frozen weights are held in."""
-    import torch
-
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
-
-
-def sampler_settings(sampler: Sampler) -> "SamplerSettings":
-    """The schema's sampler as policies and methods take it."""
-    from models.sampler import SamplerSettings
-
-    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
 
 
 def flat_settings(spec: object) -> dict[str, Any] | None:

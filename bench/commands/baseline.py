@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, find_run, json_option
+from bench.commands.shared import debug_option, find_run, json_option, show_table
 from bench.errors import BenchError, NotComparableError
 from reports.choices import PRIMARY
 
@@ -111,7 +111,7 @@ def _show(baseline: "Baseline", path: Path, as_json: bool) -> None:
     if as_json:
         console.say_json({"file": str(path), **baseline.model_dump(mode="json")})
         return
-    console.show(table(baseline))
+    show_table(table(baseline))
     for line in claims(baseline):
         console.say(line)
     size = f" ({path.stat().st_size / 1000:.0f} kB)" if path.exists() else ""

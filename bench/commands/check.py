@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, find_run, json_option
+from bench.commands.shared import debug_option, find_run, json_option, show_table
 from bench.errors import GOOD, NOT_COMPARABLE, REGRESSION, TRIALS_FAILED
 from reports.choices import MODES
 
@@ -68,7 +68,7 @@ def _tell(verdict: "Verdict") -> None:
 
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):
         if len(table.cells):
-            console.show(table)
+            show_table(table)
         if table.note:
             console.say(table.note)
     for line in gate_text.details(verdict):

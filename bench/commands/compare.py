@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, find_run, json_option
+from bench.commands.shared import debug_option, find_run, json_option, show_table
 from bench.errors import NotComparableError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
         console.say_json([dataclasses.asdict(contrast) for contrast in kept])
         return
     if len(table.cells):
-        console.show(table)
+        show_table(table)
         console.say(table.note)
     counts = {word: sum(contrast.verdict == word for contrast in found) for word in ("better", "worse", SAME)}
     console.say(", ".join(f"{count} {word}" for word, count in counts.items()))

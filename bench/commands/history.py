@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from bench import console
-from bench.commands.shared import debug_option, json_option
+from bench.commands.shared import debug_option, json_option, show_table
 
 
 @click.command("history", short_help="Find where a figure changed over many results.")
@@ -43,7 +43,7 @@ def command(results: tuple[Path, ...], significance: float, least: float, as_jso
         console.note(f"left out, as the newest result has another protocol: {left[0]}{more}")
     table = steps_table(history, axis)
     if len(table.cells):
-        console.show(table)
+        show_table(table)
     short = f"; {history.too_short} have fewer than {LEAST_RESULTS} results" if history.too_short else ""
     console.say(
         f"{console.plural(len(history.steps), 'step')} in {console.plural(history.series, 'figure')} "

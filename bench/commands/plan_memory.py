@@ -46,10 +46,10 @@ class Look:
 
 def look(trials: "Sequence[Trial]", estimates: "Sequence[Estimate]", card: int | None) -> dict[str, Look]:
     """Variant -> what a dry pass says of it; all seeds of a variant are alike."""
+    from bench.build.objects import quieten
     from bench.plan.memory.fitting import fits
     from bench.plan.memory.pace import measure
     from bench.plan.memory.prediction import predict
-    from bench.run.trial import quieten
     from models.loading import MissingModelError
 
     quieten()

@@ -17,6 +17,7 @@ from bench.commands.shared import (
     out_option,
     run_folder,
     run_path,
+    show_table,
     shown,
     sweep_options,
     tell_left_aside,
@@ -73,8 +74,9 @@ def command(
     from bench.plan.memory.beside import Prediction, known_memory
     from bench.plan.planner import Planner, plan, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
-    from bench.results.report import describe_run, warnings_of
+    from bench.results.report import warnings_of
     from bench.run.executors import executor
+    from bench.store.plan_file import describe_run
     from bench.store.provenance import this_command
     from bench.sweep.load import load_sweep
 
@@ -267,7 +269,7 @@ def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) 
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:
-        console.show(summary.ranking)
+        show_table(summary.ranking)
         console.say(summary.answer)
     for row in rows:
         if row["status"] not in ("done", "planned") or (row["status"] == "planned" and not stopped):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.store.remote.mirror import Mirror
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
+    from reports.tables.table import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,7 +109,8 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
     """A run by its folder, by its URL, or by the sweep file it came from (`runs/NAME` for it).
 
     Args:
-        wanted: of a run behind a URL, the files that are needed (see `bench.store.remote.fetching`); its trials by default.
+        wanted: the files that are needed of a run behind a URL (see `bench.store.remote.fetching`); its trials by
+            default.
     """
     from bench.store.run_folder import RunFolder
 
@@ -150,3 +152,10 @@ def shown(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def show_table(table: "Table") -> None:
+    """Prints a report's table as a terminal shows it: without its title and its note."""
+    columns = [str(column) for column in table.cells.columns]
+    numbers = [column for column in columns if column not in table.text]
+    console.table(columns, table.printed.to_numpy().tolist(), right=numbers)

@@ -1,6 +1,6 @@
 """What `bench test` asks of a method: one small function a check, on a random tiny model.
 
 `subject.py` builds the method as the harness does; `contract.py`, `training.py`, `invariance.py` and `sampling.py`
-hold the checks; `bench/conformance/suite.py` runs them in order. To add one, write a function `(Subject) -> Verdict` decorated
-with `@check`, name it in `bench/conformance/suite.py`, and add a broken method that fails it to tests/bench/conformance/test_suite.py.
+hold the checks; `suite.py` runs them in order. To add one, write a function `(Subject) -> Verdict` decorated
+with `@check`, name it in `suite.py`, and add a broken method that fails it to tests/bench/conformance/test_suite.py.
 """

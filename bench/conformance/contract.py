@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from bench.conformance.check import Verdict, check, failed, passed
 from bench.conformance.compare import same
 from bench.conformance.subject import Opaque, Rig, Subject
+from bench.conformance.training import not_finite
 from bench.console import plural
 from bench.errors import cause_of
 from bench.sweep.schema import AXES, NAME_PATTERN
@@ -121,7 +122,6 @@ def _refuses(blind: Rig) -> Verdict:
 
 
 def _finite_or(rig: Rig, reason: str) -> Verdict:
-    from bench.conformance.training import not_finite
 
     bad = not_finite(rig)
     return failed(f"on a reward without a gradient {bad}") if bad else passed(reason)

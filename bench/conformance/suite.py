@@ -23,12 +23,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench.build import plugins
+from bench.build.objects import quieten
 from bench.conformance import contract, invariance, sampling, training
 from bench.conformance.check import Check, Outcome, Verdict, failed
 from bench.conformance.subject import Subject
 from bench.errors import BenchError, cause_of
 from bench.sweep.overlay import suggestion
 from methods.base import Method
+from models.tiny import write_tiny_pipeline
 
 CHECKS: dict[str, Check] = {
     check.name: check
@@ -128,8 +130,6 @@ def run_check(subject: Subject, name: str) -> Finding:
 
 def build_subject(cls: type[Method], settings: Mapping[str, Any], folder: Path) -> Subject:
     """The method with a tiny pipeline that is written to `folder`, unless there is one."""
-    from bench.run.trial import quieten
-    from models.tiny import write_tiny_pipeline
 
     quieten()
     if not (folder / "model_index.json").exists():

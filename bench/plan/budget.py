@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from bench.build.objects import sampler_settings
 from bench.build.plugins import load_method
-from bench.build.trial_spec import Budget, Trial, sampler_settings, spent
+from bench.build.trial_spec import Budget, Trial, spent
 from methods.base import Method, SamplingMethod
 from models.sampler import SamplerSettings
 

@@ -9,20 +9,17 @@ threads, executor, paths.
 import ast
 import hashlib
 import importlib.util
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.build.plugins import is_reference, load_method, method_reference, source_hash
 from bench.build.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.digest import digest
 from bench.sweep.prompts import prompts_hash
 from bench.sweep.schema import Lora, RewardSpec, Sampler
-
-if TYPE_CHECKING:
-    from rewards.base import Reward
-
+from rewards.base import Reward
 
 TRANSPORT = ("timeout", "retries", "backoff", "batch")
 """Options of a reward on a server that change no score."""
@@ -183,7 +180,7 @@ def _text_hash(module: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path else module
 
 
-def reward_fingerprint(spec: RewardSpec, built: "Reward") -> str:
+def reward_fingerprint(spec: RewardSpec, built: Reward) -> str:
     """Hash of what decides a reward's scores. A reference counts by its source, not by where its file lies.
 
     Args:
@@ -207,9 +204,3 @@ def reward_fingerprint(spec: RewardSpec, built: "Reward") -> str:
     else:
         described["what"] = spec.name or spec.http
     return digest(described)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a JSON-like value, whatever the order of its keys."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()

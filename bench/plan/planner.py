@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
 from bench.build import plugins
-from bench.build.trial_spec import Budget, EvaluationPlan, Trial, sampler_settings
+from bench.build.objects import sampler_settings
+from bench.build.trial_spec import Budget, EvaluationPlan, Trial
 from bench.errors import InvalidSweepError
+from bench.plan.budget import prompts_in_step
 from bench.plan.identity import identified
 from bench.plan.preflight import check_tracker
 from bench.plan.surroundings import Surroundings, surroundings
@@ -25,10 +27,8 @@ from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
 from bench.sweep.schema import Lora, RewardSpec, Sampler, Sweep
 from bench.sweep.yaml_source import Path_
-
-if TYPE_CHECKING:
-    from methods.base import Method
-    from models.sampler import Schedule
+from methods.base import Method
+from models.sampler import Schedule
 
 EVALUATION_STEPS = 20
 POINTS = 8
@@ -40,7 +40,7 @@ class Learner:
     """A variant whose method has accepted its settings."""
 
     variant: Variant
-    cls: "type[Method]"
+    cls: type[Method]
     reference: str
     settings: Any
     sampler: Sampler
@@ -230,7 +230,7 @@ def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget
     return learner
 
 
-def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: "type[Method]") -> Sampler:
+def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: type[Method]) -> Sampler:
     change = variant.sampler.model_dump(exclude_none=True)
     if not cls.trains:
         if change:
@@ -244,7 +244,6 @@ def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: "type[Method]"
 
 def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, evaluated: int, training: int) -> None:
     """A step that is never begun, or teaches nothing, would give a flat curve that looks like a result."""
-    from bench.plan.budget import prompts_in_step
 
     variant, cls, settings, sampler = learner.variant, learner.cls, learner.settings, learner.sampler
     wanted = prompts_in_step(cls, settings, evaluated)
@@ -268,12 +267,12 @@ def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, e
     found.tell()
 
 
-def step_cost(cls: "type[Method]", settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
+def step_cost(cls: type[Method], settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
     """What a step spends by axis, as far as it is known beforehand."""
     return cls.cost(settings, prompts_in_step, sampler_settings(sampler))
 
 
-def unfit_reward(cls: "type[Method]", label: str, differentiable: bool) -> str | None:
+def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | None:
     """Why the method cannot learn from a reward, in one sentence that names methods which can; None where it can."""
     if cls.reward_access == "value" or differentiable:
         return None
@@ -281,7 +280,7 @@ def unfit_reward(cls: "type[Method]", label: str, differentiable: bool) -> str |
     return f"{cls.name} needs the reward's gradient and {label} has none; methods that would work: {fit}"
 
 
-def unfit_schedule(schedule: "Schedule", steps: int, random: bool = False) -> str | None:
+def unfit_schedule(schedule: Schedule, steps: int, random: bool = False) -> str | None:
     """Why the model's noise schedule cannot be run in T `steps`, in one sentence; None where it can.
 
     Args:

@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from bench.build.plugins import load_method
+from bench.build.trial_spec import Trial
 from bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from bench.build.trial_spec import Trial
-    from methods.base import Method
+from methods.base import Method
 
 DISTRIBUTION = "alignprop-bench"
 
@@ -76,14 +77,13 @@ def check_tracker(name: str) -> None:
         raise BenchError(f"{name} {lacking}")
 
 
-def reason_to_skip(trial: "Trial") -> str | None:
+def reason_to_skip(trial: Trial) -> str | None:
     """What its method needs and this environment lacks; None where nothing."""
-    from bench.build.plugins import load_method
 
     return missing_requirement(load_method(trial.reference).requires)
 
 
-def check_requirements(cls: "type[Method]") -> None:
+def check_requirements(cls: type[Method]) -> None:
     """Raises `BenchError` where a distribution that the method needs is not installed."""
     lacking = missing_requirement(cls.requires)
     if lacking:
@@ -96,7 +96,6 @@ def missing_requirement(requirements: Sequence[str]) -> str | None:
     Args:
         requirements: as pip takes them, with versions where they matter: `trl==0.23.1`.
     """
-    from packaging.requirements import Requirement
 
     for text in requirements:
         wanted = Requirement(text)
@@ -112,8 +111,6 @@ def missing_requirement(requirements: Sequence[str]) -> str | None:
 
 def _extra_with(name: str) -> str | None:
     """Our extra that brings the distribution, `alignprop-bench[peers]`; None where there is none."""
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
 
     try:
         declared = [Requirement(text) for text in requires(DISTRIBUTION) or []]

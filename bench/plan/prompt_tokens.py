@@ -13,6 +13,7 @@ from bench.errors import BenchError, InvalidSweepError
 from bench.sweep.load import LoadedSweep
 from bench.sweep.problems import dotted, problem
 from bench.sweep.yaml_source import Path_
+from models.loading import MissingModelError, load_text_config, load_tokenizer, token_limit
 
 Splits = dict[Path_, tuple[str, ...]]
 """Prompts by their place in the sweep: `("prompts", "heldout")`."""
@@ -93,7 +94,6 @@ def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
 @lru_cache(maxsize=REMEMBERED)
 def _tokenizer(model: str, digest: str) -> tuple[Any, int, int] | None:
     """The tokenizer, its limit, how many tokens the encoder knows; by the hash too, as a folder may be written anew."""
-    from models.loading import MissingModelError, load_text_config, load_tokenizer, token_limit
 
     try:
         tokenizer = load_tokenizer(model)

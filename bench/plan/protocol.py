@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.build.trial_spec import RewardRef, Trial, reward_metrics
-from bench.plan.identity import digest
+from bench.digest import digest
 
 SHOWN = 16
 """Hexadecimal digits of a hash that are kept."""

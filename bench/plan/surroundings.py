@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from bench.build import plugins
 from bench.build.trial_spec import RewardRef
@@ -14,11 +14,12 @@ from bench.sweep.load import LoadedSweep
 from bench.sweep.problems import Problems, at, dotted, problem
 from bench.sweep.schema import Prompts, RewardSpec
 from bench.sweep.yaml_source import Path_
-
-if TYPE_CHECKING:
-    from models.inspection import Inspection
-    from models.sampler import Schedule
-    from rewards.base import Reward
+from models.adapter import wrong_targets
+from models.inspection import Inspection, bare_unet
+from models.loading import MissingModelError, find_model, inspected, model_hash
+from models.sampler import Schedule
+from models.weight_files import UnsupportedModelError
+from rewards.base import Reward
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Surroundings:
     reward: RewardRef
     rewards: tuple[RewardRef, ...]
     gold: RewardRef | None
-    schedule: "Schedule | None" = None
+    schedule: Schedule | None = None
     sampler_version: str = "1"
     warnings: tuple[str, ...] = ()
 
@@ -110,12 +111,8 @@ def _splits(loaded: LoadedSweep, prompts_at: Path_, found: Problems, warnings: l
 # -- the model -------------------------------------------------------------------------------------------------
 
 
-def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> "Inspection | None":
+def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> Inspection | None:
     """The model, where it can be used and adapted; None for one on the hub that is not here yet."""
-    from models.adapter import wrong_targets
-    from models.inspection import bare_unet
-    from models.loading import MissingModelError, inspected
-    from models.weight_files import UnsupportedModelError
 
     try:
         seen = inspected(model)
@@ -130,7 +127,6 @@ def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> "Inspection 
 
 
 def _hash_model(model: str) -> str:
-    from models.loading import find_model, model_hash
 
     return model_hash(find_model(model))
 
@@ -167,7 +163,7 @@ def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
     )
 
 
-def _weights(spec: RewardSpec, built: "Reward") -> dict[str, str]:
+def _weights(spec: RewardSpec, built: Reward) -> dict[str, str]:
     """Label -> SHA-256, of the reward and all it is made of."""
     own = {spec.shown: built.weights_sha256} if built.weights_sha256 else {}
     for part in spec.parts:

@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from pydantic import ValidationError
 
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
 from bench.store.run_folder import RunFolder
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from reports.regression.baseline import Baseline
-    from reports.regression.verdict import Mode, Verdict
+from reports import frame
+from reports.frame import budget_column
+from reports.regression.baseline import Baseline, detectable, make
+from reports.regression.gate import check
+from reports.regression.verdict import Mode, Verdict
 
 NUMERICAL = ("python", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages whose versions may change a number's last digits."""
@@ -30,9 +32,9 @@ WIDTH = 120
 class Stored:
     """A run as the gate reads it."""
 
-    curves: "pd.DataFrame"
-    evaluation: "pd.DataFrame"
-    trials: "pd.DataFrame"
+    curves: pd.DataFrame
+    evaluation: pd.DataFrame
+    trials: pd.DataFrame
     about: dict[str, Any]
     protocol: dict[str, Any]
     fingerprint: dict[str, Any]
@@ -42,7 +44,6 @@ class Stored:
     @property
     def axis(self) -> str:
         """The budget's column."""
-        from reports.frame import budget_column
 
         return budget_column(self.about["budget"]["axis"])
 
@@ -53,9 +54,6 @@ def read_run(run: RunFolder) -> Stored:
     Raises:
         BenchError: its frames are damaged.
     """
-    import pandas as pd
-
-    from reports import frame
 
     about = run.described()
     curves, rows = run.gather()
@@ -84,9 +82,8 @@ def read_run(run: RunFolder) -> Stored:
     )
 
 
-def check_run(run: RunFolder, baseline: "Baseline", mode: "Mode", fewer_seeds: bool) -> "Verdict":
+def check_run(run: RunFolder, baseline: Baseline, mode: Mode, fewer_seeds: bool) -> Verdict:
     """`reports.regression.gate.check` on a stored run."""
-    from reports.regression.gate import check
 
     stored = read_run(run)
     return check(
@@ -108,14 +105,13 @@ def baseline_of(
     primaries: Mapping[str, str] | None = None,
     alpha: float = 0.05,
     power: float = 0.8,
-) -> "Baseline":
+) -> Baseline:
     """A baseline from a run whose trials are all done; see `reports.regression.baseline.make`.
 
     Raises:
         TrialsFailedError: one is not.
         BenchError: a figure is missing or not finite.
     """
-    from reports.regression.baseline import make
 
     stored = read_run(run)
     bad = [row for row in stored.trials.to_dict("records") if row["status"] != "done"]
@@ -144,13 +140,12 @@ def baseline_of(
         raise BenchError(str(error), str(run.path), "only a whole run can be a baseline") from None
 
 
-def updated(before: "Baseline", after: "Baseline", tolerances: bool = False) -> "Baseline":
+def updated(before: Baseline, after: Baseline, tolerances: bool = False) -> Baseline:
     """The new figures with the old file's choices: test, gates and, unless new `tolerances` are wanted, those.
 
     `after` is made with the primary statistics of `before`. What the gate detects follows from its spread over seeds
     and the kept tolerance.
     """
-    from reports.regression.baseline import detectable
 
     methods = dict(after.methods)
     for variant in set(before.methods) & set(after.methods):
@@ -179,15 +174,12 @@ def updated(before: "Baseline", after: "Baseline", tolerances: bool = False) -> 
 # -- the file ----------------------------------------------------------------------------------------------------
 
 
-def read_baseline(path: Path) -> "Baseline":
+def read_baseline(path: Path) -> Baseline:
     """Reads and validates a baseline.
 
     Raises:
         BenchError: it is not there, is no JSON, or is no baseline.
     """
-    from pydantic import ValidationError
-
-    from reports.regression.baseline import Baseline
 
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -203,7 +195,7 @@ def read_baseline(path: Path) -> "Baseline":
         raise BenchError(f"is no baseline: {place}: {first['msg']}", str(path), "save it again") from None
 
 
-def write_baseline(baseline: "Baseline", path: Path) -> None:
+def write_baseline(baseline: Baseline, path: Path) -> None:
     """Writes a baseline so that a diff of it can be read: a line a list of numbers, keys in the same order always."""
     value = baseline.model_dump(mode="json")
     for entry in value["methods"].values():

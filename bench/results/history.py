@@ -5,19 +5,21 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.errors import BenchError, NotComparableError
 from bench.results.baselines import read_baseline, read_run
 from bench.store.run_folder import RunFolder
+from reports.frame import finished, untrained_variants
+from reports.regression.baseline import Baseline
+from reports.regression.history import COLUMNS
+from reports.regression.measures import TO_TARGET, measure
+from reports.regression.verdict import differences
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-    from reports.regression.baseline import Baseline
-
-
-def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
+def collect(paths: Sequence[Path]) -> tuple[pd.DataFrame, str, list[str]]:
     """The figures of every result as `find_steps` takes them, the budget's axis, and what was left out.
 
     Args:
@@ -27,11 +29,6 @@ def collect(paths: Sequence[Path]) -> "tuple[pd.DataFrame, str, list[str]]":
         BenchError: there is nothing to read.
         NotComparableError: no result shares the newest one's protocol.
     """
-    import pandas as pd
-
-    from reports.regression.history import COLUMNS
-    from reports.regression.measures import TO_TARGET
-    from reports.regression.verdict import differences
 
     found = list(_versions(paths[0])) if len(paths) == 1 and paths[0].suffix == ".json" else []
     results = sorted(found or [result for path in paths for result in _results(path)], key=lambda r: str(r["time"]))
@@ -73,7 +70,6 @@ def _results(path: Path) -> Iterator[dict[str, Any]]:
 
 def _versions(path: Path) -> Iterator[dict[str, Any]]:
     """Every committed version of a baseline, the oldest first, and the file as it is now if it differs."""
-    from reports.regression.baseline import Baseline
 
     log = _git(path, "log", "--reverse", "--format=%H %cI", "--", path.name)
     last = None
@@ -90,7 +86,7 @@ def _versions(path: Path) -> Iterator[dict[str, Any]]:
         yield {**_of_baseline(read_baseline(path), str(path)), "time": datetime.now(UTC).isoformat()}
 
 
-def _of_baseline(baseline: "Baseline", name: str) -> dict[str, Any]:
+def _of_baseline(baseline: Baseline, name: str) -> dict[str, Any]:
     return {
         "result": name,
         "time": str(baseline.provenance.get("saved", "")),
@@ -108,8 +104,6 @@ def _of_baseline(baseline: "Baseline", name: str) -> dict[str, Any]:
 
 def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     """Finished trials only; a run's time is when its last trial changed."""
-    from reports.frame import finished, untrained_variants
-    from reports.regression.measures import TO_TARGET, measure
 
     stored = read_run(run)
     times = [time for row in stored.trials.to_dict("records") if (time := row.get("updated")) == time]

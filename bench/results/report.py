@@ -3,22 +3,24 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.build.trial_spec import Trial, spent
+import pandas as pd
+
+from bench.build.trial_spec import spent
 from bench.errors import BenchError
-from bench.plan.protocol import features_of, in_words, measures_of, protocol_of
+from bench.plan.memory.prediction import Memory
+from bench.plan.protocol import in_words
+from bench.results.together import grouped_parts
 from bench.store.run_folder import RunFolder
 from bench.store.settled import of_adapter
+from reports.build import Part, build_together, write_document
 from reports.choices import DEFAULT_FORMATS
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from reports.build import Part
-    from reports.figures.pictures import Picture
-    from reports.meta import Meta
-    from reports.tables.table import Table
+from reports.figures.pictures import Picture, seed_to_show
+from reports.frame import DONE, untrained_variants
+from reports.meta import Meta
+from reports.tables.table import Table
+from reports.writers.printing import NoBrowserError
 
 
 @dataclass(frozen=True)
@@ -26,46 +28,13 @@ class Summary:
     """What the terminal shows of a report."""
 
     answer: str
-    ranking: "Table | None"
+    ranking: Table | None
     files: list[Path]
     parts: list[dict[str, Any]] = field(default_factory=list)
     """What cannot be compared, each with its name, answer and ranking."""
     warnings: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     """Files that are or were damaged, and what became of them."""
-
-
-def describe_run(
-    trials: Sequence[Trial],
-    sweep: Any,
-    command: str,
-    executor: str,
-    parallel: int,
-    tuning: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else.
-
-    Args:
-        tuning: the record of `bench.run.search`, where the methods' settings come from it.
-    """
-    first = trials[0]
-    return {
-        "name": sweep.name,
-        "description": sweep.description,
-        "command": command,
-        "executor": executor,
-        "parallel": parallel,
-        "budget": first.budget.model_dump(),
-        "target": first.target,
-        "reward": first.reward.label,
-        "gold": first.gold.label if first.gold else None,
-        "diversity": features_of(first),
-        "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
-        "evaluation": _evaluation_words(first),
-        "protocol": protocol_of(first),
-        "measures": measures_of(first),
-        **({"tuning": tuning} if tuning else {}),
-    }
 
 
 def report(
@@ -85,9 +54,6 @@ def report(
     Raises:
         BenchError: no variant that has finished training is called `baseline`; there is no browser to print a PDF with.
     """
-    from bench.results.together import grouped_parts
-    from reports.build import build_together, write_document
-    from reports.writers.printing import NoBrowserError
 
     runs = [runs] if isinstance(runs, RunFolder) else list(runs)
     if len(runs) > 1:
@@ -125,11 +91,8 @@ def report(
     return Summary("\n".join(answers), document.ranking, files, told, above, damage)
 
 
-def part_of(run: RunFolder, must_write: bool = False) -> "Part":
+def part_of(run: RunFolder, must_write: bool = False) -> Part:
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
-    import pandas as pd
-
-    from reports.build import Part
 
     about = run.described()
     curves, rows = run.gather()
@@ -150,7 +113,6 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
     """The prediction for as many kept steps as the step that was measured drew."""
-    from bench.plan.memory.prediction import Memory
 
     if not predicted or not measured:
         return None
@@ -166,9 +128,8 @@ def _require_variant(name: str, known: set[str]) -> None:
         )
 
 
-def _trained(part: "Part") -> set[str]:
+def _trained(part: Part) -> set[str]:
     """Variants that ratios can refer to."""
-    from reports.frame import DONE, untrained_variants
 
     if part.curves.empty:
         return set()
@@ -180,14 +141,13 @@ def _beside(runs: Sequence[RunFolder]) -> Path:
     return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
 
 
-def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
+def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Meta:
     """What the frames do not say.
 
     Args:
         about: the run's `plan.json`.
         rows: its trials.
     """
-    from reports.meta import Meta
 
     versions: dict[str, str] = {}
     for row in rows:
@@ -216,13 +176,11 @@ def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(told["text"] for row in rows for told in (row.get("warnings") or {}).values()))
 
 
-def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "list[Picture]":
+def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> list[Picture]:
     """The samples that a report may show: of one seed, and of the variants that train nothing.
 
     They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
     """
-    from reports.figures.pictures import Picture, seed_to_show
-    from reports.frame import untrained_variants
 
     axis, limit = about["budget"]["axis"], about["budget"]["limit"]
     order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]
@@ -245,15 +203,3 @@ def pictures(run: RunFolder, about: dict[str, Any], curves: "pd.DataFrame") -> "
                 if path.name in there:
                     found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, path))
     return found
-
-
-def _evaluation_words(trial: Trial) -> str:
-    evaluate, sampler = trial.evaluate, trial.evaluate.sampler
-    counts = {split: len(prompts) for split, prompts in trial.evaluated.items()}
-    heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
-    images = "1 image" if evaluate.images == 1 else f"{evaluate.images} images"
-    return (
-        f"{images} a prompt on {counts['train']} training{heldout} prompts; DDIM with {sampler.steps} steps, "
-        f"guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
-        "for every method and seed."
-    )

@@ -15,8 +15,10 @@ from typing import Any
 
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError, Diverged, WorkerError, cause_of
+from bench.run.trial import run_trial
 from bench.store.files import read_json, write_json
 from bench.store.trial_folder import TrialFolder
+from models.workers import Workers
 
 Launch = Callable[[Trial, TrialFolder], None]
 """Runs a trial's workers to their end; raises what the first of them to fail died of."""
@@ -38,9 +40,6 @@ def member(trial: Trial, path: str, owner: str | None = None) -> None:
         owner: the token of the process that holds its lock; that one may die before its workers do.
     """
     import torch
-
-    from bench.run.trial import run_trial
-    from models.workers import Workers
 
     torch.set_num_threads(trial.threads)
     workers = Workers()
@@ -165,40 +164,3 @@ def describe(rank: int, local_rank: int, size: int) -> None:
 
 def _words(path: Path) -> Path:
     return path / "workers"
-
-
-class Witness:
-    """The folder of a worker that is not the first: it writes nothing (see `TrialFolder`)."""
-
-    adapter = Path()
-
-    def load_checkpoint(self) -> None:
-        """The first worker's is everyone's."""
-
-    def cut(self, after_point: int) -> None:
-        pass
-
-    def read_curve(self) -> list[dict[str, Any]]:
-        """What is observed is observed by the first worker."""
-        return []
-
-    def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
-        pass
-
-    def write_memory(self, workers: list[Any]) -> None:
-        pass
-
-    def append_point(self, *args: Any) -> None:
-        pass
-
-    def warn(self, about: str, point: int, text: str) -> None:
-        pass
-
-    def write_evaluation(self, rows: Any) -> None:
-        pass
-
-    def save_picture(self, *args: Any) -> None:
-        pass
-
-    def save_checkpoint(self, payload: dict[str, Any]) -> None:
-        pass

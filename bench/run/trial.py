@@ -5,9 +5,7 @@ The curve's point is written before the checkpoint, and a resumed trial cuts the
 process killed anywhere continues to bitwise the same curve.
 """
 
-import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,27 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.build.plugins import build_reward, load_method
-from bench.build.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
-from bench.build.zero import SummedOptimiser, ZeroOptimiser
+from bench.build.objects import (
+    exact_arithmetic,
+    for_all_workers,
+    optimiser_of,
+    policy_of,
+    quieten,
+    rewards_of,
+    sampler_settings,
+)
+from bench.build.plugins import load_method
+from bench.build.trial_spec import Trial
 from bench.errors import Diverged
 from bench.plan.budget import affordable_prompts, spent
 from bench.plan.memory.weighing import Weighing
 from bench.run.evaluation import Evaluation, Evaluator
-from bench.run.group import Witness
 from bench.run.repeatable import unrepeatable
-from bench.run.scores import not_finite, odd_columns
-from bench.stopping import check, heeded
-from bench.store.run_folder import TrialFolder
+from bench.run.scores import metered, odd_columns, scores_of
+from bench.stopping import check
+from bench.store.null_folder import NullFolder
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
-from methods.base import Method, RewardFunction, SamplingMethod, Settings, StepMetrics, TrainingSettings
-from methods.optimiser import LocalOptimiser
+from methods.base import Method, SamplingMethod, StepMetrics
 from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
-from models.policy import Policy
 from models.workers import Workers
-from rewards.base import Reward, RewardError, features
-from rewards.containment import drawing
+from rewards.base import features
 
 PICTURES_PER_SPLIT = 8
 """Prompts of a split whose first image is kept at every point, spread evenly over the split."""
@@ -77,28 +80,16 @@ class TrialLoop:
     ):
         self.trial, self.workers = trial, workers or Workers()
         self.observe = observe
-        self.folder = folder if self.workers.first else Witness()
+        self.folder = folder if self.workers.first else NullFolder()
         device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
         exact_arithmetic()
         self.meter = Meter(device, self.workers)
         self.seeds = SeedStream(trial.seed)
-        self.policy = Policy.load(
-            trial.model,
-            sampler_settings(trial.sampler),
-            self.meter,
-            rank=trial.lora.rank,
-            alpha=trial.lora.alpha,
-            targets=trial.lora.targets,
-            seed=trial.seed,
-            device=device,
-            dtype=dtype_of(trial),
-            workers=self.workers,
-        )
-        rewards = {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
-        self.rewards = rewards
+        self.policy = policy_of(trial, self.meter, self.workers, device)
+        rewards = self.rewards = rewards_of(trial, device)
         self.method_class = load_method(trial.reference)
-        self.settings = of_all(self.method_class.Settings(**trial.settings), self.workers)
-        self.optimiser = self.make_optimiser()
+        self.settings = for_all_workers(self.method_class.Settings(**trial.settings), self.workers)
+        self.optimiser = optimiser_of(trial, self.policy, self.settings, self.workers)
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
@@ -120,16 +111,6 @@ class TrialLoop:
         self.latest: float | None = None
         self.recent: list[StepMetrics] = []
         self.shown: list[tuple[tuple[str, str], Tensor]] = []  # (split, prompt) and an image of the latest point
-
-    def make_optimiser(self) -> LocalOptimiser | ZeroOptimiser | None:
-        """AdamW in this process, or sharded over many; None for a method that trains nothing."""
-        trial, settings = self.trial, self.settings
-        if not isinstance(settings, TrainingSettings):
-            return None
-        if trial.zero:
-            return ZeroOptimiser(self.policy, settings, self.workers, trial.zero, trial.offload)
-        kind = SummedOptimiser if self.workers.size > 1 else LocalOptimiser
-        return kind(self.policy.trainable_parameters(), settings)
 
     # -- the loop -------------------------------------------------------------------------------------------
 
@@ -273,99 +254,6 @@ class TrialLoop:
         }
 
 
-def exact_arithmetic() -> None:
-    """cuDNN's convolutions in the precision that was asked for, not TF32, and by algorithms that repeat."""
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
-
-
-def of_all(settings: Settings, workers: Workers) -> Settings:
-    """Settings for methods, which see all workers' rows at once: `micro_batch` is what one worker differentiates."""
-    if workers.size == 1 or not isinstance(settings, TrainingSettings):
-        return settings
-    return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
-
-
-def metered(reward: Reward, meter: Meter, workers: Workers, label: str, seed: int) -> RewardFunction:
-    """The reward as methods see it, billed to `meter`, its rows shared by the workers.
-
-    Args:
-        label: what the reward is called where its scores are not finite.
-        seed: the trial's. What the reward draws from the global generators is keyed by it and by the queries so far,
-            which a resumed trial knows.
-    """
-
-    def score(images: Tensor, prompts: list[str]) -> Tensor:
-        check_images(images)
-        key = (seed, "reward", meter.ledger.reward_queries, meter.ledger.eval_queries)
-        scores, parts = explained(reward, meter, workers, key, images, prompts)
-        require_finite(label, scores, parts, meter)
-        return scores
-
-    return score
-
-
-def explained(
-    reward: Reward, meter: Meter, workers: Workers, key: tuple[int | str, ...], images: Tensor, prompts: list[str]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores `[B]` and those of the reward's parts, billed once to `meter`; `key` is that of its random numbers."""
-    parts: dict[str, Tensor] = {}
-
-    def score(batch: Tensor) -> Tensor:
-        nonlocal parts
-        with drawing(*key, workers.rank):
-            scores, own = reward.explain(workers.share(batch), workers.share_list(prompts))
-        parts = {label: workers.gather(part, len(batch)) for label, part in own.items()}
-        return workers.gather(scores, len(batch))
-
-    with heeded():  # people's own rewards catch what they can
-        scores = meter.count_reward(images, score, reward.name)
-    return scores, parts
-
-
-def scores_of(
-    rewards: dict[str, Reward],
-    meter: Meter,
-    workers: Workers,
-    label: str,
-    seed: int,
-    images: Tensor,
-    prompts: list[str],
-) -> dict[str, Tensor]:
-    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one.
-
-    Args:
-        label: of the optimised reward, whose scores alone must be finite: a trial learns nothing from the others.
-        seed: of evaluation: what rewards draw is the same at every point, for every method and seed.
-    """
-    check_images(images)
-    found: dict[str, Tensor] = {}
-    for metric, reward in rewards.items():
-        key: tuple[int | str, ...] = (seed, "evaluation", metric, *prompts)
-        found[metric], parts = explained(reward, meter, workers, key, images, prompts)
-        if metric == "reward":
-            require_finite(label, found[metric], parts, meter)
-            found |= {f"reward/{label}": scores for label, scores in parts.items()}
-    return found
-
-
-def require_finite(label: str, scores: Tensor, parts: dict[str, Tensor], meter: Meter) -> None:
-    """Raises `RewardError` if scores of finite images are not finite: the reward's doing, so it may be tried again."""
-    what = not_finite(label, scores, parts)
-    if what:
-        steps = meter.ledger.steps
-        raise RewardError(
-            f"{what}, in the evaluation after step {steps}" if meter.evaluating else f"{what}, at step {steps + 1}"
-        )
-
-
-def check_images(images: Tensor) -> None:
-    """Raises `Diverged` if images are not finite, which is the policy's doing and not a reward's."""
-    if not images.detach().isfinite().all():
-        raise Diverged("the images that were sampled hold NaN or infinite pixels")
-
-
 def check_finite(metrics: StepMetrics, step: int) -> None:
     """Raises `Diverged` if a step's numbers are not finite."""
     for name in ("loss", "reward", "gradient_norm"):
@@ -386,17 +274,3 @@ def training_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
     extra = {name: [step.extra[name] for step in steps if name in step.extra] for step in steps for name in step.extra}
     means = {name: list(map(column, steps)) for name, column in columns.items()} | extra
     return {name: sum(values) / len(values) for name, values in means.items()} | steps[-1].latest
-
-
-def quieten() -> None:
-    """Silences the libraries' progress bars and notices, which would garble a sweep's output."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed announces its choice when imported
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)

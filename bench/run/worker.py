@@ -3,7 +3,7 @@
 import time
 import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.background import repeating
 from bench.build.trial_spec import Trial
@@ -11,13 +11,12 @@ from bench.errors import Diverged, LockedError, cause_of, disk_full, one_line, r
 from bench.run.group import Launch, grouped, spawn
 from bench.run.settle import STOPPED, lost, times
 from bench.run.tracking.beside import tracked
+from bench.run.trial import Observer, run_trial
 from bench.stopping import heeded, settling
 from bench.store.files import write_text
 from bench.store.provenance import provenance
 from bench.store.trial_folder import SETTLED, Status, TrialFolder
-
-if TYPE_CHECKING:
-    from bench.run.trial import Observer
+from rewards.containment import restored
 
 BEAT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 20.0
@@ -30,7 +29,7 @@ def run_and_record(
     command: str = "",
     launch: Launch = spawn,
     call: str | None = None,
-    observe: "Observer | None" = None,
+    observe: Observer | None = None,
 ) -> Status:
     """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
 
@@ -51,8 +50,6 @@ def run_and_record(
         KeyboardInterrupt: the user stopped it; it is recorded as interrupted.
     """
     import torch
-
-    from rewards.containment import restored
 
     # What a method or a library does to the global state ends with the trial: the next one may run in this process.
     with folder.lock(LOCK_WAIT_SECONDS), restored():
@@ -100,9 +97,8 @@ def mended(trial: Trial, folder: TrialFolder) -> list[str]:
 
 
 def _attempts(
-    trial: Trial, folder: TrialFolder, launch: Launch, call: str | None, observe: "Observer | None"
+    trial: Trial, folder: TrialFolder, launch: Launch, call: str | None, observe: Observer | None
 ) -> tuple[Status, str | None]:
-    from bench.run.trial import run_trial
 
     watched = partial(run_trial, observe=observe) if observe else run_trial
     run = launch if grouped(trial) else watched

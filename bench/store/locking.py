@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from bench.errors import one_line
 
 
@@ -28,7 +30,6 @@ def holder(lock: Path) -> str:
 
     A process of this machine that is gone is none: whoever has the lock now has not signed yet.
     """
-    import psutil
 
     try:
         found = json.loads(lock.read_text(encoding="utf-8"))

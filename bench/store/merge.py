@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, LockedError, NotComparableError, cause_of
-from bench.run.worker import SETTLED
 from bench.store.checkpoints import DAMAGED
 from bench.store.files import UNFINISHED
 from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.settled import SETTLED
 from bench.sweep.load import LoadedSweep, Variant, load_sweep, variants_of
 from reports.frame import MACHINES_OWN
 from reports.regression.verdict import differences

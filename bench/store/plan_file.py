@@ -1,15 +1,14 @@
-"""`plan.json` made again from what the trials say of themselves, where it is lost."""
+"""`plan.json`: what a run's folder says of its trials, and how it is made again from their records where it is lost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bench.build.trial_spec import Trial
 from bench.errors import BenchError
+from bench.plan.protocol import features_of, measures_of, protocol_of
 from bench.store.damage import Check, is_finite, of, optional, wrong_fields
 from bench.sweep.yaml_source import read_yaml
-
-if TYPE_CHECKING:
-    from bench.build.trial_spec import Trial
 
 RECOVERED = "it is made again from the trials' records, without those that had not begun; `bench run` writes it"
 ROW: dict[str, Check] = {**dict.fromkeys(("sweep", "trial", "method", "variant", "identity"), of(str)), "seed": of(int)}
@@ -58,6 +57,39 @@ PROTOCOL: dict[str, Check] = {
 }
 
 
+def describe_run(
+    trials: Sequence[Trial],
+    sweep: Any,
+    command: str,
+    executor: str,
+    parallel: int,
+    tuning: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else.
+
+    Args:
+        tuning: the record of `bench.run.search`, where the methods' settings come from it.
+    """
+    first = trials[0]
+    return {
+        "name": sweep.name,
+        "description": sweep.description,
+        "command": command,
+        "executor": executor,
+        "parallel": parallel,
+        "budget": first.budget.model_dump(),
+        "target": first.target,
+        "reward": first.reward.label,
+        "gold": first.gold.label if first.gold else None,
+        "diversity": features_of(first),
+        "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
+        "evaluation": _evaluation_words(first),
+        "protocol": protocol_of(first),
+        "measures": measures_of(first),
+        **({"tuning": tuning} if tuning else {}),
+    }
+
+
 def lacking_for_a_report(found: dict[str, Any]) -> str:
     """What keeps a plan from being reported; nothing for a whole one."""
     lacking = [name for name in NEEDED if name not in found]
@@ -87,9 +119,6 @@ def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: st
         records: `trial.json` of every folder in the run.
         what: is the matter with the file.
     """
-    from bench.build.trial_spec import Trial
-    from bench.results.report import describe_run
-
     found: dict[tuple[str, int], tuple[float, Trial]] = {}
     for record in records:
         try:
@@ -109,7 +138,7 @@ def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: st
     return {**about, "written": latest, "damage": [f"plan.json {what}; {RECOVERED}"], "trials": rows}
 
 
-def row_of(trial: "Trial") -> dict[str, Any]:
+def row_of(trial: Trial) -> dict[str, Any]:
     """A trial as the plan lists it."""
     return {
         "sweep": trial.sweep,
@@ -121,10 +150,22 @@ def row_of(trial: "Trial") -> dict[str, Any]:
     }
 
 
+def _evaluation_words(trial: Trial) -> str:
+    evaluate, sampler = trial.evaluate, trial.evaluate.sampler
+    counts = {split: len(prompts) for split, prompts in trial.evaluated.items()}
+    heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
+    images = "1 image" if evaluate.images == 1 else f"{evaluate.images} images"
+    return (
+        f"{images} a prompt on {counts['train']} training{heldout} prompts; DDIM with {sampler.steps} steps, "
+        f"guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
+        "for every method and seed."
+    )
+
+
 class _Named:
     """What a run's sweep calls itself."""
 
-    def __init__(self, sweep_path: Path, trial: "Trial"):
+    def __init__(self, sweep_path: Path, trial: Trial):
         try:
             said = read_yaml(sweep_path).plain()
         except BenchError:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bench.build.trial_spec import Trial
 
 PACKAGES = (
@@ -68,7 +70,6 @@ def source_commit() -> tuple[str | None, bool | None]:
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
     """Processor, usable cores, memory and GPU."""
-    import psutil
     import torch
 
     return {

@@ -3,24 +3,28 @@
 Everything that a report or a gate reads comes from here; workers write their own trial's folder and nothing else.
 """
 
+import fcntl
 import io
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
 
 from bench.build.trial_spec import Trial, flat_settings
 from bench.errors import BenchError, LockedError
 from bench.store.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.store.frames import Tidy, read_evaluations
 from bench.store.locking import holder, sign
 from bench.store.plan_file import lacking_for_a_report, recovered_plan, row_of, wrong_plan
 from bench.store.provenance import this_command
 from bench.store.settled import of_evaluation
 from bench.store.trial_folder import STATUSES, Status, TrialFolder
-
-if TYPE_CHECKING:
-    import pandas as pd
+from bench.sweep.yaml_source import read_yaml
 
 __all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
 
@@ -70,7 +74,6 @@ class RunFolder:
         Raises:
             LockedError: another one holds it.
         """
-        from filelock import FileLock, Timeout
 
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
@@ -91,7 +94,6 @@ class RunFolder:
 
     def locked(self) -> bool:
         """Whether a `bench run` is writing here; False where this machine cannot tell."""
-        import fcntl
 
         try:
             with (self.path / ".lock").open("rb") as file:
@@ -136,7 +138,6 @@ class RunFolder:
 
     def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
         """The same from rows as `planned` gives them."""
-        from ruamel.yaml import YAML
 
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
@@ -187,7 +188,6 @@ class RunFolder:
         Raises:
             BenchError: it is damaged or missing.
         """
-        from bench.sweep.yaml_source import read_yaml
 
         do = "the `bench run` that wrote it writes it again; finished trials are kept"
         try:
@@ -210,16 +210,15 @@ class RunFolder:
         """A row for every planned trial: its `trial.json`, what was planned, and its axes so far."""
         return [_row(planned, record, curve) for planned, record, curve in self._read()]
 
-    def results(self) -> "pd.DataFrame":
+    def results(self) -> pd.DataFrame:
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
         return self.gather()[0]
 
-    def gather(self) -> "tuple[pd.DataFrame, list[dict[str, Any]]]":
+    def gather(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """`results` and `trials` from one reading of every trial's files.
 
         For `spec` the trials have `settings`: a spec is several kilobytes, and a report asks for no more.
         """
-        from bench.store.frames import Tidy
 
         tidy, rows = Tidy(), []
         for planned, record, curve in self._read():
@@ -228,13 +227,13 @@ class RunFolder:
             tidy.add(planned, record["status"], curve)
         return tidy.frame(), rows
 
-    def write_results(self, frame: "pd.DataFrame | None" = None) -> "pd.DataFrame":
+    def write_results(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
         found = self.results() if frame is None else frame
         write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
         return found
 
-    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> "pd.DataFrame":
+    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> pd.DataFrame:
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
         Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
@@ -243,7 +242,6 @@ class RunFolder:
         Args:
             rows: the trials, as `trials` or `gather` give them.
         """
-        from bench.store.frames import read_evaluations
 
         rows = self.trials() if rows is None else rows
         known = {row["trial"]: row for row in rows}

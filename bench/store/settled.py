@@ -12,6 +12,7 @@ from bench.errors import one_line
 from bench.store.curve import Curve, Fault, Point, curve_of, wrong_point
 from bench.store.damage import Check, Damage, DamagedFileError, is_finite, of, optional, unreadable, wrong_fields
 from bench.store.files import Line, read_json, read_lines
+from bench.store.frames import points_of, read_table
 
 
 class Folder(Protocol):
@@ -257,7 +258,6 @@ def _number(found: Any, name: str) -> int | None:
 
 def _rows(path: Path) -> int | None:
     """Rows of an evaluation, None where it has none to count."""
-    from bench.store.frames import read_table
 
     try:
         table = read_table(path, ("point",))
@@ -268,7 +268,6 @@ def _rows(path: Path) -> int | None:
 
 def _evaluated(path: Path) -> int | None:
     """How many points an evaluation has rows of; None where it cannot say."""
-    from bench.store.frames import points_of
 
     try:
         points = points_of(path)

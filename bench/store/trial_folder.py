@@ -13,7 +13,11 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+from PIL import Image
 
 from bench.errors import LockedError
 from bench.store.checkpoints import DAMAGED, load_checkpoint, save_checkpoint
@@ -28,6 +32,7 @@ from bench.store.files import (
     write_json,
     write_text,
 )
+from bench.store.frames import points_of, read_table
 from bench.store.locking import holder, sign
 from bench.store.settled import (
     ADAPTER,
@@ -47,8 +52,6 @@ from bench.store.settled import (
 
 __all__ = ["SETTLED", "STATUSES", "Status", "TrialFolder", "is_alive", "slug"]
 
-if TYPE_CHECKING:
-    import pandas as pd
 
 STALE_SECONDS = 60.0
 """A running trial that has not been heard of for so long is taken as interrupted; a worker beats every few seconds."""
@@ -96,7 +99,6 @@ class TrialFolder:
         Raises:
             LockedError: another process holds it after `wait` seconds.
         """
-        from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=wait)
@@ -136,7 +138,7 @@ class TrialFolder:
     def read(self) -> dict[str, Any]:
         """`trial.json` as it should be understood now.
 
-        A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `bench.store.settled`).
+        A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `settled.py`).
         """
         record = dict(self._look().record)
         if record["status"] == "running":
@@ -184,7 +186,6 @@ class TrialFolder:
 
     def damage(self) -> list[Damage]:
         """What is the matter with the files that numbers come from, and with the adapter: all of them are read."""
-        from bench.store.frames import read_table
 
         seen = self._look()
         table, why = None, ""
@@ -342,9 +343,8 @@ class TrialFolder:
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
-    def write_evaluation(self, rows: "pd.DataFrame") -> None:
+    def write_evaluation(self, rows: pd.DataFrame) -> None:
         """Appends a point's rows (`point, split, metric, prompt, sample, value`); a point written again is replaced."""
-        import pandas as pd
 
         self.check_owner()
         before = self.read_evaluation()
@@ -353,9 +353,8 @@ class TrialFolder:
             rows = pd.concat([before, rows], ignore_index=True)
         self._store_evaluation(rows)
 
-    def read_evaluation(self) -> "pd.DataFrame | None":
+    def read_evaluation(self) -> pd.DataFrame | None:
         """Every row so far; None before the first evaluation."""
-        import pandas as pd
 
         return pd.read_parquet(self.evaluation_path) if self.evaluation_path.exists() else None
 
@@ -370,7 +369,7 @@ class TrialFolder:
             if int(folder.name.removeprefix("point-")) > after_point:
                 shutil.rmtree(folder)
 
-    def _store_evaluation(self, rows: "pd.DataFrame") -> None:
+    def _store_evaluation(self, rows: pd.DataFrame) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         rows = rows.reset_index(drop=True)
         write_atomically(
@@ -398,7 +397,6 @@ class TrialFolder:
             pixels: uint8 `[H, W, 3]`.
             index: of the prompt's sample.
         """
-        from PIL import Image
 
         path = self.sample_path(point, split, prompt, index)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -415,7 +413,7 @@ class TrialFolder:
         """The newest sound payload of a point that curve and evaluation hold, or None.
 
         Raises:
-            OSError, MemoryError, BenchError: it cannot be read here and now (see `bench.store.checkpoints`); it is kept.
+            OSError, MemoryError, BenchError: it cannot be read here and now (see `checkpoints.py`); it is kept.
         """
         if not self.checkpoints.exists():
             return None
@@ -433,7 +431,6 @@ class TrialFolder:
 
     def _evaluated(self) -> set[int] | None:
         """The points that the evaluation holds; None where it is damaged."""
-        from bench.store.frames import points_of
 
         try:
             return points_of(self.evaluation_path)

@@ -62,7 +62,7 @@ class Variant:
 
 
 def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = ()) -> LoadedSweep:
-    """Reads, overlays and validates a sweep against the schema (methods check their own settings in `bench.plan.planner`).
+    """Reads, overlays and validates a sweep against the schema (methods check their own in `bench.plan.planner`).
 
     Args:
         path: the YAML file.

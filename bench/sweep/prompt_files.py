@@ -13,15 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from bench.errors import BenchError, cause_of, one_line
 from bench.sweep.overlay import suggestion
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from bench.sweep.schema import PromptFile
+from bench.sweep.schema import PromptFile
 
 COLUMNS = ("prompt", "prompts", "caption", "text")
 """Names of a column of prompts, in any case, where the sweep names none; the first that is there."""
@@ -33,7 +31,7 @@ Tell = Callable[[str], object]
 """Takes what a reader must know of a file, a sentence each."""
 
 
-def read_prompt_file(source: "PromptFile", base: Path, tell: Tell = lambda sentence: None) -> list[str]:
+def read_prompt_file(source: PromptFile, base: Path, tell: Tell = lambda sentence: None) -> list[str]:
     """The prompts of a file, in its order, each once; `limit` of them evenly spread.
 
     Args:
@@ -114,7 +112,7 @@ def _from_hub(repository: str, name: str) -> Path:
         raise BenchError(f"{name} of the dataset {repository} is not here and cannot be fetched", None, do) from error
 
 
-def _column(table: "pd.DataFrame", wanted: str | None, file: str) -> Any:
+def _column(table: pd.DataFrame, wanted: str | None, file: str) -> Any:
     names = [str(name) for name in table.columns]
     if wanted is not None:
         # Spaces around a name cannot be seen in a table, nor in a message.
@@ -179,7 +177,6 @@ def _rows(path: Path, column: str | None, tell: Tell) -> list[str]:
 
 
 def _missing(value: Any) -> bool:
-    import pandas as pd
 
     return not isinstance(value, str) and pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
@@ -205,7 +202,7 @@ def _text(path: Path) -> str:
     return text
 
 
-def _json(path: Path) -> "pd.DataFrame":
+def _json(path: Path) -> pd.DataFrame:
     text = _text(path)
     try:
         return _frame(json.loads(text) if text.strip() else [], "item", path.name)
@@ -214,7 +211,7 @@ def _json(path: Path) -> "pd.DataFrame":
         raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}{lines}") from None
 
 
-def _json_lines(path: Path) -> "pd.DataFrame":
+def _json_lines(path: Path) -> pd.DataFrame:
     found = []
     for number, line in enumerate(_text(path).split("\n"), start=1):  # JSON allows other line breaks inside a text
         try:
@@ -224,9 +221,8 @@ def _json_lines(path: Path) -> "pd.DataFrame":
     return _frame(found, "row", path.name)
 
 
-def _frame(found: Any, what: str, file: str) -> "pd.DataFrame":
+def _frame(found: Any, what: str, file: str) -> pd.DataFrame:
     """A list of prompts, or of objects that hold one, as a table; values are what they are in JSON."""
-    import pandas as pd
 
     if not isinstance(found, list):
         keys = f" with the keys {', '.join(found)}" if isinstance(found, dict) and found else ""
@@ -240,19 +236,18 @@ def _frame(found: Any, what: str, file: str) -> "pd.DataFrame":
     return pd.DataFrame(found if kind is dict else {"prompt": found}, dtype=object)
 
 
-def _csv(path: Path) -> "pd.DataFrame":
+def _csv(path: Path) -> pd.DataFrame:
     text = _text(path)
     header = next(iter(text.lstrip("\r\n").splitlines()), "")
     # Where a comma separates decimals, spreadsheets write semicolons between the fields.
     return _separated(text, next((sign for sign in ",;\t" if sign in header), ","), path.name)
 
 
-def _tsv(path: Path) -> "pd.DataFrame":
+def _tsv(path: Path) -> pd.DataFrame:
     return _separated(_text(path), "\t", path.name)
 
 
-def _separated(text: str, sign: str, file: str) -> "pd.DataFrame":
-    import pandas as pd
+def _separated(text: str, sign: str, file: str) -> pd.DataFrame:
 
     if not text.strip():
         return pd.DataFrame()
@@ -262,8 +257,7 @@ def _separated(text: str, sign: str, file: str) -> "pd.DataFrame":
     return table
 
 
-def _parquet(path: Path) -> "pd.DataFrame":
-    import pandas as pd
+def _parquet(path: Path) -> pd.DataFrame:
 
     return pd.read_parquet(path)
 
@@ -271,7 +265,7 @@ def _parquet(path: Path) -> "pd.DataFrame":
 TEXT = (".txt", ".text", ".prompt", ".prompts", ".list", ".lst", "")
 """Endings of files with a prompt a line."""
 
-READERS: "dict[str, Callable[[Path], pd.DataFrame]]" = {
+READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".json": _json,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

@@ -4,6 +4,7 @@ YAML 1.2 (`1e-3` is a number, `no` is a string), one document, plain values only
 nested ones grow exponentially (the "billion laughs"), and a sweep has `scales` and `grid` for what repeats.
 """
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,6 @@ def _explain(error: MarkedYAMLError) -> str:
 
 
 def _neighbours(path: Path) -> str:
-    import difflib
 
     folder = path.parent if path.parent.is_dir() else Path("sweeps")
     names = sorted(p.name for p in folder.glob("*.y*ml")) if folder.is_dir() else []

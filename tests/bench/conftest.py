@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import bench.run.trial
+import bench.run.worker
 from bench.cli import run_command
 from bench.store.trial_folder import TrialFolder
 from tests.bench.bodies import add_point, fake_points
@@ -102,7 +102,7 @@ def body(monkeypatch):
             self.special.get(trial.variant, fake_points)(trial, folder)
 
     body = Body()
-    monkeypatch.setattr(bench.run.trial, "run_trial", body)
+    monkeypatch.setattr(bench.run.worker, "run_trial", body)
     return body
 
 

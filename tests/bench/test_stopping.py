@@ -137,7 +137,7 @@ def rewarded(reward):
             built.score = scored
             return built
 
-        monkeypatch.setattr("bench.run.trial.build_reward", build)
+        monkeypatch.setattr("bench.build.objects.build_reward", build)
 
     return arm
 

@@ -122,10 +122,10 @@ def plan_stage(folder: Path) -> dict[str, float]:
 
 def store_stage(folder: Path, rows: int) -> dict[str, float]:
     """The trials one after another in this process."""
-    import bench.run.trial
+    import bench.run.worker
     from bench.run.executors import inline
 
-    bench.run.trial.run_trial = fake_trial(rows)  # type: ignore[assignment]
+    bench.run.worker.run_trial = fake_trial(rows)  # type: ignore[assignment]
     return executed(inline, folder, folder / "run")
 
 
@@ -141,7 +141,7 @@ def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     """Writes the plan and runs its trials as `bench run` does, with its progress, by the functions that it calls."""
     from bench.commands import run as run_command
     from bench.plan.planner import plan, resolved_sweep
-    from bench.results.report import describe_run
+    from bench.store.plan_file import describe_run
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep
 

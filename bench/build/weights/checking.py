@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.build.plugins import build_reward, resolve_model
 from bench.build.weights.known import WHERE_THERE, Expected, expected_of_fetched, expected_of_shipped, place
 from bench.build.weights.needs import Item, described
 from bench.errors import cause_of
+from bench.sweep.schema import RewardSpec
+from models.loading import inspected, load_components, model_hash
+from rewards.hashing import file_sha256
 
 BLOCK = 4 * 2**20
 LARGE = 64 * 2**20
@@ -149,8 +153,6 @@ def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
 
 
 def _shipped_hash(item: Item, path: Path) -> str:
-    from models.loading import inspected, model_hash
-    from rewards.hashing import file_sha256
 
     if item.kind == "reward":
         return file_sha256(path)
@@ -160,9 +162,6 @@ def _shipped_hash(item: Item, path: Path) -> str:
 
 def _load_shipped(item: Item, path: Path) -> str | None:
     """Loads it as a trial does; the hash that a trial would record."""
-    from bench.build.plugins import build_reward, resolve_model
-    from bench.sweep.schema import RewardSpec
-    from models.loading import load_components, model_hash
 
     if item.kind == "reward":
         return build_reward(RewardSpec(name=item.name)).weights_sha256

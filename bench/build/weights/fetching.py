@@ -7,6 +7,7 @@ from bench import console
 from bench.build.weights.known import WHERE_THERE
 from bench.build.weights.needs import Item, described, models_in_sweeps
 from bench.errors import BenchError, cause_of
+from bench.sweep.overlay import suggestion
 
 SECONDS = 10.0
 
@@ -63,8 +64,6 @@ def _reason(error: Exception, name: str) -> tuple[str, str | None]:
     """Why it cannot be fetched; what to do, where fetching by hand would fail too."""
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    from bench.sweep.overlay import suggestion
 
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set", None

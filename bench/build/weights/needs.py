@@ -5,14 +5,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench import console
+from bench.build.plugins import embedded_models, installed, load_object, reward_names
 from bench.build.weights.known import KNOWN_MODELS, LAYOUT, Facts, expected_of_fetched, expected_of_shipped, place
 from bench.errors import BenchError
-
-if TYPE_CHECKING:
-    from rewards.published.weights import Weights
+from bench.sweep.overlay import suggestion
+from bench.sweep.shipped import sweep_files
+from bench.sweep.yaml_source import read_yaml
+from models.loading import PARTS
+from rewards import registry
+from rewards.published.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Item:
 
     name: str
     kind: str
-    weights: "Weights | None" = None
+    weights: Weights | None = None
     shipped: Path | None = None
     problem: str | None = None
 
@@ -39,7 +43,6 @@ class Item:
 
 def items() -> list[Item]:
     """What rewards need, the models in the package, and those on the hub that sweeps name."""
-    from bench.build.plugins import embedded_models
 
     ours = [Item(name, "model", shipped=folder) for name, folder in embedded_models().items()]
     return [*_reward_items(), *ours, *(_hub_model(name) for name in models_in_sweeps())]
@@ -51,8 +54,6 @@ def chosen(there: Sequence[Item], names: Sequence[str]) -> list[Item]:
     Raises:
         BenchError: a name is unknown, or what it needs cannot be told.
     """
-    from bench.build.plugins import reward_names
-    from bench.sweep.overlay import suggestion
 
     found: list[Item] = []
     for name in names:
@@ -85,9 +86,6 @@ def first_choices(wanted: Sequence[Item]) -> list[Item]:
 
 def models_in_sweeps() -> list[str]:
     """Hub ids that are the `model` of a sweep or of one of its scales."""
-    from bench.build.plugins import embedded_models, installed
-    from bench.sweep.shipped import sweep_files
-    from bench.sweep.yaml_source import read_yaml
 
     named: dict[str, None] = {}
     for path in sweep_files():
@@ -107,8 +105,6 @@ def models_in_sweeps() -> list[str]:
 
 
 def _reward_items() -> Iterator[Item]:
-    from bench.build.plugins import installed, load_object
-    from rewards import registry
 
     targets = {name: registry.target(name) for name in registry.names()}
     for name, target in {**targets, **dict(sorted(installed("rewards").items()))}.items():
@@ -125,7 +121,6 @@ def _reward_items() -> Iterator[Item]:
 
 
 def _hub_model(repository: str) -> Item:
-    from rewards.published.weights import Weights
 
     facts = KNOWN_MODELS.get(repository, Facts(None, "see its card", {}))
     needed = Weights(repository, LAYOUT, "model", facts.size, facts.licence, facts.sha256)
@@ -183,7 +178,7 @@ def _shipped_facts(shipped: Path) -> dict[str, Any]:
     }
 
 
-def _hub_facts(needed: "Weights") -> dict[str, Any]:
+def _hub_facts(needed: Weights) -> dict[str, Any]:
     places = needed.cached()
     here = {name: path for name, path in places.items() if path is not None}
     cached = next(iter(here.values()), None)
@@ -202,6 +197,5 @@ def _hub_facts(needed: "Weights") -> dict[str, Any]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-    from models.loading import PARTS
 
     return [file for part in PARTS for file in sorted((folder / part).rglob("*")) if file.is_file()]

@@ -107,8 +107,8 @@ def main() -> None:
     """Reads variant -> trial from standard input and writes a line a variant."""
     specs = json.load(sys.stdin)
     os.nice(NICENESS)
+    from bench.build.objects import quieten
     from bench.plan.memory.prediction import predict
-    from bench.run.trial import quieten
 
     quieten()
     for variant, spec in specs.items():

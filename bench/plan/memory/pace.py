@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.build.objects import dtype_of, sampler_settings
 from bench.build.plugins import load_method
-from bench.build.trial_spec import Trial, dtype_of, sampler_settings
+from bench.build.trial_spec import Trial
 from bench.plan.estimate import Estimate
 from bench.plan.memory.prediction import build_rewards, dry_score
 

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.build.objects import dtype_of, sampler_settings
 from bench.build.plugins import build_reward, load_method
-from bench.build.trial_spec import Trial, dtype_of, reward_metrics, sampler_settings
+from bench.build.trial_spec import Trial, reward_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor

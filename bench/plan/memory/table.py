@@ -205,7 +205,7 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    from bench.run.trial import quieten
+    from bench.build.objects import quieten
 
     quieten()
     print(document(), end="")

@@ -1,7 +1,7 @@
 """Where trials run: in this process (`inline`), or in actors that Ray Tune places (`ray`, the default).
 
-An executor is one module with `execute(trials, run, command)` and `parallel(trials)`; both call `bench.run.worker`, so the
-numbers do not depend on it. Progress is read from the store (`progress.py`): an executor reports nothing itself.
+An executor is one module with `execute(trials, run, command)` and `parallel(trials)`; both call `bench.run.worker`, so
+the numbers do not depend on it. Progress is read from the store (`bench.run.progress`).
 """
 
 from collections.abc import Sequence

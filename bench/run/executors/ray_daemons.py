@@ -11,14 +11,13 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOBase
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
+
+import psutil
 
 from bench import console, stopping
 from bench.background import repeating
 from bench.errors import TRIALS_FAILED, BenchError, one_line
-
-if TYPE_CHECKING:
-    import psutil
 
 DAEMONS = ("raylet", "gcs_server")
 LOOK_SECONDS = 0.5
@@ -91,15 +90,14 @@ def alive() -> Iterator[None]:
         raise gone
 
 
-def own_daemons() -> "list[tuple[str, psutil.Process]]":
+def own_daemons() -> list[tuple[str, psutil.Process]]:
     """Of the Ray that this process has started, each with its name."""
-    import psutil
 
     children = [(child.name(), child) for child in psutil.Process().children()]
     return [(name, child) for name, child in children if name in DAEMONS]
 
 
-def dead(daemons: "Sequence[tuple[str, psutil.Process]]") -> RayDied | None:
+def dead(daemons: Sequence[tuple[str, psutil.Process]]) -> RayDied | None:
     """What is to be said of the first that is gone; None where none is."""
     gone = next((name for name, process in daemons if not _lives(process)), None)
     if gone is None:
@@ -108,8 +106,7 @@ def dead(daemons: "Sequence[tuple[str, psutil.Process]]") -> RayDied | None:
     return RayDied(what, do="run the same command again to continue; --executor inline does without Ray")
 
 
-def _lives(process: "psutil.Process") -> bool:
-    import psutil
+def _lives(process: psutil.Process) -> bool:
 
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

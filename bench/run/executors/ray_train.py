@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.build.trial_spec import Trial
-from bench.run.group import PATIENCE, launched, member
+from bench.run.group import PATIENCE, describe, launched, member
 from bench.store.trial_folder import TrialFolder
 
 
@@ -38,8 +38,6 @@ def _loop(config: dict[str, Any]) -> None:
     import ray.train
     import torch
     from ray.train.torch import get_device
-
-    from bench.run.group import describe
 
     context = ray.train.get_context()
     describe(context.get_world_rank(), context.get_local_rank(), context.get_world_size())

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.build.trial_spec import Trial
-from bench.errors import BenchError, cause_of
+from bench.errors import BenchError, LockedError, cause_of, disk_full
 from bench.plan.preflight import refuse_more_gpus, usable_gpus
 from bench.run.executors.ray_daemons import Terse, alive
 from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, check_room, knock
+from bench.run.executors.ray_train import launch
 from bench.run.group import grouped
+from bench.run.worker import run_and_record
 from bench.stopping import settling
 from bench.store.files import read_json, write_json
 from bench.store.provenance import usable_cores
@@ -258,9 +260,6 @@ def run_in_actor(
 
     A failure is in the store already; Tune need not know, unless of a death.
     """
-    from bench.errors import LockedError, disk_full
-    from bench.run.executors.ray_train import launch
-    from bench.run.worker import run_and_record
 
     try:
         run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call, observe)

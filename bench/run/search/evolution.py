@@ -47,7 +47,7 @@ class Evolving:
         self.search, self.founders, self.fingerprint = search, founders, fingerprint
 
     def execute(self, trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
-        """See `bench.run.executors.Executor`; of `trials`, the `latest`, those that are settled are left as they are."""
+        """See `bench.run.executors.Executor`; of the `latest` trials, settled ones are left as they are."""
         from ray import tune
         from ray.tune.schedulers import PopulationBasedTraining
 

@@ -11,11 +11,10 @@ from typing import Any, Protocol
 
 from bench import console
 from bench.build.trial_spec import Trial
+from bench.digest import digest
 from bench.errors import BenchError, LockedError
-from bench.plan.identity import digest
 from bench.plan.planner import resolved_sweep
 from bench.plan.preflight import missing_requirement
-from bench.results.report import describe_run
 from bench.run.executors import Executor
 from bench.run.search.candidates import Candidate, Candidates
 from bench.run.search.choosing import mean_score, record
@@ -23,6 +22,7 @@ from bench.run.search.space import domains, readable
 from bench.run.worker import SETTLED
 from bench.store.damage import Check, is_finite, of
 from bench.store.files import read_json, write_json
+from bench.store.plan_file import describe_run
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import LoadedSweep
 from bench.sweep.schema import MethodSpec, Search

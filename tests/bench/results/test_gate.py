@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import bench.commands.run
-import bench.run.trial
+import bench.run.worker
 from bench.results.baselines import layout, read_baseline
 from bench.results.history import collect
 from bench.store.run_folder import RunFolder
@@ -51,7 +51,7 @@ def run(cli, sweep_file, tmp_path, monkeypatch):
     """Runs the sweep with a fake trial body into `tmp_path / name`."""
 
     def call(name, level=1.0, *overrides, code=0, body=None):
-        monkeypatch.setattr(bench.run.trial, "run_trial", body or points(level))
+        monkeypatch.setattr(bench.run.worker, "run_trial", body or points(level))
         monkeypatch.setattr(bench.commands.run, "_report", lambda run: None)  # figures take seconds
         arguments = [word for value in ("seeds=[0,1,2,3,4]", *overrides) for word in ("--set", value)]
         answer = cli("run", sweep_file, "--executor", "inline", "--out", tmp_path / name, *arguments)

@@ -261,7 +261,7 @@ def test_what_a_trial_leaves_set_ends_with_it(tiny_model, tmp_path, monkeypatch)
         torch.set_default_dtype(torch.float64)
         torch.set_grad_enabled(False)
 
-    monkeypatch.setattr("bench.run.trial.run_trial", leaves)
+    monkeypatch.setattr("bench.run.worker.run_trial", leaves)
     assert run_and_record(make_trial(tiny_model), TrialFolder(tmp_path / "trial")) == "done"
     assert torch.get_default_dtype() == torch.float32
     assert torch.is_grad_enabled()

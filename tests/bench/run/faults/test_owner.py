@@ -100,7 +100,7 @@ def test_the_owner_is_not_recorded_as_failed_by_an_orphan(trial, tmp_path, monke
             twin.write_status("running", "the twin's")
         raise RuntimeError("whatever comes of it")
 
-    monkeypatch.setattr(bench.run.trial, "run_trial", robbed)
+    monkeypatch.setattr(bench.run.worker, "run_trial", robbed)
     with pytest.raises(LockedError):
         run_and_record(trial.model_copy(update={"retries": 3}), TrialFolder(twin.path))
     assert len(attempts) == 1, "what another process runs is not tried again"
@@ -111,7 +111,7 @@ def test_the_owner_is_not_recorded_as_failed_by_an_orphan(trial, tmp_path, monke
 def test_the_second_of_two_runs_says_who_is_writing(cli, sweep_file, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(bench.run.worker, "LOCK_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(bench.run.settle, "LOCK_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(bench.run.trial, "run_trial", fake_points)
+    monkeypatch.setattr(bench.run.worker, "run_trial", fake_points)
     arguments = ("run", sweep_file, "--executor", "inline", "--out", tmp_path / "run", "--set", "seeds=[0]")
     assert cli(*arguments).code == 0
     run = RunFolder(tmp_path / "run")
@@ -148,7 +148,7 @@ def test_attempts_are_counted_over_the_deaths_of_a_trials_processes(trial, tmp_p
             raise RuntimeError("a blip")
         raise Death
 
-    monkeypatch.setattr(bench.run.trial, "run_trial", dies)
+    monkeypatch.setattr(bench.run.worker, "run_trial", dies)
     with pytest.raises(Death):  # the second attempt's end
         run_and_record(trial, folder, call="one")
     assert folder.recorded_status() == "running"
@@ -188,7 +188,7 @@ def test_a_diverged_trial_keeps_its_checkpoint(trial, tmp_path, monkeypatch):
         keep_point(folder, 0)
         raise Diverged("the loss is nan at step 1")
 
-    monkeypatch.setattr(bench.run.trial, "run_trial", diverges)
+    monkeypatch.setattr(bench.run.worker, "run_trial", diverges)
     folder = TrialFolder(tmp_path / "trial")
     assert run_and_record(trial, folder) == "diverged"
     assert folder.load_checkpoint() == {"point": 0}

@@ -89,7 +89,7 @@ def population(searched_file, tmp_path, monkeypatch):
             fake_points(trial, folder, count)
             observe(folder.read_curve()[-1])
 
-    monkeypatch.setattr("bench.run.trial.run_trial", loop)
+    monkeypatch.setattr("bench.run.worker.run_trial", loop)
     for name in ("report", "get_context", "get_checkpoint"):
         monkeypatch.setattr(f"ray.tune.{name}", getattr(found, name))
     return found

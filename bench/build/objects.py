@@ -1,0 +1,89 @@
+"""A trial's policy, reward and optimiser, made from its specification: by the training loop, and by a dry pass."""
+
+import logging
+import os
+
+import torch
+
+from bench.build.plugins import build_reward
+from bench.build.trial_spec import Trial, reward_metrics
+from bench.build.zero import SummedOptimiser, ZeroOptimiser
+from bench.sweep.schema import Sampler
+from methods.base import Settings, TrainingSettings
+from methods.optimiser import LocalOptimiser
+from models.meter import Meter
+from models.policy import Policy
+from models.sampler import SamplerSettings
+from models.workers import Workers
+from rewards.base import Reward
+
+
+def policy_of(trial: Trial, meter: Meter, workers: Workers, device: str) -> Policy:
+    """The trial's model on `device` with a fresh adapter and the trial's training sampler."""
+    return Policy.load(
+        trial.model,
+        sampler_settings(trial.sampler),
+        meter,
+        rank=trial.lora.rank,
+        alpha=trial.lora.alpha,
+        targets=trial.lora.targets,
+        seed=trial.seed,
+        device=device,
+        dtype=dtype_of(trial),
+        workers=workers,
+    )
+
+
+def rewards_of(trial: Trial, device: str) -> dict[str, Reward]:
+    """Metric -> reward, on `device`: the optimised one under `reward`, gold, and those reported beside it."""
+    return {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
+
+
+def optimiser_of(
+    trial: Trial, policy: Policy, settings: Settings, workers: Workers
+) -> LocalOptimiser | ZeroOptimiser | None:
+    """AdamW over the policy's adapter, in this process or sharded over many; None for a method that trains nothing."""
+    if not isinstance(settings, TrainingSettings):
+        return None
+    if trial.zero:
+        return ZeroOptimiser(policy, settings, workers, trial.zero, trial.offload)
+    kind = SummedOptimiser if workers.size > 1 else LocalOptimiser
+    return kind(policy.trainable_parameters(), settings)
+
+
+def for_all_workers(settings: Settings, workers: Workers) -> Settings:
+    """The settings as a method takes them: it sees all workers' rows at once, and `micro_batch` counts one worker's."""
+    if workers.size == 1 or not isinstance(settings, TrainingSettings):
+        return settings
+    return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
+
+
+def dtype_of(trial: Trial) -> torch.dtype:
+    """What the frozen weights are held in."""
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
+
+
+def sampler_settings(sampler: Sampler) -> SamplerSettings:
+    """The schema's sampler as policies and methods take it."""
+    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
+
+
+def exact_arithmetic() -> None:
+    """cuDNN's convolutions in the precision that was asked for, not TF32, and by algorithms that repeat."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def quieten() -> None:
+    """Silences the libraries' progress bars and notices, which would garble a sweep's output."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed announces its choice when imported
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    logging.getLogger("torch.distributed").setLevel(logging.ERROR)
