@@ -12,7 +12,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,45 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from models.flops import backward_flops, count_flops, forward_flops
+from models.ledger import Ledger
 from models.workers import Workers
-
-
-@dataclass
-class Ledger:
-    """Totals since the trial began. Rows are images' worth of work; guidance counts two denoiser rows."""
-
-    steps: int = 0
-    updates: int = 0
-    reward_queries: int = 0
-    reward_gradients: int = 0
-    images: int = 0
-    nfe_forward: int = 0
-    nfe_backward: int = 0
-    nfe_recompute: int = 0
-    decodes: int = 0
-    flops: int = 0
-    flops_recompute: int = 0
-    train_seconds: float = 0.0
-    reward_seconds: float = 0.0
-    eval_seconds: float = 0.0
-    log_seconds: float = 0.0
-    peak_memory_bytes: int = 0
-    eval_queries: int = 0
-    eval_nfe: int = 0
-
-    @property
-    def nfe(self) -> int:
-        """Denoiser rows in all: forward, backward and recomputed."""
-        return self.nfe_forward + self.nfe_backward + self.nfe_recompute
-
-    @property
-    def wall_seconds(self) -> float:
-        return self.train_seconds + self.reward_seconds + self.eval_seconds + self.log_seconds
-
-    def as_axes(self, devices: int = 1) -> dict[str, int | float]:
-        """Every axis of the tidy frame, derived ones included."""
-        wall = self.wall_seconds
-        return asdict(self) | {"nfe": self.nfe, "wall_seconds": wall, "device_seconds": wall * devices}
 
 
 def _in_backward() -> bool:

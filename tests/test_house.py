@@ -2,6 +2,7 @@
 
 import ast
 import subprocess
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,30 +12,95 @@ from reports.figures.styles import KNOWN
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {"rewards": 1, "models": 1, "reports": 1, "methods": 2, "bench": 3}
+BENCH = ("sweep", "build", "plan", "store", "run", "results", "conformance", "commands")
+"""The storeys of `bench/`, the lowest first; loose modules lie below them all, but for the command line itself."""
+
 MOST_LINES = 600
+
+LOADS_BY_NAME = {
+    "bench/build/plugins.py",  # methods and rewards, embedded or of others
+    "bench/run/executors/__init__.py",  # inline, or Ray
+    "bench/cli.py",  # verbs
+}
+"""Registries: they import what a name stands for when it is asked for. The verbs in `bench/commands/` do so as well."""
+
+WHEN_USED = {
+    "accelerate", "deepspeed", "diffusers", "fsspec", "huggingface_hub", "mlflow", "optuna", "peft", "ray", "rich",
+    "safetensors", "tensorboardX", "tokenizers", "torch", "trackio", "transformers", "trl", "wandb",
+}  # fmt: skip
+"""Libraries that take long to import, or need not be installed: a module that seldom needs one imports it then."""
 
 
 def sources():
     return [path for folder in FLOORS for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in sources()}
+
+
 def imports_of(path: Path) -> list[str]:
+    """Modules of ours and names in others that a file imports, wherever in it."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found += [name if name in MODULES or node.module not in MODULES else str(node.module) for name in names]
     return found
 
 
+def late_imports(path: Path) -> list[str]:
+    """Packages that a file imports inside a function, or only for the type checker."""
+    late = (ast.FunctionDef, ast.AsyncFunctionDef, ast.If)
+    found = []
+    for block in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(block, late) and not (isinstance(block, ast.If) and "__main__" in ast.unparse(block.test)):
+            for node in ast.walk(block):
+                if isinstance(node, ast.Import):
+                    found += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    found.append(str(node.module))
+    return [name.partition(".")[0] for name in found]
+
+
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_down_and_files_stay_small(path):
-    home = path.relative_to(ROOT).parts[0]
+def test_imports_go_down_and_stand_at_the_top_and_files_stay_small(path):
+    name = str(path.relative_to(ROOT))
+    home = name.partition("/")[0]
     for other in {name.split(".")[0] for name in imports_of(path)}:
         if other in FLOORS and other != home:
             assert FLOORS[other] < FLOORS[home], f"{home} (floor {FLOORS[home]}) imports {other}"
+    if name not in LOADS_BY_NAME and not name.startswith("bench/commands/"):
+        assert set(late_imports(path)) <= WHEN_USED
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def storey_of(module: str) -> int:
+    """Of a module of `bench`: 0 for what stands beside the storeys."""
+    name = module.split(".")[1] if "." in module else ""
+    return BENCH.index(name) + 1 if name in BENCH else len(BENCH) + 1 if name == "cli" else 0
+
+
+def test_bench_is_built_from_the_ground():
+    for module, path in MODULES.items():
+        if module.startswith("bench"):
+            above = [
+                name for name in imports_of(path) if name.startswith("bench.") and storey_of(name) > storey_of(module)
+            ]
+            assert not above or module == "bench.cli", f"{module} imports {above}"
+    folders = {path.name for path in (ROOT / "bench").iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(BENCH)
+
+
+def test_no_module_reaches_itself_by_its_imports():
+    reached = {module: {name for name in imports_of(path) if name in MODULES} for module, path in MODULES.items()}
+    with_itself = TopologicalSorter({module: names - {module} for module, names in reached.items()})
+    with_itself.prepare()  # raises CycleError, which names the circle
 
 
 STOREYS = (

@@ -47,11 +47,6 @@ class Budget(Resolved):
     stops: dict[str, float] = {}
 
 
-def spent(axis: str, book: Mapping[str, int | float]) -> float:
-    """What is gone of a budget axis; `seconds` are those of training and its rewards, never evaluation's."""
-    return book["train_seconds"] + book["reward_seconds"] if axis == "seconds" else book[axis]
-
-
 class EvaluationPlan(Resolved):
     """When and how a trial is measured. `every` is in units of the budget's axis; `prompts` None means all."""
 

@@ -72,13 +72,13 @@ def command(
     continues from what is there.
     """
     from bench.plan.memory.beside import Prediction, known_memory
-    from bench.plan.planner import Planner, plan, resolved_sweep
+    from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
     from bench.results.report import warnings_of
     from bench.run.executors import executor
     from bench.store.plan_file import describe_run
     from bench.store.provenance import this_command
-    from bench.sweep.load import load_sweep
+    from bench.sweep.load import load_sweep, variants_of
 
     loaded = load_sweep(sweep, scale, overrides)
     planner = Planner(loaded)
@@ -106,7 +106,8 @@ def command(
             loaded, record = tuning or (loaded, None)
             if record:
                 aside += tell_left_aside(run.tuning, (), [row["trial"] for row in run.tuning.planned()])
-            trials = plan(loaded)
+            if tuning:
+                trials = planner.trials(variants_of(loaded.sweep, loaded.root))
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)

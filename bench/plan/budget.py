@@ -5,8 +5,9 @@ from typing import Any
 
 from bench.build.objects import sampler_settings
 from bench.build.plugins import load_method
-from bench.build.trial_spec import Budget, Trial, spent
+from bench.build.trial_spec import Budget, Trial
 from methods.base import Method, SamplingMethod
+from models.ledger import spent
 from models.sampler import SamplerSettings
 
 

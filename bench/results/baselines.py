@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
 from bench.store.run_folder import RunFolder
+from bench.sweep.variants import variant_name
 from reports import frame
 from reports.frame import budget_column
 from reports.regression.baseline import Baseline, detectable, make
@@ -285,8 +286,8 @@ def _provenance(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) 
 
 
 def _settings(rows: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """variant -> what the sweep sets for it; a grid's variants are named after what they vary."""
-    named = {entry.get("variant") or entry["name"].rpartition(":")[2]: entry for entry in sweep["methods"]}
+    """Variant -> the settings and the sampler that the sweep writes for it; a grid's variants are left out."""
+    named = {variant_name(entry["name"], entry.get("variant")): entry for entry in sweep["methods"]}
     found = {}
     for variant in dict.fromkeys(row["variant"] for row in rows):
         entry = named.get(variant)

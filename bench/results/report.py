@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 
-from bench.build.trial_spec import spent
 from bench.errors import BenchError
 from bench.plan.memory.prediction import Memory
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
 from bench.store.run_folder import RunFolder
 from bench.store.settled import of_adapter
+from models.ledger import spent
 from reports.build import Part, build_together, write_document
 from reports.choices import DEFAULT_FORMATS
 from reports.figures.pictures import Picture, seed_to_show

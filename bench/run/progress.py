@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from bench.background import repeating
-from bench.build.trial_spec import Budget, Trial, spent
+from bench.build.trial_spec import Budget, Trial
 from bench.console import STATUS_STYLES, duration, plural
 from bench.run.eta import eta_of, run_eta, with_etas
 from bench.run.tracking.beside import problems, tracking_folder
 from bench.store.run_folder import RunFolder
 from bench.store.trial_folder import TrialFolder
+from models.ledger import spent
 
 POLL_SECONDS = 0.5
 LINES_ELSEWHERE = 4

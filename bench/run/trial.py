@@ -25,7 +25,7 @@ from bench.build.objects import (
 from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
 from bench.errors import Diverged
-from bench.plan.budget import affordable_prompts, spent
+from bench.plan.budget import affordable_prompts
 from bench.plan.memory.weighing import Weighing
 from bench.run.evaluation import Evaluation, Evaluator
 from bench.run.repeatable import unrepeatable
@@ -35,6 +35,7 @@ from bench.store.null_folder import NullFolder
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
 from methods.base import Method, SamplingMethod, StepMetrics
+from models.ledger import spent
 from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
 from models.workers import Workers

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.build.trial_spec import spent
 from bench.errors import one_line
 from bench.store.damage import is_finite, is_number
 from bench.store.files import Line
+from models.ledger import columns_of, spent
 from reports.names import SPLITS, is_metric
 
 Point = dict[str, Any]
@@ -86,13 +86,9 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
     return Curve(points, sorted(faults, key=lambda fault: fault.line or 0), torn)
 
 
-def _needed(axis: str) -> tuple[str, ...]:
-    return ("train_seconds", "reward_seconds") if axis == "seconds" else (axis,)
-
-
 def _counts(point: Any, axis: str) -> bool:
     axes = point.get("axes") if isinstance(point, dict) else None
-    return isinstance(axes, dict) and all(name in axes for name in _needed(axis))
+    return isinstance(axes, dict) and all(name in axes for name in columns_of(axis))
 
 
 def wrong_point(point: Any, axis: str | None = None) -> str:
@@ -105,7 +101,7 @@ def wrong_point(point: Any, axis: str | None = None) -> str:
     wrong = next((name for name, value in point["axes"].items() if not is_finite(value)), None)
     if wrong is not None:
         return f"says {one_line(repr(point['axes'][wrong]), 40)} for {wrong}"
-    lacking = next((name for name in (_needed(axis) if axis else ()) if name not in point["axes"]), None)
+    lacking = next((name for name in (columns_of(axis) if axis else ()) if name not in point["axes"]), None)
     if lacking is not None:
         return f"lacks {lacking}"
     for split, metrics in point["values"].items():

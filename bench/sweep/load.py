@@ -13,6 +13,7 @@ from bench.errors import InvalidSweepError
 from bench.sweep.overlay import apply_override, apply_scale
 from bench.sweep.problems import describe, problem
 from bench.sweep.schema import NAME_PATTERN, NAME_RULE, SamplerChange, Sweep
+from bench.sweep.variants import grid_name, variant_name
 from bench.sweep.yaml_source import Node, Path_, read_yaml
 
 MAX_TRIALS = 10_000
@@ -91,7 +92,7 @@ def variants_of(sweep: Sweep, root: Node) -> list[Variant]:
     problems: list[str] = []
     for index, entry in enumerate(sweep.methods):
         path: Path_ = ("methods", index)
-        name = entry.variant or _default_name(entry.name)
+        name = variant_name(entry.name, entry.variant)
         keys = list(entry.grid)
         problems += [
             problem(root, (*path, "grid", key), "is in settings too; write it once")
@@ -100,7 +101,7 @@ def variants_of(sweep: Sweep, root: Node) -> list[Variant]:
         ]
         for values in itertools.product(*entry.grid.values()):
             chosen = dict(zip(keys, values, strict=True))
-            full = "-".join([name, *(f"{_slug(key)}-{_slug(value)}" for key, value in chosen.items())])
+            full = grid_name(name, chosen)
             if not re.fullmatch(NAME_PATTERN, full):
                 where = (*path, "grid") if chosen else (*path, "name")
                 text = f"{full!r} cannot name a variant: {NAME_RULE}; add `variant:`"
@@ -125,12 +126,3 @@ def _twins(variants: list[Variant], root: Node) -> list[str]:
             problems.append(problem(root, (*variant.path, "variant"), text))
         seen.add(variant.name)
     return problems
-
-
-def _default_name(method: str) -> str:
-    return _slug(method.rpartition(":")[2])
-
-
-def _slug(value: Any) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-")

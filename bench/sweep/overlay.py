@@ -4,6 +4,7 @@ import difflib
 from typing import Any
 
 from bench.errors import BenchError
+from bench.sweep.variants import variant_name
 from bench.sweep.yaml_source import Node, parse
 
 REPLACED_WHOLE = {"reward", "budget", "gold", "train", "heldout"}
@@ -52,12 +53,11 @@ def suggestion(word: str, known: list[str]) -> str | None:
 
 
 def method_key(node: Node) -> str | None:
-    """What a method entry is called: its variant, or else its name."""
-    for key in ("variant", "name"):
-        found = node.child(key)
-        if found is not None and isinstance(found.value, str):
-            return found.value
-    return None
+    """The variant's name of a method's entry; None for an entry that names no method."""
+    variant, name = (child.value if (child := node.child(key)) else None for key in ("variant", "name"))
+    if isinstance(variant, str):
+        return variant
+    return variant_name(name) if isinstance(name, str) else None
 
 
 def _merge(base: Node, overlay: Node, path: tuple[str, ...]) -> Node:

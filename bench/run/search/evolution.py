@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from bench.build.trial_spec import Trial, spent
+from bench.build.trial_spec import Trial
 from bench.errors import LockedError, cause_of
 from bench.plan.identity import identified
 from bench.run.executors.ray_tune import fit, parallel, run_in_actor, session, spec_of
@@ -28,6 +28,7 @@ from bench.run.worker import SETTLED, described
 from bench.store.files import read_json, write_json
 from bench.store.run_folder import RunFolder, TrialFolder
 from bench.sweep.schema import Search
+from models.ledger import spent
 
 COPIED = ("curve.jsonl", "evaluation.parquet", "checkpoint", "samples")
 SOURCE = "source.json"

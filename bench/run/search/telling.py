@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bench.build.trial_spec import Trial, spent
+from bench.build.trial_spec import Trial
 from bench.plan.budget import affords_a_step
 from bench.run.search.choosing import value_of
+from models.ledger import spent
 
 
 class Teller:
