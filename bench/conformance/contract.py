@@ -122,6 +122,5 @@ def _refuses(blind: Rig) -> Verdict:
 
 
 def _finite_or(rig: Rig, reason: str) -> Verdict:
-
     bad = not_finite(rig)
     return failed(f"on a reward without a gradient {bad}") if bad else passed(reason)

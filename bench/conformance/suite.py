@@ -130,7 +130,6 @@ def run_check(subject: Subject, name: str) -> Finding:
 
 def build_subject(cls: type[Method], settings: Mapping[str, Any], folder: Path) -> Subject:
     """The method with a tiny pipeline that is written to `folder`, unless there is one."""
-
     quieten()
     if not (folder / "model_index.json").exists():
         write_tiny_pipeline(folder)

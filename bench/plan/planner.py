@@ -244,7 +244,6 @@ def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: type[Method]) 
 
 def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, evaluated: int, training: int) -> None:
     """A step that is never begun, or teaches nothing, would give a flat curve that looks like a result."""
-
     variant, cls, settings, sampler = learner.variant, learner.cls, learner.settings, learner.sampler
     wanted = prompts_in_step(cls, settings, evaluated)
     if not wanted:

@@ -79,7 +79,6 @@ def check_tracker(name: str) -> None:
 
 def reason_to_skip(trial: Trial) -> str | None:
     """What its method needs and this environment lacks; None where nothing."""
-
     return missing_requirement(load_method(trial.reference).requires)
 
 
@@ -111,7 +110,6 @@ def missing_requirement(requirements: Sequence[str]) -> str | None:
 
 def _extra_with(name: str) -> str | None:
     """Our extra that brings the distribution, `alignprop-bench[peers]`; None where there is none."""
-
     try:
         declared = [Requirement(text) for text in requires(DISTRIBUTION) or []]
     except PackageNotFoundError:  # run from the sources, without an installation

@@ -94,7 +94,6 @@ def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
 @lru_cache(maxsize=REMEMBERED)
 def _tokenizer(model: str, digest: str) -> tuple[Any, int, int] | None:
     """The tokenizer, its limit, how many tokens the encoder knows; by the hash too, as a folder may be written anew."""
-
     try:
         tokenizer = load_tokenizer(model)
         config = load_text_config(model)

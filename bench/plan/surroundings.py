@@ -113,7 +113,6 @@ def _splits(loaded: LoadedSweep, prompts_at: Path_, found: Problems, warnings: l
 
 def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> Inspection | None:
     """The model, where it can be used and adapted; None for one on the hub that is not here yet."""
-
     try:
         seen = inspected(model)
         unet = bare_unet(seen.unet) if seen else None
@@ -127,7 +126,6 @@ def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> Inspection |
 
 
 def _hash_model(model: str) -> str:
-
     return model_hash(find_model(model))
 
 

@@ -45,7 +45,6 @@ class Stored:
     @property
     def axis(self) -> str:
         """The budget's column."""
-
         return budget_column(self.about["budget"]["axis"])
 
 
@@ -85,7 +84,6 @@ def read_run(run: RunFolder) -> Stored:
 
 def check_run(run: RunFolder, baseline: Baseline, mode: Mode, fewer_seeds: bool) -> Verdict:
     """`reports.regression.gate.check` on a stored run."""
-
     stored = read_run(run)
     return check(
         baseline,

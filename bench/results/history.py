@@ -70,7 +70,6 @@ def _results(path: Path) -> Iterator[dict[str, Any]]:
 
 def _versions(path: Path) -> Iterator[dict[str, Any]]:
     """Every committed version of a baseline, the oldest first, and the file as it is now if it differs."""
-
     log = _git(path, "log", "--reverse", "--format=%H %cI", "--", path.name)
     last = None
     for line in (log or "").splitlines():
@@ -104,7 +103,6 @@ def _of_baseline(baseline: Baseline, name: str) -> dict[str, Any]:
 
 def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     """Finished trials only; a run's time is when its last trial changed."""
-
     stored = read_run(run)
     times = [time for row in stored.trials.to_dict("records") if (time := row.get("updated")) == time]
     figures: dict[tuple[str, str], float] = {}

@@ -93,7 +93,6 @@ def report(
 
 def part_of(run: RunFolder, must_write: bool = False) -> Part:
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
-
     about = run.described()
     curves, rows = run.gather()
     try:
@@ -113,7 +112,6 @@ def part_of(run: RunFolder, must_write: bool = False) -> Part:
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
     """The prediction for as many kept steps as the step that was measured drew."""
-
     if not predicted or not measured:
         return None
     kept = measured[0].get("kept_steps")
@@ -130,7 +128,6 @@ def _require_variant(name: str, known: set[str]) -> None:
 
 def _trained(part: Part) -> set[str]:
     """Variants that ratios can refer to."""
-
     if part.curves.empty:
         return set()
     done = set(part.trials.loc[part.trials["status"] == DONE, "variant"].astype(str))

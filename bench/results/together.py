@@ -71,7 +71,6 @@ def run_names(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _joined(group: Sequence[tuple[str, Part]], warnings: list[str]) -> Part:
-
     if len(group) == 1:
         return group[0][1]
     group = _without_shared(_told_apart(group), warnings)
@@ -159,7 +158,6 @@ def _without_shared(group: Sequence[tuple[str, Part]], warnings: list[str]) -> l
 
 def _unlike(parts: Sequence[Part], shared: set[str]) -> list[str]:
     """The shared trials whose values differ at a point that several runs have; a NaN is unlike any number."""
-
     frames = [part.curves[part.curves["trial"].isin(shared)] for part in parts if len(part.curves)]
     if not frames:
         return []

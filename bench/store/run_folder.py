@@ -94,7 +94,6 @@ class RunFolder:
 
     def locked(self) -> bool:
         """Whether a `bench run` is writing here; False where this machine cannot tell."""
-
         try:
             with (self.path / ".lock").open("rb") as file:
                 # Shared and for a moment only: of two that look at once, neither must think that the other is a run.
@@ -138,7 +137,6 @@ class RunFolder:
 
     def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
         """The same from rows as `planned` gives them."""
-
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False

@@ -258,7 +258,6 @@ def _number(found: Any, name: str) -> int | None:
 
 def _rows(path: Path) -> int | None:
     """Rows of an evaluation, None where it has none to count."""
-
     try:
         table = read_table(path, ("point",))
     except DamagedFileError:
@@ -268,7 +267,6 @@ def _rows(path: Path) -> int | None:
 
 def _evaluated(path: Path) -> int | None:
     """How many points an evaluation has rows of; None where it cannot say."""
-
     try:
         points = points_of(path)
     except DamagedFileError:

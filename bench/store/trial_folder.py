@@ -186,7 +186,6 @@ class TrialFolder:
 
     def damage(self) -> list[Damage]:
         """What is the matter with the files that numbers come from, and with the adapter: all of them are read."""
-
         seen = self._look()
         table, why = None, ""
         try:
@@ -345,7 +344,6 @@ class TrialFolder:
 
     def write_evaluation(self, rows: pd.DataFrame) -> None:
         """Appends a point's rows (`point, split, metric, prompt, sample, value`); a point written again is replaced."""
-
         self.check_owner()
         before = self.read_evaluation()
         if before is not None:
@@ -355,7 +353,6 @@ class TrialFolder:
 
     def read_evaluation(self) -> pd.DataFrame | None:
         """Every row so far; None before the first evaluation."""
-
         return pd.read_parquet(self.evaluation_path) if self.evaluation_path.exists() else None
 
     def cut_evaluation(self, after_point: int) -> None:
@@ -431,7 +428,6 @@ class TrialFolder:
 
     def _evaluated(self) -> set[int] | None:
         """The points that the evaluation holds; None where it is damaged."""
-
         try:
             return points_of(self.evaluation_path)
         except DamagedFileError:

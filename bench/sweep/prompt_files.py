@@ -177,7 +177,6 @@ def _rows(path: Path, column: str | None, tell: Tell) -> list[str]:
 
 
 def _missing(value: Any) -> bool:
-
     return not isinstance(value, str) and pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
 
@@ -223,7 +222,6 @@ def _json_lines(path: Path) -> pd.DataFrame:
 
 def _frame(found: Any, what: str, file: str) -> pd.DataFrame:
     """A list of prompts, or of objects that hold one, as a table; values are what they are in JSON."""
-
     if not isinstance(found, list):
         keys = f" with the keys {', '.join(found)}" if isinstance(found, dict) and found else ""
         raise BenchError(f"expected a list of prompts or of objects in {file}, got {_kind(found)}{keys}")
@@ -248,7 +246,6 @@ def _tsv(path: Path) -> pd.DataFrame:
 
 
 def _separated(text: str, sign: str, file: str) -> pd.DataFrame:
-
     if not text.strip():
         return pd.DataFrame()
     table = pd.read_csv(StringIO(text, newline=""), sep=sign, dtype=str, keep_default_na=False)
@@ -258,7 +255,6 @@ def _separated(text: str, sign: str, file: str) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-
     return pd.read_parquet(path)
 
 

@@ -183,7 +183,6 @@ def _explain(error: MarkedYAMLError) -> str:
 
 
 def _neighbours(path: Path) -> str:
-
     folder = path.parent if path.parent.is_dir() else Path("sweeps")
     names = sorted(p.name for p in folder.glob("*.y*ml")) if folder.is_dir() else []
     tries = (difflib.get_close_matches(name, names, n=1) for name in (path.name, f"{path.name}.yaml"))

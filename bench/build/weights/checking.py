@@ -153,7 +153,6 @@ def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
 
 
 def _shipped_hash(item: Item, path: Path) -> str:
-
     if item.kind == "reward":
         return file_sha256(path)
     inspected(str(path))  # what is missing is named, where the hash would only be another one
@@ -162,7 +161,6 @@ def _shipped_hash(item: Item, path: Path) -> str:
 
 def _load_shipped(item: Item, path: Path) -> str | None:
     """Loads it as a trial does; the hash that a trial would record."""
-
     if item.kind == "reward":
         return build_reward(RewardSpec(name=item.name)).weights_sha256
     from transformers.utils import logging

@@ -43,7 +43,6 @@ class Item:
 
 def items() -> list[Item]:
     """What rewards need, the models in the package, and those on the hub that sweeps name."""
-
     ours = [Item(name, "model", shipped=folder) for name, folder in embedded_models().items()]
     return [*_reward_items(), *ours, *(_hub_model(name) for name in models_in_sweeps())]
 
@@ -86,7 +85,6 @@ def first_choices(wanted: Sequence[Item]) -> list[Item]:
 
 def models_in_sweeps() -> list[str]:
     """Hub ids that are the `model` of a sweep or of one of its scales."""
-
     named: dict[str, None] = {}
     for path in sweep_files():
         try:
@@ -105,7 +103,6 @@ def models_in_sweeps() -> list[str]:
 
 
 def _reward_items() -> Iterator[Item]:
-
     targets = {name: registry.target(name) for name in registry.names()}
     for name, target in {**targets, **dict(sorted(installed("rewards").items()))}.items():
         try:
@@ -121,7 +118,6 @@ def _reward_items() -> Iterator[Item]:
 
 
 def _hub_model(repository: str) -> Item:
-
     facts = KNOWN_MODELS.get(repository, Facts(None, "see its card", {}))
     needed = Weights(repository, LAYOUT, "model", facts.size, facts.licence, facts.sha256)
     return Item(repository, "model", weights=needed)
@@ -197,5 +193,4 @@ def _hub_facts(needed: Weights) -> dict[str, Any]:
 
 
 def _files_in(folder: Path) -> list[Path]:
-
     return [file for part in PARTS for file in sorted((folder / part).rglob("*")) if file.is_file()]

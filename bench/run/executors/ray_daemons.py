@@ -92,7 +92,6 @@ def alive() -> Iterator[None]:
 
 def own_daemons() -> list[tuple[str, psutil.Process]]:
     """Of the Ray that this process has started, each with its name."""
-
     children = [(child.name(), child) for child in psutil.Process().children()]
     return [(name, child) for name, child in children if name in DAEMONS]
 
@@ -107,7 +106,6 @@ def dead(daemons: Sequence[tuple[str, psutil.Process]]) -> RayDied | None:
 
 
 def _lives(process: psutil.Process) -> bool:
-
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
