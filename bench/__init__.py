@@ -14,7 +14,7 @@ One direction, a module a step:
 - `reporting.py`                   the store -> `reports/`
 - `baselines.py`, `history.py`     the store and baseline files -> the gate's verdict in `reports/`
 - `weights/`                       what rewards and models need that is large: listed, fetched, checked
-- `sweep_files.py`                 which sweeps can be listed
+- `sweep_files.py`                 sweeps by name: those installed, and those in the working folder
 - `cli.py`, `commands/`            one module a verb; `console.py` prints, `errors.py` holds the exit codes
 
 To add a verb: write `commands/VERB.py` with a click command called `command`, and give it a line in `cli.VERBS`. To

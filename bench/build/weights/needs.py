@@ -90,7 +90,7 @@ def models_in_sweeps() -> list[str]:
     from bench.sweep.yaml_source import read_yaml
 
     named: dict[str, None] = {}
-    for path in sweep_files():
+    for path in sweep_files().values():
         try:
             sweep = read_yaml(path).plain()
         except BenchError as error:
