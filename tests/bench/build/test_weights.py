@@ -158,7 +158,7 @@ def test_a_reward_that_cannot_be_imported_is_a_row(cli, monkeypatch):
     assert "rewards.no_such" in refused(cli("weights", "fetch", "broken"))
 
 
-def test_models_come_from_the_sweeps_here(cli, tmp_path, monkeypatch):
+def test_models_come_from_the_installed_sweeps_and_those_here(cli, tmp_path, monkeypatch):
     folder = tmp_path / "sweeps"
     (folder / "local" / "model").mkdir(parents=True)
     (folder / "a.yaml").write_text("model: emoji-v1\nscales: {big: {model: some/model}, here: {model: local/model}}\n")
@@ -167,7 +167,7 @@ def test_models_come_from_the_sweeps_here(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = cli("weights", "list", "--json")
     models = [row["name"] for row in rows_of(answer) if row["kind"] == "model" and not row["shipped"]]
-    assert models == ["some/model", "other/model"]
+    assert models == ["stable-diffusion-v1-5/stable-diffusion-v1-5", "some/model", "other/model"]
     assert "left out: " in answer.err
     assert "broken.yaml" in answer.err
 
