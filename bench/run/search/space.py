@@ -13,9 +13,6 @@ DIGITS = 3
 PATIENCE = 200
 """Draws for each configuration that is not yet there, before a space counts as exhausted."""
 
-NARROW = 10
-"""A range of so many whole numbers is walked one by one: 0.8 or 1.2 times a small one rounds to the number itself."""
-
 Space = Mapping[str, Distribution]
 
 
@@ -35,23 +32,6 @@ def domains(space: Space) -> dict[str, Any]:
         elif distribution.loguniform is not None:
             found[setting] = tune.loguniform(*distribution.loguniform)
     return found
-
-
-def mutations(space: Space) -> dict[str, Any]:
-    """Setting -> what PBT changes it by: a list, in which it moves to a neighbour, or a `ray.tune` distribution.
-
-    A distribution's values are multiplied, which a choice does not survive, and leave it: see `readable`.
-    """
-    listed = {setting: _listed(distribution) for setting, distribution in space.items()}
-    return {setting: listed[setting] or domain for setting, domain in domains(space).items()}
-
-
-def _listed(distribution: Distribution) -> list[Any] | None:
-    if distribution.choice is not None:
-        return list(distribution.choice)
-    if distribution.integers is not None and distribution.integers[1] - distribution.integers[0] < NARROW:
-        return list(range(distribution.integers[0], distribution.integers[1] + 1))
-    return None
 
 
 def draw(space: Space, count: int, seed: int, variant: str) -> list[dict[str, Any]]:
@@ -77,13 +57,11 @@ def draw(space: Space, count: int, seed: int, variant: str) -> list[dict[str, An
 
 
 def readable(space: Space, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration within the space, its real numbers rounded to `DIGITS` significant digits."""
+    """The configuration with its real numbers rounded to `DIGITS` significant digits, inside their bounds."""
     return {name: _rounded(distribution, drawn[name]) for name, distribution in space.items()}
 
 
 def _rounded(distribution: Distribution, value: Any) -> Any:
-    if distribution.integers is not None:
-        return min(max(value, distribution.integers[0]), distribution.integers[1])
     ends = distribution.uniform or distribution.loguniform
     if ends is None:
         return value
