@@ -236,7 +236,7 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
     # Ray tells of a process that died on standard output, which is the answer's.
     with redirect_stdout(sys.stderr), _inside(run.path), watching(todo, run):
         try:
-            with settled(lambda: todo, run), stopping.heeded():
+            with settled(todo, run), stopping.heeded():
                 chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
             if stopping.asked() > 1:

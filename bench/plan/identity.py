@@ -95,14 +95,9 @@ def trial_identity(
     return digest(described)
 
 
-def identified(trial: Trial, settings: Mapping[str, Any] | None = None) -> Trial:
-    """The trial with its identity, computed anew.
-
-    Args:
-        trial: complete but for its identity.
-        settings: instead of its own, where they are given; the method must accept them.
-    """
-    checked = load_method(trial.reference).Settings(**(trial.settings if settings is None else settings))
+def identified(trial: Trial) -> Trial:
+    """The trial, complete but for its identity, with its identity."""
+    checked = load_method(trial.reference).Settings(**trial.settings)
     identity = trial_identity(
         **{name: getattr(trial, name) for name in DECIDING},
         method_source=method_source(method_reference(trial.reference)),
