@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.build.presentation import facts_of
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
 from bench.store.run_folder import RunFolder
+from reports.names import budget_column
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from reports.regression.baseline import Baseline
-    from reports.regression.verdict import Mode, Verdict
+    from reports.regression.verdict import Mode, RunVerdict
 
 NUMERICAL = ("python", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages whose versions may change a number's last digits."""
@@ -42,8 +44,6 @@ class Stored:
     @property
     def axis(self) -> str:
         """The budget's column."""
-        from reports.frame import budget_column
-
         return budget_column(self.about["budget"]["axis"])
 
 
@@ -59,10 +59,11 @@ def read_run(run: RunFolder) -> Stored:
 
     about = run.described()
     curves, rows = run.gather()
+    curves = frame.with_families(curves, {name: facts.family for name, facts in facts_of(about).items()})
     by_prompt = run.evaluation(rows)
     sweep = run.sweep()
     trials = pd.DataFrame(rows)
-    axis = frame.budget_column(about["budget"]["axis"])
+    axis = budget_column(about["budget"]["axis"])
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
         evaluation = frame.validate_evaluation(by_prompt)
@@ -84,7 +85,7 @@ def read_run(run: RunFolder) -> Stored:
     )
 
 
-def check_run(run: RunFolder, baseline: "Baseline", mode: "Mode", fewer_seeds: bool) -> "Verdict":
+def check_run(run: RunFolder, baseline: "Baseline", mode: "Mode", fewer_seeds: bool) -> "RunVerdict":
     """`reports.regression.gate.check` on a stored run."""
     from reports.regression.gate import check
 

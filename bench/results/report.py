@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.build.presentation import described, facts_of
 from bench.build.trial_spec import Trial, spent
 from bench.errors import BenchError
 from bench.plan.protocol import features_of, in_words, measures_of, protocol_of
@@ -15,14 +16,14 @@ from reports.choices import DEFAULT_FORMATS
 if TYPE_CHECKING:
     import pandas as pd
 
-    from reports.build import Part
+    from reports.build import ReportPart
     from reports.figures.pictures import Picture
     from reports.meta import Meta
     from reports.tables.table import Table
 
 
 @dataclass(frozen=True)
-class Summary:
+class WrittenReport:
     """What the terminal shows of a report."""
 
     answer: str
@@ -64,6 +65,7 @@ def describe_run(
         "evaluation": _evaluation_words(first),
         "protocol": protocol_of(first),
         "measures": measures_of(first),
+        "methods": described(trials),
         **({"tuning": tuning} if tuning else {}),
     }
 
@@ -73,7 +75,7 @@ def report(
     out: Path | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     baseline: str | None = None,
-) -> Summary:
+) -> WrittenReport:
     """Writes `results.parquet` of every run, and one report over them, finished or not.
 
     Args:
@@ -122,14 +124,15 @@ def report(
     damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
                for path in each.sheet.unreadable]  # fmt: skip
     above = [notice.text for notice in document.above]
-    return Summary("\n".join(answers), document.ranking, files, told, above, damage)
+    return WrittenReport("\n".join(answers), document.ranking, files, told, above, damage)
 
 
-def part_of(run: RunFolder, must_write: bool = False) -> "Part":
+def part_of(run: RunFolder, must_write: bool = False) -> "ReportPart":
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
     import pandas as pd
 
-    from reports.build import Part
+    from reports.build import ReportPart
+    from reports.frame import with_families
 
     about = run.described()
     curves, rows = run.gather()
@@ -139,13 +142,14 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
     meta = meta_of(about, rows)
+    curves = with_families(curves, {name: facts.family for name, facts in meta.methods.items()})
     predicted = about.get("memory") or {}
     for row in rows:
         row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
     evaluation = run.evaluation(rows)
     for row in rows:
         row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
-    return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
+    return ReportPart(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
 def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
@@ -166,9 +170,10 @@ def _require_variant(name: str, known: set[str]) -> None:
         )
 
 
-def _trained(part: "Part") -> set[str]:
+def _trained(part: "ReportPart") -> set[str]:
     """Variants that ratios can refer to."""
-    from reports.frame import DONE, untrained_variants
+    from reports.frame import untrained_variants
+    from reports.names import DONE
 
     if part.curves.empty:
         return set()
@@ -204,6 +209,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> "Meta":
         evaluation=about["evaluation"],
         command=about["command"],
         versions=versions,
+        methods=facts_of(about),
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
