@@ -28,7 +28,7 @@ from bench.run.executors import NAMES
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
-    from bench.results.report import Summary
+    from bench.results.report import WrittenReport
     from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
@@ -97,7 +97,7 @@ def command(
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
         line = this_command()
-        summary: Summary | None = None
+        summary: WrittenReport | None = None
         tuning = None
         stopped = False
         aside: tuple[str, ...] = ()
@@ -259,7 +259,7 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _report(run: "RunFolder") -> "Summary | None":
+def _report(run: "RunFolder") -> "WrittenReport | None":
     """The report of whatever there is; none before the first point of any trial."""
     from bench.results.report import report
 
@@ -268,7 +268,7 @@ def _report(run: "RunFolder") -> "Summary | None":
     return report(run)
 
 
-def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
+def _tell(rows: list[dict[str, Any]], summary: "WrittenReport | None", stopped: bool) -> None:
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:
@@ -283,7 +283,9 @@ def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) 
         console.say(f"stopped{'' if rows else ' while tuning'}; run the same command again to continue")
 
 
-def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | None", code: int) -> dict[str, Any]:
+def _as_json(
+    run: "RunFolder", rows: list[dict[str, Any]], summary: "WrittenReport | None", code: int
+) -> dict[str, Any]:
     keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
     return {
         "run": str(run.path),

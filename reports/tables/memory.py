@@ -1,4 +1,4 @@
-"""What a worker's memory was made of, predicted beside measured."""
+"""The parts of a worker's memory, predicted beside measured."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,11 +20,11 @@ NOTE = (
 
 
 def memory_table(trials: pd.DataFrame, order: Sequence[str]) -> Table | None:
-    """A row a method: the first of its trials that has both; None where none has.
+    """A row for each variant, from its first trial with a prediction and a measurement; None where no trial has both.
 
     Args:
-        trials: with `memory`, a dict for each worker, and `predicted`, one for them all.
-        order: of the variants.
+        trials: with the columns `memory`, a mapping for each worker, and `predicted`, one mapping for all workers.
+        order: the variants in the order of their rows.
     """
     rows = []
     for variant in order:
@@ -45,11 +45,11 @@ def memory_table(trials: pd.DataFrame, order: Sequence[str]) -> Table | None:
         return Cell(" → ".join(number(value) for value in values), known)
 
     headers = {part: scale.label(part) for part in PARTS}
-    told: list[dict[str, str | Cell]] = [
+    table_rows: list[dict[str, str | Cell]] = [
         {"method": variant, **{headers[part]: cell(predicted, measured, part) for part in PARTS}}
         for variant, predicted, measured in rows
     ]
-    return Table.of("Memory of a worker", told, NOTE)
+    return Table.of("Memory of a worker", table_rows, NOTE)
 
 
 def _bytes(found: Mapping[str, Any], part: str) -> float | None:

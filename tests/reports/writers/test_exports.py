@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.build import Part, build_report, build_together, write_document
+from reports.build import ReportPart, build_report, build_together, write_document
 from reports.tables.memory import memory_table
 from reports.tables.table import Cell, Table
 from reports.writers import exports, printing
@@ -131,7 +131,7 @@ def test_without_a_browser_a_pdf_says_what_is_missing_after_all_else_is_written(
 
 
 def test_parts_have_files_of_their_own(run, meta, make_pictures, tmp_path):
-    part = Part(one_axis(run[0]), run[1], run[2], meta, make_pictures())
+    part = ReportPart(one_axis(run[0]), run[1], run[2], meta, make_pictures())
     written = write_document(build_together([part, part]), tmp_path, ("csv", "png"))
     names = {path.relative_to(tmp_path).as_posix() for path in written}
     assert {"tables/ranking.csv", "tables/part-2-ranking.csv", "figures/part-2-pictures.png"} <= names
