@@ -139,23 +139,10 @@ def part_of(run: RunFolder, must_write: bool = False) -> "Part":
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
     meta = meta_of(about, rows)
-    predicted = about.get("memory") or {}
-    for row in rows:
-        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
     evaluation = run.evaluation(rows)
     for row in rows:
         row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
     return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
-
-
-def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """The prediction for as many kept steps as the step that was measured drew."""
-    from bench.plan.memory.prediction import Memory
-
-    if not predicted or not measured:
-        return None
-    kept = measured[0].get("kept_steps")
-    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
 def _require_variant(name: str, known: set[str]) -> None:

@@ -4,7 +4,7 @@
 - `rewards.py`   the ranking, the rewards, the paired differences
 - `costs.py`     what a target cost, and every trial
 - `ablation.py`  one method's variants; `parity.py`: a peer's implementation beside ours
-- `memory.py`    predicted beside measured; `tuning.py`: what was tried before the comparison
+- `tuning.py`    what was tried before the comparison
 
 To add a table: write a function that returns a `Table` and name it in `document.compose`; page, Markdown, csv and LaTeX
 show every table they are given.
