@@ -15,7 +15,7 @@ from reports.meta import Meta
 from reports.names import DONE, FIGURE_AXES, axis_words
 from reports.notices import Notice
 from reports.statistics import gains
-from reports.tables import ablation, costs, memory, parity, rewards, tuning
+from reports.tables import ablation, costs, parity, rewards, tuning
 from reports.tables.table import Table, ranked_variants
 
 MAIN_PANELS = 3
@@ -50,7 +50,6 @@ class Document:
     paired: Table | None
     ablations: tuple[Table, ...]
     parity: tuple[Table, ...]
-    memory: Table | None
     tuning: Table | None
     trials: Table
     commands: tuple[str, ...]
@@ -72,7 +71,7 @@ class Document:
     def all_tables(self) -> tuple[Table, ...]:
         """All tables in reading order."""
         found = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.parity, self.tuning]
-        return tuple(table for table in [*found, self.memory, self.trials] if table is not None)
+        return tuple(table for table in (*found, self.trials) if table is not None)
 
 
 def compose(
@@ -121,7 +120,6 @@ def compose(
         paired=rewards.paired(frame, evaluation, trials, meta) if measured else None,
         ablations=tuple(ablation.tables(frame, trials, meta)),
         parity=tuple(parity.tables(frame, trials, meta)),
-        memory=memory.memory_table(trials, order),
         tuning=tuning.table(meta),
         trials=costs.trials_table(frame, trials, meta),
         commands=_commands(trials, meta),

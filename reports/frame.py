@@ -115,7 +115,7 @@ def validate_trials(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             extra = unlisted[list(TRIAL_KEYS)].assign(cause="not in the list of trials; only its curve was found")
             trials = extra if trials.empty else pd.concat([trials, extra])
     trials = trials.reset_index(drop=True)
-    for column in ("cause", "provenance", "axes", "identity", "memory", "predicted", "damage"):
+    for column in ("cause", "provenance", "axes", "identity", "damage"):
         if column not in trials:
             trials[column] = None
     return trials

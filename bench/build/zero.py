@@ -70,24 +70,6 @@ class ZeroOptimiser:
         self.updates += 1
         return float(self.engine.get_global_grad_norm())
 
-    def gradients(self) -> list[Tensor]:
-        """Those that this worker holds now, its share of the sum among them."""
-        outer = self.engine.optimizer
-        own = [parameter.grad for parameter in self.engine.module.parameters() if parameter.grad is not None]
-        if self.stage == 3:
-            return [*own, outer.grad_partitions_flat_buffer]
-        masters = [master.grad for master in outer.single_partition_of_fp32_groups if master.grad is not None]
-        # What has been reduced waits in one of these until the step.
-        reduced = [*outer.averaged_gradients.values(), *outer.all_grad_tensors.values()]
-        return [*own, *masters, *(part for parts in reduced for part in parts or ())]
-
-    def state(self) -> list[Tensor]:
-        """This worker's share of what AdamW keeps, and of the weights where it is a copy of them."""
-        optimiser, masters = self._adamw()
-        moments = [value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor)]
-        # Under stage 3 the weights that AdamW updates are the policy's own.
-        return moments if self.stage == 3 else [*moments, *masters]
-
     def state_dict(self) -> dict[str, Any]:
         """Every worker's share: a collective call."""
         optimiser, masters = self._adamw()

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +48,6 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
     metavar="HOST:PORT",
     help="A running Ray cluster to join; its machines must see the run's folder (with a URL, runs/.remote/ here).",
 )
-@click.option(
-    "--predict/--no-predict",
-    default=True,
-    help="Predict each method's memory beside the run, for the report: ten seconds of one core a method.",
-)
 @json_option
 @debug_option
 def command(
@@ -62,7 +57,6 @@ def command(
     out: "Path | Place | None",
     executor_name: str,
     address: str | None,
-    predict: bool,
     as_json: bool,
 ) -> int:
     """Run SWEEP: train every method on every seed, evaluate along the way, and write the comparison report.
@@ -73,7 +67,6 @@ def command(
     With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
     continues from what is there.
     """
-    from bench.plan.memory.beside import Prediction, known_memory
     from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
     from bench.results.report import warnings_of
@@ -113,14 +106,10 @@ def command(
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
-            about["memory"] = known_memory(trials, run)
             aside += tell_left_aside(run, trials)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
-            with Prediction(trials if predict else [], about["memory"]) as prediction:
-                stopped = _execute(chosen, todo, run, line, address)
-                with suppress(OSError):  # a disk that is full has been told of
-                    run.tell(memory=prediction.found(wait=not stopped))
+            stopped = _execute(chosen, todo, run, line, address)
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
     rows = run.trials() if loaded.sweep.search is None else []

@@ -9,7 +9,6 @@ import pandas as pd
 
 from bench.build.presentation import facts_of
 from bench.errors import BenchError
-from bench.plan.memory.prediction import Memory
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
 from bench.store.run_folder import RunFolder
@@ -104,21 +103,10 @@ def part_of(run: RunFolder, must_write: bool = False) -> ReportPart:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
     meta = meta_of(about, rows)
     curves = with_families(curves, {name: facts.family for name, facts in meta.methods.items()})
-    predicted = about.get("memory") or {}
-    for row in rows:
-        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
     evaluation = run.evaluation(rows)
     for row in rows:
         row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
     return ReportPart(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
-
-
-def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """The prediction for as many kept steps as the step that was measured drew."""
-    if not predicted or not measured:
-        return None
-    kept = measured[0].get("kept_steps")
-    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
 
 
 def _require_variant(name: str, known: set[str]) -> None:

@@ -28,7 +28,7 @@ PLAN: dict[str, Check] = {
     "parallel": of(int),
     "target": optional(is_finite),
     "gold": optional(of(str)),
-    **dict.fromkeys(("protocol", "measures", "memory"), of(dict)),
+    **dict.fromkeys(("protocol", "measures"), of(dict)),
     "tuning": optional(of(dict)),
     "warnings": of(list),
     "written": is_finite,
