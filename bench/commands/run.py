@@ -69,7 +69,6 @@ def command(
     """
     from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
-    from bench.results.report import warnings_of
     from bench.run.executors import executor
     from bench.store.plan_file import describe_run
     from bench.store.provenance import this_command
@@ -117,6 +116,8 @@ def command(
     broken = problem is not None or any(row["status"] in BROKEN for row in rows)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
+        from bench.results.report import warnings_of  # matplotlib and scipy, which no trial waits for
+
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
         warnings = [*planner.warnings, *warnings_of(rows), *aside]
         console.say_json({**_as_json(run, rows, summary, code), "warnings": warnings, **uploaded})

@@ -5,9 +5,12 @@ import traceback
 from functools import partial
 from typing import Any
 
+import torch
+
 from bench.background import repeating
 from bench.build.trial_spec import Trial
 from bench.errors import Diverged, LockedError, cause_of, disk_full, one_line, ran_out_of_memory
+from bench.plan.memory.fitting import smaller
 from bench.run.group import Launch, grouped, spawn
 from bench.run.settle import STOPPED, lost, times
 from bench.run.tracking.follow import tracked
@@ -49,8 +52,6 @@ def run_and_record(
         LockedError: another process is writing the trial.
         KeyboardInterrupt: the user stopped it; it is recorded as interrupted.
     """
-    import torch
-
     # What a method or a library does to the global state ends with the trial: the next one may run in this process.
     with folder.lock(LOCK_WAIT_SECONDS), restored():
         status = folder.read()["status"]
@@ -128,8 +129,6 @@ def with_advice(cause: str, trial: Trial) -> str:
     """The cause of a failure; where memory ran out, what of the sweep would need less of it."""
     if not ran_out_of_memory(cause):
         return cause
-    from bench.plan.memory.fitting import smaller
-
     wanted = " or ".join(f"{place}.{name}={value}" for (place, name), value in smaller(trial).items())
     do = f"{wanted} needs less" if wanted else "a card with more is needed"
     return f"out of memory; {do} (`bench plan SWEEP --card SIZE` prints what fits): {one_line(cause, 160)}"
