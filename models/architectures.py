@@ -1,6 +1,7 @@
-"""Published architectures by their configurations alone, so that their memory can be told without their weights.
+"""Configurations of published architectures, so that a model's memory can be computed without its weights.
 
-Figures from the repositories' `config.json` files; parameter counts are checked in tests/models/test_architectures.py.
+The values are those of the repositories' `config.json` files; tests/models/test_architectures.py checks the parameter
+counts.
 """
 
 from typing import Any
@@ -32,8 +33,8 @@ SD15: dict[str, dict[str, Any]] = {
         "steps_offset": 1,
     },
 }
-"""Stable Diffusion 1.4 and 1.5 at 512 pixels: a denoiser of 859,520,964 parameters. What is not named is diffusers'
-default."""
+"""Stable Diffusion 1.4 and 1.5 at 512 pixels: a denoiser of 859,520,964 parameters. Keys left out have the defaults of
+diffusers."""
 
 SDXL_UNET: dict[str, Any] = {
     "sample_size": 128,
@@ -48,7 +49,7 @@ SDXL_UNET: dict[str, Any] = {
     "addition_time_embed_dim": 256,
     "projection_class_embeddings_input_dim": 2816,
 }
-"""Stable Diffusion XL at 1024 pixels: 2,567,463,684 parameters. Its decoder has SD 1.5's architecture."""
+"""The U-Net of Stable Diffusion XL at 1024 pixels: 2,567,463,684 parameters. SDXL's VAE has SD 1.5's architecture."""
 
 SDXL_TEXT_ENCODER_2: dict[str, Any] = {
     "vocab_size": 49408,
@@ -59,7 +60,8 @@ SDXL_TEXT_ENCODER_2: dict[str, Any] = {
     "max_position_embeddings": 77,
     "projection_dim": 1280,
 }
-"""Its second text encoder, OpenCLIP's ViT-bigG: 694,659,840 parameters with the projection; the first is SD 1.5's."""
+"""The second text encoder of Stable Diffusion XL, OpenCLIP's ViT-bigG: 694,659,840 parameters with the projection.
+SDXL's first text encoder is SD 1.5's."""
 
 KNOWN: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(
     (
@@ -69,4 +71,4 @@ KNOWN: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(
     ),
     SD15,
 )
-"""Hub id -> part -> configuration."""
+"""Hub id of a model whose architecture is written here -> part -> configuration."""

@@ -1,8 +1,8 @@
-"""A policy without numbers: its tensors have shapes, types and lifetimes, and nothing is computed.
+"""A policy on fake tensors, which have shapes, types and lifetimes but no numbers, to measure the memory of a step.
 
-The real `Policy` runs on torch's fake tensors, so that what a step would store can be measured (`models/memory.py`)
-in about a second, for Stable Diffusion on a laptop as for the embedded model. They stand for tensors on the CPU, which
-takes fused attention as a GPU does; only configurations are read, never weights.
+The real `Policy` runs on torch's fake tensors, so `models/memory.py` can measure in about a second what a step would
+store, for Stable Diffusion on a laptop as for the embedded model. The fake tensors stand for tensors on the CPU, which
+uses fused attention as a GPU does. Only configurations are read, never weights.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,14 +26,14 @@ from models.schedulers import ddim
 from models.workers import Workers
 
 Configurations = dict[str, dict[str, Any]]
-"""Part -> its configuration: unet, vae, text_encoder, scheduler."""
+"""Name of a part (unet, vae, text_encoder, scheduler) -> its configuration."""
 
 Score = Callable[[Tensor], Tensor]
-"""Images `[B, 3, H, W]` to scores `[B]`."""
+"""A reward function: images `[B, 3, H, W]` to scores `[B]`."""
 
 
 class DryWorkers(Workers):
-    """The first of `size` workers, with no others: what it gathers is its own share, repeated."""
+    """The first of `size` workers in a single process: `gather` repeats this worker's own share."""
 
     def __init__(self, size: int):
         self.rank, self.size = 0, size
@@ -52,32 +52,32 @@ class DryWorkers(Workers):
 
 
 def configurations(reference: str) -> Configurations:
-    """The model's configurations: from its folder, from the hub's cache, or of a known architecture.
+    """The configurations of a model, from its folder, from the hub's cache, or from `models.architectures`.
 
     Raises:
-        MissingModelError: none of these.
+        MissingModelError: none of the three has them, or they cannot be read.
     """
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextConfig
 
-    here: Any = {"local_files_only": True}
-    if not _is_here(reference):
+    local: Any = {"local_files_only": True}
+    if not _is_local(reference):
         if reference in KNOWN:
             return KNOWN[reference]
         raise MissingModelError(f"model {reference}: its configuration is not on this machine")
     try:
         return {
-            "unet": UNet2DConditionModel.load_config(reference, subfolder="unet", **here),
-            "vae": AutoencoderKL.load_config(reference, subfolder="vae", **here),
-            "text_encoder": CLIPTextConfig.from_pretrained(reference, subfolder="text_encoder", **here).to_dict(),
-            "scheduler": DDIMScheduler.load_config(reference, subfolder="scheduler", **here),
+            "unet": UNet2DConditionModel.load_config(reference, subfolder="unet", **local),
+            "vae": AutoencoderKL.load_config(reference, subfolder="vae", **local),
+            "text_encoder": CLIPTextConfig.from_pretrained(reference, subfolder="text_encoder", **local).to_dict(),
+            "scheduler": DDIMScheduler.load_config(reference, subfolder="scheduler", **local),
         }
     except (OSError, ValueError) as error:
         raise MissingModelError(f"model {reference}: its configuration cannot be read") from error
 
 
 def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32) -> Components:
-    """The model's parts on the meta device: shapes and types alone."""
+    """The model's parts on the meta device, where parameters have shapes and types but no values."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -108,7 +108,7 @@ def dry_policy(
     dtype: torch.dtype = torch.float32,
     workers: int = 1,
 ) -> Iterator[Policy]:
-    """A policy as one of its `workers` would have it, inside a block whose new tensors are fake too."""
+    """Yields the policy as one of `workers` workers would hold it; tensors made inside the block are fake as well."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     group = DryWorkers(workers)
@@ -123,7 +123,7 @@ def dry_policy(
         workers=group,
     )
     policy.schedule = _DrySchedule(policy.schedule.scheduler)
-    # What the block is given from outside (a schedule's table, a reward's weights) becomes fake when it is used.
+    # Real tensors from outside the block (a schedule's table, a reward's weights) become fake when they are used.
     with FakeTensorMode(allow_non_fake_inputs=True):
         for part in (policy.unet, policy.vae, policy.text_encoder):
             _fill(part)
@@ -134,20 +134,20 @@ def dry_policy(
 def chain_bytes(
     policy: Policy, images: int, kept: int, checkpointing: Checkpointing, score: Score, later: bool = False
 ) -> tuple[int, int]:
-    """The most bytes of a micro-batch whose reward is differentiated, and how many of them each further kept step adds.
+    """Peak bytes of a micro-batch whose reward is differentiated, and the bytes that each further kept step adds.
 
-    At most two steps are looked at: a third stores what the second does.
+    At most two steps are run, because a third step stores what the second does.
 
     Args:
-        policy: in its `dry_policy` block.
-        images: of the micro-batch, all workers' together.
-        kept: denoising steps that keep their gradient.
-        checkpointing: of each.
+        policy: the policy that `dry_policy` yielded, inside its block.
+        images: number of images in the micro-batch, over all workers.
+        kept: number of denoising steps that keep their gradient.
+        checkpointing: what each kept step stores.
         score: the reward.
-        later: see `_most`.
+        later: whether this is a later micro-batch of a step (see `_peak_bytes`).
     """
-    seen = min(kept, 2)
-    sampler = SamplerSettings(seen, policy.sampler.guidance, policy.sampler.eta)
+    measured = min(kept, 2)
+    sampler = SamplerSettings(measured, policy.sampler.guidance, policy.sampler.eta)
     embeddings = policy.embed([""] * images)
     stored: list[int] = []
 
@@ -158,30 +158,30 @@ def chain_bytes(
             embeddings,
             lambda _: _latents(policy, images),
             sampler,
-            [True] * seen,
+            [True] * measured,
             checkpointing,
             observe=lambda *_: stored.append(live.now),
         )
         _score(policy, latents, score).sum().backward()
 
-    peak = _most(policy, run, later)
-    further = stored[1] - stored[0] if seen > 1 else 0
-    return peak + (kept - seen) * further, further
+    peak = _peak_bytes(policy, run, later)
+    further = stored[1] - stored[0] if measured > 1 else 0
+    return peak + (kept - measured) * further, further
 
 
 def prediction_bytes(policy: Policy, rows: int, guidance: float) -> int:
-    """The most bytes of one differentiated prediction on `rows` latents, all workers' together."""
+    """Peak bytes of one differentiated prediction on `rows` latents, counted over all workers."""
     embeddings = policy.embed([""] * rows)
 
     def run(live: LiveTensors) -> None:
         timesteps = torch.zeros(rows, dtype=torch.int64)
         policy.epsilon(_latents(policy, rows), timesteps, embeddings, guidance).square().sum().backward()
 
-    return _most(policy, run)
+    return _peak_bytes(policy, run)
 
 
 def sampling_bytes(policy: Policy, images: int, sampler: SamplerSettings, score: Score) -> int:
-    """The most bytes of sampling and scoring `images` images at once, without gradients, all workers' together."""
+    """Peak bytes of sampling and scoring `images` images at once without gradients, counted over all workers."""
     once = SamplerSettings(1, sampler.guidance, sampler.eta)
     embeddings = policy.embed([""] * images)
 
@@ -191,11 +191,11 @@ def sampling_bytes(policy: Policy, images: int, sampler: SamplerSettings, score:
         latents = policy.denoise(start, embeddings, lambda _: _latents(policy, images), once)
         _score(policy, latents, score)
 
-    return _most(policy, run)
+    return _peak_bytes(policy, run)
 
 
-def _is_here(reference: str) -> bool:
-    """Whether a folder, or what the cache holds of a hub id, has the denoiser's configuration."""
+def _is_local(reference: str) -> bool:
+    """Whether `reference` is a folder, or a hub id whose denoiser configuration is in the cache."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(reference).is_dir():
@@ -213,12 +213,12 @@ def _score(policy: Policy, latents: Tensor, score: Score) -> Tensor:
     return group.gather(score(group.share(images)), len(images))
 
 
-def _most(policy: Policy, run: Callable[[LiveTensors], None], later: bool = False) -> int:
-    """The peak of `run(live)`, less the gradients that it leaves.
+def _peak_bytes(policy: Policy, run: Callable[[LiveTensors], None], later: bool = False) -> int:
+    """Peak bytes of `run(live)`, less the gradients that it leaves.
 
     Args:
-        later: of a step's second micro-batch, when gradients are there from the first. In the first they come late, so
-            that the peak may be over before they are whole: a difference only where they are large.
+        later: whether gradients exist from an earlier micro-batch of the same step. In the first micro-batch they are
+            allocated late, perhaps after the peak; the two cases differ only where gradients are large.
     """
     weights = policy.trainable_parameters()
     for weight in weights:
@@ -230,7 +230,7 @@ def _most(policy: Policy, run: Callable[[LiveTensors], None], later: bool = Fals
 
 
 def _fill(part: nn.Module) -> None:
-    """Fake tensors in the place of the meta device's."""
+    """Replaces the parameters and buffers of `part`, on the meta device, by fake tensors."""
     for module in part.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
@@ -242,7 +242,7 @@ def _fill(part: nn.Module) -> None:
 
 
 class _DrySchedule(Schedule):
-    """One timestep for all steps: a scheduler would compute them, and here nothing is computed."""
+    """A schedule with one timestep for all steps: a scheduler would compute them, and fake tensors have no values."""
 
     def timesteps(self, steps: int) -> list[int]:
         return [self.train_timesteps // 2] * steps
@@ -252,7 +252,7 @@ class _DrySchedule(Schedule):
 
 
 class _Tokeniser:
-    """Every prompt as zeros: only the number of tokens matters."""
+    """A tokeniser that turns every prompt into zeros, because only the number of tokens matters for memory."""
 
     def __init__(self, length: int):
         self.model_max_length = length

@@ -1,7 +1,7 @@
-"""FLOPs of one row through a module, with torch's FlopCounterMode.
+"""FLOPs of a call, counted with torch's FlopCounterMode.
 
-Counting every operation of a trial would slow it by a third, and FLOPs are linear in the rows, so a module is
-counted once per kind of call on a single row and the meter multiplies.
+Counting every operation of a trial would slow it by a third. FLOPs are linear in the rows, so the meter counts each
+kind of call once on a single row and multiplies.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def _attention_backward(grad: Any, query: Any, key: Any, value: Any, *args: Any,
     return sdpa_backward_flop_count(grad, query, key, value)
 
 
-# FlopCounterMode knows CUDA's fused attention but counts the CPU's as zero.
+# FlopCounterMode counts CUDA's fused attention, but takes the CPU's as zero FLOPs.
 _FUSED_ATTENTION_ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
@@ -42,10 +42,10 @@ def forward_flops(run: Callable[[], Any]) -> int:
 
 
 def backward_flops(run: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) -> int:
-    """FLOPs of differentiating `run()` with respect to `inputs`; touches no `.grad`."""
-    # Under gradient checkpointing the surrounding hooks must not see the tensors this extra call saves.
-    # Detached: a saved output that kept its own graph alive would never be freed.
-    plain = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept.detach(), lambda kept: kept)
+    """FLOPs of differentiating `run()` with respect to `inputs`; leaves every `.grad` unchanged."""
+    # Under gradient checkpointing the surrounding hooks must not see the tensors that this extra call saves.
+    # They are detached, because a saved output that kept its own graph alive would never be freed.
+    plain = torch.autograd.graph.saved_tensors_hooks(lambda saved: saved.detach(), lambda saved: saved)
     with torch.enable_grad(), untracked(), plain:
         output = run()
         wanted = [tensor for tensor in inputs if tensor.requires_grad]

@@ -1,7 +1,7 @@
-"""Bytes of tensors: those that weights take, and the most that were alive at once while something ran.
+"""Bytes of tensors: those of weights, and the peak of the tensors that are alive while code runs.
 
-Counted from the tensors themselves, so that a CPU, a GPU and a dry pass without numbers (`models/dry.py`) mean the same
-by a byte. What lies outside tensors is not seen: a kernel's workspace, the allocator's rounding, CUDA's context.
+Bytes are counted from the tensors themselves, so that a CPU, a GPU and a dry pass (`models/dry.py`) give the same
+numbers. Memory outside tensors is not counted: a kernel's workspace, the allocator's rounding, CUDA's context.
 """
 
 import weakref
@@ -19,8 +19,8 @@ _ignoring = 0
 
 @contextmanager
 def untracked() -> Iterator[None]:
-    """What runs inside the block is not the work whose memory is measured (`LiveTensors` does not see it)."""
-    global _ignoring  # measurements nest; one process has one
+    """Excludes the work inside the block from what `LiveTensors` measures."""
+    global _ignoring  # a count, because blocks nest
     _ignoring += 1
     try:
         yield
@@ -29,10 +29,13 @@ def untracked() -> Iterator[None]:
 
 
 class LiveTensors(TorchDispatchMode):
-    """Bytes of the tensors that operations inside the block make, and of those the most that were alive at once.
+    """Counts the bytes of the tensors that operations inside the block make, and their peak.
 
-    Storages that were there before, weights above all, count nothing. Every operation costs some ten microseconds
-    more, so a trial measures one step.
+    Storages that exist before the block, such as weights, are not counted. Each operation takes about ten microseconds
+    longer, so a trial measures one step only.
+
+    Attributes:
+        now: bytes that are alive at present.
     """
 
     def __init__(self) -> None:
@@ -40,15 +43,15 @@ class LiveTensors(TorchDispatchMode):
         self.now = 0
         self._begin = 0
         self._peak = 0
-        self._known: dict[int, weakref.ref] = {}
+        self._storages: dict[int, weakref.ref] = {}
 
     @property
     def rise(self) -> int:
-        """The most bytes at once above those at the last `restart`."""
+        """The peak, in bytes above those that were alive at the last `restart`."""
         return self._peak - self._begin
 
     def restart(self) -> None:
-        """Looks for the peak anew."""
+        """Forgets the peak so far."""
         self._begin = self._peak = self.now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -56,27 +59,28 @@ class LiveTensors(TorchDispatchMode):
         if _ignoring:
             return func(*args, **kwargs)
         for leaf in tree_leaves((args, kwargs)):
-            self._see(leaf, 0)  # not made here, unless it is known: then this is no news
-        made = func(*args, **kwargs)
-        for leaf in tree_leaves(made):
-            self._see(leaf, None)
-        return made
+            self._record(leaf, 0)  # an argument that no operation in the block has made counts nothing
+        outputs = func(*args, **kwargs)
+        for leaf in tree_leaves(outputs):
+            self._record(leaf, None)
+        return outputs
 
-    def _see(self, value: Any, size: int | None) -> None:
+    def _record(self, value: Any, size: int | None) -> None:
+        """Adds the storage of a tensor that is new to the block; `size` replaces its own number of bytes."""
         if not isinstance(value, Tensor) or value.layout != torch.strided:
             return
         storage = value.untyped_storage()
         key = storage._cdata
-        if key in self._known:
+        if key in self._storages:
             return
-        held = storage.nbytes() if size is None else size
+        counted = storage.nbytes() if size is None else size
 
-        def gone(_: Any) -> None:
-            self._known.pop(key, None)
-            self.now -= held
+        def freed(_: Any) -> None:
+            self._storages.pop(key, None)
+            self.now -= counted
 
-        self._known[key] = weakref.ref(storage, gone)
-        self.now += held
+        self._storages[key] = weakref.ref(storage, freed)
+        self.now += counted
         self._peak = max(self._peak, self.now)
 
 
@@ -90,15 +94,15 @@ def held_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def weight_bytes(modules: Iterable[nn.Module], trained: bool | None = None) -> int:
-    """Bytes of the parameters and buffers that this process holds: of one sharded by ZeRO, its share.
+    """Bytes of the parameters and buffers that this process holds; of a parameter sharded by ZeRO, its own shard.
 
     Args:
         modules: a module that appears twice counts once.
-        trained: only those with gradients, or only those without (buffers are); None for all.
+        trained: True for trained parameters only, False for frozen parameters and buffers only, None for all.
     """
-    found: dict[int, Tensor] = {}
+    tensors: dict[int, Tensor] = {}
     for module in modules:
         for tensor in (*module.parameters(), *module.buffers()):
             if trained is None or tensor.requires_grad == trained:
-                found[id(tensor)] = getattr(tensor, "ds_tensor", tensor)
-    return held_bytes(found.values())
+                tensors[id(tensor)] = getattr(tensor, "ds_tensor", tensor)
+    return held_bytes(tensors.values())
