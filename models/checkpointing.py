@@ -32,7 +32,7 @@ class BlockCounter(Protocol):
 def block_checkpointing(unet: Any, count: BlockCounter) -> Iterator[None]:
     """Checkpoints every block of `unet`, a diffusers model, inside the context; its settings are restored afterwards.
 
-    Enter one context for each call of `unet`, because `count` is told which recomputed block is the first of its call.
+    Enter one context for each call of `unet`: `count` gets `first=True` once for each context.
     """
     names = {module: name for name, module in unet.named_modules()}
     before = [

@@ -117,7 +117,7 @@ def sample_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Any:
         return own
     pixels, widths = vae.get("sample_size"), vae.get("block_out_channels", (64,))
     if not isinstance(pixels, int) or not isinstance(widths, list | tuple):
-        raise UnsupportedModelError("unet: neither it nor the VAE has a sample_size; add it to unet/config.json")
+        raise UnsupportedModelError("unet: has no sample_size, and neither has the VAE; add it to unet/config.json")
     return pixels // 2 ** (len(widths) - 1)
 
 

@@ -67,10 +67,10 @@ _BUILT_IN: dict[str, Entry] = {
     ),
     "object-count": Entry(
         "rewards.published.detection:ObjectCount",
-        "-|objects seen - objects asked for|, OWL-ViT or YOLOS; differentiable",
+        "-|expected count - wanted count| of an object, by OWL-ViT or YOLOS; differentiable",
     ),
     "object-removal": Entry(
-        "rewards.published.detection:ObjectRemoval", "1 - how surely OWL-ViT or YOLOS sees the object; differentiable"
+        "rewards.published.detection:ObjectRemoval", "1 - P(object) by OWL-ViT or YOLOS; differentiable"
     ),
     "pickscore": Entry(
         "rewards.published.pickscore:PickScore", "PickScore v1, scaled cosine in a tuned CLIP ViT-H/14; differentiable"
