@@ -168,8 +168,8 @@ def _index(folder: Path) -> Mapping[str, Any]:
     wrong = [f"{part} {_named(index, part)}" for part, classes in wanted.items() if _named(index, part) not in classes]
     if extra or wrong:
         also = [f"{part} {_named(index, part)}" for part in extra]
-        found = ", ".join(also + [text.replace(" None", " is missing") for text in wrong])
-        raise UnsupportedModelError(f"is a {own} ({found}), which is not supported; supported is {SUPPORTED}")
+        unfit = ", ".join(also + [text.replace(" None", " is missing") for text in wrong])
+        raise UnsupportedModelError(f"is a {own} ({unfit}), which is not supported; supported is {SUPPORTED}")
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise UnsupportedModelError(f"lacks the folder {', '.join(missing)}; supported is {LAYOUT}")

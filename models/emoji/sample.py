@@ -31,13 +31,14 @@ def draw_prompts(number: int, seed: int, animals: tuple[Animal, ...]) -> dict[st
     """Draws captions and labels as `scenes.render` does, with the animals in turn; `colour` is -1 if none is named."""
     rng = np.random.default_rng(seed)
     colours = list(COLOURS)
-    every = list(ANIMALS)
-    animal = np.array([every.index(animals[row % len(animals)]) for row in range(number)])
+    numbered = list(ANIMALS)
+    animal = np.array([numbered.index(animals[row % len(animals)]) for row in range(number)])
     count = np.where(rng.random(number) < SINGLE, 1, rng.integers(2, 5, size=number))
     named = rng.random(number) < NAMED
     colour = np.where(named, rng.integers(len(colours), size=number), -1)
     captions = [
-        caption(every[a], int(n), colours[c] if c >= 0 else None) for a, n, c in zip(animal, count, colour, strict=True)
+        caption(numbered[a], int(n), colours[c] if c >= 0 else None)
+        for a, n, c in zip(animal, count, colour, strict=True)
     ]
     labels = {"animal": animal, "colour": colour, "count": count, "named": named}
     return {"captions": np.array(captions), **labels, **label_names()}
