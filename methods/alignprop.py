@@ -4,8 +4,8 @@ Prabhudesai, Goyal, Pathak, Fragkiadaki 2023, arXiv 2310.03739; code: mihirp1998
 
     θ ← θ − η ∇_θ E_c,x_T [ L(r(D(x_0), c)) ],   x_0 = the whole DDIM chain from x_T under θ
 
-The gradient is kept through the last K steps only (truncated backpropagation through time), K drawn at random, once for
-an update's trajectories, so that no step is favoured. Memory is bounded by computing calls again in the backward pass.
+The gradient is kept through the last K steps only (truncated backpropagation through time). K is drawn at random, once
+for all trajectories of an update. Memory is bounded by recomputing denoiser calls in the backward pass.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from models.sampler import SamplerSettings
 
 
 class AlignPropSettings(BackpropSettings):
-    """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
+    """AlignProp's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
     learning_rate: float = Field(default=8e-3, gt=0, description="tuned (sweeps/tuning); 1e-3 in the v1 code")
     truncation: Literal["uniform", "per-step", "gaussian", "fixed", "full"] = Field(
@@ -109,7 +109,7 @@ class AlignProp(Method):
         return [index >= steps - kept for index in range(steps)]
 
     def _gaussian_step(self) -> int:
-        """The first step that keeps its gradient: drawn again, as the rewrite does, until it is one of 1..T−1."""
+        """The first step that keeps its gradient, drawn until it is one of 1..T−1 as in the 2024-10 rewrite."""
         steps = self.policy.sampler.steps
         if steps == 1:
             return 0
@@ -138,5 +138,5 @@ class AlignProp(Method):
 
 
 def first_kept(settings: AlignPropSettings, steps: int) -> NormalDist:
-    """The distribution of the first kept step under truncation: gaussian, for T = `steps`."""
+    """The distribution of the first step that keeps its gradient under `truncation: gaussian`, for T = `steps`."""
     return NormalDist(settings.gaussian_mean * steps, settings.gaussian_std * steps)

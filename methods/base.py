@@ -1,8 +1,8 @@
-"""The contract of an alignment method: what an author reads, and all that an author writes.
+"""The contract of an alignment method: the classes that its author subclasses and the objects that it is given.
 
 A method turns prompts and a reward into updates of the policy's adapter. It is given a `Policy`, a reward, an
-`Optimiser` and a `SeedStream`, and nothing else: it never sees the clock, the store, the evaluator or the scheduler.
-The harness draws the prompts, meters, evaluates and checkpoints.
+`Optimiser` and a `SeedStream`, and has no access to the clock, the store, the evaluator or the scheduler. The harness
+draws the prompts, meters, evaluates and writes checkpoints.
 """
 
 import math
@@ -19,27 +19,28 @@ from models.policy import Policy
 from models.sampler import Noise, SamplerSettings
 
 RewardFunction = Callable[[Tensor, list[str]], Tensor]
-"""Images `[B, 3, H, W]` in [0, 1] and B prompts in, scores `[B]` out; higher is better. Metered by the harness."""
+"""A function of images `[B, 3, H, W]` in [0, 1] and B prompts that returns scores `[B]`; higher is better. The harness
+meters its calls."""
 
 
 class Optimiser(Protocol):
-    """Where gradients go. One worker or many, plain AdamW or DeepSpeed: a method cannot tell."""
+    """The optimiser of the policy's adapter, the same for one worker or many, plain AdamW or DeepSpeed."""
 
     def backward(self, loss: Tensor) -> None:
-        """Accumulates the gradient of `loss`: a sum over some rows, divided by the **whole** batch's size."""
+        """Adds the gradient of `loss`, which is a sum over some rows divided by the size of the **whole** batch."""
 
     def step(self) -> float:
-        """Clips, updates, clears the gradients; returns the gradient's norm before clipping."""
+        """Clips the gradients, updates the weights and clears the gradients; returns the norm before clipping."""
 
 
 class Settings(BaseModel):
-    """A method's settings. Unknown keys are refused; every field says in its description where its default is from."""
+    """The settings of a method. Unknown keys are errors; the description of each field names the default's source."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TrainingSettings(Settings):
-    """What every trainable method has: AdamW (Loshchilov & Hutter 2019), the drift penalty, the micro-batch's size."""
+    """Settings of all methods that train: AdamW (Loshchilov & Hutter 2019), the drift penalty and the micro-batch."""
 
     learning_rate: float = Field(gt=0, description="AdamW's learning rate, constant")
     weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled weight decay (DDPO's code)")
@@ -56,15 +57,15 @@ class TrainingSettings(Settings):
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What a step reports: numbers for people to look at. The harness ends the trial if one is NaN or infinite.
+    """The numbers that a step reports. The harness ends the trial if one of them is NaN or infinite.
 
     Attributes:
         loss: mean loss of the step's updates.
-        reward: mean reward of the images the step scored.
-        gradient_norm: mean norm before clipping.
-        updates: optimiser updates done; 0 where the step was skipped.
-        extra: anything else worth a curve; a point shows the mean over its steps.
-        latest: likewise, where a point shows what its last step said.
+        reward: mean reward of the images that the step scored.
+        gradient_norm: mean norm of the gradients before clipping.
+        updates: number of optimiser updates; 0 if the step was skipped.
+        extra: further numbers by name; a point of the curve logs their mean over its steps.
+        latest: further numbers by name; a point of the curve logs the values of its last step.
     """
 
     loss: float
@@ -76,24 +77,25 @@ class StepMetrics:
 
 
 class Method(ABC):
-    """One way of aligning a policy with a reward.
+    """A way of aligning a policy with a reward.
 
-    Class attributes an author sets:
-        name: as it is written in a sweep.
+    Class attributes that an author sets:
+        name: the name of the method in a sweep.
         summary: one line for `bench list methods`.
         reward_access: `gradient` if the reward must be differentiable, `value` if scores are enough.
-        Settings: the pydantic model of its settings.
-        default_sampler: the sampler it trains with where the sweep names none for it; None takes the sweep's.
+        Settings: the pydantic model of the method's settings.
+        default_sampler: the training sampler if the sweep names none for the method; None takes the sweep's.
         cuts_last_step: whether a step may run on fewer prompts, so that the budget is met exactly.
         trains: False for a method that only samples (see `SamplingMethod`).
-        small: settings with which four prompts make a whole step, for `bench test` and the tests; a dict of overrides.
-        requires: distributions beyond the core's; without one of them its trials are `skipped`, with the reason.
-        exact: False for a peer that owns its optimiser and the global random state: neither bitwise resume nor
-            independence of the micro-batch and the world size is asked of it.
-        needs_log_probabilities: whether it asks how probable every step of the training sampler was, so that a noise
-            schedule with a step that adds no noise is refused.
-        continuous: False where the loss jumps (a clip, a choice of the best): rounding may then send two runs apart, so
-            the same curve for every micro-batch is measured and not asked.
+        small: overrides of settings with which four prompts make a whole step, for `bench test` and the tests.
+        requires: distributions that the method needs besides those of the core; if one is not installed, the method's
+            trials are `skipped`, with the reason.
+        exact: False for a peer with its own optimiser that draws from the global random state: the conformance checks
+            then require neither bitwise resume nor independence of the micro-batch and the world size.
+        needs_log_probabilities: whether the method uses the log-probability of each step of the training sampler; a
+            noise schedule with a step that adds no noise is then an error.
+        continuous: False if the loss jumps (a clip, a choice of the best). Rounding may then separate two runs, so the
+            conformance checks measure the difference between micro-batches without requiring equal curves.
     """
 
     name: ClassVar[str]
@@ -127,44 +129,46 @@ class Method(ABC):
 
     @classmethod  # noqa: B027  (most methods fit any sampler and write none)
     def check(cls, settings: Any, sampler: SamplerSettings) -> None:
-        """Refuses settings that do not fit the training sampler; the plan asks before anything runs.
+        """Refuses settings that do not fit the training sampler. The planner calls it before any trial runs.
 
         Raises:
-            ValueError: what does not fit, in one sentence.
+            ValueError: the settings do not fit; the message is one sentence.
         """
 
     @classmethod
     def futile(cls, settings: Any, prompts: int, training: int, drawn: float = math.inf) -> str | None:
-        """Why a step teaches nothing, whatever the reward says, in a sentence that says what to write; None if it may.
+        """Says why a step has no gradient for any reward, and which settings to write instead; None if it has one.
 
-        The plan refuses settings whose full steps are futile, and no last step is cut so far that it is.
+        The planner refuses settings whose full steps are futile, and the harness does not cut a last step so far that
+        it becomes futile.
 
         Args:
-            prompts: of the step; the harness draws every training prompt once before any of them again.
-            training: how many training prompts there are.
-            drawn: prompts of all the trial's steps so far, this one included.
+            settings: the settings of the method.
+            prompts: number of prompts of the step; the harness draws each training prompt once before it repeats one.
+            training: number of training prompts.
+            drawn: number of prompts of all steps of the trial up to and including this one.
         """
         return None
 
     @classmethod
     @abstractmethod
     def prompts_per_step(cls, settings: Any) -> int:
-        """How many prompts a full step wants from the harness."""
+        """The number of prompts that the harness draws for a full step."""
 
     @classmethod
     @abstractmethod
     def cost(cls, settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
-        """What a step on `prompts` prompts spends, by axis: reward_queries, images, updates, nfe, as far as known.
+        """The cost of a step on `prompts` prompts, by axis: steps, updates, reward_queries, images, nfe.
 
-        An upper bound where it depends on a random draw. The harness uses it so as not to cross the budget.
+        The cost is an upper bound if it depends on a random draw. The harness uses it to stay within the budget.
         """
 
     @abstractmethod
     def step(self, prompts: Sequence[str]) -> StepMetrics:
-        """One iteration as its paper counts it: an update for AlignProp, a rollout with its updates for DDPO."""
+        """Runs one iteration as the paper counts it: an update for AlignProp, a rollout with its updates for DDPO."""
 
     def rollout_noise(self, samples: Sequence[int]) -> Noise:
-        """This iteration's noise for the images numbered `samples`: of x_T at timestep −1, then of each step."""
+        """The noise of this iteration for the images numbered `samples`: x_T at timestep −1, then each step's noise."""
 
         def noise(timestep: int) -> Tensor:
             return self.seeds.noise("rollout", self.iteration, timestep, samples, self.policy.latent_shape)
@@ -172,7 +176,7 @@ class Method(ABC):
         return noise
 
     def state_dict(self) -> dict[str, Any]:
-        """The method's own state (the harness keeps policy, optimiser and meter). Plain values and tensors."""
+        """The method's own state, as plain values and tensors. The harness saves policy, optimiser and meter."""
         return {"iteration": self.iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,13 +185,14 @@ class Method(ABC):
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """Images of one split that evaluation looks at: the same at every point, for every method and seed.
+    """The prompts and noise of B images of one split that are evaluated, the same at every point, method and seed.
 
     Attributes:
         split: `train` or `heldout`.
-        prompts: B prompts, one an image.
-        samples: the images' numbers within the split.
-        noise_of: evaluation's noise `[len(samples), *latent_shape]` for (timestep, samples); of x_T at timestep −1.
+        prompts: B prompts, one for each image.
+        samples: the numbers of the images within the split.
+        noise_of: function of (timestep, samples) that returns the noise `[len(samples), *latent_shape]` of the step;
+            the noise of timestep −1 is x_T.
     """
 
     split: str
@@ -202,18 +207,18 @@ class EvaluatedRows:
         return EvaluatedRows(self.split, self.prompts[rows], self.samples[rows], self.noise_of)
 
     def noise(self, timestep: int) -> Tensor:
-        """These rows' noise (see `models.sampler.Noise`)."""
+        """The noise `[B, *latent_shape]` of these rows at `timestep` (see `models.sampler.Noise`)."""
         return self.noise_of(timestep, self.samples)
 
 
 class SamplingMethod(Method):
-    """A method that trains nothing: it answers with images of the model as it is.
+    """A method that trains nothing and samples from the base model.
 
-    Its policy's sampler is the evaluation's. One that spends the budget on choosing (`selects`) is given the images of
-    the training prompts to choose for, a round at a time, until the budget is spent; a round is its step.
+    Its policy has evaluation's sampler. A method with `selects` spends the budget on rounds instead of steps: in each
+    round the harness calls `select` with all evaluated images of the training prompts, until the budget is spent.
 
-    Class attributes an author sets, beside those of `Method`:
-        selects: whether there are rounds; `cost` is then that of a round over `prompts` images.
+    Class attributes that an author sets, besides those of `Method`:
+        selects: whether the method has rounds; `cost` is then the cost of a round over `prompts` images.
     """
 
     trains = False
@@ -231,20 +236,20 @@ class SamplingMethod(Method):
         raise TypeError(f"{self.name} trains nothing; call sample")
 
     def select(self, rows: EvaluatedRows) -> StepMetrics:
-        """One round of choosing for all of the training prompts' images. What it does is billed as training is."""
+        """Runs one round of selection for all evaluated images of the training prompts; its cost counts as training."""
         raise TypeError(f"{self.name} selects nothing; call sample")
 
     @abstractmethod
     def sample(self, rows: EvaluatedRows) -> Tensor:
-        """x_0 `[B, C, h, w]` of some of the images, after the rounds so far. What it does is billed to evaluation."""
+        """x_0 `[B, C, h, w]` of some evaluated images, after the rounds so far; its cost counts as evaluation."""
 
 
 def micro_batches(rows: int, size: int) -> Iterator[slice]:
-    """Slices that cut `rows` rows into pieces of at most `size`."""
+    """Yields slices that cut `rows` rows into pieces of at most `size`."""
     for begin in range(0, rows, size):
         yield slice(begin, min(begin + size, rows))
 
 
 def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean; 0 for no values (a skipped step)."""
+    """The arithmetic mean of `values`; 0 for no values, as in a skipped step."""
     return sum(values) / len(values) if values else 0.0

@@ -2,18 +2,20 @@
 
     x* = argmax_{i ≤ n} r(x_i, c),   x_1 … x_n ~ p_base(· | c)
 
-Nothing is trained: for every image that is evaluated, n candidates are drawn from the base model and the best by the
+Nothing is trained. For each evaluated image, n candidates are drawn from the base model and the one with the highest
 reward is kept (rejection sampling: Stiennon et al. 2020, arXiv 2009.01325, appendix G.3). With M images evaluated on
-the training prompts, a round adds a candidate to each and costs M queries, so after Q queries n = Q / M. Candidates
-are nested, and the first is evaluation's own: n = 1 is `base` exactly, and the reward on training prompts never falls.
+the training prompts, a round adds a candidate to each and costs M queries, so after Q queries n = Q / M. The candidates
+of n are among those of n + 1, and the first is the image that `base` samples: n = 1 is `base` exactly, and the reward
+on training prompts never falls.
 
-The distribution of x* lies at most log n − (n − 1) / n from the base model's in Kullback-Leibler divergence (the figure
-that Stiennon et al. give as exact; Beirami et al. 2024, arXiv 2401.01879, show that it is an upper bound),
-which every point logs as `kl_bound`. The model itself does not change, so `drift` is 0.
+The Kullback-Leibler divergence of x* from the base model is at most log n − (n − 1) / n. (Stiennon et al. give this
+figure as exact; Beirami et al. 2024, arXiv 2401.01879, show that it is an upper bound.) Every point of the curve logs
+it as `kl_bound`. The model itself does not change, so `drift` is 0.
 
 On held-out prompts as many candidates are drawn and scored as on training prompts, because a best of n needs its
-queries wherever it is used; they are billed to evaluation (`eval_queries`, `eval_nfe`), as no fine-tuned method spends
-budget on prompts it does not train on. The held-out curve therefore costs more than the budget axis shows.
+queries wherever it is used. These queries are billed to evaluation (`eval_queries`, `eval_nfe`), because no fine-tuned
+method spends budget on prompts that it does not train on. The held-out curve therefore costs more than the budget axis
+shows.
 """
 
 import math
@@ -29,19 +31,19 @@ from models.sampler import SamplerSettings
 
 
 class BestOfNSettings(Settings):
-    """n follows from the budget."""
+    """The settings of best of n; n itself follows from the budget."""
 
     micro_batch: int = Field(default=64, ge=1, description="images drawn at once")
 
 
 @dataclass
 class Best:
-    """The best candidate of one image so far.
+    """The best candidate so far for one evaluated image.
 
     Attributes:
-        seen: candidates that it was chosen from.
-        reward: its reward.
-        latents: its x_0 `[C, h, w]`.
+        seen: number of candidates scored so far (its name is a key in checkpoints).
+        reward: reward of the best candidate.
+        latents: x_0 `[C, h, w]` of the best candidate.
     """
 
     seen: int
@@ -50,7 +52,7 @@ class Best:
 
 
 class BestOfN(SamplingMethod):
-    """Draws n candidates for every evaluated image and keeps the best."""
+    """Draws n candidates for each evaluated image and keeps the best."""
 
     name = "best-of-n"
     summary = "no training: the best of n images by the reward, n as the budget allows"
@@ -61,7 +63,7 @@ class BestOfN(SamplingMethod):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.best: dict[str, dict[int, Best]] = {}  # split -> number of the image -> its best
+        self.best: dict[str, dict[int, Best]] = {}  # split -> number of the image -> its best candidate
 
     @classmethod
     def cost(cls, settings: BestOfNSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
@@ -70,7 +72,7 @@ class BestOfN(SamplingMethod):
 
     @property
     def candidates(self) -> int:
-        """n: candidates of each training image so far."""
+        """n, the number of candidates drawn so far for each image of the training prompts."""
         return self.iteration
 
     @torch.no_grad()
@@ -97,7 +99,7 @@ class BestOfN(SamplingMethod):
         return torch.stack([self.best[rows.split][sample].latents for sample in rows.samples])
 
     def _choose(self, rows: EvaluatedRows) -> Tensor:
-        """Draws the candidates that `rows` have not seen yet and keeps the better ones; returns the new rewards."""
+        """Draws the missing candidates up to n for `rows` and keeps the better ones; returns the new rewards."""
         best = self.best.setdefault(rows.split, {})
         rewards = [torch.empty(0)]
         for candidate in range(best[rows.samples[0]].seen if rows.samples[0] in best else 0, self.candidates):
@@ -110,7 +112,7 @@ class BestOfN(SamplingMethod):
         return torch.cat(rewards)
 
     def _draw(self, rows: EvaluatedRows, candidate: int) -> Tensor:
-        """x_0 of one candidate of each image; the first has evaluation's own noise, the others the trial's."""
+        """x_0 of one candidate for each image. Candidate 0 has evaluation's noise, the others the trial's own."""
 
         def noise(timestep: int) -> Tensor:
             if candidate == 0:
@@ -122,16 +124,16 @@ class BestOfN(SamplingMethod):
         return self.policy.denoise(start, self.policy.embed(rows.prompts), noise)
 
     def state_dict(self) -> dict[str, Any]:
-        best = {split: {sample: asdict(kept) for sample, kept in of.items()} for split, of in self.best.items()}
+        best = {split: {sample: asdict(b) for sample, b in images.items()} for split, images in self.best.items()}
         return super().state_dict() | {"best": best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.best = {
-            split: {sample: Best(**kept) for sample, kept in of.items()} for split, of in state["best"].items()
+            split: {sample: Best(**b) for sample, b in images.items()} for split, images in state["best"].items()
         }
 
 
 def kl_bound(n: int) -> float:
-    """log n − (n − 1) / n, in nats."""
+    """The bound log n − (n − 1) / n on the Kullback-Leibler divergence of best of n from the base model, in nats."""
     return math.log(n) - (n - 1) / n

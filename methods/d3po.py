@@ -6,8 +6,9 @@ same step of the worse, as DPO would (Rafailov et al. 2023) if each step were an
 
     minimise −log σ( β log clip(ρ_w, 1 ± ε) − β log clip(ρ_l, 1 ± ε) ),    ρ = p_θ(x_{t−1} | x_t, c) / p_ref
 
-p_ref is the base model. The code's log-probability is the mean over the 16,384 dimensions of Stable Diffusion 1.5's
-latent, so its β and ε stand on the joint log-ratio divided by 16,384; that is what is used here, on any latent.
+p_ref is the base model. The authors' code takes the mean log-probability over the 16,384 dimensions of Stable Diffusion
+1.5's latent, so its β and ε apply to the joint log-ratio divided by 16,384. The same quantity is used here, for latents
+of any size.
 """
 
 import math
@@ -33,10 +34,12 @@ from models.sampler import SamplerSettings
 
 
 class D3POSettings(TrajectorySettings):
-    """Defaults are for the embedded scale; the ratio's clip and AdamW's decay are the code's."""
+    """D3PO's settings. Defaults suit the embedded model; the ratio's clip and AdamW's decay are the authors' code's."""
 
     learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-5 in the code, with LoRA")
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the code")
+    images_per_prompt: int = Field(
+        default=8, ge=1, description="images of each prompt, in disjoint pairs; 2 in the code"
+    )
     updates_per_rollout: int = Field(
         default=4, ge=1, description="optimiser updates on a rollout; one a pair, 20 an epoch, in the code"
     )
@@ -50,12 +53,12 @@ class D3POSettings(TrajectorySettings):
         default=1.0, gt=0, description="β, on the joint log-ratio over 16,384; tuned (sweeps/tuning); 0.1 in the code"
     )
     ratio_clip: float = Field(
-        default=0.1, gt=0, lt=1, description="ε: the ratio is clipped to 1 ± ε (the code's), likewise"
+        default=0.1, gt=0, lt=1, description="ε: the ratio, of the same log-ratio, is clipped to 1 ± ε (the code's)"
     )
 
 
 class D3PO(Method):
-    """Preferences between the steps of two trajectories."""
+    """Direct preference optimisation on the steps of two trajectories of a prompt."""
 
     name = "d3po"
     summary = "preferences between the steps of two trajectories of a prompt (D3PO)"
@@ -63,7 +66,7 @@ class D3PO(Method):
     needs_log_probabilities = True
     Settings = D3POSettings
     cuts_last_step = True
-    continuous = False  # the clip, and which of two is the better
+    continuous = False  # the clip, and the choice of the better image
     small: ClassVar = {
         "prompts_per_rollout": 4,
         "images_per_prompt": 2,
@@ -90,7 +93,8 @@ class D3PO(Method):
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,
-            # The rollout; then base, forward and backward of each trained step (the drift penalty needs no more).
+            # The rollout, then three passes for each trained step: the base model's forward, the policy's forward and
+            # its backward. The drift penalty uses the same passes.
             "nfe": sampler.rows_per_prediction
             * (images * sampler.steps + 3 * paired * trained_steps(settings, sampler)),
         }
@@ -107,7 +111,7 @@ class D3PO(Method):
                 continue
             for piece in micro_batches(len(chosen), max(1, settings.micro_batch // 2)):
                 step, pair = chosen[piece].T
-                steps = rollout.at(step.repeat(2), pairs[pair].T.flatten())  # the better ones, then the worse
+                steps = rollout.at(step.repeat(2), pairs[pair].T.flatten())  # the better images, then the worse ones
                 reference = base_prediction(policy, *steps.inputs, policy.sampler.guidance)
                 prediction = policy.predict(*steps.inputs, policy.sampler.guidance)
                 log_ratio = steps.log_probability(policy, prediction) - steps.log_probability(policy, reference)
@@ -122,7 +126,11 @@ class D3PO(Method):
         return preference_metrics(rollout.rewards, len(pairs), losses, right, norms)
 
     def preference_loss(self, better: Tensor, worse: Tensor) -> Tensor:
-        """The loss of each pair `[P]` from log p_θ − log p_ref of its actions, means over dimensions."""
+        """The loss of each pair `[P]`.
+
+        Args:
+            better, worse: log p_θ − log p_ref of the two actions, `[P]`, means over the latent's dimensions.
+        """
         scale = relative_dimensions(self.policy)
         low, high = math.log(1 - self.settings.ratio_clip), math.log(1 + self.settings.ratio_clip)
         margin = (scale * better).clamp(low, high) - (scale * worse).clamp(low, high)

@@ -6,7 +6,8 @@ decision process whose action is x_{t−1}; the reward comes at the end and ever
     score function (eq. 3):       ∇J = E[ Σ_t ∇ log p_θ(x_{t−1} | x_t, c) · A ],    one update a rollout
     importance sampling (eq. 4):  maximise E[ Σ_t min(A ρ_t, A clip(ρ_t, 1 ± ε)) ],  ρ_t = p_θ / p_old
 
-The log-probability is the mean over a latent's dimensions, as in the code, so that the ratio is a tempered one.
+As in the authors' code, log p is the mean over a latent's dimensions instead of the sum, so ρ_t is the joint ratio to
+the power of 1 / dimensions.
 """
 
 import math
@@ -25,7 +26,7 @@ from models.sampler import SamplerSettings
 
 
 class DDPOSettings(TrajectorySettings):
-    """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
+    """DDPO's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
     learning_rate: float = Field(
         default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in ddpo-pytorch with LoRA"
@@ -33,17 +34,19 @@ class DDPOSettings(TrajectorySettings):
     estimator: Literal["importance-sampling", "score-function"] = Field(
         default="importance-sampling", description="DDPO-IS, the better in the paper, or DDPO-SF"
     )
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each; 1 in ddpo-pytorch")
+    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt; 1 in ddpo-pytorch")
     updates_per_rollout: int = Field(
         default=4, ge=1, description="optimiser updates on a rollout; 2 to 4 in ddpo-pytorch"
     )
     statistics: Literal["group", "per-prompt", "batch"] = Field(
         default="group",
-        description="group: mean of the prompt's images in this rollout; per-prompt: of its last rewards "
-        "(ddpo-pytorch); batch: of the rollout",
+        description="rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
+        "per-prompt: the prompt's last rewards (ddpo-pytorch); batch: those of the rollout",
     )
     buffer_size: int = Field(default=32, ge=2, description="rewards remembered for a prompt (16 to 32 in the code)")
-    min_count: int = Field(default=16, ge=2, description="below it the rollout's statistics stand in (the code's)")
+    min_count: int = Field(
+        default=16, ge=2, description="with fewer remembered rewards the rollout's statistics are used (the code's)"
+    )
     advantage_clip: float = Field(default=5.0, gt=0, description="advantages are clipped to ± this (the code's)")
     clip_range: float = Field(
         default=2e-3,
@@ -112,11 +115,11 @@ class DDPO(Method):
 
     @property
     def clip_range(self) -> float:
-        """ε for this latent's dimensions."""
+        """ε, rescaled to the dimensions of this policy's latent."""
         return policy_gradient.clip_range(self)
 
     def surrogate(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
-        """The loss of each row `[B]`, from log p_θ − log p_old and the advantages."""
+        """The loss of each row `[B]`, eq. 3 or 4, from log p_θ − log p_old `[B]` and the advantages `[B]`."""
         if self.settings.estimator == "score-function":
             # Its gradient is that of −A log p_θ; p_old is a constant.
             return -advantages * log_ratio
@@ -140,5 +143,5 @@ class DDPO(Method):
 
 
 def updates(settings: DDPOSettings) -> int:
-    """Updates on a rollout: the score-function estimator is unbiased only on-policy, so it gets one."""
+    """The number of updates on a rollout; one for the score-function estimator, which is unbiased only on-policy."""
     return 1 if settings.estimator == "score-function" else settings.updates_per_rollout

@@ -5,13 +5,13 @@ x^w and a worse x^l of one prompt, under the same timestep t and the same noise 
 
     minimise −log σ( −(β/2) [ (ℓ^w − ℓ_ref^w) − (ℓ^l − ℓ_ref^l) ] ),    ℓ = ‖ε − ε_θ(x_t, t, c)‖²
 
-with the base model as reference. The paper learns from people's choices collected beforehand; here the policy draws
-the images as it goes and the reward chooses, so that reward queries are what is spent. The code also drops a caption in
-five; here every row keeps its prompt.
+with the base model as reference. The paper learns from people's choices collected beforehand. Here the policy draws
+images during training and the reward ranks them, so that the method spends reward queries. The authors' code also drops
+one caption in five; here each row keeps its prompt.
 
-In the code ℓ is the **mean** over the 16,384 dimensions of Stable Diffusion 1.5's latent and its β of 5,000 stands on
-it: on the sum over dimensions, the joint quantity, it is 0.305. That joint meaning is kept on any latent: β is rescaled
-by dimensions / 16,384. ℓ is in ε whatever the model predicts (‖δv‖² = ‖δε‖² / ᾱ).
+In that code ℓ is the **mean** over the 16,384 dimensions of Stable Diffusion 1.5's latent, with β = 5,000; for the sum
+over dimensions β would be 0.305. Here β keeps its meaning for the sum on latents of any size: it is rescaled by
+dimensions / 16,384. ℓ is the error of ε, also for models that predict v (‖δv‖² = ‖δε‖² / ᾱ).
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ from models.sampler import SamplerSettings
 
 
 class DPOSettings(TrainingSettings):
-    """Defaults are for the embedded scale; the paper's are full fine-tuning."""
+    """Diffusion-DPO's settings. Defaults suit the embedded model; the paper's are for full fine-tuning."""
 
     learning_rate: float = Field(
         default=3e-3,
@@ -40,7 +40,9 @@ class DPOSettings(TrainingSettings):
         description="tuned (sweeps/tuning); 1e-8 · batch size, 2e-5, in the code's launcher, full fine-tuning",
     )
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each, in disjoint pairs; 2 in the paper")
+    images_per_prompt: int = Field(
+        default=8, ge=1, description="images of each prompt, in disjoint pairs; 2 in the paper"
+    )
     buffer_rollouts: int = Field(default=6, ge=1, description="rounds whose pairs are learned from; ours")
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round; ours")
     batch_size: int = Field(default=32, ge=1, description="pairs an update, drawn from the buffer; 2,048 in the paper")
@@ -54,7 +56,7 @@ class DPOSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Pairs:
-    """Ranked pairs: P prompts, x_0 of the better and of the worse image `[P, C, h, w]`."""
+    """P ranked pairs: their prompts, and x_0 of the better and of the worse image, `[P, C, h, w]` each."""
 
     prompts: list[str]
     better: Tensor
@@ -62,7 +64,7 @@ class Pairs:
 
 
 class DPO(Method):
-    """Preferences between two images, through the denoising error."""
+    """Direct preference optimisation on the denoising errors of two images of a prompt."""
 
     name = "dpo"
     summary = "Diffusion-DPO on pairs that the policy drew and the reward ranked"
@@ -70,7 +72,7 @@ class DPO(Method):
     Settings = DPOSettings
     default_sampler = SamplerSettings(steps=10, guidance=2.0, eta=0.0)
     cuts_last_step = True
-    continuous = False  # which of two is the better
+    continuous = False  # the choice of the better image
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: DPOSettings
 
@@ -95,7 +97,8 @@ class DPO(Method):
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,
-            # The images; then base, forward and backward of both of a pair (the drift penalty needs no more).
+            # The images, then three passes for each image of a pair: the base model's forward, the policy's forward
+            # and its backward. The drift penalty uses the same passes.
             "nfe": images * sampler.steps * sampler.rows_per_prediction + 3 * learned,
         }
 
@@ -116,23 +119,27 @@ class DPO(Method):
             for piece in micro_batches(len(order), max(1, settings.micro_batch // 2)):
                 chosen = [index % len(names) for index in order[piece]]
                 captions = [names[index] for index in chosen] * 2
-                # Both of a pair have the pair's number, hence its timestep and noise.
+                # Both images of a pair have the pair's number, and so the same timestep and noise.
                 noisy = add_noise(self, clean[:, chosen].flatten(0, 1), captions, f"pairs/{update}", order[piece] * 2)
                 inputs = (noisy.latents, noisy.timesteps, noisy.embeddings)
                 reference = base_epsilon(policy, *inputs)
                 epsilon = policy.epsilon(*inputs)
-                gained = squared_error(epsilon, noisy.noise) - squared_error(reference, noisy.noise)
+                excess = squared_error(epsilon, noisy.noise) - squared_error(reference, noisy.noise)
                 drift = drift_penalty(self, epsilon, reference)
-                loss = self.preference_loss(*gained.chunk(2)) + (drift[: len(chosen)] + drift[len(chosen) :]) / 2
+                loss = self.preference_loss(*excess.chunk(2)) + (drift[: len(chosen)] + drift[len(chosen) :]) / 2
                 self.optimiser.backward(loss.sum() / len(order))
                 losses.append(loss.detach())
-                right.append((gained[: len(chosen)] < gained[len(chosen) :]).float())
+                right.append((excess[: len(chosen)] < excess[len(chosen) :]).float())
             norms.append(self.optimiser.step())
         self.iteration += 1
         return preference_metrics(drawn.rewards, len(ranked), losses, right, norms)
 
     def preference_loss(self, better: Tensor, worse: Tensor) -> Tensor:
-        """The loss of each pair `[P]` from ℓ − ℓ_ref of its two images, mean over the latent's dimensions."""
+        """The loss of each pair `[P]`, eq. 14.
+
+        Args:
+            better, worse: ℓ − ℓ_ref of the two images, `[P]`, means over the latent's dimensions.
+        """
         beta = self.settings.beta * relative_dimensions(self.policy)
         return -torch.nn.functional.logsigmoid(-beta / 2 * (better - worse))
 

@@ -7,13 +7,14 @@ baseline, and a penalty on each step's divergence from the base model:
     minimise E[ −α (r(x_0, c) − V(x_t, c, t)) clip(ρ_t, 1 ± ε) + β ‖ε_θ(x_t, t, c) − ε_base(x_t, t, c)‖² ]
     V regresses r on (x_t, c, t)
 
-ρ_t = p_θ(x_{t−1} | x_t, c) / p_old with the **mean** log-probability over a latent's dimensions, and the square, of
-guided ε, is the **mean** over dimensions too, as in the code; β is `drift_weight`. The ratio is clipped on both sides,
-without DDPO's minimum.
+As in the authors' code, ρ_t = p_θ(x_{t−1} | x_t, c) / p_old uses the **mean** log-probability over a latent's
+dimensions, and the square is the **mean** over dimensions, of ε with guidance; β is `drift_weight`. The ratio is
+clipped on both sides, without DDPO's minimum.
 
-Two choices are ours: the policy learns from the present rollout only (the code draws from a buffer of about three), and
-V is asked before it has learned from a rollout's rewards, so that it cannot have memorised what it is subtracted from.
-α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01, many with 1,000 and 0.1.
+Two choices are ours. The policy learns from the present rollout only; the code draws from a buffer of about three
+rollouts. V predicts a rollout's rewards before it has learned from them, so that it cannot have memorised the rewards
+from which it is subtracted. α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01,
+many prompts with 1,000 and 0.1.
 """
 
 import math
@@ -34,7 +35,7 @@ from models.sampler import SamplerSettings
 
 
 class DPOKSettings(TrajectorySettings):
-    """Defaults are for the embedded scale; α, β and the gradient's clip are the code's."""
+    """DPOK's settings. Defaults suit the embedded model; α, β and the gradient's clip are the authors' code's."""
 
     learning_rate: float = Field(
         default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, with LoRA of rank 4"
@@ -44,7 +45,7 @@ class DPOKSettings(TrajectorySettings):
     prompts_per_rollout: int = Field(
         default=8, ge=1, description="distinct draws of a prompt in a rollout; 6 in the code"
     )
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each; 1 in the code")
+    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt; 1 in the code")
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a rollout; 5 in the code")
     clip_range: float = Field(
         default=2e-3,
@@ -55,12 +56,14 @@ class DPOKSettings(TrajectorySettings):
     reward_weight: float = Field(default=100.0, gt=0, description="α, weight of the advantage (the code's)")
     drift_weight: float = Field(default=0.01, ge=0, description="β, weight of mean ‖ε_θ − ε_base‖² (the code's)")
     value_learning_rate: float = Field(
-        default=3e-3, gt=0, description="of V's AdamW; tuned (sweeps/tuning); 1e-4 in the code, over many more rollouts"
+        default=3e-3,
+        gt=0,
+        description="learning rate of V's AdamW; tuned (sweeps/tuning); 1e-4 in the code, over many more rollouts",
     )
     value_updates: int = Field(
-        default=20, ge=0, description="V's updates after a rollout; one of 5 batches in the code"
+        default=20, ge=0, description="updates of V after a rollout; one of 5 batches in the code"
     )
-    value_batch: int = Field(default=256, ge=1, description="rows in each (the code's)")
+    value_batch: int = Field(default=256, ge=1, description="rows in each update of V (the code's)")
     value_memory: int = Field(default=1000, ge=1, description="(sample, timestep) rows that V learns from (the code's)")
 
 
@@ -112,11 +115,11 @@ class DPOK(Method):
         rollout = roll_out(self, [prompt for prompt in prompts for _ in range(settings.images_per_prompt)])
         rows = shuffled_rows(self, len(rollout.prompts))
         step, sample = rows.T
-        seen = rollout.states[step, sample], rollout.embeddings[sample], step
-        known = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
-        self.value.remember(*seen, rollout.rewards[sample])
-        advantages = rollout.rewards[sample] - self.value(*seen)
-        if not varies(known):  # then V is that reward, and what the network lacks to it is its error
+        inputs = rollout.states[step, sample], rollout.embeddings[sample], step
+        rewards = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
+        self.value.remember(*inputs, rollout.rewards[sample])
+        advantages = rollout.rewards[sample] - self.value(*inputs)
+        if not varies(rewards):  # the true V is then this reward, and the difference is an error of the network
             advantages = torch.zeros_like(advantages)
 
         done = policy_gradient.learn(self, rollout, rows, advantages, self.surrogate, settings.updates_per_rollout)
@@ -131,21 +134,21 @@ class DPOK(Method):
         )
 
     def surrogate(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
-        """The loss of each row `[B]` without its penalty, from log p_θ − log p_old and the advantages."""
+        """The loss of each row `[B]` without its penalty, from log p_θ − log p_old `[B]` and the advantages `[B]`."""
         ratio = log_ratio.exp().clamp(1 - self.clip_range, 1 + self.clip_range)
         return -self.settings.reward_weight * advantages * ratio
 
     @property
     def clip_range(self) -> float:
-        """ε for this latent's dimensions."""
+        """ε, rescaled to the dimensions of this policy's latent."""
         return policy_gradient.clip_range(self)
 
     def _learn_value(self) -> float:
         settings = self.settings
-        known = len(self.value.rows["rewards"])
+        rows = len(self.value.rows["rewards"])
         losses = []
         for update in range(settings.value_updates):
-            batch = draw_batch(self, f"value/{update}", known, min(settings.value_batch, known))
+            batch = draw_batch(self, f"value/{update}", rows, min(settings.value_batch, rows))
             losses.append(self.value.learn(batch))
         return mean(losses)
 

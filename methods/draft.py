@@ -4,8 +4,8 @@ Clark, Vicol, Swersky, Fleet 2023, arXiv 2309.17400, Algorithm 1:
 
     θ ← θ − η ∇_θ E_c,x_T [ −r(x_0, c) ],   the gradient stopped at x_K
 
-Unlike AlignProp's draw, K is fixed; K = T is their DRaFT. They differentiate DDIM with guidance into LoRA weights and
-find small K the most efficient.
+K is fixed, where AlignProp draws it; K = T is the paper's DRaFT. The authors differentiate DDIM with guidance with
+respect to LoRA weights and find small K the most efficient.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from models.sampler import SamplerSettings
 
 
 class DRaFTSettings(BackpropSettings):
-    """Defaults are for the embedded scale."""
+    """DRaFT-K's settings. Defaults suit the embedded model."""
 
     learning_rate: float = Field(
         default=1.6e-2, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"

@@ -4,9 +4,9 @@ Clark, Vicol, Swersky, Fleet 2023, arXiv 2309.17400, Algorithm 1. After a DRaFT-
 
     x_1 = √ᾱ_1 sg(x_0) + √(1 − ᾱ_1) ε,   x̂_0 = (x_1 − √(1 − ᾱ_1) ε_θ(x_1, c)) / √ᾱ_1,   g_i = ∇_θ r(x̂_0, c)
 
-sg stops the gradient; the update uses the mean of g_0 … g_n (the paper's sum; Adam forgets the scale, the gradient's
-clip does not). An image is sampled once and differentiated 1 + n times: more gradient for a chain, at 1 + n reward
-queries a prompt.
+sg stops the gradient. The update uses the mean of g_0 … g_n, where the paper has their sum: Adam does not depend on
+this factor, but the clip of the gradient's norm does. An image is sampled once and differentiated 1 + n times, which
+costs 1 + n reward queries for each prompt.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ from models.sampler import SamplerSettings
 
 
 class DRaFTLVSettings(BackpropSettings):
-    """Defaults are for the embedded scale."""
+    """DRaFT-LV's settings. Defaults suit the embedded model."""
 
     learning_rate: float = Field(
         default=8e-3, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"
@@ -64,7 +64,7 @@ class DRaFTLV(Method):
 
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         images = 1 + self.settings.repeats
-        # An image's graph is gone before the next one is drawn, so that one call is stored at a time.
+        # The graph of an image is freed before the next one is drawn, so only one denoiser call is stored at a time.
         checkpointing = choose_checkpointing(self, prompts, kept=1)
 
         def draws(chosen: list[str], samples: range) -> Iterator[Draw]:

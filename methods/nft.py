@@ -1,22 +1,23 @@
 """DiffusionNFT: online reinforcement on the forward process.
 
 Zheng, Chen, Ye, Wang, Zhang, Jiang, Su, Ermon, Zhu, Liu 2025, arXiv 2509.16117; code: NVlabs/DiffusionNFT. An
-image that `old` drew is a good one with probability q, from its advantage A among its prompt's images; the policy v_θ
-is trained as the good direction from `old`, and its mirror image as the bad one:
+image drawn by the model `old` counts as good with probability q, which follows from its advantage A among its prompt's
+images. The policy v_θ is trained as the good direction from `old`, and its mirror image as the bad direction:
 
     q = clip(½ + A / (2 A_max), 0, 1),    v± = v_old ± β (v_θ − v_old)
     minimise (A_max / β) [ q ‖x̂_0⁺ − x_0‖² / w⁺ + (1 − q) ‖x̂_0⁻ − x_0‖² / w⁻ ] + 1e-4 ‖ε_θ − ε_base‖²,
     w± = mean |x̂_0± − x_0|, without gradient
 
-x̂_0± is the clean latent that v± predicts at x_t, the forward noising of x_0. It needs no log-probability: any sampler
-will do, and no trajectory is stored. The samples come from `old`, a second set of adapter weights that follows the
-policy by an exponential moving average, fast at first. The loss is without guidance, and so is the code's sampling.
+x̂_0± is the clean latent that v± predicts at x_t, the forward noising of x_0. The method needs no log-probability, so it
+works with any sampler and stores no trajectory. The samples come from `old`, a second set of adapter weights that
+follows the policy by an exponential moving average, fast at first. The loss has no guidance, and neither has the
+sampling of the authors' code.
 
-The squares are means over dimensions, as in the code. Its model is a flow, x̂_0 = x_t − t v; here x̂_0 comes from v or
-ε by the schedule. Its last term is in the flow's v, where δε = (1 − t) δv; the weight is kept as it is. A is a reward
-less its prompt's mean, over the standard deviation of those differences; the code divides by that of the rewards
-themselves, which is larger where prompts differ, and evaluates a moving average of the policy's weights, where we
-evaluate the policy.
+As in the code, the squares are means over dimensions. The code differs in four points. Its model is a flow,
+x̂_0 = x_t − t v; here x̂_0 follows from v or ε by the schedule. Its last term is the drift of the flow's v, where
+δε = (1 − t) δv; the weight is the same here. Here A is a reward less its prompt's mean, over the standard deviation of
+these differences; the code divides by the standard deviation of the rewards themselves, which is larger if prompts
+differ. The code evaluates a moving average of the policy's weights; here the policy is evaluated.
 """
 
 from collections.abc import Sequence
@@ -35,13 +36,13 @@ from models.sampler import SamplerSettings
 
 
 class NFTSettings(TrainingSettings):
-    """Defaults are for the embedded scale; the source fine-tunes Stable Diffusion 3.5 with LoRA."""
+    """NFT's settings. Defaults suit the embedded model; the paper fine-tunes Stable Diffusion 3.5 with LoRA."""
 
     learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in the code, with LoRA")
     prompts_per_rollout: int = Field(
         default=8, ge=1, description="distinct draws of a prompt in a round; 48 in the code"
     )
-    images_per_prompt: int = Field(default=8, ge=2, description="images for each; 24 in the code")
+    images_per_prompt: int = Field(default=8, ge=2, description="images of each prompt; 24 in the code")
     timesteps_per_image: int = Field(
         default=4, ge=1, description="draws of t and noise for each image; in the code, 9 of the sampler's 10 steps"
     )
@@ -55,7 +56,7 @@ class NFTSettings(TrainingSettings):
     old_rate: float = Field(
         default=1e-3, ge=0, description="`old`'s decay is this times the updates so far (the code's)"
     )
-    old_decay: float = Field(default=0.5, ge=0, lt=1, description="and at most this (the code's)")
+    old_decay: float = Field(default=0.5, ge=0, lt=1, description="`old`'s decay is at most this (the code's)")
     drift_weight: float = Field(
         default=1e-4,
         ge=0,
@@ -64,7 +65,7 @@ class NFTSettings(TrainingSettings):
 
 
 class NFT(Method):
-    """Good and bad directions from `old`, through the denoising error."""
+    """Reinforcement of good directions from `old` over bad ones, on the denoising error."""
 
     name = "nft"
     summary = "good and bad directions on the forward process (DiffusionNFT)"
@@ -92,7 +93,7 @@ class NFT(Method):
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,
-            # The images; then for each draw old's forward, and the policy's forward and backward.
+            # The images, then three passes for each draw: old's forward, the policy's forward and its backward.
             "nfe": images * sampler.steps * sampler.rows_per_prediction
             + 3 * learned
             + reference_nfe(settings, learned),
@@ -106,7 +107,7 @@ class NFT(Method):
         advantages = group_advantages(drawn.rewards, prompts)
         good = (0.5 + advantages / (2 * settings.advantage_clip)).clamp(0, 1)
 
-        # A row is an image at one draw of t and noise; the row's number keys the draw.
+        # A row is an image at one draw of t and noise, keyed by the number of the row.
         order = self.seeds.permutation("rows", self.iteration, len(prompts) * settings.timesteps_per_image)
         losses, norms = [], []
         for update in range(settings.updates_per_rollout):
@@ -142,9 +143,10 @@ class NFT(Method):
         """The loss of each row `[B]`.
 
         Args:
-            predicted, old: x̂_0 of the policy and of `old`, `[B, C, h, w]`; linear in v, so they mix as v does.
-            clean: x_0.
-            good: q, `[B]`.
+            predicted, old: x̂_0 of the policy and of `old`, `[B, C, h, w]`. x̂_0 is linear in v, so x̂_0± follows from the
+                two as v± does.
+            clean: x_0 `[B, C, h, w]`.
+            good: q `[B]`.
         """
         beta = self.settings.beta
         towards = old + beta * (predicted - old)
@@ -153,7 +155,7 @@ class NFT(Method):
         return self.settings.advantage_clip / beta * (good * positive + (1 - good) * negative)
 
     def _follow(self) -> None:
-        """old ← λ old + (1 − λ) θ, λ rising with the updates so far."""
+        """Updates old ← λ old + (1 − λ) θ, with a decay λ that grows with the number of updates so far."""
         decay = min(
             self.settings.old_rate * self.settings.updates_per_rollout * self.iteration, self.settings.old_decay
         )

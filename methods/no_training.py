@@ -1,4 +1,4 @@
-"""`base`: the model as it is, the zero line of every report."""
+"""`base`: samples from the model without training, the zero line of a report."""
 
 import torch
 from torch import Tensor

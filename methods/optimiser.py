@@ -1,4 +1,4 @@
-"""The optimiser of a single worker: AdamW with gradient clipping."""
+"""The optimiser of a trial with one worker: AdamW with gradient clipping."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from methods.base import TrainingSettings
 
 
 def adamw(parameters: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW as the settings say."""
-    return torch.optim.AdamW(parameters, **_of_adamw(settings))
+    """AdamW on `parameters` with the learning rate, betas, epsilon and weight decay of `settings`."""
+    return torch.optim.AdamW(parameters, **_adamw_options(settings))
 
 
-def _of_adamw(settings: TrainingSettings) -> dict[str, Any]:
+def _adamw_options(settings: TrainingSettings) -> dict[str, Any]:
     return {
         "lr": settings.learning_rate,
         "betas": settings.adam_betas,
@@ -28,7 +28,7 @@ class LocalOptimiser:
     def __init__(self, parameters: list[torch.nn.Parameter], settings: TrainingSettings):
         self.parameters = parameters
         self.max_grad_norm = settings.max_grad_norm
-        self._own = _of_adamw(settings)
+        self._options = _adamw_options(settings)
         self.updates = 0
         self._adamw = adamw(parameters, settings)
 
@@ -43,7 +43,7 @@ class LocalOptimiser:
         return float(norm)
 
     def gradients(self) -> list[Tensor]:
-        """Those that are held now."""
+        """The gradients that the parameters hold at present."""
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
     def state_dict(self) -> dict[str, Any]:
@@ -51,6 +51,6 @@ class LocalOptimiser:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._adamw.load_state_dict(state["adamw"])
-        for group in self._adamw.param_groups:  # the state may be of a trial with another learning rate
-            group.update(self._own)
+        for group in self._adamw.param_groups:  # the state may come from a trial with another learning rate
+            group.update(self._options)
         self.updates = state["updates"]

@@ -4,9 +4,9 @@ Dong et al. 2023, arXiv 2304.06767, Algorithm 1. A round draws K samples y_1 …
 
     y(x) = argmax_{y_k} r(x, y_k),
 
-and fine-tunes on what it kept with the model's own loss, here the denoising error, all samples alike. Every prompt
-contributes one sample, however its rewards compare with another prompt's (the authors' diffusion notebook in LMFlow
-goes on to keep the best eight of ten such winners).
+and fine-tunes on the kept samples with the model's own loss, here the denoising error, with equal weights. Each prompt
+contributes one sample, even if its rewards are below another prompt's. (The authors' diffusion notebook in LMFlow then
+keeps the best eight of ten such samples.)
 """
 
 from typing import ClassVar
@@ -20,33 +20,34 @@ from methods.common.rollouts import Samples
 
 
 class RAFTSettings(RegressionSettings):
-    """Defaults are for the embedded scale; where nothing else is said, those of `rwr`."""
+    """RAFT's settings. Defaults suit the embedded model; those without a source are the same as `rwr`'s."""
 
     learning_rate: float = Field(
         default=6e-3, gt=0, description="tuned (sweeps/tuning); 9e-6 in the authors' notebook, with LoRA"
     )
     images_per_prompt: int = Field(
-        default=16, ge=2, description="K: the best of so many is kept; tuned (sweeps/tuning); 10 in the notebook"
+        default=16, ge=2, description="K: the best of K images is kept; tuned (sweeps/tuning); 10 in the notebook"
     )
     batch_size: int = Field(default=32, ge=1, description="samples an update, drawn from the buffer")
 
 
 class RAFT(WeightedRegression):
-    """Denoising on the best of K own samples of each prompt."""
+    """Denoising on the best of K samples that the policy draws for each prompt."""
 
     name = "raft"
     summary = "denoising on the best of K own samples of each prompt (RAFT)"
     Settings = RAFTSettings
-    continuous = False  # which sample is the best
+    continuous = False  # the choice of the best sample
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RAFTSettings
 
     def keep(self, drawn: Samples) -> Samples:
-        """The best of each prompt's K."""
+        """The best of the K samples of each prompt."""
         group = self.settings.images_per_prompt
         best = drawn.rewards.reshape(-1, group).argmax(1)
         best = best + torch.arange(0, len(drawn.rewards), group, device=best.device)
         return Samples([drawn.prompts[index] for index in best.tolist()], drawn.latents[best], drawn.rewards[best])
 
     def weights(self, rewards: Tensor) -> Tensor:
+        """1 for all kept samples: `[N]`."""
         return torch.ones_like(rewards)

@@ -5,10 +5,11 @@ Xu, Liu, Wu, Tong, Li, Ding, Tang, Dong 2023 (ImageReward), arXiv 2304.05977, Al
     m ~ U over late steps;  x_m by m steps without gradient;  x̂_0 = (x_m − √(1−ᾱ) ε_θ(x_m, c)) / √ᾱ
     θ ← θ − η λ ∇_θ E[ φ(r(x̂_0, c)) ],   φ(r) = relu(2 − r) on ImageReward's scale, λ = 1e-3
 
-The source samples 40 steps without guidance and draws m from 30..39 for each micro-batch of two; here one draw serves
-an update, whose result may not depend on how it is cut. It hands the denoiser the index m where the timestep belongs,
-and predicts x̂_0 with ᾱ of the step before; here both are those of x_m. The paper's algorithm also trains on the
-pre-training loss; its data is no part of a comparison by reward (see `drift_weight` for a pull back).
+The authors' code samples 40 steps without guidance and draws m from 30..39 for each micro-batch of two. Here m is drawn
+once for an update, whose result must not depend on the micro-batch. The code passes the denoiser the index m in place
+of the timestep, and predicts x̂_0 with ᾱ of the step before; here both are those of x_m. The paper's algorithm also
+trains on the pre-training loss, which is left out because a comparison by reward has no pre-training data;
+`drift_weight` can pull the policy towards the base model instead.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from models.sampler import SamplerSettings
 
 
 class ReFLSettings(BackpropSettings):
-    """Defaults are for the embedded scale."""
+    """ReFL's settings. Defaults suit the embedded model."""
 
     learning_rate: float = Field(
         default=8e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, for full fine-tuning"
@@ -33,8 +34,8 @@ class ReFLSettings(BackpropSettings):
     loss_scale: float = Field(default=1.0, gt=0, description="λ; 1e-3 in the code")
     threshold: float | None = Field(
         default=None,
-        description="loss λ·relu(threshold − r), 2 in the code; that is on ImageReward's scale and could have no "
-        "gradient on another, so by default the loss is −λ·r",
+        description="the loss is λ·relu(threshold − r), with threshold 2 in the code. That value suits ImageReward's "
+        "scale and may leave no gradient on another, so by default the loss is −λ·r",
     )
     stop_from: float = Field(
         default=0.4,
@@ -60,7 +61,7 @@ class ReFL(Method):
     summary = "reward gradient through one late step's prediction of the clean image (ReFL)"
     reward_access = "gradient"
     Settings = ReFLSettings
-    # One stop only, so that a step's cost is known beforehand.
+    # With a single possible stop, the cost of a step does not depend on the draw.
     small: ClassVar = {"batch_size": 4, "stop_from": 0.9, "checkpointing": "none"}
     settings: ReFLSettings
 
@@ -92,7 +93,7 @@ class ReFL(Method):
         return metrics
 
     def _predict(self, prompts: list[str], samples: range, stop: int, checkpointing: Checkpointing) -> Draw:
-        """x̂_0 predicted from x_m, m = `stop` steps into the chain."""
+        """Samples x_m, m = `stop` steps into the chain, and predicts x̂_0 from it."""
         policy, noise = self.policy, self.rollout_noise(samples)
         embeddings = policy.embed(prompts)
         latents = policy.denoise(policy.initial_latents(noise(-1)), embeddings, noise, stop=stop)
@@ -103,6 +104,6 @@ class ReFL(Method):
 
 
 def stops(settings: ReFLSettings, steps: int) -> range:
-    """The steps m, counted from the noise, at which a chain of T = `steps` may stop; at least one."""
+    """The steps m, counted from the noise, at which a chain of T = `steps` may stop; there is at least one."""
     first = int(settings.stop_from * steps)
     return range(first, max(first + 1, int(settings.stop_to * steps)))

@@ -5,10 +5,10 @@ section 4.2) in jannerm/ddpo:
 
     maximise Σ_i w_i · (−‖target − prediction_θ(x_t, t, c_i)‖²),    w = N · softmax(r / β)
 
-over N samples. Rewards are standardised first, so that β means the same for any reward; the code weighs raw rewards,
-softmax(0.2 r), within each prompt, whose β here is 5 / σ for rewards with a spread of σ. It learns from its own
-samples, so they must be good ones: collect with enough steps and guidance. Its variant with hard weights is
-`rwr-sparse`.
+over N samples. Rewards are standardised first, so that β has the same meaning for any reward. jannerm/ddpo weighs raw
+rewards within each prompt by softmax(0.2 r), which corresponds to β = 5 / σ here for rewards with standard deviation σ.
+The method learns from the policy's own samples, which should therefore be good: sample with enough steps and with
+guidance. The variant with hard weights is `rwr-sparse`.
 """
 
 import math
@@ -26,19 +26,26 @@ Statistics = Literal["group", "batch"]
 
 
 def standardised(drawn: Samples, statistics: Statistics) -> Samples:
-    """All of a round, with rewards standardised around their prompt's mean, or the round's."""
+    """The samples of a round with standardised rewards.
+
+    Args:
+        drawn: the samples.
+        statistics: `group` standardises rewards around the mean of their prompt, `batch` around the round's mean.
+    """
     by_prompt = statistics == "group"
     rewards = group_advantages(drawn.rewards, drawn.prompts) if by_prompt else standardise(drawn.rewards)
     return Samples(drawn.prompts, drawn.latents, rewards)
 
 
 class RWRSettings(RegressionSettings):
-    """Defaults are for the embedded scale; the paper's stand in `sweeps/aesthetic.yaml` under `scales: paper`."""
+    """RWR's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
     learning_rate: float = Field(
         default=3e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
     )
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each; 10,240 images a round in the paper")
+    images_per_prompt: int = Field(
+        default=8, ge=1, description="images of each prompt; 10,240 images a round in the paper"
+    )
     temperature: float = Field(default=0.3, gt=0, description="β of softmax(r / β), on standardised rewards; tuned")
     statistics: Statistics = Field(
         default="group", description="rewards standardised around their prompt's mean, or the rollout's"
@@ -46,7 +53,7 @@ class RWRSettings(RegressionSettings):
 
 
 class RWR(WeightedRegression):
-    """Weighted denoising on own samples."""
+    """Denoising on the policy's own samples, weighted by a softmax of their rewards."""
 
     name = "rwr"
     summary = "reward-weighted regression on the policy's own samples (RWR)"
@@ -59,8 +66,9 @@ class RWR(WeightedRegression):
         return futile_statistics(settings, prompts, training, drawn)
 
     def keep(self, drawn: Samples) -> Samples:
+        """All samples, with standardised rewards."""
         return standardised(drawn, self.settings.statistics)
 
     def weights(self, rewards: Tensor) -> Tensor:
-        """N · softmax(r / β), mean 1: `[N]`."""
+        """w = N · softmax(r / β), with mean 1: `[N]`."""
         return len(rewards) * torch.softmax(rewards / self.settings.temperature, 0)

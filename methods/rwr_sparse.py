@@ -5,8 +5,8 @@ The second baseline of DDPO (Black et al. 2023, arXiv 2305.13301, section 4.2; j
 
     minimise Σ_i 1[r_i in the top share] · ‖target − prediction_θ(x_t, t, c_i)‖²
 
-The code takes the top share of each prompt's samples; here it is the top share of the buffer, by rewards standardised
-around their prompt's mean, so that a prompt with a wider spread gives more.
+jannerm/ddpo takes the top share of each prompt's samples. Here it is the top share of the whole buffer, by rewards
+standardised around their prompt's mean, so that a prompt whose rewards vary more contributes more samples.
 """
 
 import math
@@ -23,12 +23,14 @@ from methods.rwr import Statistics, standardised
 
 
 class RWRSparseSettings(RegressionSettings):
-    """Defaults are for the embedded scale; where nothing else is said, those of `rwr`."""
+    """RWR-sparse's settings. Defaults suit the embedded model; those without a source are the same as `rwr`'s."""
 
     learning_rate: float = Field(
         default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
     )
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each; 10,240 images a round in the paper")
+    images_per_prompt: int = Field(
+        default=8, ge=1, description="images of each prompt; 10,240 images a round in the paper"
+    )
     keep_share: float = Field(
         default=0.05, gt=0, le=1, description="share of the buffer that is learned from: tuned; 0.1 in the paper"
     )
@@ -38,12 +40,12 @@ class RWRSparseSettings(RegressionSettings):
 
 
 class RWRSparse(WeightedRegression):
-    """Plain denoising on the best of own samples."""
+    """Denoising on the best share of the policy's own samples, with equal weights."""
 
     name = "rwr-sparse"
     summary = "denoising on the best of the policy's own samples (RWR-sparse)"
     Settings = RWRSparseSettings
-    continuous = False  # which samples are the best
+    continuous = False  # the choice of the best samples
     small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RWRSparseSettings
 
@@ -59,15 +61,16 @@ class RWRSparse(WeightedRegression):
         return futile_statistics(settings, prompts, training, drawn)
 
     def keep(self, drawn: Samples) -> Samples:
+        """All samples, with standardised rewards."""
         return standardised(drawn, self.settings.statistics)
 
     def weights(self, rewards: Tensor) -> Tensor:
-        """1 for the best share, 0 for the rest: `[N]`."""
+        """1 for the samples of the best share, 0 for the others: `[N]`."""
         weights = torch.zeros_like(rewards)
         weights[rewards.topk(kept(len(rewards), self.settings.keep_share)).indices] = 1
         return weights
 
 
 def kept(samples: int, share: float) -> int:
-    """How many of a buffer's samples are learned from."""
+    """The number of a buffer's `samples` that the method learns from, at least 1."""
     return max(1, round(samples * share))

@@ -1,8 +1,8 @@
 """Gradient checkpointing of a denoiser call, and the measurements that decide for or against it.
 
-A kept call stores its activations until the backward pass (`none`), only the inputs of each block of the U-Net
-(`block`, diffusers' own checkpointing), or only its own inputs (`step`, as AlignProp's code does). What is not stored
-is computed a second time in the backward pass; gradients are the same.
+A differentiated call stores its activations until the backward pass (`none`), only the inputs of each block of the
+U-Net (`block`, diffusers' own checkpointing), or only its own inputs (`step`, as AlignProp's code does). The backward
+pass computes the other activations a second time; the gradients are the same.
 """
 
 import os
@@ -20,16 +20,19 @@ Checkpointing = Literal["none", "block", "step"]
 
 
 class BlockCounter(Protocol):
-    """Told of each block that is computed again: its name, its arguments and whether it is the call's first."""
+    """Called for each block that the backward pass recomputes, with the block's name, module and arguments.
+
+    `first` marks the first recomputed block of a denoiser call.
+    """
 
     def __call__(self, name: str, block: nn.Module, args: tuple[Any, ...], first: bool) -> None: ...
 
 
 @contextmanager
 def block_checkpointing(unet: Any, count: BlockCounter) -> Iterator[None]:
-    """A call of `unet`, a diffusers model, checkpoints each of its blocks; afterwards the module is as it was.
+    """Checkpoints every block of `unet`, a diffusers model, inside the context; its settings are restored afterwards.
 
-    One call a context: `count` is told which recomputed block is the first of its call.
+    Enter one context for each call of `unet`: `count` gets `first=True` once for each context.
     """
     names = {module: name for name, module in unet.named_modules()}
     before = [
@@ -37,13 +40,14 @@ def block_checkpointing(unet: Any, count: BlockCounter) -> Iterator[None]:
         for module in names
         if hasattr(module, "gradient_checkpointing")
     ]
-    seen: set[nn.Module] = set()
+    checkpointed_blocks: set[nn.Module] = set()
     recomputed = 0
 
     def checkpointed(block: nn.Module, *args: Any) -> Any:
-        if block in seen:  # not the call itself but the meter's extra row, whose FLOPs are to be those without
+        # A second forward is the meter's extra row, whose FLOPs are counted without checkpointing.
+        if block in checkpointed_blocks:
             return block(*args)
-        seen.add(block)
+        checkpointed_blocks.add(block)
         calls = 0
 
         def run(*args: Any) -> Any:
@@ -54,7 +58,7 @@ def block_checkpointing(unet: Any, count: BlockCounter) -> Iterator[None]:
                 count(names[block], block, args, recomputed == 1)
             return block(*args)
 
-        # The denoiser is in evaluation mode and draws nothing, so there is no random state to restore.
+        # The denoiser is in evaluation mode and draws no random numbers, so no random state has to be restored.
         return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
 
     unet.enable_gradient_checkpointing(checkpointed)
@@ -67,33 +71,35 @@ def block_checkpointing(unet: Any, count: BlockCounter) -> Iterator[None]:
 
 def stored_bytes(run: Callable[[], Tensor], weights: Iterable[Tensor]) -> int:
     """Bytes of the tensors that autograd stores for `run()`, without `weights`, which exist anyway."""
-    known = {weight.untyped_storage().data_ptr() for weight in weights}
-    seen: dict[int, tuple[Tensor, int]] = {}
+    weight_addresses = {weight.untyped_storage().data_ptr() for weight in weights}
+    stored: dict[int, tuple[Tensor, int]] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            seen[storage.data_ptr()] = (tensor.detach(), storage.nbytes())  # held, so that no address is used twice
+        if storage.data_ptr() not in weight_addresses:
+            # The reference keeps the storage alive, so that no address is used twice.
+            stored[storage.data_ptr()] = (tensor.detach(), storage.nbytes())
         return tensor.detach()  # an output that kept its own graph alive would never be freed
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         run()
-    return sum(size for _, size in seen.values())
+    return sum(size for _, size in stored.values())
 
 
 def memory_bytes(device: torch.device) -> int:
     """Bytes of memory that this process may count on.
 
-    On CUDA all of the device's. On the CPU the machine's, or its control group's limit where that is lower, times this
-    process's share of the cores (trials on one machine share its memory as they share its cores). Not what happens to
-    be free at the moment: the same trial on the same machine has to decide alike.
+    On CUDA this is all memory of the device. On the CPU it is the machine's memory, or the control group's limit if
+    that is lower, times this process's share of the cores (trials on one machine share its memory as they share its
+    cores). It is not the memory that is free at the moment, because the same trial on the same machine has to make the
+    same decision.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
 
     limits = [psutil.virtual_memory().total]
     for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no control groups, or the word `max`
+        with suppress(OSError, ValueError):  # no control groups, or the text `max` for no limit
             limits.append(int(Path(limit).read_text()))
     share = min(1.0, torch.get_num_threads() / (os.cpu_count() or 1))
     return int(share * min(limits))

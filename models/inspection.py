@@ -1,7 +1,7 @@
-"""What a model's folder holds, looked at before anything is loaded or trained.
+"""Inspects the folder of a model before its weights are loaded.
 
-Configurations and the heads of weight files are read, so that a checkpoint that is of another kind, or not whole, is
-refused by name when a sweep is planned, and not by every trial's first forward pass.
+The configurations and the headers of the weight files are read. A checkpoint of an unsupported kind, or one with
+damaged files, is therefore refused when a sweep is planned, and not in the first forward pass of every trial.
 """
 
 import json
@@ -37,7 +37,7 @@ FAMILIES = {
     "Chroma": "Chroma",
     "LatentConsistency": "a latent consistency model",
 }
-"""What the class of a pipeline begins with -> how people call its models; the first that fits."""
+"""Prefix of a pipeline's class name -> common name of its models. The first prefix that matches is used."""
 
 CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
 WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
@@ -46,13 +46,13 @@ CHANNELS = {5: "depth-conditional", 7: "an upscaler", 8: "for instructed editing
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model that can be used.
+    """The configurations and weight files of a supported model.
 
     Attributes:
-        unet, vae, text_encoder: the parts' configurations.
-        sampling: how it is sampled.
-        weights: part -> its files; empty where they were not asked for.
-        notes: what of the model a reader of its numbers must know, a sentence each.
+        unet, vae, text_encoder: configurations of the parts.
+        sampling: the scheduler that samples the model.
+        weights: part -> its weight files; empty if the inspection was without weights.
+        notes: sentences about the model that a reader of its results must know.
     """
 
     unet: Mapping[str, Any]
@@ -64,14 +64,15 @@ class Inspection:
 
 
 def inspect_model(folder: Path, weights: bool = True) -> Inspection:
-    """Looks at a folder in diffusers' layout.
+    """Checks a model's folder in diffusers' layout and returns its configurations.
 
     Args:
-        folder: a model's, or its snapshot in the hub's cache.
-        weights: whether its weights must be there.
+        folder: the folder of a model, or its snapshot in the hub's cache.
+        weights: whether the weight files are checked, and must exist.
 
     Raises:
-        UnsupportedModelError: another kind of model, parts that do not fit each other, or files that are not whole.
+        UnsupportedModelError: the model is of an unsupported kind, its parts do not fit each other, or files are
+            missing or damaged.
     """
     index = _index(folder)
     unet, vae = _config(folder, "unet"), _config(folder, "vae")
@@ -86,25 +87,27 @@ def inspect_model(folder: Path, weights: bool = True) -> Inspection:
         sampling = ddim(scheduler, _named(index, "scheduler"))
     except ValueError as error:
         raise UnsupportedModelError(str(error)) from error
-    found = {part: find_weights(folder / part, base) for part, base in WEIGHTS.items()} if weights else {}
-    for part, files in found.items():
+    weight_files = {part: find_weights(folder / part, base) for part, base in WEIGHTS.items()} if weights else {}
+    for part, files in weight_files.items():
         check_names(folder / part, files, bare[part])
-    halved = {files.variant for files in found.values() if files.variant}
+    variants = {files.variant for files in weight_files.values() if files.variant}
     notes = [*sampling.notes]
-    if halved:
-        parts = " and ".join(part for part, files in found.items() if files.variant)
-        notes.append(f"its weights of {parts} are there as {' and '.join(sorted(halved))} only, and are used")
+    if variants:
+        parts = " and ".join(part for part, files in weight_files.items() if files.variant)
+        notes.append(f"its weights of {parts} exist as {' and '.join(sorted(variants))} only, and those are used")
     if unet.get("sample_size") is None:
         pixels = vae["sample_size"]
         notes.append(f"its U-Net names no sample_size: latents of {size} stand for the VAE's {pixels} pixels")
-    return Inspection(unet, vae, text, sampling, found, tuple(notes))
+    return Inspection(unet, vae, text, sampling, weight_files, tuple(notes))
 
 
 def sample_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Any:
-    """Height and width of a latent, one number where they are alike; the VAE's where the U-Net does not say.
+    """The U-Net's `sample_size`: height and width of a latent, or one number for both.
+
+    A U-Net without it gets the size that follows from the VAE's `sample_size` and its downsampling.
 
     Raises:
-        UnsupportedModelError: neither says, or what the U-Net says is no size.
+        UnsupportedModelError: neither configuration has a `sample_size`, or the U-Net's is not a positive size.
     """
     own = unet.get("sample_size")
     if own is not None:
@@ -114,12 +117,12 @@ def sample_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> Any:
         return own
     pixels, widths = vae.get("sample_size"), vae.get("block_out_channels", (64,))
     if not isinstance(pixels, int) or not isinstance(widths, list | tuple):
-        raise UnsupportedModelError("unet: has no sample_size, and the VAE tells none; add it to unet/config.json")
+        raise UnsupportedModelError("unet: has no sample_size, and neither has the VAE; add it to unet/config.json")
     return pixels // 2 ** (len(widths) - 1)
 
 
 def kind_of(folder: Path) -> str | None:
-    """What a folder without the layout seems to be, in words; None where nothing is recognised."""
+    """Describes what a folder without `model_index.json` seems to hold; None if nothing is recognised."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if names & {"adapter_config.json", "pytorch_lora_weights.safetensors", "adapter_model.safetensors"}:
         return "is a LoRA adapter, not a model"
@@ -136,7 +139,7 @@ def kind_of(folder: Path) -> str | None:
 
 
 def from_single_file(name: str) -> str:
-    """How a checkpoint in one file becomes a folder."""
+    """The advice that says how to convert a checkpoint in one file to a folder."""
     return f"convert it: StableDiffusionPipeline.from_single_file({name!r}).save_pretrained(FOLDER)"
 
 
@@ -144,7 +147,7 @@ def from_single_file(name: str) -> str:
 
 
 def _index(folder: Path) -> Mapping[str, Any]:
-    """`model_index.json` of a supported pipeline."""
+    """Reads `model_index.json`; raises `UnsupportedModelError` if the pipeline is not supported."""
     path = folder / "model_index.json"
     if not path.is_file():
         missing = [name for name in ("model_index.json", *PARTS) if not (folder / name).exists()]
@@ -165,8 +168,8 @@ def _index(folder: Path) -> Mapping[str, Any]:
     wrong = [f"{part} {_named(index, part)}" for part, classes in wanted.items() if _named(index, part) not in classes]
     if extra or wrong:
         also = [f"{part} {_named(index, part)}" for part in extra]
-        found = ", ".join(also + [text.replace(" None", " is missing") for text in wrong])
-        raise UnsupportedModelError(f"is a {own} ({found}), which is not supported; supported is {SUPPORTED}")
+        unfit = ", ".join(also + [text.replace(" None", " is missing") for text in wrong])
+        raise UnsupportedModelError(f"is a {own} ({unfit}), which is not supported; supported is {SUPPORTED}")
     missing = [part for part in PARTS if not (folder / part).is_dir()]
     if missing:
         raise UnsupportedModelError(f"lacks the folder {', '.join(missing)}; supported is {LAYOUT}")
@@ -174,11 +177,11 @@ def _index(folder: Path) -> Mapping[str, Any]:
 
 
 KNOWN_PARTS = (*PARTS, "safety_checker", "feature_extractor", "image_encoder")
-"""Of a pipeline; the last three, of which one is for image prompts alone, are not used here."""
+"""Parts that a supported pipeline may have. The last three are ignored."""
 
 
 def _named(index: Mapping[str, Any], part: str) -> str | None:
-    """The class that `model_index.json` names for a part; None where it has none."""
+    """The class that `model_index.json` names for a part; None if it names none."""
     entry = index.get(part)
     return str(entry[1]) if isinstance(entry, list) and len(entry) == 2 and entry[1] else None
 
@@ -194,7 +197,7 @@ def _config(folder: Path, part: str) -> Mapping[str, Any]:
 
 
 def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The text part of a CLIP configuration."""
+    """The configuration of CLIP's text encoder, which a full CLIP configuration holds under `text_config`."""
     kind = config.get("model_type", "clip_text_model")
     if kind == "clip":
         inner = config.get("text_config") or {}
@@ -205,7 +208,7 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _check_unet(unet: Mapping[str, Any]) -> None:
-    """Raises `UnsupportedModelError` where the U-Net wants an input that text and time alone do not give."""
+    """Raises `UnsupportedModelError` if the U-Net needs an input besides latents, timestep and text."""
     added, classes = unet.get("addition_embed_type"), unet.get("class_embed_type")
     projected, distilled = unet.get("encoder_hid_dim_type"), unet.get("time_cond_proj_dim")
     if added == "text_time":
@@ -222,7 +225,7 @@ def _check_unet(unet: Mapping[str, Any]) -> None:
 
 
 def _check_vae(vae: Mapping[str, Any]) -> None:
-    """Raises `UnsupportedModelError` where latents become images otherwise than in Stable Diffusion 1.x and 2.x."""
+    """Raises `UnsupportedModelError` if the VAE decodes latents otherwise than in Stable Diffusion 1.x and 2.x."""
     for name in ("shift_factor", "latents_mean", "latents_std"):
         if vae.get(name):
             raise UnsupportedModelError(
@@ -236,7 +239,7 @@ def _check_vae(vae: Mapping[str, Any]) -> None:
 
 
 def _check_together(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mapping[str, Any]) -> None:
-    """Raises `UnsupportedModelError` where one part's output is not another's input."""
+    """Raises `UnsupportedModelError` if the output of one part does not fit the input of another."""
     channels, latent = unet.get("in_channels", 4), vae.get("latent_channels", 4)
     if channels != latent:
         what = f"; it is {CHANNELS[channels]}" if isinstance(channels, int) and channels in CHANNELS else ""
@@ -246,21 +249,21 @@ def _check_together(unet: Mapping[str, Any], vae: Mapping[str, Any], text: Mappi
         raise UnsupportedModelError(f"unet: gives {made} channels and latents have {latent}")
     wide, width = unet.get("cross_attention_dim", 1280), text.get("hidden_size", 512)
     widths = wide if isinstance(wide, list | tuple) else [wide]
-    if any(each != width for each in widths):
+    if any(wanted != width for wanted in widths):
         raise UnsupportedModelError(f"unet: attends to text of width {wide} and the text encoder's is {width}")
 
 
 def bare_unet(config: Mapping[str, Any]) -> nn.Module:
-    """The U-Net of a configuration on the meta device: modules and shapes without numbers.
+    """Builds the U-Net of a configuration on the meta device: its modules and shapes, without values.
 
     Raises:
-        UnsupportedModelError: the configuration does not describe one.
+        UnsupportedModelError: the configuration does not describe a U-Net.
     """
     return _bare("unet", config)
 
 
 def _bare(part: str, config: Mapping[str, Any]) -> nn.Module:
-    """A part as `bare_unet`."""
+    """Builds any part on the meta device, as `bare_unet` does the U-Net."""
     return _built(part, json.dumps(config, sort_keys=True))
 
 
@@ -273,12 +276,12 @@ def _built(part: str, config: str) -> nn.Module:
     makers: dict[str, tuple[str, Callable[[Any], Any]]] = {
         "unet": ("U-Net", UNet2DConditionModel.from_config),
         "vae": ("AutoencoderKL", AutoencoderKL.from_config),
-        "text_encoder": ("CLIP text encoder", lambda found: CLIPTextModel(CLIPTextConfig.from_dict(found))),
+        "text_encoder": ("CLIP text encoder", lambda values: CLIPTextModel(CLIPTextConfig.from_dict(values))),
     }
     what, make = makers[part]
     try:
         with torch.device("meta"):
             return make(json.loads(config))
-    except Exception as error:  # what the libraries raise of a value has no class of its own
+    except Exception as error:  # the libraries raise exceptions of many classes for a wrong value
         why = " ".join(str(error).split())
         raise UnsupportedModelError(f"{part}: config.json describes no {what} ({why})") from error

@@ -1,4 +1,4 @@
-"""What a trial has spent, by axis: the vocabulary of costs that meter, budget, store and report share."""
+"""The ledger of what a trial has spent, by axis: meter, budget, store and report share its names."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass
 
 @dataclass
 class Ledger:
-    """Totals since the trial began. Rows are images' worth of work; guidance counts two denoiser rows."""
+    """Totals since the trial began.
+
+    Counts are in rows, one for each image that a network processes; a prediction with guidance counts two denoiser
+    rows. `nfe_*` are denoiser rows (number of function evaluations), `*_seconds` are wall-clock seconds.
+    """
 
     steps: int = 0
     updates: int = 0
@@ -29,7 +33,7 @@ class Ledger:
 
     @property
     def nfe(self) -> int:
-        """Denoiser rows in all: forward, backward and recomputed."""
+        """All denoiser rows: forward, backward and recomputed."""
         return self.nfe_forward + self.nfe_backward + self.nfe_recompute
 
     @property
@@ -37,20 +41,20 @@ class Ledger:
         return self.train_seconds + self.reward_seconds + self.eval_seconds + self.log_seconds
 
     def as_axes(self, devices: int = 1) -> dict[str, int | float]:
-        """Every axis of the tidy frame, derived ones included."""
+        """Axis -> its value, derived axes included. `device_seconds` are wall seconds times `devices`."""
         wall = self.wall_seconds
         return asdict(self) | {"nfe": self.nfe, "wall_seconds": wall, "device_seconds": wall * devices}
 
 
 AXES: tuple[str, ...] = tuple(Ledger().as_axes())
-"""Every axis that a point of a curve logs."""
+"""The axes that every point of a curve logs."""
 
 
 def columns_of(axis: str) -> tuple[str, ...]:
-    """The logged axes that a budget's axis adds up: `seconds` are those of training and its rewards."""
+    """The logged axes whose sum is a budget axis: the budget axis `seconds` is training plus reward seconds."""
     return ("train_seconds", "reward_seconds") if axis == "seconds" else (axis,)
 
 
 def spent(axis: str, axes: Mapping[str, int | float]) -> int | float:
-    """What a point with these axes has spent of a budget's axis."""
+    """The amount of the budget axis `axis` that a point with these logged axes has spent."""
     return sum(axes[column] for column in columns_of(axis))

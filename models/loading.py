@@ -1,7 +1,7 @@
-"""A checkpoint in `StableDiffusionPipeline` layout, from a local folder or the hub, as its parts.
+"""Loads the parts of a checkpoint in `StableDiffusionPipeline` layout, from a local folder or the hub.
 
-The parts are loaded one by one with their own `from_pretrained`, as the pipeline does, without the pipeline: a
-benchmark needs neither its safety checker nor its image processor.
+Each part is loaded with its own `from_pretrained`, as the pipeline loads it. The pipeline itself is not built, because
+a benchmark needs neither its safety checker nor its image processor.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from models.weight_files import LAYOUT, UnsupportedModelError
 
 
 class MissingModelError(FileNotFoundError):
-    """The model's weights are not here; the message says what to fetch and where to put it."""
+    """A model, or a file of it, is not on this machine or cannot be read; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Components:
 
 
 def find_model(reference: str) -> str:
-    """A folder's path, or a hub id whose files are in the cache or may be fetched.
+    """The path of the folder that `reference` names, with `~` expanded, or the hub id that it is.
 
     Raises:
-        MissingModelError: there is no such folder, and it is no hub id either.
+        MissingModelError: `reference` is neither an existing folder nor a hub id.
     """
     folder = Path(reference).expanduser()
     if folder.is_dir():
@@ -52,44 +52,44 @@ def find_model(reference: str) -> str:
 
 
 def inspected(reference: str) -> Inspection | None:
-    """What is known of a model before it is loaded; None of a hub id that the cache does not hold.
+    """The inspection of a model that is on this machine; None for a hub id that is not in the cache.
 
     Raises:
         MissingModelError: there is no such folder.
-        UnsupportedModelError: it cannot be used (see `models.inspection`).
+        UnsupportedModelError: the model is not supported (see `models.inspection`).
     """
     source = find_model(reference)
     folder = Path(source)
     if folder.is_dir():
         return inspect_model(folder)
     snapshot = _snapshot(source)
-    # Weights that are not here yet may be fetched when they are loaded.
+    # The weights need not be in the cache: `load_components` may fetch them.
     return inspect_model(snapshot, weights=False) if snapshot else None
 
 
 def _snapshot(repository: str) -> Path | None:
-    """The folder in the hub's cache that holds the configurations of every part; None where one is not there."""
+    """The folder in the hub's cache that holds the configurations of all parts; None if one is not cached."""
     from huggingface_hub import try_to_load_from_cache
 
     files = ["model_index.json", *(f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))]
     files += ["scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"]
-    found = [try_to_load_from_cache(repository, name) for name in files]
-    return Path(str(found[0])).parent if all(isinstance(path, str) for path in found) else None
+    paths = [try_to_load_from_cache(repository, name) for name in files]
+    return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
 
 
 def load_components(reference: str, dtype: torch.dtype = torch.float32) -> Components:
-    """Loads every part of `reference` on the CPU, weights as `dtype`.
+    """Loads the parts of the model `reference` on the CPU.
 
     Args:
         reference: a local folder or a hub id (`owner/name`).
-        dtype: of the U-Net, the VAE and the text encoder.
+        dtype: precision of the weights of the U-Net, the VAE and the text encoder.
 
     Raises:
-        MissingModelError: the weights are neither in a folder, nor in the cache, nor to be had.
-        UnsupportedModelError: they are not what the configurations describe.
+        MissingModelError: the weights are neither in a folder nor in the cache, and cannot be fetched.
+        UnsupportedModelError: the weights are not those that the configurations describe.
     """
     source = find_model(reference)
-    # A hub id is read from the cache first: a benchmark should not depend on the network when it need not.
+    # The cache is read first, so that a model that is cached needs no network.
     for offline in (True, False) if not Path(source).is_dir() else (True,):
         if not offline and os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
             break
@@ -111,15 +111,15 @@ def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
     from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    here: Any = {"local_files_only": offline}
-    seen = inspected(source)
-    files = seen.weights if seen else {}
+    local: Any = {"local_files_only": offline}
+    inspection = inspected(source)
+    files = inspection.weights if inspection else {}
 
     def part(cls: Any, name: str, **options: Any) -> Any:
-        chosen = files[name].options if name in files else {}
-        model, info = cls.from_pretrained(source, subfolder=name, output_loading_info=True, **chosen, **options, **here)
+        options |= (files[name].options if name in files else {}) | local
+        model, info = cls.from_pretrained(source, subfolder=name, output_loading_info=True, **options)
         lacking = sorted(info["missing_keys"])
-        if lacking:  # the libraries would draw them at random
+        if lacking:  # the libraries would initialise them at random
             raise UnsupportedModelError(f"{name} lacks {len(lacking)} weights, {lacking[0]} first")
         return model
 
@@ -127,25 +127,28 @@ def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
     vae = part(AutoencoderKL, "vae", torch_dtype=dtype)
     if unet.config.sample_size is None:
         unet.register_to_config(sample_size=sample_size(unet.config, vae.config))
-    sampling = seen.sampling if seen else ddim(DDIMScheduler.load_config(source, subfolder="scheduler", **here))
+    if inspection:
+        sampling = inspection.sampling
+    else:
+        sampling = ddim(DDIMScheduler.load_config(source, subfolder="scheduler", **local))
     return Components(
         unet=unet,
         vae=vae,
         text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
-        tokenizer=load_tokenizer(source) or CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **here),
+        tokenizer=load_tokenizer(source) or CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **local),
         scheduler=sampling.schedule.scheduler,
     )
 
 
 def load_tokenizer(source: str) -> Any | None:
-    """The tokenizer of a folder or hub id (see `find_model`), from this machine alone; None for a hub id not cached.
+    """Loads the tokenizer of a folder or hub id (see `find_model`) without the network; None for a hub id not cached.
 
     Raises:
         MissingModelError: the folder's tokenizer has no vocabulary, or it cannot be read.
     """
     from transformers import CLIPTokenizer
 
-    # transformers makes one without a vocabulary where there are no files, and every prompt is then the same to it.
+    # Without these files transformers builds a tokenizer with an empty vocabulary, to which all prompts are the same.
     if not _cached(source, "tokenizer/tokenizer.json"):
         missing = [name for name in ("vocab.json", "merges.txt") if not _cached(source, f"tokenizer/{name}")]
         if missing and not Path(source).is_dir():
@@ -154,7 +157,7 @@ def load_tokenizer(source: str) -> Any | None:
             raise MissingModelError(f"model {source}: its tokenizer has no {' and no '.join(missing)}")
     try:
         tokenizer = CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", local_files_only=True)
-    except Exception as error:  # what tokenizers raises has no class of its own
+    except Exception as error:  # the tokenizers library raises plain `Exception`
         raise MissingModelError(f"model {source}: its tokenizer cannot be read ({error})") from error
     length, where = tokenizer.model_max_length, "in tokenizer/tokenizer_config.json"
     if not isinstance(length, int | float) or length < SHORTEST:
@@ -167,14 +170,14 @@ def load_tokenizer(source: str) -> Any | None:
 
 
 SHORTEST = 3
-"""Tokens of a prompt of which something can be read: start, one of its own, end."""
+"""Tokens of the shortest prompt with content: the start mark, one token of its own, the end mark."""
 
 
 def load_text_config(source: str) -> Any | None:
-    """The text encoder's configuration (`transformers.CLIPTextConfig`), as `load_tokenizer`.
+    """Loads the text encoder's `transformers.CLIPTextConfig` without the network; None for a hub id not cached.
 
     Raises:
-        MissingModelError: the folder has none, or it cannot be read.
+        MissingModelError: the folder has no such configuration, or it cannot be read.
     """
     from transformers import CLIPTextConfig
 
@@ -189,9 +192,10 @@ def load_text_config(source: str) -> Any | None:
 
 
 def token_limit(tokenizer: Any, text_encoder_config: Any) -> int:
-    """Tokens that the text encoder reads of a prompt, start and end marks included.
+    """The number of tokens that the text encoder reads of a prompt, start and end marks included.
 
-    A tokenizer that does not say has a `model_max_length` of 1e30; one may also say more than there are positions.
+    transformers gives a tokenizer without a configured length a `model_max_length` of 1e30; a configured one may
+    exceed the text encoder's positions.
     """
     return int(min(tokenizer.model_max_length, text_encoder_config.max_position_embeddings))
 
@@ -206,7 +210,7 @@ def _cached(source: str, name: str) -> bool:
 
 
 def model_hash(reference: str) -> str:
-    """SHA-256 over the weights and configurations of a local folder; of the id alone for a hub model."""
+    """The SHA-256, in hexadecimal, of a local folder's weights and configurations, or of a hub model's id."""
     digest = hashlib.sha256()
     folder = Path(reference)
     if not folder.is_dir():

@@ -1,9 +1,9 @@
-"""The ledger: what a trial spent, counted where the work happens.
+"""The meter counts what a trial spends into its ledger, where the work happens.
 
-Denoiser, decoder and text encoder are counted by forward pre-hooks, so that a recomputation under gradient
-checkpointing is seen too (non-reentrant recomputation skips forward hooks); where only blocks of the denoiser are
-computed again, the policy says so. Backward rows are counted by a hook on the output's gradient, so that a detached
-prediction is not billed. Rewards are counted by the harness's wrapper.
+Forward pre-hooks count the calls of denoiser, decoder and text encoder; they also run when gradient checkpointing
+recomputes a call, where forward hooks do not (non-reentrant recomputation skips them). Where only blocks of the
+denoiser are recomputed, the policy calls `count_recomputed_block`. A hook on the output's gradient counts backward
+rows, so that a detached prediction is not billed. The harness wraps the reward in `count_reward`.
 """
 
 import ctypes
@@ -25,7 +25,8 @@ from models.workers import Workers
 
 
 def _in_backward() -> bool:
-    # The id of the running autograd graph task; −1 outside a backward pass. Recomputation happens inside one.
+    # The id of the running autograd graph task; −1 outside a backward pass. Recomputation happens inside a backward
+    # pass.
     return torch._C._current_graph_task_id() != -1
 
 
@@ -36,7 +37,12 @@ def _first_tensor(output: Any) -> Tensor:
 
 
 class Meter:
-    """Counts for one trial. `watch` the modules, wrap work in `phase`, read `ledger`."""
+    """Counts the cost of one trial: `watch` the modules, wrap work in `phase`, read `ledger`.
+
+    Args:
+        device: the device whose peak memory is read, and with which clocks are synchronised.
+        workers: the workers that share the rows of a batch; this process alone by default.
+    """
 
     def __init__(self, device: torch.device | str = "cpu", workers: Workers | None = None):
         self.device = torch.device(device)
@@ -52,7 +58,10 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Bills the seconds of the block to `name`: train, reward, eval or log. A nested phase is billed to itself."""
+        """Bills the seconds of the block to `name`: train, reward, eval or log.
+
+        The seconds of a phase inside another are billed to the inner one only.
+        """
         outer, begun = self._phase, self._now()
         inner_before = self.ledger.wall_seconds
         self._phase = name
@@ -72,7 +81,7 @@ class Meter:
 
     @property
     def evaluating(self) -> bool:
-        """Whether work done now is evaluation, whose cost is kept apart."""
+        """Whether the present phase is evaluation, whose cost has columns of its own in the ledger."""
         return self._phase == "eval"
 
     @contextmanager
@@ -86,7 +95,7 @@ class Meter:
 
     @contextmanager
     def whole_batch(self, rows: int) -> Iterator[None]:
-        """Bills modules called inside the block for `rows` rows, of which this worker may compute a share."""
+        """Bills modules called inside the block for `rows` rows, even if this worker computes only a share of them."""
         before, self._whole = self._whole, rows
         try:
             yield
@@ -131,14 +140,16 @@ class Meter:
             book.decodes += rows
 
     def count_recomputed_block(self, name: str, block: nn.Module, args: tuple, rows: int, first: bool) -> None:
-        """Bills a block of the denoiser that block-wise gradient checkpointing computes again.
+        """Bills a block of the denoiser that block-wise gradient checkpointing recomputes.
 
         Args:
-            name: the block's, in the denoiser.
-            block: it is called with `args`, whose first dimension is the batch, or this worker's share of it.
+            name: the block's module name in the denoiser.
+            block: the block, which is called with `args`.
+            args: arguments whose first dimension is the batch, or this worker's share of it.
             rows: denoiser rows of the call.
-            first: whether it is the call's first block, with which all of its rows are billed as recomputed. A few
-                layers lie outside every block and are not computed again; the FLOPs are the blocks' own.
+            first: whether this is the first block of the call. The rows of the call are billed as recomputed once,
+                with its first block; the FLOPs are billed for each block. The layers outside of all blocks are not
+                recomputed.
         """
         if self._paused:
             return
@@ -172,19 +183,26 @@ class Meter:
         return self._flops[key]
 
     def count_images(self, rows: int) -> None:
-        """Bills `rows` images that training set out to sample."""
+        """Bills `rows` images that training begins to sample; evaluation's images are not billed."""
         if not self.evaluating:
             self.ledger.images += rows
 
     # -- rewards --------------------------------------------------------------------------------------------
 
     def count_reward(self, images: Tensor, score: Callable[[Tensor], Tensor], key: str) -> Tensor:
-        """Scores `images` `[B, 3, H, W]` with `score`, billing rows, gradients, seconds and FLOPs to the reward."""
+        """Scores `images` `[B, 3, H, W]` with `score`, billing rows, gradients, seconds and FLOPs to the reward.
+
+        Args:
+            images: images in [0, 1].
+            score: the reward of each image, `[B]`.
+            key: names the reward, whose FLOPs are counted once for each key and image size.
+        """
         rows, book = images.shape[0], self.ledger
         if self.evaluating:
             book.eval_queries += rows
             return score(images)
-        # The first call of a kind is itself counted: a user's reward may be slow, or keep a count of its calls.
+        # FLOPs are counted during the first real call, without an extra one: a user's reward may be slow, or count
+        # its calls.
         forward_key = ("reward", key, tuple(images.shape[1:]))
         with self.phase("reward"):
             if forward_key in self._flops:
@@ -215,15 +233,18 @@ class Meter:
     # -- memory ---------------------------------------------------------------------------------------------
 
     def reset_peak_memory(self) -> None:
-        """Starts the peak anew, where the system allows it (CUDA; Linux through /proc)."""
+        """Resets the peak where the system allows it (CUDA; Linux through /proc)."""
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             return
-        with suppress(OSError):  # not Linux, or not allowed: the peak is then the process's own
+        with suppress(OSError):  # not Linux, or not permitted: the peak is then that of the whole process
             Path("/proc/self/clear_refs").write_text("5")
 
     def read_peak_memory(self) -> int:
-        """Updates and returns the peak: bytes allocated on the GPU, or the process's resident set on the CPU."""
+        """Updates the ledger's peak memory and returns it.
+
+        The peak is in bytes: those allocated on the GPU, or the resident set of the process on the CPU.
+        """
         on_gpu = self.device.type == "cuda"
         peak = torch.cuda.max_memory_allocated(self.device) if on_gpu else _peak_resident_bytes()
         self.ledger.peak_memory_bytes = max(self.ledger.peak_memory_bytes, peak)
@@ -239,9 +260,10 @@ class Meter:
 
 
 def return_freed_memory() -> None:
-    """Gives back what the C library keeps for reuse, so that an earlier trial of this process is not counted again.
+    """Returns freed memory to the system, so that an earlier trial of this process is not counted in the next peak.
 
-    Takes half a second. Some always stays: only a fresh process measures one trial alone.
+    The call takes half a second. The C library always keeps some of the memory, so only a fresh process measures one
+    trial alone.
     """
     gc.collect()
     with suppress(OSError, AttributeError):  # not glibc

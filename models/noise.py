@@ -1,8 +1,8 @@
-"""Random numbers keyed by what they are for.
+"""Random numbers keyed by their purpose.
 
-A draw depends on (seed, purpose, step, timestep, sample index) and on nothing else: not on the rank, not on the
-position in a batch, not on what was drawn before. The same trial on one worker and on two, with any micro-batch,
-interrupted or not, therefore sees the same numbers. Draws are made on the CPU in fp32 and moved afterwards.
+A draw depends on (seed, purpose, step, timestep, sample index) and on nothing else: not on the rank, the position in a
+batch or earlier draws. A trial therefore gets the same numbers on one worker and on two, with any micro-batch,
+interrupted or not. Numbers are drawn on the CPU in fp32 and moved afterwards.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 def keyed_generator(*key: int | str) -> torch.Generator:
-    """A CPU generator whose seed is the BLAKE2b hash of `key`."""
+    """A new CPU generator, seeded with the BLAKE2b hash of `key`."""
     digest = hashlib.blake2b("/".join(map(str, key)).encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
 
 
 class SeedStream:
-    """Every random number that one seed gives rise to.
+    """Draws keyed random numbers for one seed.
 
     Args:
         seed: the trial's seed, or `evaluate.seed` for evaluation; any integer.
@@ -38,7 +38,7 @@ class SeedStream:
         )
 
     def integers(self, purpose: str, step: int, samples: Sequence[int], low: int, high: int) -> Tensor:
-        """One integer a sample, uniform in `[low, high)`: `[len(samples)]`, int64."""
+        """One uniform integer in `[low, high)` for each sample index: `[len(samples)]`, int64."""
         draws = [
             torch.randint(low, high, (), generator=keyed_generator(self.seed, purpose, step, 0, index))
             for index in samples

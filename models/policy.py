@@ -1,8 +1,8 @@
 """The policy p_θ: a latent diffusion model with a LoRA adapter on its denoiser.
 
-What methods and evaluation need of a model stands here: prompts to embeddings, latents to predicted noise (guided,
-always in ε), whole trajectories with or without gradients, latents to images, and the same predictions without the
-adapter as the reference.
+Methods and evaluation use a model through this class: it embeds prompts, predicts noise (guided, always in ε), samples
+whole trajectories with or without gradients, decodes latents to images, and makes the same predictions without the
+adapter, as the reference model.
 """
 
 import math
@@ -39,10 +39,10 @@ MAX_PIXELS = 8 * 512 * 512
 """And at most so many pixels: decoding 64 images of Stable Diffusion at once would take 48 GB."""
 
 Gathered = Callable[[list[torch.nn.Parameter], bool], AbstractContextManager[None]]
-"""Makes sharded weights whole inside a block; what the block writes is kept where the flag says so."""
+"""Gathers sharded weights inside a block; the flag says whether values that the block writes to them are kept."""
 
 
-def _as_they_are(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
+def _unsharded(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
     return nullcontext()
 
 
@@ -50,13 +50,15 @@ class Policy:
     """A text-to-image diffusion policy.
 
     Args:
-        components: the model's parts; they are frozen here, in place.
+        components: the parts of the model, which the constructor freezes in place.
         sampler: the sampler that methods train with.
-        rank, alpha, targets: of the LoRA adapter (Hu et al. 2021); Gaussian initialisation as in AlignProp's code.
-        seed: of the adapter's initial weights.
-        meter: counts every call of the denoiser, the decoder and the text encoder.
-        device: where the parts go.
-        workers: those that share the rows of every call of the denoiser and the decoder; this process alone by default.
+        meter: counts the calls of the denoiser, the decoder and the text encoder.
+        rank, alpha, targets: settings of the LoRA adapter (Hu et al. 2021), which has Gaussian initial weights as in
+            AlignProp's code. alpha is the rank unless given.
+        seed: seed of the adapter's initial weights.
+        device: the device that the parts are moved to.
+        workers: the workers that share the rows of each call of the denoiser and the decoder; this process alone by
+            default.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class Policy:
         self.sampler = sampler
         self.meter = meter
         self.workers = workers or Workers()
-        self.gathered: Gathered = _as_they_are
+        self.gathered: Gathered = _unsharded
         self.device = torch.device(device)
         self.unet, self.vae = components.unet, components.vae
         self.text_encoder, self.tokenizer = components.text_encoder, components.tokenizer
@@ -82,7 +84,7 @@ class Policy:
         for part in (self.unet, self.vae, self.text_encoder):
             part.requires_grad_(False).eval().to(self.device)
         self._add_adapter(rank, rank if alpha is None else alpha, list(targets), seed)
-        self.denoiser: Callable[..., Any] = self.unet  # or whatever has been wrapped around it
+        self.denoiser: Callable[..., Any] = self.unet  # or a wrapper around it, such as DeepSpeed's engine
         self._embeddings: dict[str, Tensor] = {}
         self._stored_bytes: dict[Checkpointing, int] = {}
         meter.watch(self.unet, "denoiser")
@@ -115,7 +117,7 @@ class Policy:
         wrong = wrong_targets(self.unet, targets)
         if wrong:
             raise ValueError(f"lora.targets: {'; '.join(wrong)}")
-        # The configuration is kept to be written beside the exported adapter.
+        # `save_adapter` writes the configuration into the adapter's file.
         self.lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_generator(seed, "adapter").initial_seed())
@@ -129,9 +131,10 @@ class Policy:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Predictions of the base model: the LoRA scale is zero, autograd is off.
+        """Predictions inside the block are those of the base model: the LoRA scale is zero, autograd is off.
 
-        Never between a forward and its backward: recomputation under gradient checkpointing would see the base.
+        Do not enter the block between a forward pass and its backward pass: recomputation under gradient checkpointing
+        would use the base model.
         """
         from peft.tuners.lora import LoraLayer
 
@@ -163,9 +166,9 @@ class Policy:
 
     @contextmanager
     def adapter(self, state: dict[str, Tensor]) -> Iterator[None]:
-        """Predictions with the adapter's weights replaced by `state`, as `state_dict` gives them; autograd is off.
+        """Predictions inside the block use the adapter's weights in `state` (see `state_dict`); autograd is off.
 
-        Never between a forward and its backward, as `reference`.
+        As with `reference`, do not enter the block between a forward pass and its backward pass.
         """
         own = self.state_dict()
         self.load_state_dict(state)
@@ -194,7 +197,7 @@ class Policy:
     # -- text -----------------------------------------------------------------------------------------------
 
     def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings `[B, L, D]`. Each distinct prompt is encoded once in a policy's life."""
+        """Text embeddings `[B, L, D]` of B prompts. The policy encodes a prompt once and keeps its embedding."""
         for prompt in dict.fromkeys(prompts):
             if prompt not in self._embeddings:
                 tokens = self.tokenizer(
@@ -225,18 +228,18 @@ class Policy:
         return max(1, min(MAX_BATCH, MAX_PIXELS // pixels))
 
     def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
-        """The denoiser's raw output (ε or v), unguided: one row a latent."""
+        """The denoiser's raw output `[B, ...]` (ε or v) without guidance, one denoiser row for each latent."""
         dtype = self.unet.dtype
-        return self._shared(self.denoiser, latents.to(dtype), timesteps, embeddings.to(dtype))
+        return self._call_shared(self.denoiser, latents.to(dtype), timesteps, embeddings.to(dtype))
 
     def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
         """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
 
         Args:
             latents: x_t `[B, C, h, w]`, fp32.
-            timesteps: int64 `[B]`, a row's own.
+            timesteps: int64 `[B]`, one for each row.
             embeddings: `[B, L, D]` from `embed`.
-            guidance: scale w; out = out_∅ + w (out_c − out_∅). Unless it is 1 the denoiser sees 2B rows.
+            guidance: scale w; out = out_∅ + w (out_c − out_∅). Unless it is 1, the denoiser computes 2B rows.
         """
         if guidance == 1.0:
             return self.output(latents, timesteps, embeddings)
@@ -246,13 +249,13 @@ class Policy:
         return unconditional + guidance * (conditional - unconditional)
 
     def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Prediction:
-        """The denoiser's prediction, guided (see `guided_output`), whatever the model predicts."""
+        """The denoiser's prediction with guidance, for models that predict ε and v; arguments as `guided_output`."""
         # Guidance commutes with the conversion to ε, which is affine with the same latents for both halves.
         output = self.guided_output(latents, timesteps, embeddings, guidance)
         return self.schedule.prediction(output, latents, timesteps)
 
     def epsilon(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
-        """Predicted noise ε `[B, ...]` of `predict`."""
+        """The predicted noise ε `[B, ...]`; arguments as `guided_output`."""
         return self.predict(latents, timesteps, embeddings, guidance).epsilon
 
     def kept_prediction(
@@ -263,11 +266,12 @@ class Policy:
         guidance: float = 1.0,
         checkpointing: Checkpointing = "none",
     ) -> Prediction:
-        """`predict`, whose gradient will be asked for: what it stores until then is the caller's choice.
+        """A prediction that keeps its gradient: `predict`, with a choice of what is stored for the backward pass.
 
         Args:
-            checkpointing: none stores the activations, block each block's inputs, step only the arguments; what is not
-                stored is computed again in the backward pass. Predictions and gradients are the same.
+            latents, timesteps, embeddings, guidance: as for `guided_output`.
+            checkpointing: `none` stores the activations, `block` the inputs of each block, `step` only the arguments.
+                The backward pass recomputes the rest. Predictions and gradients are the same.
         """
         arguments = (latents, timesteps, embeddings, guidance)
         if checkpointing == "step":
@@ -284,10 +288,10 @@ class Policy:
         return self.predict(*arguments)
 
     def stored_bytes(self, embeddings: Tensor, checkpointing: Checkpointing) -> int:
-        """Bytes that autograd stores for each denoiser row of a kept call: measured once, and billed to nobody.
+        """Bytes that autograd stores for each denoiser row of a `kept_prediction`, measured once with the meter paused.
 
         Args:
-            embeddings: of any prompt, `[1, L, D]`.
+            embeddings: `[1, L, D]` of any prompt.
             checkpointing: as for `kept_prediction`.
         """
         if checkpointing not in self._stored_bytes:
@@ -301,7 +305,7 @@ class Policy:
         return self._stored_bytes[checkpointing]
 
     def initial_latents(self, noise: Tensor) -> Tensor:
-        """x_T from standard normal noise `[B, *latent_shape]`: where an image begins, and is counted."""
+        """x_T `[B, *latent_shape]` from standard normal noise; the meter counts B images."""
         self.meter.count_images(len(noise))
         return noise.to(self.device) * self.schedule.init_noise_sigma
 
@@ -316,19 +320,19 @@ class Policy:
         observe: Observer | None = None,
         stop: int | None = None,
     ) -> Tensor:
-        """The whole chain x_T → x_0, differentiable where asked.
+        """Samples x_0 `[B, C, h, w]` from x_T, differentiable through the steps in `keep`.
 
         Args:
             latents: x_T `[B, C, h, w]`.
             embeddings: `[B, L, D]`.
-            noise: the noise of each step; called only where eta is above 0.
+            noise: gives the noise of each step; not called if eta is 0.
             sampler: the training sampler unless another is given.
             keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
                 Steps before the first kept one run without autograd. After it the latents always carry gradient
-                through the affine path, as in AlignProp's code, and only a dropped step's ε is detached.
-            checkpointing: what the kept calls store (see `kept_prediction`).
-            observe: called with every step's x_t, timesteps and ε.
-            stop: take only the first so many steps; the latents then stand before the next one.
+                through the affine path, as in AlignProp's code, and only the ε of the other steps is detached.
+            checkpointing: what the kept predictions store (see `kept_prediction`).
+            observe: called with x_t, timesteps and ε of each step.
+            stop: number of steps to take; the result is then the latent before the next step. All steps by default.
         """
         sampler = sampler or self.sampler
         keeps = list(keep) or [False] * sampler.steps
@@ -352,7 +356,16 @@ class Policy:
 
     @torch.no_grad()
     def rollout(self, latents: Tensor, embeddings: Tensor, noise: Noise) -> Trajectory:
-        """A trajectory of the training sampler with its log-probabilities; eta must be above 0."""
+        """Samples a trajectory with the training sampler, with its log-probabilities.
+
+        Args:
+            latents: x_T `[B, C, h, w]`.
+            embeddings: `[B, L, D]`.
+            noise: gives the noise of each step.
+
+        Raises:
+            ValueError: a step adds no noise (eta is 0, or see `Schedule.noiseless_step`).
+        """
         sampler = self.sampler
         timesteps = self.schedule.timesteps(sampler.steps)
         states, log_probabilities = [latents], []
@@ -365,18 +378,24 @@ class Policy:
         return Trajectory(timesteps, torch.stack(states), torch.stack(log_probabilities))
 
     def step_distribution(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and σ of p_θ(x_{t−1} | x_t, c) under the training sampler, rows with timesteps of their own."""
+        """Mean `[B, ...]` and σ `[B, 1, ...]` of p_θ(x_{t−1} | x_t, c) under the training sampler.
+
+        Args:
+            latents: x_t `[B, C, h, w]`.
+            timesteps: int64 `[B]`, one for each row.
+            embeddings: `[B, L, D]`.
+        """
         sampler = self.sampler
         prediction = self.predict(latents, timesteps, embeddings, sampler.guidance)
         return self.schedule.step(prediction, latents, timesteps, sampler.steps, sampler.eta)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable, except where a pixel is clamped."""
+        """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable except where a pixel is clamped."""
         scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return (self._shared(self.vae.decode, scaled) / 2 + 0.5).clamp(0, 1)
+        return (self._call_shared(self.vae.decode, scaled) / 2 + 0.5).clamp(0, 1)
 
-    def _shared(self, network: Callable[..., Any], *batches: Tensor) -> Tensor:
-        """What a diffusers network makes of the rows, fp32 at least: the workers share them, all of them are billed."""
+    def _call_shared(self, network: Callable[..., Any], *batches: Tensor) -> Tensor:
+        """The output of a diffusers network, at least fp32. The workers share the rows; all rows are billed."""
 
         def call(*rows: Tensor) -> Tensor:
             return network(*rows, return_dict=False)[0]
@@ -386,5 +405,5 @@ class Policy:
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
-    """Half precision as fp32; fp32 and fp64 as they are."""
+    """Converts half precision to fp32; returns fp32 and fp64 tensors unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""DDIM in the place of the scheduler that a checkpoint came with.
+"""Replaces the scheduler of a checkpoint by DDIM.
 
-Euler, PNDM, DPM-Solver, DDPM, LCM and their like sample the same forward process, x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε: they
-differ in how they go back. DDIM may take their place where it has the same ᾱ, and nowhere else: a flow-matching or EDM
+Euler, PNDM, DPM-Solver, DDPM, LCM and similar schedulers share one forward process, x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε, and
+differ in how they reverse it. DDIM can replace a scheduler that has the same ᾱ, and no other: a flow-matching or EDM
 scheduler means a model of another kind.
 """
 
@@ -16,7 +16,7 @@ import torch
 from models.sampler import Schedule
 
 PLAIN, ADAPTED = "1", "2"
-"""Versions of the sampler, a part of a trial's identity. Raise one when the same settings would give other images."""
+"""Versions of the sampler, which are part of a trial's identity. Raise one when the same settings give other images."""
 
 READ = (
     "timestep_spacing",
@@ -27,17 +27,17 @@ READ = (
     "beta_end",
     "trained_betas",
 )
-"""Keys of a DDIM configuration that decide its images, beside those that `Schedule.fades` tells."""
+"""Keys of a DDIM configuration that decide its images, besides those that decide `Schedule.fades`."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """How a checkpoint is sampled.
+    """The DDIM schedule that samples a checkpoint.
 
     Attributes:
-        schedule: DDIM's.
-        notes: what of the checkpoint's own configuration is not followed, a sentence each; none where all is.
-        version: `PLAIN` where DDIM reads the file as it stands, with leading spacing; else `ADAPTED`.
+        schedule: the schedule of DDIM.
+        notes: one sentence for each part of the checkpoint's own configuration that is not followed.
+        version: `PLAIN` if DDIM follows the checkpoint's file exactly, with leading spacing; else `ADAPTED`.
     """
 
     schedule: Schedule
@@ -46,50 +46,50 @@ class Replacement:
 
 
 def ddim(config: Mapping[str, Any], name: str | None = None) -> Replacement:
-    """DDIM for a `scheduler_config.json`.
+    """Builds DDIM for the scheduler in a `scheduler_config.json`.
 
-    A checkpoint's own DDIM configuration is followed but for what a latent diffusion model has no use for, as
-    `StableDiffusionPipeline` corrects it (diffusers 0.42.1, `__init__`): leading timesteps begin at 1, and x̂_0 is not
-    clipped. Another scheduler is replaced by DDIM as Stable Diffusion 1.5 is sampled by it: the chain ends at the first
-    ᾱ, so that every step adds noise where eta is above 0. Its `linspace`, which is not DDIM's, becomes `leading`.
+    A DDIM configuration is followed, with the corrections that `StableDiffusionPipeline` makes for latent diffusion
+    (diffusers 0.42.1, `__init__`): leading timesteps begin at 1, and x̂_0 is not clipped. Another scheduler is replaced
+    by DDIM with the options of Stable Diffusion 1.5: the chain ends at the first ᾱ, so that every step adds noise if
+    eta is above 0. The spacing `linspace` of another scheduler differs from DDIM's, so it becomes `leading`.
 
     Args:
-        config: the file's content.
-        name: the scheduler's class, for a configuration without `_class_name`.
+        config: content of the file.
+        name: class of the scheduler, for a configuration without `_class_name`.
 
     Raises:
-        ValueError: the scheduler is unknown, has no ᾱ that DDIM could have, or its model predicts neither ε nor v.
+        ValueError: the scheduler is unknown, has an ᾱ that DDIM cannot have, or its model predicts neither ε nor v.
     """
     from diffusers import DDIMScheduler
 
     own = str(config.get("_class_name") or name or "DDIMScheduler")
-    known = inspect.signature(DDIMScheduler.__init__).parameters
-    options = {key: value for key, value in config.items() if key in known}
-    as_it_stands = {key: options.get(key, known[key].default) for key in READ}
+    parameters = inspect.signature(DDIMScheduler.__init__).parameters
+    options = {key: value for key, value in config.items() if key in parameters}
+    uncorrected = {key: options.get(key, parameters[key].default) for key in READ}
     if own == "DDIMScheduler":
         notes = _correct(options)
         scheduler = _built(DDIMScheduler, options)
     else:
-        betas = _original(own, config)
+        betas = _own_betas(own, config)
         spacing = "trailing" if options.get("timestep_spacing") == "trailing" else "leading"
         latent = {"steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, "thresholding": False}
-        scheduler = _replacing({**options, **latent, "timestep_spacing": spacing}, betas)
+        scheduler = _ddim_with({**options, **latent, "timestep_spacing": spacing}, betas)
         notes = [f"its scheduler is {own}: DDIM takes its place, with the same ᾱ and {spacing} spacing"]
     _check_betas(scheduler)
-    if name and name not in (own, "DDIMScheduler"):  # the class that diffusers would give the configuration to
-        _original(name, config)
+    if name and name not in (own, "DDIMScheduler"):  # diffusers would build this class from the configuration
+        _own_betas(name, config)
         if own == "DDIMScheduler":
             notes.append(f"its model_index.json names {name}: DDIM takes its place, as in its scheduler_config.json")
     schedule = Schedule(scheduler)
-    same = all(scheduler.config[key] == value for key, value in as_it_stands.items())
+    same = all(scheduler.config[key] == value for key, value in uncorrected.items())
     plain = same and not schedule.fades and scheduler.config.timestep_spacing == "leading"
     return Replacement(schedule, tuple(notes), PLAIN if plain else ADAPTED)
 
 
 def _correct(options: dict[str, Any]) -> list[str]:
-    """Changes a DDIM configuration to what a latent diffusion model needs, and says what was changed.
+    """Corrects the options of a DDIM configuration in place for latent diffusion; returns one note for each change.
 
-    A key that is absent means the default of diffusers' `DDIMScheduler`.
+    An absent option has the default of diffusers' `DDIMScheduler`.
     """
     notes = []
     if options.get("timestep_spacing", "leading") == "leading" and options.get("steps_offset", 0) != 1:
@@ -122,12 +122,12 @@ def _check_betas(scheduler: Any) -> None:
         raise ValueError("scheduler: some β is not from 0 to 1; look at beta_start, beta_end and trained_betas")
 
 
-def _original(own: str, config: Mapping[str, Any]) -> torch.Tensor:
-    """β of the checkpoint's own scheduler."""
+def _own_betas(own: str, config: Mapping[str, Any]) -> torch.Tensor:
+    """β of the checkpoint's own scheduler, of the diffusers class `own`; `ValueError` if DDIM cannot have its ᾱ."""
     import diffusers
 
     cls = getattr(diffusers, own, None)
-    if cls is not None and hasattr(cls, "_backends"):  # what stands for a class that cannot be imported
+    if cls is not None and hasattr(cls, "_backends"):  # diffusers' placeholder for a class that cannot be imported
         needed = " and ".join(name for name in cls._backends if name != "torch")
         raise ValueError(f"scheduler: {own} needs {needed} to be installed, or name another one, as DDIMScheduler")
     if not (isinstance(cls, type) and issubclass(cls, diffusers.SchedulerMixin)):
@@ -142,14 +142,14 @@ def _original(own: str, config: Mapping[str, Any]) -> torch.Tensor:
     betas, alphas = getattr(scheduler, "betas", None), getattr(scheduler, "alphas_cumprod", None)
     if not isinstance(betas, torch.Tensor) or not isinstance(alphas, torch.Tensor):
         raise ValueError(f"scheduler: {own} has no ᾱ, so DDIM cannot take its place")
-    # Some put a number near zero where a rescaled schedule has zero.
+    # Some schedulers replace the zero of a rescaled schedule by a number near zero.
     if not torch.allclose(alphas, torch.cumprod(1 - betas, 0), rtol=1e-4, atol=1e-6):
         raise ValueError(f"scheduler: {own} has another ᾱ than its β give, so DDIM cannot take its place")
     return betas
 
 
-def _replacing(options: dict[str, Any], betas: torch.Tensor) -> Any:
-    """DDIM with these options and these β, for which it may have no name."""
+def _ddim_with(options: dict[str, Any], betas: torch.Tensor) -> Any:
+    """DDIM with these options and these β, given as `trained_betas` if no `beta_schedule` of DDIM yields them."""
     from diffusers import DDIMScheduler
 
     scheduler: Any = None

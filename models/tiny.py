@@ -1,4 +1,4 @@
-"""A random tiny model in StableDiffusionPipeline layout, for checks that need a model and not a good one."""
+"""Writes a tiny model with random weights in StableDiffusionPipeline layout, for checks that need no trained model."""
 
 import json
 from pathlib import Path

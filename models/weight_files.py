@@ -1,4 +1,4 @@
-"""The weight files of a model's part: which are read, and whether they are whole and fit its configuration."""
+"""Finds the weight files of a model's part and checks that they are complete and fit its configuration."""
 
 import json
 import pickle
@@ -15,17 +15,17 @@ LFS = b"version https://git-lfs"
 
 
 class UnsupportedModelError(ValueError):
-    """The model is of a kind that is not supported, or its files are not whole; the message names what and where."""
+    """The model is of an unsupported kind, or its files are missing or damaged; the message names part and problem."""
 
 
 @dataclass(frozen=True)
 class WeightFiles:
-    """Which of a part's weight files are read.
+    """The weight files that are read for one part of a model.
 
     Attributes:
         variant: `fp16` for `diffusion_pytorch_model.fp16.safetensors`; None for the plain names.
-        safetensors: False for PyTorch's own format, `.bin`.
-        files: names, several where the weights are cut into shards.
+        safetensors: whether the files are in safetensors format; False for PyTorch's own format, `.bin`.
+        files: file names; more than one if the weights are sharded.
     """
 
     variant: str | None
@@ -34,19 +34,19 @@ class WeightFiles:
 
     @property
     def options(self) -> dict[str, Any]:
-        """For `from_pretrained`."""
+        """The keyword arguments that make `from_pretrained` read these files."""
         return {"variant": self.variant, "use_safetensors": self.safetensors}
 
 
 def find_weights(folder: Path, base: str) -> WeightFiles:
-    """The weight files of one part: the plain ones before half precision, safetensors before `.bin`.
+    """Chooses the weight files of one part: plain names before variants such as fp16, safetensors before `.bin`.
 
     Args:
-        folder: the part's.
-        base: what diffusers or transformers calls its weights.
+        folder: the folder of the part.
+        base: file name without its ending that diffusers or transformers gives the weights.
 
     Raises:
-        UnsupportedModelError: none are there, or one is not whole.
+        UnsupportedModelError: there are no weight files, or one is incomplete.
     """
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
     candidates = []
@@ -65,25 +65,26 @@ def find_weights(folder: Path, base: str) -> WeightFiles:
 
 
 VARIANTS = {"": 0, "fp16": 1, "bf16": 2, "ema": 3, "non_ema": 4}
-"""Which is taken first."""
+"""Variant -> its rank; the variant with the lowest rank is read."""
 
 
 def _parsed(name: str, ending: str | None) -> tuple[str, str | None, bool | None]:
-    """Stem, variant, and whether it is in safetensors' format; None for that where it is no weight file.
+    """Stem and variant of a file's name, and whether it is in safetensors format; None for a file without weights.
 
-    `model.fp16.safetensors`, `model.safetensors.index.json`, `model.safetensors.index.fp16.json`, `pytorch_model.bin`.
+    Names are such as `model.fp16.safetensors`, `model.safetensors.index.json`, `model.safetensors.index.fp16.json` and
+    `pytorch_model.bin`.
     """
-    words = name.split(".")
-    if ending is None or len(words) < 2:
+    pieces = name.split(".")
+    if ending is None or len(pieces) < 2:
         return name, None, None
-    if words[-1] == "json":
-        if "index" not in words or not {"safetensors", "bin"} & set(words):
+    if pieces[-1] == "json":
+        if "index" not in pieces or not {"safetensors", "bin"} & set(pieces):
             return name, None, None
-        safe = "safetensors" in words
-        variant = words[-2] if words[-2] != "index" else None
-        return words[0], variant, safe
-    variant = ".".join(words[1:-1]) or None
-    return words[0], variant, words[-1] == "safetensors"
+        safe = "safetensors" in pieces
+        variant = pieces[-2] if pieces[-2] != "index" else None
+        return pieces[0], variant, safe
+    variant = ".".join(pieces[1:-1]) or None
+    return pieces[0], variant, pieces[-1] == "safetensors"
 
 
 def _shards(index: Path) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ def _shards(index: Path) -> tuple[str, ...]:
 
 
 def _check_whole(path: Path) -> None:
-    """Raises `UnsupportedModelError` where a weight file cannot be one, as after a download that was cut."""
+    """Raises `UnsupportedModelError` if a weight file cannot be read, as after an interrupted download."""
     where = f"{path.parent.name}/{path.name}"
     with path.open("rb") as file:
         head = file.read(len(LFS))
@@ -108,10 +109,10 @@ def _check_whole(path: Path) -> None:
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each weight of a file, by name; the numbers are not read, but for PyTorch's format before 1.6.
+    """Name of each weight in a file -> its shape. Values are read only from PyTorch's format before version 1.6.
 
     Raises:
-        UnsupportedModelError: the file is not whole.
+        UnsupportedModelError: the file is damaged or incomplete.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -122,23 +123,23 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
         with path.open("rb") as content:
             zipped = content.read(len(ZIP)) == ZIP
-        found = torch.load(path, map_location="meta", weights_only=True, mmap=zipped)
+        state = torch.load(path, map_location="meta", weights_only=True, mmap=zipped)
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         why = str(error).strip().partition("\n")[0]
         where = f"{path.parent.name}/{path.name}"
         raise UnsupportedModelError(f"{where}: is damaged or cut short ({why}); fetch it again") from error
-    return {key: tuple(value.shape) for key, value in found.items() if isinstance(value, torch.Tensor)}
+    return {key: tuple(value.shape) for key, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 ZIP = b"PK"
-"""How PyTorch's own format begins since version 1.6."""
+"""The first bytes of a file in PyTorch's own format since version 1.6."""
 
 RENAMED = {
     "vae": (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
     "text_encoder": (("text_model", ""),),
 }
-"""Part -> words in the names of its weights that libraries read as others: those of diffusers before 0.15, and the
-prefix that transformers had before version 5."""
+"""Part -> (old, new) pieces of weight names that the libraries rename when they load: the names that diffusers had
+before 0.15, and the prefix that transformers had before version 5."""
 
 
 def _renamed(part: str, name: str) -> str:
@@ -148,7 +149,16 @@ def _renamed(part: str, name: str) -> str:
 
 
 def check_names(folder: Path, files: WeightFiles, bare: nn.Module) -> None:
-    """Raises `UnsupportedModelError` where a part's weights are not those that its configuration describes."""
+    """Checks the names and shapes of a part's weights against the part built from its configuration.
+
+    Args:
+        folder: the folder of the part.
+        files: its weight files.
+        bare: the part on the meta device.
+
+    Raises:
+        UnsupportedModelError: a weight is missing or has another shape.
+    """
     part = folder.name
     shapes: dict[str, tuple[int, ...]] = {}
     for name in files.files:
@@ -165,18 +175,18 @@ def check_names(folder: Path, files: WeightFiles, bare: nn.Module) -> None:
 
 
 def read_config(path: Path) -> Mapping[str, Any]:
-    """A JSON file of a model.
+    """Reads a JSON file of a model.
 
     Raises:
-        UnsupportedModelError: it is missing, no JSON, or no mapping.
+        UnsupportedModelError: the file is missing, is not JSON, or holds no mapping.
     """
     where = f"{path.parent.name}/{path.name}"
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        config = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UnsupportedModelError(f"{where}: is missing; supported is {LAYOUT}") from None
     except (OSError, ValueError) as error:
         raise UnsupportedModelError(f"{where}: cannot be read ({error})") from None
-    if not isinstance(found, dict):
-        raise UnsupportedModelError(f"{where}: is a {type(found).__name__}, not a mapping")
-    return found
+    if not isinstance(config, dict):
+        raise UnsupportedModelError(f"{where}: is a {type(config).__name__}, not a mapping")
+    return config

@@ -1,13 +1,13 @@
 """The workers of one trial, and how they share the rows of a batch.
 
-Every worker runs the same program on the same numbers. Only where a network is called is the work shared: each worker
-takes its rows, and the outputs are gathered, so that what follows sees the whole batch again. Whoever writes a sampler,
-a loss or a method cannot tell one worker from many.
+Every worker runs the same program on the same numbers. The work is shared only where a network is called: each worker
+computes its own rows, and the outputs are gathered, so that the code after the call has the whole batch again. A
+sampler, a loss or a method is written as for one process.
 
-A loss is then the same on every worker, and differentiating it gives each worker the gradient of its own rows with
-respect to the weights: the whole gradient is the **sum** over workers. With respect to a batch that was shared out,
-rows' gradients are gathered likewise, so that whatever led to the batch has its whole gradient on every worker. (The
-conjugate pair of Megatron-LM, arXiv 1909.08053, section 3, here over rows.)
+A loss is then the same on every worker. Differentiating it gives each worker the gradient of its own rows with respect
+to the weights, so the whole gradient is the **sum** over workers. The gradient with respect to a shared batch is
+gathered from all workers, so that the code before the call has the whole gradient on every worker. (This is the
+conjugate pair of Megatron-LM, arXiv 1909.08053, section 3, over rows.)
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 
 class Workers:
-    """A process's place among the workers of its trial. Without a process group it is the only one.
+    """The place of this process among the workers of its trial; the only one if there is no process group.
 
-    Every worker must make the same calls in the same order: each of them waits for all others.
+    All workers must make the same calls in the same order, because a call waits for the other workers.
     """
 
     def __init__(self) -> None:
@@ -33,41 +33,47 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this is the worker that writes."""
+        """Whether this is the worker of rank 0, which writes files."""
         return self.rank == 0
 
     def rows(self, count: int) -> int:
-        """How many of `count` rows each worker takes; where they do not divide, the last ones repeat a row."""
+        """The number of rows that a worker takes of `count`, rounded up; the last workers repeat the last row."""
         return -(-count // self.size)
 
     def map(self, call: Callable[..., Tensor], *batches: Tensor) -> Tensor:
-        """`call(*batches)`, whose row i depends on row i of the batches alone, with the rows shared.
+        """Computes `call(*batches)` with the rows shared among the workers.
 
         Args:
-            call: rows of every batch in, as many rows out.
-            batches: `[B, ...]` each.
+            call: takes rows of all batches and returns as many rows; row i depends on row i of the batches only.
+            batches: tensors `[B, ...]`.
 
         Returns:
-            The whole result `[B, ...]`, on every worker; differentiable through `call` and to the batches.
+            The whole result `[B, ...]` on every worker, differentiable with respect to the weights and the batches.
         """
         if self.size == 1:
             return call(*batches)
         return self.gather(call(*map(self.share, batches)), len(batches[0]))
 
     def share(self, batch: Tensor) -> Tensor:
-        """This worker's rows of `[B, ...]`: `[rows(B), ...]`. The gradient comes back whole, on every worker."""
+        """This worker's rows `[rows(B), ...]` of `[B, ...]`. Its backward pass gathers the gradient of all rows."""
         return batch if self.size == 1 else _Share.apply(batch, self)
 
     def share_list(self, values: Sequence[T]) -> list[T]:
-        """This worker's of B values, as `share` takes rows."""
+        """This worker's share of a list of B values, at the same indices as the rows of `share`."""
         return [values[index] for index in self._own(len(values))]
 
     def gather(self, part: Tensor, count: int) -> Tensor:
-        """The whole `[count, ...]` from every worker's `[rows(count), ...]`; a gradient goes to each one's own rows."""
+        """The whole batch `[count, ...]` from the `[rows(count), ...]` of all workers.
+
+        Its backward pass gives each worker the gradient of its own rows.
+        """
         return part if self.size == 1 else _Gather.apply(part, count, self)
 
     def agree(self, value: T) -> T:
-        """The first worker's value, for what clocks and files decide; plain values and tensors, at any depth."""
+        """The first worker's `value`, on every worker, for decisions that depend on clocks or files.
+
+        Values are plain objects and tensors, nested at any depth.
+        """
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -75,7 +81,7 @@ class Workers:
         return values[0]
 
     def each(self, value: T) -> list[T]:
-        """Every worker's value, in the order of their ranks."""
+        """The values of all workers in the order of their ranks."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -103,7 +109,7 @@ class _Share(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # Repeated rows come last, and are cut off: nothing downstream used them.
+        # Repeated rows come last and are cut off, because no output depends on them.
         return ctx.workers._whole(gradients[0], ctx.count), None
 
 

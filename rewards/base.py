@@ -1,7 +1,7 @@
-"""What a reward is: images and prompts in, one number an image out.
+"""The contract of a reward: images and prompts in, one score for each image out.
 
-To add one, subclass `Reward`, or hand any callable to `CallableReward`; rewards that ship with the package are listed
-in `rewards/registry.py`. Rewards know nothing of meters, policies or methods: the harness wraps them.
+To add a reward, subclass `Reward`, or pass any callable to `CallableReward`; `rewards/registry.py` lists the built-in
+rewards. Rewards are independent of meters, policies and methods: the harness wraps them.
 """
 
 from abc import ABC, abstractmethod
@@ -16,25 +16,25 @@ from torch import Tensor, nn
 from rewards.containment import contained
 
 OUTSIDE = 1e-3
-"""How far a pixel may lie outside [0, 1]: rounding of half precision, not a forgotten rescaling."""
+"""How far a pixel may lie outside [0, 1]. It allows for the rounding of half precision, not for other value ranges."""
 
 
 class RewardError(ValueError):
-    """A reward was called with something it cannot score, failed, or gave something that is no score."""
+    """A reward was called with inputs that it cannot score, raised an error, or returned something else than scores."""
 
 
 class Reward(ABC):
     """Scores images for prompts; higher is better.
 
-    It is given images and prompts of its own, and what it does to the global state is undone after every call
-    (`rewards/containment.py` says what cannot be).
+    A reward gets copies of images and prompts. The global state is restored after every call; `rewards/containment.py`
+    lists what cannot be restored.
 
     Attributes:
-        name: what sweeps and tables call it.
-        version: changes when the same image would score differently.
-        differentiable: may a method backpropagate through it?
-        weights_sha256: hash of the weights file, None for a reward without weights.
-        parts: the rewards it is made of, by label (`rewards/combine.py`).
+        name: the reward's name in sweeps and tables.
+        version: a text that changes when the same image would score differently.
+        differentiable: whether a method may backpropagate through the reward.
+        weights_sha256: hash of the weights file; None for a reward without weights.
+        parts: label -> reward, for a reward that is made of others (`rewards/combine.py`).
     """
 
     name: str
@@ -44,72 +44,80 @@ class Reward(ABC):
     parts: Mapping[str, "Reward"] = MappingProxyType({})
 
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Scores images `[B, 3, H, W]`, float in [0, 1] or uint8, one prompt each: float `[B]`.
+        """Scores images `[B, 3, H, W]`, float in [0, 1] or uint8, with one prompt for each image: float `[B]`.
 
         Raises:
-            RewardError: the images or prompts are no input, or `score` raises or returns no scores.
+            RewardError: the images or prompts are invalid, or `score` raises an error or returns invalid scores.
         """
         return self.explain(images, prompts)[0]
 
     def explain(self, images: Tensor, prompts: Sequence[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The scores `[B]`, and what they are made of: label -> scores `[B]`; nothing for a plain reward.
+        """The scores `[B]`, and the scores `[B]` of the reward's parts by label; a plain reward has no parts.
 
-        Whatever precision a reward computes in, its scores are in fp32 from here on (fp64 for images in fp64): half
-        precision has three digits, and advantages, sums and means would be computed in them.
+        Scores are converted to fp32 (fp64 for images in fp64), whatever precision the reward computes in: with the
+        three digits of half precision, advantages, sums and means would be inexact.
+
+        Raises:
+            RewardError: as for calling the reward.
         """
         check_inputs(self.name, images, prompts)
-        own = _own(images)
-        if own.requires_grad:
-            own.register_hook(partial(check_gradient, self.name))  # its parts' come first, and are named
+        copies = _float_copies(images)
+        if copies.requires_grad:
+            # The hooks of a combination's parts run first, so the message names the part.
+            copies.register_hook(partial(check_gradient, self.name))
         with contained(self.name):
             try:
-                scores, parts = self.score_and_parts(own, list(prompts))
+                scores, parts = self.score_and_parts(copies, list(prompts))
             except (RewardError, torch.OutOfMemoryError):
                 raise
             except (Exception, SystemExit) as error:  # sys.exit() would end the run
                 raise RewardError(f"Reward {self.name!r} raised {type(error).__name__}: {error}") from error
         check_scores(self, images, scores)
-        # A copy, as it may write its next scores into the same memory, or have made them in inference mode; without
-        # the graph of what only the reward itself wanted to differentiate.
+        # Scores are copied, because a reward may write its next scores into the same memory or have computed these in
+        # inference mode. They are detached if the caller needs no gradient.
         return (scores if images.requires_grad else scores.detach()).to(precision(images)).clone(), parts
 
     def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """What rewards made of others write, which score their parts once for both."""
+        """The scores `[B]`, and those of the parts by label. `Combination` overrides it to score each part once."""
         return self.score(images, prompts), {}
 
     @abstractmethod
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """What subclasses write: checked float images `[B, 3, H, W]`, B prompts -> `[B]`, on the images' device."""
+        """Scores checked float images `[B, 3, H, W]` for B prompts: `[B]`, on the images' device."""
 
     def to(self, device: torch.device | str) -> "Reward":
-        """Moves the weights, where there are any; returns itself."""
+        """Moves the reward's networks to `device`; returns the reward."""
         for module in self.modules():
             module.to(device)
         return self
 
     def freeze(self) -> "Reward":
-        """Puts every network of the reward into evaluation mode, without gradients of its own; returns itself."""
+        """Puts the reward's networks into evaluation mode and freezes their weights; returns the reward."""
         for module in self.modules():
             module.eval().requires_grad_(False)
         return self
 
     def modules(self) -> Iterator[nn.Module]:
-        """The networks that the reward holds, in attributes, lists, mappings and functions."""
+        """Yields the networks that the reward holds in attributes, lists, mappings and functions."""
         yield from _modules_in(self, set())
 
 
 class EmbeddingReward(Reward):
-    """A reward that also has features, for measuring how different images are."""
+    """A reward that also returns image features, which measure how different images are."""
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] -> L2-normalised features [B, D]."""
+        """L2-normalised features [B, D] of images [B, 3, H, W] in [0, 1]."""
 
 
 class CallableReward(Reward):
-    """Any callable `(images, prompts) -> one number an image` as a reward.
+    """A reward from any callable of images and prompts that returns one number for each image.
 
-    The numbers may come as a tensor, an array or a list. It is called without autograd unless `differentiable` is said.
+    Args:
+        function: the callable. It may return a tensor, an array or a list of B numbers.
+        name: the reward's name; the name of the function by default.
+        differentiable: whether the function returns a tensor with a gradient; otherwise it is called without autograd.
+        version: a text that changes when the same image would score differently.
     """
 
     def __init__(
@@ -133,7 +141,7 @@ class CallableReward(Reward):
                     f"not {type(scores).__name__}."
                 )
             return scores
-        dtype, device = precision(images), images.device  # the function may do as it likes with its images
+        dtype, device = precision(images), images.device  # read first, because the function may change `images`
         with torch.no_grad():
             return torch.as_tensor(self.function(images, prompts), dtype=dtype, device=device)
 
@@ -141,9 +149,9 @@ class CallableReward(Reward):
 def check_gradient(name: str, gradient: Tensor | None) -> None:
     """Raises `RewardError` if the gradient `[B, 3, H, W]` of a reward's scores holds NaN or infinity.
 
-    Scores that were finite say nothing of it: a square root, a norm or a logarithm at 0 has none.
+    Finite scores may have such a gradient, as with a square root, a norm or a logarithm at 0.
     """
-    if gradient is None:  # autograd's word for a zero
+    if gradient is None:  # autograd passes None for a zero gradient
         return
     odd = ~gradient.isfinite().flatten(1).all(1)
     if bool(odd.any()):
@@ -152,10 +160,11 @@ def check_gradient(name: str, gradient: Tensor | None) -> None:
 
 
 def features(reward: Reward, images: Tensor) -> Tensor:
-    """`reward.embed` of images `[B, 3, H, W]`, contained as its scores are: `[B, D]`."""
+    """The features `[B, D]` of images `[B, 3, H, W]` by `reward.embed`, called with the same protection as `score`."""
     with contained(reward.name):
         try:
-            return reward.embed(_own(images)).clone()  # type: ignore[attr-defined]  # asked of those that have it
+            # An `EmbeddingReward`, or any other reward with a method `embed`.
+            return reward.embed(_float_copies(images)).clone()  # type: ignore[attr-defined]
         except torch.OutOfMemoryError:
             raise
         except Exception as error:
@@ -163,21 +172,21 @@ def features(reward: Reward, images: Tensor) -> Tensor:
             raise RewardError(text) from error
 
 
-def _own(images: Tensor) -> Tensor:
-    """Floats of its own for a reward; their gradient reaches `images`."""
+def _float_copies(images: Tensor) -> Tensor:
+    """Copies of images as floats in [0, 1], whose gradient reaches `images`."""
     return images.float() / 255 if images.dtype == torch.uint8 else images.clone()
 
 
 def precision(images: Tensor) -> torch.dtype:
-    """Of the scores of images: fp32, or fp64 where the images are."""
+    """The precision of the scores of `images`: fp32, or fp64 for images in fp64."""
     return torch.promote_types(images.dtype, torch.float32)
 
 
 def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:
     """Raises `RewardError` unless images are a non-empty `[B, 3, H, W]`, uint8 or finite in [0, 1], with B prompts."""
     if not isinstance(images, Tensor) or images.ndim != 4 or images.shape[1] != 3:
-        found = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise RewardError(f"Reward {name!r} needs images of shape [B, 3, H, W], not {found}.")
+        given = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise RewardError(f"Reward {name!r} needs images of shape [B, 3, H, W], not {given}.")
     if not images.is_floating_point() and images.dtype != torch.uint8:
         raise RewardError(f"Reward {name!r} needs float images in [0, 1] or uint8 images, not {images.dtype}.")
     if isinstance(prompts, str):
@@ -188,17 +197,20 @@ def check_inputs(name: str, images: Tensor, prompts: Sequence[str]) -> None:
         raise RewardError(f"Reward {name!r} was given {len(images)} images and {len(prompts)} prompts.")
     if images.is_floating_point():
         low, high = (float(value) for value in images.detach().aminmax())
-        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):  # NaN is neither
+        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):  # both comparisons are false for NaN
             what = "NaN" if low != low else f"values from {low:.3g} to {high:.3g}"
             raise RewardError(f"Reward {name!r} needs images in [0, 1]; these hold {what}.")
 
 
 def check_scores(reward: Reward, images: Tensor, scores: Tensor) -> None:
-    """Raises `RewardError` unless scores are floats `[B]` beside the images, with a gradient where one is promised."""
+    """Raises `RewardError` unless scores are floats `[B]` on the device of the images.
+
+    If the reward is differentiable and the images require a gradient, the scores must depend on them.
+    """
     name = reward.name
     if not isinstance(scores, Tensor) or scores.shape != (len(images),):
-        found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise RewardError(f"Reward {name!r} must return a tensor of shape ({len(images)},), not {found}.")
+        returned = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+        raise RewardError(f"Reward {name!r} must return a tensor of shape ({len(images)},), not {returned}.")
     if not scores.is_floating_point():
         raise RewardError(f"Reward {name!r} must return floats, not {scores.dtype}.")
     if scores.device != images.device:
@@ -212,23 +224,23 @@ def check_scores(reward: Reward, images: Tensor, scores: Tensor) -> None:
 
 
 def _reached_by(function: FunctionType) -> Iterator[object]:
-    """What a function may use: what it closes over, its defaults, and the globals that its body names."""
+    """Yields the objects that a function may use: closed-over values, defaults, and globals that its body names."""
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # not filled yet
+        with suppress(ValueError):  # the cell is empty
             yield cell.cell_contents
     yield from function.__defaults__ or ()
     for name in function.__code__.co_names:
-        found = function.__globals__.get(name)
-        # Only what may hold a network of the author's: a library's functions would lead anywhere.
-        own = isinstance(found, FunctionType) and found.__module__ == function.__module__
-        if own or isinstance(found, nn.Module | partial | dict | list | tuple):
-            yield found
+        value = function.__globals__.get(name)
+        # Functions of other modules are not followed: through them any object could be reached.
+        own = isinstance(value, FunctionType) and value.__module__ == function.__module__
+        if own or isinstance(value, nn.Module | partial | dict | list | tuple):
+            yield value
 
 
-def _modules_in(value: object, seen: set[int]) -> Iterator[nn.Module]:
-    if id(value) in seen or isinstance(value, str | bytes | Tensor | type | ModuleType):
+def _modules_in(value: object, visited: set[int]) -> Iterator[nn.Module]:
+    if id(value) in visited or isinstance(value, str | bytes | Tensor | type | ModuleType):
         return
-    seen.add(id(value))
+    visited.add(id(value))
     inside: Iterable[object]
     if isinstance(value, nn.Module):
         yield value
@@ -246,4 +258,4 @@ def _modules_in(value: object, seen: set[int]) -> Iterator[nn.Module]:
     else:
         inside = getattr(value, "__dict__", {}).values()
     for item in inside:
-        yield from _modules_in(item, seen)
+        yield from _modules_in(item, visited)

@@ -1,6 +1,6 @@
-"""Differentiable image statistics of colour, contrast and composition.
+"""`colourfulness`: a differentiable statistic of an image's colours.
 
-Colourfulness is D. Hasler and S. Süsstrunk, "Measuring colourfulness in natural images", Human Vision and Electronic
+The statistic is D. Hasler and S. Süsstrunk, "Measuring colourfulness in natural images", Human Vision and Electronic
 Imaging VIII, 2003 (their metric M̂(3)): with rg = R - G and yb = (R + G)/2 - B,
 sqrt(σ_rg² + σ_yb²) + 0.3 sqrt(μ_rg² + μ_yb²).
 """
@@ -13,7 +13,7 @@ EPSILON = 1e-8  # keeps the square root's gradient finite on flat images
 
 
 def colourfulness(images: Tensor) -> Tensor:
-    """Hasler-Süsstrunk colourfulness of [B, 3, H, W] in [0, 1] -> [B], about 0 to 1.5 (their scale divided by 255)."""
+    """Hasler-Süsstrunk colourfulness [B] of images [B, 3, H, W] in [0, 1]: about 0 to 1.5 (their scale over 255)."""
     red, green, blue = images.flatten(2).unbind(1)
     red_green = red - green
     yellow_blue = (red + green) / 2 - blue
@@ -23,7 +23,7 @@ def colourfulness(images: Tensor) -> Tensor:
 
 
 class Colourfulness(Reward):
-    """Raw colourfulness: the plainest reward there is, and the plainest to hack."""
+    """Colourfulness as a reward, which is simple and easy to over-optimise."""
 
     name = "colourfulness"
 

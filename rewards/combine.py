@@ -1,7 +1,7 @@
-"""Rewards made of rewards: a weighted sum, an ensemble, a clipped one.
+"""Rewards made of other rewards: a weighted sum, an ensemble, a clipped reward.
 
-Each part is scored once and reported under its label beside the whole. A combination is differentiable where all its
-parts are.
+Each part is scored once, and its scores are reported under its label with those of the whole. A combination is
+differentiable if all its parts are.
 """
 
 from abc import abstractmethod
@@ -14,11 +14,11 @@ from rewards.base import Reward
 
 
 class Combination(Reward):
-    """A reward that is computed from others.
+    """A reward that is computed from the scores of other rewards, its parts.
 
     Args:
         parts: label -> reward.
-        name: what tables call it.
+        name: the reward's name in tables.
     """
 
     def __init__(self, parts: Mapping[str, Reward], name: str) -> None:
@@ -33,16 +33,16 @@ class Combination(Reward):
         return self.score_and_parts(images, prompts)[0]
 
     def score_and_parts(self, images: Tensor, prompts: list[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        own: dict[str, Tensor] = {}
-        inner: dict[str, Tensor] = {}
+        scores: dict[str, Tensor] = {}
+        nested: dict[str, Tensor] = {}
         for label, part in self.parts.items():
-            own[label], below = part.explain(images, prompts)
-            inner |= below
-        return self.combine(torch.stack(list(own.values()))), own | inner
+            scores[label], scores_below = part.explain(images, prompts)
+            nested |= scores_below
+        return self.combine(torch.stack(list(scores.values()))), scores | nested
 
     @abstractmethod
     def combine(self, scores: Tensor) -> Tensor:
-        """The parts' scores `[parts, B]` -> `[B]`."""
+        """Combines the parts' scores `[parts, B]` to scores `[B]`."""
 
     def to(self, device: torch.device | str) -> "Combination":
         for part in self.parts.values():
@@ -55,10 +55,11 @@ class Combination(Reward):
 
 
 class Sum(Combination):
-    """Σ weight · part.
+    """The weighted sum of its parts, Σ weight · part.
 
     Args:
-        weights: one a part, in its order; any sign.
+        parts, name: as for `Combination`.
+        weights: a weight for each part, in their order; any sign.
     """
 
     def __init__(self, parts: Mapping[str, Reward], name: str, weights: Sequence[float]) -> None:
@@ -72,14 +73,14 @@ class Sum(Combination):
 
 
 class Ensemble(Combination):
-    """Mean over the parts minus k standard deviations: high only where they agree.
+    """The mean over its parts minus k standard deviations, which is high only if the parts agree.
 
-    Coste et al. 2023, arXiv 2310.02743, penalise the variance ("uncertainty-weighted optimization"); the standard
-    deviation is in the reward's own units, so that k means the same whatever the reward's scale. It divides by the
-    number of parts.
+    Coste et al. 2023, arXiv 2310.02743, penalise the variance ("uncertainty-weighted optimization"). The standard
+    deviation, that of the population, is in the reward's own units, so that k has the same meaning for any scale.
 
     Args:
-        k: 0 is the mean.
+        parts, name: as for `Combination`; at least two parts.
+        k: number of standard deviations; 0 gives the mean.
     """
 
     def __init__(self, parts: Mapping[str, Reward], name: str, k: float = 1.0) -> None:
@@ -92,16 +93,17 @@ class Ensemble(Combination):
 
     def combine(self, scores: Tensor) -> Tensor:
         mean = scores.mean(0)
-        # The square root has no gradient at 0, where all agree; there the penalty's is taken as 0.
+        # The square root has no gradient at 0, where all parts agree; the penalty's gradient is taken as 0 there.
         variance = (scores - mean).square().mean(0)
         spread = torch.where(variance > 0, variance, torch.ones_like(variance)).sqrt()
         return mean - self.k * torch.where(variance > 0, spread, torch.zeros_like(spread))
 
 
 class Clip(Combination):
-    """One reward within bounds; outside them it is level, so a method gains nothing there and gets no gradient.
+    """A reward clipped to bounds. Outside of them it is constant and has no gradient.
 
     Args:
+        parts, name: as for `Combination`; one part.
         min: lower bound, none by default.
         max: upper bound, none by default.
     """

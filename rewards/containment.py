@@ -1,6 +1,6 @@
-"""Own code of a reward runs here: what it does to the state that all code of a process shares is undone afterwards.
+"""Contains user code, such as a reward's: restores the global state of the process after the code has run.
 
-Restored are the switches that decide numbers, or where they are computed:
+The switches that decide numbers, or where they are computed, are restored:
 
 - torch's default dtype and device, grad mode, inference mode, autocast, anomaly detection, number of threads,
   deterministic algorithms, precision of matrix products, cuDNN's flags, kernels of fused attention, and whether
@@ -8,12 +8,12 @@ Restored are the switches that decide numbers, or where they are computed:
 - the global random generators of torch (CPU and CUDA), NumPy and Python, and NumPy's handling of floating-point errors;
 - the working directory.
 
-Random numbers that own code draws from the global generators are keyed, as all of a trial's are: a call begins with
-generators seeded by what it is for (`drawing`), so that one trial draws the same whenever and wherever it runs.
+Random numbers that user code draws from the global generators are keyed, like all random numbers of a trial: `drawing`
+seeds the generators by the purpose of the call, so that a trial draws the same numbers whenever and wherever it runs.
 
-Not restored, as own code may need it in its next call: imported modules, environment variables, the import path, log
-levels. What own code keeps by itself cannot be undone: generators of its own, counters, running statistics. Such a
-reward is found by asking it twice (`bench/run/repeatable.py`).
+Imported modules, environment variables, the import path and log levels are not restored, because user code may need
+them in its next call. State that user code keeps itself cannot be restored: its own generators, counters, running
+statistics. `bench/run/repeatable.py` finds such a reward by scoring images twice.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 Switch = tuple[Callable[[], Any], Callable[[Any], Any]]
-"""How a part of the global state is read, and how it is set."""
+"""The functions that read and set one part of the global state."""
 
 _DENORMAL, _ONE = 5e-324, 1.0
 
@@ -38,7 +38,7 @@ _key: ContextVar[tuple[int | str, ...]] = ContextVar("key", default=())
 
 @contextmanager
 def drawing(*key: int | str) -> Iterator[None]:
-    """Keys the random numbers that own code draws inside the block."""
+    """Keys the random numbers that user code draws inside the block."""
     token = _key.set(key)
     try:
         yield
@@ -48,11 +48,11 @@ def drawing(*key: int | str) -> Iterator[None]:
 
 @contextmanager
 def contained(name: str) -> Iterator[None]:
-    """Runs own code: global generators are seeded for it, and all of the global state is as before after the block.
+    """Seeds the global generators for the user code inside the block, and restores the global state after it.
 
     Args:
-        name: what runs; blocks inside each other that are named differently draw different numbers. Outside every
-            `drawing`, the seed that torch was given last is the rest of the key.
+        name: name of the user code, a part of the generators' key, so that nested blocks of other names draw other
+            numbers. The rest of the key is that of `drawing`; outside of every `drawing`, it is torch's latest seed.
     """
     with restored(), drawing(*(_key.get() or (torch.initial_seed(),)), name):
         _seed(_key.get())
@@ -61,12 +61,12 @@ def contained(name: str) -> Iterator[None]:
 
 @contextmanager
 def restored() -> Iterator[None]:
-    """The global state is as before after the block, however the block ends."""
+    """Restores the global state after the block, also if the block raises an error."""
     before = [read() for read, _ in SWITCHES]
     grad = torch.is_grad_enabled()
     numpy_state, python_state = np.random.get_state(), random.getstate()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    # Entering inference mode, or leaving it, also sets the grad mode.
+    # Entering or leaving inference mode also sets the grad mode.
     with (
         torch.inference_mode(torch.is_inference_mode_enabled()),
         torch.set_grad_enabled(grad),
@@ -102,7 +102,7 @@ def _set_device(device: torch.device) -> None:
 
 
 def _optional(read: Callable[[], Any], write: Callable[[Any], Any], refusal: type[Exception]) -> Switch:
-    """A switch that cannot always be read, and is left alone where it could not."""
+    """A switch that is left unchanged if reading it raises `refusal`."""
 
     def reading() -> Any:
         with suppress(refusal):
@@ -120,7 +120,7 @@ def _autocast(device: str) -> tuple[Switch, ...]:
 
 
 def _precisions() -> Iterator[Switch]:
-    """Of matrix products and convolutions by backend, which torch 2.9 brought."""
+    """The switches for the precision of matrix products and convolutions by backend, which exist since torch 2.9."""
     backends = torch.backends
     places = (backends, backends.cudnn, backends.cuda.matmul, backends.mkldnn)
     names = ("matmul", "conv", "rnn")
@@ -140,7 +140,7 @@ SWITCHES: tuple[Switch, ...] = (
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
     *(_attribute(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic")),
-    # The names before torch 2.9 refuse to tell what was set by the new ones, which therefore come after them.
+    # Once the switches of torch 2.9 are set, reading the older ones raises an error, so the older ones come first.
     _optional(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, RuntimeError),
     _optional(*_attribute(torch.backends.cudnn, "allow_tf32"), RuntimeError),
     *_precisions(),

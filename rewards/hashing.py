@@ -1,10 +1,10 @@
-"""What identifies a file of weights."""
+"""Hashes files of weights, to identify them."""
 
 import hashlib
 from pathlib import Path
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file of any size."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

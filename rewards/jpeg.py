@@ -1,4 +1,4 @@
-"""JPEG size as a reward: the true bytes, and a differentiable estimate of them.
+"""JPEG size as a reward: the exact size, and a differentiable estimate of it.
 
 DDPO (Black et al. 2023, arXiv 2305.13301) rewards small or large files: kilobytes (1000 bytes) of the image as JPEG at
 quality 95. The codec has no gradient. The proxy follows baseline JPEG up to the entropy coder (ITU-T T.81: YCbCr,
@@ -7,8 +7,8 @@ coefficients as
 
     Σ log2(1 + |c| / q),
 
-which is 0 for a coefficient that quantises to nothing and grows by one bit when it doubles, as the code's magnitude
-categories do; two fitted numbers turn it into bytes. Rounding is left out, so the gradient is that of the coefficients.
+which is 0 for a coefficient of 0 and grows by one bit when a large coefficient doubles, as the magnitude categories of
+JPEG's code do. Two fitted numbers convert bits to kilobytes. Coefficients are not rounded, so they have a gradient.
 """
 
 import io
@@ -23,11 +23,11 @@ from rewards.base import Reward
 from rewards.pixels import to_bytes, to_pillow
 
 QUALITY = 95
-"""DDPO's. At it libjpeg scales its tables by a tenth."""
+"""DDPO's JPEG quality, at which libjpeg scales its quantisation tables by a tenth."""
 
 BYTES_PER_KB = 1000.0
 
-# ITU-T T.81, annex K: luminance and chrominance, for quality 50.
+# The quantisation tables of ITU-T T.81, annex K, for quality 50.
 LUMINANCE = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
@@ -48,11 +48,11 @@ CHROMINANCE = (
 YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF, ITU-R BT.601
 BLOCK = 8
 UNIT = 16
-"""With 4:2:0 chroma, images are coded in units of 16 × 16 pixels."""
+"""Side in pixels of JPEG's coding units with 4:2:0 chroma."""
 
 
 def jpeg_kilobytes(images: Tensor) -> Tensor:
-    """Kilobytes (1000 bytes) of each image `[B, 3, H, W]` in [0, 1] as JPEG at quality 95 by Pillow: `[B]`, exact."""
+    """The kilobytes (1000 bytes) `[B]` of images `[B, 3, H, W]` in [0, 1], written as JPEG at quality 95 by Pillow."""
     sizes = []
     for image in to_bytes(images).cpu():
         file = io.BytesIO()
@@ -82,8 +82,8 @@ class Incompressibility(Reward):
 
 
 SLOPE, HEADER_KB = 2.546, 0.631
-"""Kilobytes = SLOPE · code length / 8000 + HEADER_KB, by least squares on 800 samples of emoji-v1 at 64 pixels
-(`python -m rewards.emoji.measure --jpeg`); the headers of such a file are 623 bytes."""
+"""Kilobytes = SLOPE · code length / 8000 + HEADER_KB, fitted by least squares on 800 samples of emoji-v1 at 64 pixels
+(`python -m rewards.emoji.measure --jpeg`). The headers of such a file have 623 bytes."""
 
 
 class CompressibilityProxy(Reward):
@@ -105,12 +105,12 @@ class IncompressibilityProxy(Reward):
 
 
 def estimated_kilobytes(images: Tensor) -> Tensor:
-    """`jpeg_kilobytes` from the code length, to a few per cent on photographs and scenes; differentiable."""
+    """An estimate `[B]` of `jpeg_kilobytes`, within a few per cent on photographs and scenes; differentiable."""
     return SLOPE * code_length(images) / (8 * BYTES_PER_KB) + HEADER_KB
 
 
 def code_length(images: Tensor) -> Tensor:
-    """Σ log2(1 + |c| / q) over the coefficients that JPEG at quality 95 would code: `[B]`, differentiable."""
+    """The bits Σ log2(1 + |c| / q) over the coefficients of JPEG at quality 95: `[B]`, differentiable."""
     pixels = _whole_units(images if images.dtype == torch.float64 else images.float()) * 255
     luma, blue, red = torch.einsum("ij,bjhw->bihw", pixels.new_tensor(YCBCR), pixels).split(1, dim=1)
     planes = (luma - 128, F.avg_pool2d(blue, 2), F.avg_pool2d(red, 2))
@@ -122,7 +122,7 @@ def code_length(images: Tensor) -> Tensor:
 
 
 def _whole_units(images: Tensor) -> Tensor:
-    """Right and lower borders repeated to whole coding units, as encoders do."""
+    """Pads images to whole coding units by repeating their right and lower borders, as JPEG encoders do."""
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % UNIT, 0, -height % UNIT), mode="replicate")
 
@@ -133,7 +133,7 @@ def _plane_length(plane: Tensor, table: tuple[tuple[int, ...], ...]) -> Tensor:
     levels = basis @ blocks @ basis.T / plane.new_tensor(scaled(table))
     coefficients = levels.flatten(1, 2)
     constant = coefficients[..., 0, 0]
-    # Each block's mean is coded as its difference from the one before.
+    # JPEG codes the mean of a block as its difference from the mean of the previous block.
     steps = torch.diff(constant, dim=1, prepend=torch.zeros_like(constant[:, :1]))
     others = _bits(coefficients).sum((1, 2, 3)) - _bits(constant).sum(1)
     return others + _bits(steps).sum(1)

@@ -1,4 +1,4 @@
-"""The rewards that ship with the package, by name. An import happens only when a reward is built."""
+"""The built-in rewards by name. The module of a reward is imported only when the reward is built."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -8,7 +8,7 @@ from rewards.base import Reward
 
 
 class Entry(NamedTuple):
-    """Where a reward's class is, and what it says in one line."""
+    """A built-in reward: `module:Class` of its class, and a summary of one line."""
 
     target: str
     summary: str
@@ -67,10 +67,10 @@ _BUILT_IN: dict[str, Entry] = {
     ),
     "object-count": Entry(
         "rewards.published.detection:ObjectCount",
-        "-|objects seen - objects asked for|, OWL-ViT or YOLOS; differentiable",
+        "-|expected count - wanted count| of an object, by OWL-ViT or YOLOS; differentiable",
     ),
     "object-removal": Entry(
-        "rewards.published.detection:ObjectRemoval", "1 - how surely OWL-ViT or YOLOS sees the object; differentiable"
+        "rewards.published.detection:ObjectRemoval", "1 - P(object) by OWL-ViT or YOLOS; differentiable"
     ),
     "pickscore": Entry(
         "rewards.published.pickscore:PickScore", "PickScore v1, scaled cosine in a tuned CLIP ViT-H/14; differentiable"
@@ -84,15 +84,15 @@ def names() -> list[str]:
 
 
 def summaries() -> dict[str, str]:
-    """Name -> one line about it."""
+    """Name of each built-in reward -> its summary of one line."""
     return {name: _BUILT_IN[name].summary for name in names()}
 
 
 def target(name: str) -> str:
-    """Where a built-in reward's class is, as `module:Class`.
+    """The class of a built-in reward as `module:Class`.
 
     Raises:
-        KeyError: no such reward; the message lists those there are.
+        KeyError: there is no built-in reward of this name; the message lists all names.
     """
     if name not in _BUILT_IN:
         raise KeyError(f"There is no reward {name!r}; there are {', '.join(names())}.")
@@ -100,10 +100,10 @@ def target(name: str) -> str:
 
 
 def build(name: str, **kwargs: Any) -> Reward:
-    """Build a built-in reward.
+    """Builds a built-in reward with the options `kwargs` of its class.
 
     Raises:
-        KeyError: no such reward; the message lists those there are.
+        KeyError: there is no built-in reward of this name; the message lists all names.
     """
     module, _, attribute = target(name).partition(":")
     factory: Callable[..., Reward] = getattr(import_module(module), attribute)

@@ -1,12 +1,12 @@
 """`reward: {http: URL}`: scores from a server of your own.
 
-A batch is one POST of JSON, and so is the answer:
+A batch of images is sent as one POST request of JSON, and the answer is JSON:
 
     {"images": ["<base64 of a PNG>", ...], "prompts": ["a cat", ...]}   ->   {"scores": [4.2, ...]}
 
-Images are rounded to 8 bits, so the reward has no gradient. A refused or broken connection, a missing answer and the
-statuses 429, 502, 503 and 504 are tried again by urllib3's `Retry`, which heeds a Retry-After. A scored batch is billed
-once, however often it was sent.
+Images are rounded to 8 bits, so the reward has no gradient. urllib3's `Retry` sends a batch again after a refused or
+broken connection, a missing answer and the statuses 429, 502, 503 and 504, and follows a Retry-After header. A batch is
+billed once, however often it is sent.
 """
 
 import base64
@@ -29,16 +29,17 @@ BUSY = (429, 502, 503, 504)
 
 
 class RemoteReward(Reward):
-    """Scores that a server gives.
+    """A reward whose scores a server computes.
 
     Args:
-        url: where batches are sent.
-        name: what tables call it.
-        timeout: seconds that one answer may take.
-        retries: how often a batch is sent again where the server is away or busy.
+        url: URL that batches are sent to.
+        name: the reward's name in tables.
+        timeout: the most seconds to wait for an answer.
+        retries: how often a batch is sent again if the server is unreachable or busy.
         backoff: seconds before the second retry, doubled for each further one, at most 120.
-        batch: images in one request at most; all that are scored together by default.
-        version: say another one when your server scores differently, so that its trials count as other trials.
+        batch: the most images in one request; by default all images that are scored together.
+        version: version of the server's reward. Change it when the server scores differently, so that trials with the
+            earlier scores are not reused.
 
     Raises:
         ValueError: the URL is no http(s) URL, or a number is out of range.
@@ -74,10 +75,10 @@ class RemoteReward(Reward):
                 session.mount(scheme, HTTPAdapter(max_retries=retry))
             for begin in range(0, len(images), size):
                 piece = slice(begin, begin + size)
-                scores += self._ask(session, to_bytes(images[piece]), prompts[piece])
+                scores += self._request(session, to_bytes(images[piece]), prompts[piece])
         return torch.tensor(scores, dtype=torch.float32, device=images.device)
 
-    def _ask(self, session: requests.Session, images: Tensor, prompts: list[str]) -> list[float]:
+    def _request(self, session: requests.Session, images: Tensor, prompts: list[str]) -> list[float]:
         body = {"images": [_png(image) for image in images], "prompts": prompts}
         try:
             answer = session.post(self.url, json=body, timeout=self.timeout, allow_redirects=False)
@@ -89,10 +90,10 @@ class RemoteReward(Reward):
 
     def _scores(self, answer: requests.Response, expected: int) -> list[float]:
         try:
-            found: Any = answer.json()["scores"]
-            if not isinstance(found, list):
+            values: Any = answer.json()["scores"]
+            if not isinstance(values, list):
                 raise TypeError
-            scores = [float(value) for value in found]
+            scores = [float(value) for value in values]
             if not all(map(math.isfinite, scores)):
                 raise ValueError
         except (ValueError, TypeError, KeyError):
@@ -102,14 +103,16 @@ class RemoteReward(Reward):
         return scores
 
     def _failed(self, what: str) -> RewardError:
-        place = urlsplit(self.url)  # without a password or a token in it
+        place = urlsplit(self.url)
+        # The message leaves out user, password and query, which may hold a secret.
         shown = f"{place.scheme}://{place.hostname}{f':{place.port}' if place.port else ''}{place.path}"
         return RewardError(f"Reward {self.name!r} got no scores from {shown}: {what}.")
 
 
 def _reason(error: requests.RequestException, timeout: float, retries: int) -> str:
     tried = f" (tried {retries + 1} times)" if retries else ""
-    last = getattr(error.args[0], "reason", None) if error.args else None  # after retries requests hides the kind
+    # After retries, requests wraps the last error.
+    last = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(error, requests.Timeout) or isinstance(last, ReadTimeoutError):
         return f"no answer within {timeout:g} s{tried}; raise `timeout`, or lower `batch`"
     if isinstance(error, requests.exceptions.RetryError):

@@ -1,5 +1,5 @@
-"""What several methods are made of: rollouts, advantages, the denoising loss, the drift penalty.
+"""Parts that several methods share: rollouts, advantages, the denoising loss, the drift penalty.
 
-A part here is a plain function or dataclass on the contract of `methods/base.py`. It belongs here once two methods use
-it; until then it stays in the method's own file.
+A part is a plain function or dataclass on the contract of `methods/base.py`. Code that only one method uses stays in
+that method's file.
 """

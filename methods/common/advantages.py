@@ -1,4 +1,4 @@
-"""Advantages from rewards: what policy-gradient methods subtract and divide by."""
+"""Advantages from rewards: the means that policy-gradient methods subtract and the deviations they divide by."""
 
 import math
 from collections import deque
@@ -8,38 +8,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-EPSILON = 1e-6  # DDPO's code adds it to the standard deviation
+EPSILON = 1e-6  # added to the standard deviation, as in DDPO's code
 
 ROUNDING = 4
-"""Units in the last place, in fp32, by which equal scores may differ: sums and products of a few terms round so far."""
+"""Units in the last place, in fp32, by which equal scores may differ after sums and products of a few terms."""
 
 
 def rounding(sizes: Tensor) -> Tensor:
-    """How far scores of these magnitudes may lie apart by rounding alone: as `sizes`, which are at least 0."""
+    """The largest difference between two scores of magnitude `sizes` (at least 0) that rounding alone may cause."""
     return ROUNDING * min(torch.finfo(sizes.dtype).eps, torch.finfo(torch.float32).eps) * sizes
 
 
 def varies(rewards: Tensor) -> bool:
-    """Whether some of `rewards` `[N]`, N at least 1, differ by more than rounding; a NaN differs from everything.
+    """Whether some of `rewards` `[N]`, N at least 1, differ by more than rounding. A NaN differs from any number.
 
-    A constant reward's mean is off by a unit in the last place, and 1e-6 does not hide that of scores above 10: divided
-    by such a spread, rounding would be an advantage of several σ.
+    The mean of a constant reward is off by a unit in the last place. For scores above 10 that exceeds `EPSILON`, so the
+    rounding error, divided by the spread that it causes, would be an advantage of several σ.
     """
     low, high = rewards.aminmax()
     return not bool(high - low <= rounding(torch.maximum(low.abs(), high.abs())))
 
 
 def standardise(rewards: Tensor) -> Tensor:
-    """(r − μ) / (σ + 1e-6) over all of `rewards` `[B]`, the population's σ as in DDPO's code; 0 without a spread."""
+    """(r − μ) / (σ + 1e-6) over `rewards` `[B]`, with the population's σ as in DDPO's code; 0 if rewards are equal."""
     if not varies(rewards):
         return torch.zeros_like(rewards)
     return (rewards - rewards.mean()) / (rewards.std(correction=0) + EPSILON)
 
 
 def group_advantages(rewards: Tensor, prompts: Sequence[str]) -> Tensor:
-    """Mean of the prompt's own images in this rollout; σ of the whole rollout's deviations; 0 where a prompt's agree.
+    """Advantages `[B]`: rewards less the mean of their prompt's images, over σ of these differences in the rollout.
 
-    Dividing by a group's own σ of a few images would let a prompt whose images agree dominate the update.
+    The advantages of a prompt whose rewards are equal are 0. σ is that of the whole rollout, because with the σ of a
+    few images a prompt with nearly equal rewards would dominate the update.
+
+    Args:
+        rewards: `[B]`, of the images in a rollout.
+        prompts: B prompts of the images.
     """
     advantages = torch.zeros_like(rewards)
     for prompt in dict.fromkeys(prompts):
@@ -50,10 +55,12 @@ def group_advantages(rewards: Tensor, prompts: Sequence[str]) -> Tensor:
 
 
 def futile_statistics(settings: Any, prompts: int, training: int, drawn: float = math.inf) -> str | None:
-    """Why every advantage is 0, whatever the rewards are (see `methods.base.Method.futile`).
+    """Says why the advantages are 0 for any rewards; None if they are not (see `methods.base.Method.futile`).
 
     Args:
-        settings: with `images_per_prompt` and `statistics`, and for `per-prompt` with those of `PromptStatistics`.
+        settings: settings with `images_per_prompt` and `statistics`, and with `buffer_size` and `min_count` if the
+            statistics are `per-prompt`.
+        prompts, training, drawn: as for `Method.futile`.
     """
     if settings.images_per_prompt > 1:
         return None
@@ -61,24 +68,25 @@ def futile_statistics(settings: Any, prompts: int, training: int, drawn: float =
         other = ", or statistics: batch" if prompts > 1 else ""
         return (
             f"images_per_prompt is 1 and a rollout has {prompts} of {training} training prompts, so a group is one "
-            f"image, and that its own mean: nothing can be learned; write images_per_prompt: 2 or more{other}"
+            f"image with an advantage of 0: nothing can be learned; write images_per_prompt: 2 or more{other}"
         )
     if prompts > 1:
         return None
     alone = "a rollout is one image (prompts_per_rollout × images_per_prompt)"
-    do = "write images_per_prompt: 2 or more"
+    advice = "write images_per_prompt: 2 or more"
     if settings.statistics != "per-prompt":
-        return f"{alone}, and that its own mean: nothing can be learned; {do}"
+        return f"{alone} with an advantage of 0: nothing can be learned; {advice}"
+    needed = f"{alone}, and a prompt's statistics need min_count: {settings.min_count} rewards"
     if settings.buffer_size < settings.min_count:
         return (
-            f"{alone}, and a prompt's statistics take min_count: {settings.min_count} rewards, where buffer_size: "
-            f"{settings.buffer_size} are remembered: nothing can be learned; {do}, or a smaller min_count"
+            f"{needed}, but buffer_size: {settings.buffer_size} are remembered: nothing can be learned; {advice}, or a "
+            "smaller min_count"
         )
-    seen = math.inf if math.isinf(drawn) else -(-int(drawn) // training)
-    if seen < settings.min_count:
+    draws = math.inf if math.isinf(drawn) else -(-int(drawn) // training)
+    if draws < settings.min_count:
         return (
-            f"{alone}, and a prompt's statistics take min_count: {settings.min_count} rewards, where the budget draws "
-            f"it {seen} times at most: nothing can be learned; {do}, or a smaller min_count"
+            f"{needed}, but the budget draws it {draws} times at most: nothing can be learned; {advice}, or a smaller "
+            "min_count"
         )
     return None
 
@@ -87,8 +95,9 @@ class PromptStatistics:
     """Running statistics of each prompt's rewards (DDPO, section 6; ddpo-pytorch's PerPromptStatTracker).
 
     Args:
-        buffer_size: rewards remembered for a prompt.
-        min_count: below it the whole rollout's statistics stand in, and where the remembered ones have no spread.
+        buffer_size: number of the latest rewards remembered for a prompt.
+        min_count: number of rewards that a prompt's own statistics need. A prompt with fewer remembered rewards, or
+            with equal ones, gets the statistics of the whole rollout.
     """
 
     def __init__(self, buffer_size: int, min_count: int):
@@ -108,7 +117,8 @@ class PromptStatistics:
             rows = [index for index, other in enumerate(prompts) if other == prompt]
             if varies(remembered):
                 advantages[rows] = (rewards[rows] - remembered.mean()) / (remembered.std(correction=0) + EPSILON)
-            elif not varies(torch.cat([remembered, rewards[rows].cpu()])):  # a small buffer holds a few of them
+            # `remembered` may hold only some of the rollout's rewards, if the buffer is small.
+            elif not varies(torch.cat([remembered, rewards[rows].cpu()])):
                 advantages[rows] = 0.0
         return advantages
 

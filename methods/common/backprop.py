@@ -1,8 +1,9 @@
-"""What methods that differentiate the reward share: one update, its memory, its cost.
+"""One update of a method that differentiates the reward, with its memory and its cost.
 
     θ ← θ − η ∇_θ (1/N) Σ_i L(r(D(x_0⁽ⁱ⁾), c_i)),   x_0 differentiable through some of its denoising steps
 
-A method says how it draws x_0 and what L is; the images are decoded, scored and differentiated in micro-batches here.
+A method supplies the draw of x_0 and the loss L; `ascend` decodes, scores and differentiates the images in
+micro-batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,34 +20,35 @@ from models.checkpointing import Checkpointing, memory_bytes
 from models.sampler import SamplerSettings
 
 MEMORY_SHARE = 0.5
-"""Share of the memory (see `memory_bytes`) that kept denoiser calls may store. A choice, not a measurement: the other
-half is for weights, the decoder's and the reward's activations, and the allocator."""
+"""Share of the memory (see `memory_bytes`) that the activations of kept predictions may take. It is a choice, not a
+measurement: the other half is for weights, the activations of decoder and reward, and the allocator."""
 
 LEVELS: tuple[Checkpointing, ...] = ("none", "block", "step")
-"""From the fastest to the smallest; a method reports its place as `checkpointing`."""
+"""Levels of checkpointing, from the fastest to the one with the least memory; a step reports its level's index as
+`checkpointing`."""
 
 
 class BackpropSettings(TrainingSettings):
-    """What every method that differentiates the reward has."""
+    """Settings of all methods that differentiate the reward."""
 
     batch_size: int = Field(default=16, ge=1, description="images an update; 128 in AlignProp's v1 code")
     loss_scale: float = Field(default=1.0, gt=0, description="factor on the loss")
     checkpointing: Literal["auto", "none", "block", "step"] = Field(
         default="auto",
-        description="what a kept denoiser call stores until the backward pass: none, its activations; block, the "
-        "inputs of the U-Net's blocks; step, its own inputs (AlignProp's code); auto, the first of these that fits in "
-        "half the memory, by measurement. Gradients are the same; the rest is computed twice",
+        description="what a differentiated denoiser call stores until the backward pass, which recomputes the rest. "
+        "none: its activations; block: the inputs of the U-Net's blocks; step: its own inputs (AlignProp's code); "
+        "auto: the first of these that fits in half the memory, by measurement. Gradients are the same",
     )
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Images of a micro-batch whose gradient reaches the adapter, and where it does.
+    """Differentiable latents of a micro-batch, and the inputs of the predictions that keep their gradient.
 
     Attributes:
         latents: x_0 `[B, C, h, w]`.
-        states: x_t of each prediction that keeps its gradient, `[B, C, h, w]` each, detached.
-        timesteps: int64 `[B]` for each of the states.
+        states: x_t `[B, C, h, w]`, detached, of each prediction that keeps its gradient.
+        timesteps: timesteps of these predictions, int64 `[B]` each.
     """
 
     latents: Tensor
@@ -55,7 +57,8 @@ class Draw:
 
 
 Draws = Callable[[list[str], range], Iterator[Draw]]
-"""Draws images for the prompts of a micro-batch, whose samples have these numbers; each is differentiated by itself."""
+"""A function of the prompts and sample numbers of a micro-batch that yields draws, which are differentiated one by
+one."""
 
 
 def ascend(
@@ -67,16 +70,17 @@ def ascend(
     images: int = 1,
     kept: int = 1,
 ) -> StepMetrics:
-    """One update on `prompts` by the gradient of the reward.
+    """Does one update on `prompts` by the gradient of the reward.
 
     Args:
-        method: whose policy, reward and optimiser are used; its iteration is counted on.
+        method: the method whose policy, reward and optimiser are used; its iteration is increased by one.
+        prompts: the prompts of the update.
         draws: yields `images` draws for a micro-batch.
-        loss: rewards `[B]` to losses `[B]`.
-        checkpointing: what the kept calls of `draws` store, to be reported.
-        images: images a prompt.
-        kept: predictions a prompt, over all its images, whose gradient is kept. Without one the update is skipped: the
-            images are spent, but there is nothing to update with.
+        loss: maps rewards `[B]` to losses `[B]`.
+        checkpointing: what the kept predictions of `draws` store, for the step's report.
+        images: number of images for each prompt.
+        kept: number of predictions that keep their gradient for each prompt, over all its images. If it is 0, the
+            images are drawn and scored, but the update is skipped, because there is no gradient.
     """
     total = len(prompts) * images
     losses, rewards, drift = [], [], 0.0
@@ -84,11 +88,11 @@ def ascend(
         chosen = list(prompts[rows])
         for draw in draws(chosen, range(rows.start, rows.stop)):
             reward = method.reward(method.policy.decode(draw.latents), chosen)
-            each = loss(reward)
+            row_losses = loss(reward)
             if kept:
-                method.optimiser.backward(each.sum() / total)
+                method.optimiser.backward(row_losses.sum() / total)
                 drift += _penalise(method, draw, method.policy.embed(chosen), len(prompts) * kept)
-            losses.append(each.detach())
+            losses.append(row_losses.detach())
             rewards.append(reward.detach())
     norm = method.optimiser.step() if kept else 0.0
     method.iteration += 1
@@ -113,7 +117,15 @@ def _penalise(method: Method, draw: Draw, embeddings: Tensor, total: int) -> flo
 def sample_with_gradient(
     method: Method, prompts: list[str], samples: Sequence[int], keep: Sequence[bool], checkpointing: Checkpointing
 ) -> Draw:
-    """x_0 by the whole chain of the training sampler, the steps in `keep` (noisy to clean) differentiable."""
+    """Draws x_0 with the training sampler, differentiable through the steps in `keep`.
+
+    Args:
+        method: the method whose policy and noise are used.
+        prompts: B prompts.
+        samples: B sample numbers, which key the noise.
+        keep: for each step, noisy to clean, whether its prediction keeps its gradient.
+        checkpointing: what the kept predictions store.
+    """
     policy, noise = method.policy, method.rollout_noise(samples)
     states: list[Tensor] = []
     times: list[Tensor] = []
@@ -136,10 +148,11 @@ def sample_with_gradient(
 
 
 def choose_checkpointing(method: Method, prompts: Sequence[str], kept: int) -> Checkpointing:
-    """The setting, or for `auto` the first level at which `kept` calls of a micro-batch fit (see `MEMORY_SHARE`).
+    """The level of checkpointing in the settings, or the level that `auto` chooses.
 
-    Between two machines the choice may differ, and with it the recomputed rows in the ledger; gradients do not. Workers
-    of one trial must choose alike, so they do as the first of them does.
+    `auto` chooses the first of `LEVELS` at which `kept` predictions of a micro-batch fit into `MEMORY_SHARE` of the
+    memory. The choice, and with it the recomputed rows in the ledger, may differ between machines; gradients do not.
+    All workers of a trial use the first worker's choice, because they must agree.
     """
     settings, policy = method.settings, method.policy
     if settings.checkpointing != "auto":
@@ -157,7 +170,7 @@ def _first_that_fits(method: Method, prompts: Sequence[str], kept: int, rows: in
     call = rows * policy.stored_bytes(embeddings, "none")
     if kept * call <= room:
         return "none"
-    # While a call is differentiated, what it did not store is there once more: at most the whole call's.
+    # While a prediction is differentiated, its recomputed activations are in memory too: at most one whole call's.
     if kept * rows * policy.stored_bytes(embeddings, "block") + call <= room:
         return "block"
     return "step"
@@ -166,14 +179,16 @@ def _first_that_fits(method: Method, prompts: Sequence[str], kept: int, rows: in
 def update_cost(
     settings: BackpropSettings, sampler: SamplerSettings, prompts: int, forward: int, kept: int, images: int = 1
 ) -> dict[str, int]:
-    """What an update by `ascend` spends (see `Method.cost`).
+    """The cost of an update by `ascend` (see `Method.cost`).
 
     Args:
-        prompts: of the update.
-        forward: predictions a prompt.
-        kept: those of them that keep their gradient. Each is differentiated, and where its activations are not stored
-            (`auto` may decide so) computed again.
-        images: images a prompt.
+        settings: settings of the method.
+        sampler: the training sampler.
+        prompts: number of prompts of the update.
+        forward: number of predictions for each prompt.
+        kept: number of these predictions that keep their gradient. Each is differentiated, and recomputed unless
+            `checkpointing` is `none`; `auto` counts as recomputing.
+        images: number of images for each prompt.
     """
     calls = prompts * sampler.rows_per_prediction
     backward = 1 if settings.checkpointing == "none" else 2

@@ -1,4 +1,4 @@
-"""The model's own training loss, on samples that a method chose."""
+"""The model's own training loss on the latents that a method gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from methods.base import Method
 
 @dataclass(frozen=True)
 class NoisyRows:
-    """Clean latents under forward noise.
+    """Latents at random timesteps of the forward process, and the model's training targets.
 
     Attributes:
         latents: x_t `[B, C, h, w]`.
         timesteps: int64 `[B]`, uniform over the training timesteps.
         noise: ε `[B, C, h, w]`.
-        target: what the model is trained to output, ε or v, `[B, C, h, w]`.
-        embeddings: of the prompts, `[B, L, D]`.
+        target: training target of the model, ε or v, `[B, C, h, w]`.
+        embeddings: embeddings of the prompts, `[B, L, D]`.
     """
 
     latents: Tensor
@@ -31,10 +31,10 @@ def add_noise(method: Method, clean: Tensor, prompts: Sequence[str], purpose: st
     """Draws a timestep and noise for each row of `clean` `[B, C, h, w]`.
 
     Args:
-        method: whose policy and random numbers are used, at its present iteration.
+        method: the method whose policy and random numbers are used, at its present iteration.
         clean: x_0 of the rows.
         prompts: B prompts.
-        purpose: names the draw, so that two draws of one iteration differ.
+        purpose: name of the draw; draws of one iteration with different names differ.
         samples: B indices; rows with the same index get the same timestep and noise.
     """
     policy, schedule = method.policy, method.policy.schedule
@@ -51,5 +51,5 @@ def add_noise(method: Method, clean: Tensor, prompts: Sequence[str], purpose: st
 
 
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """Squared error of each row, mean over its dimensions: `[B]`."""
+    """The squared error of each row `[B]`, averaged over its dimensions."""
     return ((prediction - target) ** 2).flatten(1).mean(1)

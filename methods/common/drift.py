@@ -1,13 +1,13 @@
-"""The optional pull towards the base model: mean ‖ε_θ − ε_base‖² where the method trains.
+"""The optional penalty on drift from the base model: mean ‖ε_θ − ε_base‖² at the latents on which a method trains.
 
-Both are guided and in ε, whatever the model predicts; the mean is over rows and over a latent's dimensions, as
-evaluation measures drift. For Gaussian steps with a fixed σ it is the Kullback-Leibler divergence of each step up to a
-factor that depends on t only (DPOK, arXiv 2305.16381, section 4.1). The states are constants: the penalty's gradient is
-that of the predictions, not of the path that led there.
+Both predictions have guidance and are in ε, also for models that predict v. The mean is over rows and over a latent's
+dimensions, as in evaluation's `drift`. For Gaussian steps with a fixed σ the penalty is the Kullback-Leibler divergence
+of each step up to a factor that depends on t only (DPOK, arXiv 2305.16381, section 4.1). The latents are constants: the
+gradient of the penalty flows through the predictions, not through the chain that led to the latents.
 
-A method whose loss predicts ε_θ there anyway needs only the base model's forward: `reference_epsilon` before its own
-forward, then `drift_penalty`. One that has no such prediction, or whose predictions hang in a chain, calls
-`penalise_drift`.
+A method whose loss already uses ε_θ at these latents needs only the base model's forward pass: it calls
+`reference_epsilon` before its own forward pass, then `drift_penalty`. A method without such a prediction, or whose
+predictions depend on each other in a chain, calls `penalise_drift`.
 """
 
 import torch
@@ -19,13 +19,16 @@ from models.policy import Policy
 from models.sampler import Prediction
 
 PASSES = 3
-"""Denoiser passes a row of `penalise_drift`: the base model's forward, the policy's forward and its backward."""
+"""Denoiser passes of `penalise_drift` for each row: the base model's forward, the policy's forward and its backward."""
 
 
 def base_prediction(
     policy: Policy, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0
 ) -> Prediction:
-    """What the base model predicts. Call it before the policy's own forward, never after."""
+    """The base model's prediction; arguments as `Policy.guided_output`.
+
+    Call it before the policy's own forward pass (see `Policy.reference`).
+    """
     with policy.reference():
         return policy.predict(latents, timesteps, embeddings, guidance)
 
@@ -33,33 +36,39 @@ def base_prediction(
 def base_epsilon(
     policy: Policy, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0
 ) -> Tensor:
-    """The base model's predicted noise `[B, C, h, w]` of `base_prediction`."""
+    """The base model's predicted noise `[B, C, h, w]`, as `base_prediction`."""
     return base_prediction(policy, latents, timesteps, embeddings, guidance).epsilon
 
 
 def reference_nfe(settings: TrainingSettings, rows: int) -> int:
-    """Denoiser rows that `reference_epsilon` costs on `rows` predictions; 0 where the penalty is off."""
+    """The denoiser rows that `reference_epsilon` costs on `rows` denoiser rows; 0 if the penalty is off."""
     return rows if settings.drift_weight else 0
 
 
 def reference_epsilon(
     method: Method, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0
 ) -> Tensor | None:
-    """`base_epsilon` where the method's `drift_weight` is above 0; None where the penalty is off."""
+    """The base model's predicted noise (see `base_epsilon`); None if the method's `drift_weight` is 0."""
     if not method.settings.drift_weight:
         return None
     return base_epsilon(method.policy, latents, timesteps, embeddings, guidance)
 
 
 def drift_penalty(method: Method, epsilon: Tensor, reference: Tensor | None) -> Tensor:
-    """`drift_weight` times the drift of each row, mean over its dimensions, to be added to the loss: `[B]`."""
+    """The penalty `[B]` to add to the loss of each row: `drift_weight` times ‖ε_θ − ε_base‖², mean over dimensions.
+
+    Args:
+        method: the method whose `drift_weight` is used.
+        epsilon: ε_θ `[B, C, h, w]`.
+        reference: ε_base `[B, C, h, w]` from `reference_epsilon`; the penalty is 0 if it is None.
+    """
     if reference is None:
         return torch.zeros(len(epsilon), device=epsilon.device)
     return method.settings.drift_weight * squared_error(epsilon, reference)
 
 
 def drift_nfe(settings: TrainingSettings, rows: int) -> int:
-    """Denoiser rows, forward and backward, that `penalise_drift` costs on `rows` predictions; 0 where it is off."""
+    """The denoiser rows, forward and backward, that `penalise_drift` costs on `rows` rows; 0 if the penalty is off."""
     return PASSES * rows if settings.drift_weight else 0
 
 
@@ -69,15 +78,15 @@ def penalise_drift(
     """Adds the gradient of `drift_weight` times the mean drift; call it before the optimiser's step.
 
     Args:
-        method: whose policy and optimiser are used; nothing happens where its `drift_weight` is 0.
-        latents: x_t `[N, C, h, w]`; detached here.
+        method: the method whose policy and optimiser are used; the call does nothing if its `drift_weight` is 0.
+        latents: x_t `[N, C, h, w]`, which the function detaches.
         timesteps: int64 `[N]`.
         embeddings: `[N, L, D]`.
-        guidance: of both predictions.
-        total: rows that the mean is over, N by default.
+        guidance: guidance scale of both predictions.
+        total: number of rows that the mean is over; N by default.
 
     Returns:
-        The sum over the rows divided by `total`, unweighted; 0 where the penalty is off.
+        The drift: the sum over the rows divided by `total`, without `drift_weight`; 0 if the penalty is off.
     """
     settings, policy = method.settings, method.policy
     if not settings.drift_weight:

@@ -1,4 +1,4 @@
-"""Updates on a rollout by the ratio p_θ / p_old of its steps: what DDPO and DPOK share, but for their surrogate."""
+"""Updates on a rollout by the ratio p_θ / p_old of its steps, which DDPO and DPOK share except for their surrogate."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,17 +11,17 @@ from methods.common.trajectories import Rollout, TrajectorySettings, relative_di
 from models.sampler import SamplerSettings
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
-"""The loss of each row `[B]`, from log p_θ − log p_old `[B]` and the advantages `[B]`."""
+"""A function of log p_θ − log p_old `[B]` and the advantages `[B]` that returns the loss of each row `[B]`."""
 
 
 @dataclass(frozen=True)
 class Updates:
-    """What the updates on a rollout report.
+    """The numbers that the updates on a rollout report.
 
     Attributes:
-        losses: of each micro-batch, `[B]`, the drift penalty included.
-        norms: of each update's gradient before clipping.
-        clipped: of each micro-batch, the share of rows outside the clip range.
+        losses: losses `[B]` of each micro-batch, with the drift penalty.
+        norms: norm of the gradient of each update before clipping.
+        clipped: share of rows outside the clip range in each micro-batch.
     """
 
     losses: list[Tensor] = field(default_factory=list)
@@ -30,21 +30,22 @@ class Updates:
 
 
 def clip_range(method: Method) -> float:
-    """ε for this latent's dimensions: the setting's, which stands on Stable Diffusion 1.5's, rescaled."""
+    """ε of the ratio's clip: the setting, which is for Stable Diffusion 1.5's latent, rescaled to this latent."""
     return method.settings.clip_range / relative_dimensions(method.policy)
 
 
 def learn(
     method: Method, rollout: Rollout, rows: Tensor, advantages: Tensor, surrogate: Surrogate, updates: int
 ) -> Updates:
-    """Does `updates` optimiser updates on disjoint shares of the rows; a share without rows is none.
+    """Does `updates` optimiser updates on disjoint shares of the rows; a share without rows is skipped.
 
     Args:
-        method: whose policy and optimiser are used.
+        method: the method whose policy and optimiser are used.
         rollout: the trajectories.
         rows: (step, sample) pairs in random order, int64 `[N, 2]`.
-        advantages: of the rows, `[N]`.
-        surrogate: of rows that are independent given the rollout, so that they batch freely.
+        advantages: advantages of the rows, `[N]`.
+        surrogate: loss of a row; it must not depend on the other rows of its micro-batch.
+        updates: number of updates.
     """
     policy, guidance, limit = method.policy, method.policy.sampler.guidance, clip_range(method)
     done = Updates()
@@ -66,7 +67,7 @@ def learn(
 
 
 def cost(settings: TrajectorySettings, prompts: int, sampler: SamplerSettings, updates: int) -> dict[str, int]:
-    """What a rollout and `updates` updates on it spend (see `Method.cost`)."""
+    """The cost of a rollout and `updates` updates on it (see `Method.cost`)."""
     images = prompts * settings.images_per_prompt
     calls = images * sampler.rows_per_prediction
     rows = calls * trained_steps(settings, sampler)
@@ -75,6 +76,7 @@ def cost(settings: TrajectorySettings, prompts: int, sampler: SamplerSettings, u
         "updates": updates,
         "reward_queries": images,
         "images": images,
-        # A forward for the rollout; a forward and a backward for each trained step, and the base model's for drift.
+        # A forward pass for each step of the rollout; a forward and a backward pass for each trained step; the base
+        # model's forward pass for the drift penalty.
         "nfe": calls * sampler.steps + 2 * rows + reference_nfe(settings, rows),
     }

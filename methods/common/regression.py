@@ -1,8 +1,8 @@
-"""Denoising on the policy's own samples, weighted: what RWR, RWR-sparse and RAFT share.
+"""Weighted denoising on the policy's own samples, which RWR, RWR-sparse and RAFT share.
 
     minimise Σ_i w_i ‖target − prediction_θ(x_t, t, c_i)‖²        over samples i of the last rounds
 
-They differ in what they keep of a round and in the weights w.
+The methods differ in the samples that they keep of a round and in the weights w.
 """
 
 from abc import abstractmethod
@@ -22,10 +22,10 @@ from models.sampler import SamplerSettings, rows_per_prediction
 
 
 class RegressionSettings(TrainingSettings):
-    """What a regression on own samples has."""
+    """Settings of all regressions on the policy's own samples."""
 
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each")
+    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt")
     buffer_rollouts: int = Field(default=6, ge=1, description="rounds kept to learn from; the papers keep one")
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round")
     batch_size: int = Field(default=64, ge=1, description="samples an update, drawn from the buffer")
@@ -35,7 +35,7 @@ class RegressionSettings(TrainingSettings):
 
 
 class WeightedRegression(Method):
-    """Weighted denoising on own samples: collect, keep, weigh, learn."""
+    """Weighted denoising on own samples: a step samples a round, keeps some samples, weighs them and trains on them."""
 
     reward_access = "value"
     default_sampler = SamplerSettings(steps=10, guidance=2.0, eta=0.0)
@@ -48,11 +48,11 @@ class WeightedRegression(Method):
 
     @abstractmethod
     def keep(self, drawn: Samples) -> Samples:
-        """What of a round, in consecutive images of a prompt, goes into the buffer."""
+        """The samples of a round that go into the buffer. The images of a prompt are consecutive in `drawn`."""
 
     @abstractmethod
     def weights(self, rewards: Tensor) -> Tensor:
-        """Weights `[N]` of the buffer's samples from their (kept) rewards `[N]`; those at 0 are not drawn."""
+        """Weights `[N]` of the buffer's samples from the rewards `[N]` of `keep`; samples of weight 0 are not drawn."""
 
     @classmethod
     def prompts_per_step(cls, settings: Any) -> int:

@@ -1,4 +1,4 @@
-"""Samples of the policy as it is, scored, without a gradient: what value methods learn from."""
+"""Draws and scores samples of the present policy without a gradient, from which value-based methods learn."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from methods.base import Method, micro_batches
 
 @dataclass(frozen=True)
 class Samples:
-    """Images a method drew.
+    """Latents that a method drew, with their rewards.
 
     Attributes:
         prompts: B prompts.
-        latents: x_0, `[B, C, h, w]`.
-        rewards: `[B]`, as the reward gave them.
+        latents: x_0 `[B, C, h, w]`.
+        rewards: `[B]`; raw scores of the reward, unless a method has replaced them.
     """
 
     prompts: list[str]
@@ -25,7 +25,7 @@ class Samples:
 
 @torch.no_grad()
 def collect(method: Method, prompts: list[str]) -> Samples:
-    """One image a prompt by the method's training sampler, and its reward."""
+    """Draws one image for each prompt with the method's training sampler, and scores it."""
     policy = method.policy
     latents, rewards = [], []
     for rows in micro_batches(len(prompts), method.settings.micro_batch):
@@ -37,10 +37,16 @@ def collect(method: Method, prompts: list[str]) -> Samples:
 
 
 def draw_batch(method: Method, purpose: str, size: int, batch: int) -> list[int]:
-    """`batch` of `size` entries in random order; each as often as any other where the batch is the larger.
+    """Draws `batch` of `size` entries in random order; a batch larger than `size` repeats entries evenly.
+
+    Args:
+        method: the method whose random numbers are used, at its present iteration.
+        purpose: name of the draw; draws of one iteration with different names differ.
+        size: number of entries.
+        batch: number of draws.
 
     Returns:
-        Distinct numbers: n stands for entry n mod `size`, and keys noise of its own.
+        `batch` distinct numbers. Number n stands for entry n mod `size`, so repeated entries can have different noise.
     """
     repeats = -(-batch // size)
     return method.seeds.permutation(purpose, method.iteration, size * repeats)[:batch]

@@ -1,7 +1,7 @@
-"""Trajectories as steps of a Markov decision process: what the methods that need log-probabilities share.
+"""Trajectories as steps of a Markov decision process, for the methods that need log-probabilities.
 
-Which of a trajectory's steps to learn from, and from where its images start, decides on short chains whether the
-gradient is signal or noise: see `TrajectorySettings`.
+On short chains, the choice of trained steps and of initial noise decides whether the gradient is signal or noise: see
+`TrajectorySettings`.
 """
 
 from dataclasses import dataclass
@@ -16,49 +16,49 @@ from models.policy import Policy
 from models.sampler import Prediction, SamplerSettings, log_probability
 
 SD15_DIMENSIONS = 4 * 64 * 64
-"""Dimensions of Stable Diffusion 1.5's latent at 512 pixels, on which published clip ranges and β stand."""
+"""Dimensions of Stable Diffusion 1.5's latent at 512 pixels, for which published clip ranges and β are given."""
 
 
 class TrajectorySettings(TrainingSettings):
-    """What a method on trajectories has. A trained row is a (sample, timestep) pair.
+    """Settings of all methods on trajectories. A trained row is a (sample, timestep) pair.
 
-    The last three's defaults are for the embedded scale. With T = 5 and eta 1 on emoji-v1, |dμ/d output| / σ is 12 at
-    the step at t = 201 and 0.4 to 1.2 at the others, so that step's noise drowns the rest; and half of the variance of
-    a prompt's rewards comes from x_T, which no step's action explains.
+    The defaults of the last three settings suit the embedded model. With T = 5 and eta 1 on emoji-v1, |dμ/d output| / σ
+    is 12 at the step at t = 201 and 0.4 to 1.2 at the others, so the noise of that step would dominate the gradient.
+    Half of the variance of a prompt's rewards comes from x_T, which no action of a step explains.
     """
 
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a rollout")
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each")
+    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt")
     updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a rollout")
     timestep_fraction: float = Field(
         default=0.6, gt=0, le=1, description="share of a trajectory's steps that is trained on; 1 in the papers' code"
     )
     timestep_choice: Literal["random", "earliest"] = Field(
         default="earliest",
-        description="which steps those are: a random choice for each sample (the papers' code), or the noisiest",
+        description="which steps are trained on: a random choice for each sample (the papers' code), or the noisiest",
     )
     initial_noise: Literal["independent", "per-prompt"] = Field(
         default="per-prompt",
-        description="x_T of a prompt's images in a rollout: their own (DDPO's and DPOK's code), or one for all "
-        "(DanceGRPO, arXiv 2505.07818; D3PO's code)",
+        description="x_T of a prompt's images in a rollout. independent: one for each image (DDPO's and DPOK's code); "
+        "per-prompt: one for all images of the prompt (DanceGRPO, arXiv 2505.07818; D3PO's code)",
     )
 
 
 def relative_dimensions(policy: Policy) -> float:
-    """Dimensions of the policy's latent over Stable Diffusion 1.5's."""
+    """The number of dimensions of the policy's latent, divided by that of Stable Diffusion 1.5's latent."""
     return torch.Size(policy.latent_shape).numel() / SD15_DIMENSIONS
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Some steps of some trajectories, a row each.
+    """N steps of trajectories, one for each row.
 
     Attributes:
         states: x_t, `[N, C, h, w]`.
         timesteps: int64 `[N]`.
-        embeddings: of the prompts, `[N, L, D]`.
-        actions: the x_{t−1} that was drawn, `[N, C, h, w]`.
-        log_probabilities: log p of the action under the policy that drew it, `[N]` (mean over dimensions).
+        embeddings: embeddings of the prompts, `[N, L, D]`.
+        actions: the drawn x_{t−1}, `[N, C, h, w]`.
+        log_probabilities: log p of the actions under the policy that drew them, `[N]` (mean over dimensions).
     """
 
     states: Tensor
@@ -69,11 +69,11 @@ class Steps:
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What the denoiser sees."""
+        """The inputs of the denoiser: states, timesteps and embeddings."""
         return self.states, self.timesteps, self.embeddings
 
     def log_probability(self, policy: Policy, prediction: Prediction) -> Tensor:
-        """log p(x_{t−1} | x_t, c) `[N]` (mean over dimensions) where this is predicted of the N states."""
+        """log p(x_{t−1} | x_t, c) `[N]` of the actions (mean over dimensions), from the prediction at the states."""
         sampler = policy.sampler
         mean, sigma = policy.schedule.step(prediction, self.states, self.timesteps, sampler.steps, sampler.eta)
         return log_probability(self.actions, mean, sigma)
@@ -81,16 +81,16 @@ class Steps:
 
 @dataclass(frozen=True)
 class Rollout:
-    """Trajectories a method drew.
+    """Trajectories that a method drew.
 
     Attributes:
         prompts: B prompts.
-        embeddings: of the prompts, `[B, L, D]`.
+        embeddings: embeddings of the prompts, `[B, L, D]`.
         states: x_t of each step, `[T, B, C, h, w]`, noisy to clean.
-        actions: the x_{t−1} that was drawn, `[T, B, C, h, w]`.
+        actions: the drawn x_{t−1} of each step, `[T, B, C, h, w]`.
         timesteps: int64 `[T]`.
         log_probabilities: log p of each action under the policy that drew it, `[T, B]` (mean over dimensions).
-        rewards: of the final images, `[B]`.
+        rewards: rewards of the final images, `[B]`.
     """
 
     prompts: list[str]
@@ -123,16 +123,16 @@ def check_log_probabilities(sampler: SamplerSettings) -> None:
 
 
 def trained_steps(settings: TrajectorySettings, sampler: SamplerSettings) -> int:
-    """How many of a trajectory's steps are trained on."""
+    """The number of steps of a trajectory that are trained on, at least 1."""
     return max(1, int(sampler.steps * settings.timestep_fraction))
 
 
 @torch.no_grad()
 def roll_out(method: Method, prompts: list[str]) -> Rollout:
-    """A trajectory for each of B prompts by the method's training sampler, and its reward.
+    """Draws a trajectory for each of B prompts with the method's training sampler, and scores its final image.
 
-    Consecutive images of a prompt begin at the same x_T where the settings say so; what the steps add is each image's
-    own.
+    With `initial_noise: per-prompt`, `images_per_prompt` consecutive images begin at the same x_T; the noise of the
+    steps differs between all images.
     """
     policy, settings = method.policy, method.settings
     shared = settings.images_per_prompt if settings.initial_noise == "per-prompt" else 1
@@ -161,11 +161,11 @@ def roll_out(method: Method, prompts: list[str]) -> Rollout:
 
 
 def shuffled_rows(method: Method, samples: int) -> Tensor:
-    """(step, sample) pairs to train on `[samples × trained steps, 2]`, in random order.
+    """The (step, sample) pairs to train on, int64 `[samples × trained steps, 2]`, in random order.
 
     Args:
-        method: its settings say how many steps of each sample, and which.
-        samples: trajectories, or anything else that has the trajectories' steps (pairs of them).
+        method: the method whose settings give the number and choice of steps.
+        samples: number of trajectories, or of pairs of trajectories.
     """
     settings, steps = method.settings, method.policy.sampler.steps
     trained = trained_steps(settings, method.policy.sampler)

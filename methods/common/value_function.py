@@ -1,9 +1,9 @@
-"""A value function V(x_t, c, t): the reward to expect of the trajectory that stands at x_t.
+"""A value function V(x_t, c, t): the expected reward of a trajectory that is at x_t.
 
-The network is DPOK's (google-research/dpok, reward_model.py): the latent and the pooled prompt embedding through three
-layers of 256 units, each scaled by a vector of the timestep's own, to one number. Ours pools by the mean over tokens,
-where the code has CLIP's projected text feature, and its scales begin at 1 and its output at the mean reward, where the
-code draws both. Its passes are negligible beside the denoiser's and are not metered.
+The network is DPOK's (google-research/dpok, reward_model.py): latent and pooled prompt embedding go through three
+layers of 256 units, each scaled by a vector that depends on the timestep, to one number. Ours pools by the mean over
+tokens, where the authors' code has CLIP's projected text feature. Its scales begin at 1 and its output at the mean
+reward, where the code draws both at random. Its cost is negligible compared with the denoiser's and is not metered.
 """
 
 from itertools import pairwise
@@ -19,12 +19,12 @@ LAYERS = 3
 
 
 class ValueNetwork(nn.Module):
-    """DPOK's network, its weights drawn from a seed stream.
+    """DPOK's value network, with initial weights from a seed stream.
 
     Args:
-        inputs: dimensions of a latent and of a pooled prompt embedding together.
-        steps: T, the steps that have a scale of their own.
-        seeds: of the initial weights (Xavier; the scales begin at 1, the output at 0).
+        inputs: number of dimensions of a latent and of a pooled prompt embedding together.
+        steps: T, the number of steps, each of which has its own scales.
+        seeds: seed stream of the initial weights (Xavier; scales begin at 1, the output at 0).
     """
 
     def __init__(self, inputs: int, steps: int, seeds: SeedStream):
@@ -50,12 +50,12 @@ class ValueNetwork(nn.Module):
 
 
 class ValueFunction:
-    """The network, its AdamW and the last rows it was shown.
+    """The value network, its AdamW, and the latest rows to learn from.
 
     Args:
-        network: V.
-        learning_rate: AdamW's.
-        memory: rows remembered to learn from.
+        network: the network V.
+        learning_rate: learning rate of AdamW.
+        memory: number of latest rows that are remembered.
     """
 
     def __init__(self, network: ValueNetwork, learning_rate: float, memory: int):
@@ -70,9 +70,9 @@ class ValueFunction:
         return self.network(states, embeddings.mean(1), steps)
 
     def remember(self, states: Tensor, embeddings: Tensor, steps: Tensor, rewards: Tensor) -> None:
-        """Adds rows and their rewards `[N]`, and forgets the oldest."""
+        """Adds rows and their rewards `[N]` to those remembered, and drops the oldest rows beyond `memory`."""
         if not self.rows:
-            # Rewards need not be centred on zero as the source's are: V begins at the first rollout's mean.
+            # Unlike DPOK's rewards, ours need not be centred on zero: V begins at the mean of the first rollout.
             nn.init.constant_(self.network.layers[-1].bias, float(rewards.mean()))  # type: ignore[arg-type]
         new = {"states": states, "pooled": embeddings.mean(1), "steps": steps, "rewards": rewards}
         self.rows = {
@@ -81,7 +81,7 @@ class ValueFunction:
         }
 
     def learn(self, chosen: list[int]) -> float:
-        """One AdamW update on (V − r)², mean over the remembered rows `chosen`; returns it."""
+        """Does one AdamW update on the mean of (V − r)² over the remembered rows `chosen`; returns this loss."""
         batch = {name: value[chosen] for name, value in self.rows.items()}
         with torch.enable_grad():
             value = self.network(batch["states"], batch["pooled"], batch["steps"])

@@ -1,4 +1,4 @@
-"""Our policy as the pipeline that TRL's trainers train. Imports TRL: import it only where a peer is built."""
+"""Our policy as the pipeline that TRL's trainers train. It imports TRL, so import it only when a peer is built."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from models.policy import Policy
 
 
 class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
-    """TRL's pipeline around the policy's own modules: what TRL trains is what the harness meters and evaluates.
+    """TRL's pipeline around the policy's own modules, so that TRL trains the modules that the harness evaluates.
 
-    TRL's constructor would load the checkpoint a second time and add an adapter of its own to it.
+    TRL's own constructor is not called: it would load the checkpoint a second time and add another adapter.
     """
 
     def __init__(self, policy: Policy):
@@ -22,20 +22,20 @@ class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
             text_encoder=policy.text_encoder,
             tokenizer=policy.tokenizer,
             unet=policy.unet,
-            # Its own instance: TRL leaves the number of inference steps behind on it.
+            # A copy, because TRL changes the number of inference steps of its scheduler.
             scheduler=DDIMScheduler.from_config(policy.schedule.scheduler.config),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
         )
-        self.use_lora = True  # also: no autocast, as TRL does with an adapter
+        self.use_lora = True  # with an adapter TRL also uses no autocast
 
     def get_trainable_layers(self) -> nn.Module:
         """The U-Net with the policy's adapter, whose other weights are frozen."""
         return self.sd_pipeline.unet
 
     def set_progress_bar_config(self, *args: Any, **kwargs: Any) -> None:
-        """No bar a trajectory, whatever the trainer asks for."""
+        """Disables the progress bar of each trajectory, whatever the trainer asks for."""
         self.sd_pipeline.set_progress_bar_config(disable=True)
 
 
@@ -52,9 +52,9 @@ class _Pipeline(StableDiffusionPipeline):
         negative_prompt_embeds: Tensor,
         **kwargs: Any,
     ) -> Tensor:
-        """The embeddings that the U-Net is called with: both halves under guidance, else the prompts' alone.
+        """The embeddings for the U-Net: unconditional and conditional ones with guidance, else the conditional only.
 
-        diffusers' own returns both halves whenever it is given both, as TRL always does: without guidance that is
-        twice as many embeddings as latents, and the U-Net raises.
+        diffusers' own method returns both whenever it is given both, as TRL always does. Without guidance these are
+        twice as many embeddings as latents, and the U-Net raises an error.
         """
         return torch.cat([negative_prompt_embeds, prompt_embeds]) if guided else prompt_embeds

@@ -1,4 +1,4 @@
-"""A random state of one's own where a library draws from the global one."""
+"""A private copy of the global random state, for a library that draws from it."""
 
 import random
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import torch
 
 
 class OwnRandomState:
-    """Python's, numpy's and torch's global generators as one user left them, apart from everybody else's.
+    """A private state of Python's, NumPy's and torch's global generators, which one library advances.
 
     Args:
-        device: whose generator is kept beside the CPU's.
+        device: the device whose torch generator is kept as well as the CPU's.
     """
 
     def __init__(self, device: torch.device):
@@ -22,7 +22,7 @@ class OwnRandomState:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """The global state is this one inside the block, and what it was before after it."""
+        """Makes the private state the global one inside the block, and restores the global state after it."""
         outer = self._snapshot()
         if self._state is not None:
             self._restore(self._state)
@@ -51,7 +51,7 @@ class OwnRandomState:
             torch.cuda.set_rng_state(state["cuda"], self.device)
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; empty before the first use."""
+        """The private state as plain values and tensors; empty before the first use."""
         return self._state or {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

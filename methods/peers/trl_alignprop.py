@@ -1,7 +1,7 @@
 """TRL 0.23.1's AlignPropTrainer as a method (see `methods/alignprop.py` for ours and the paper).
 
-What differs from ours, because TRL is so: the loss is 10 − mean r (the same gradient as −r); every denoiser call is
-checkpointed, always; the truncation is drawn anew at every step, as in AlignProp's v1 code.
+TRL differs from ours in three points: the loss is 10 − mean r (the same gradient as −r); every denoiser call is
+checkpointed; the truncation is drawn anew at every step, as in AlignProp's v1 code.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from models.sampler import SamplerSettings
 
 
 class TRLAlignPropSettings(TRLSettings):
-    """Defaults are those of our `alignprop`, where TRL has the setting."""
+    """Settings of TRL's AlignPropTrainer. Defaults are those of our `alignprop` if TRL has the setting."""
 
     learning_rate: float = Field(default=8e-3, gt=0, description="as our alignprop; 1e-3 in TRL")
     batch_size: int = Field(default=16, ge=1, description="images an update, as our alignprop")
@@ -43,11 +43,11 @@ class TRLAlignPropSettings(TRLSettings):
 
 
 class NoStepKeptError(Exception):
-    """The draws dropped every step of every image of the batch."""
+    """No step of any image in the batch keeps its gradient under the drawn truncation."""
 
 
 class TRLAlignProp(TRLMethod):
-    """Reward backpropagation as TRL does it."""
+    """Reward backpropagation by TRL's AlignPropTrainer."""
 
     name = "trl-alignprop"
     summary = "TRL 0.23.1's AlignPropTrainer on the same model, prompts, reward and meter (peer of alignprop)"
@@ -105,7 +105,7 @@ class TRLAlignProp(TRLMethod):
         try:
             self.run_trainer(prompts, config.train_gradient_accumulation_steps)
         except NoStepKeptError:
-            # TRL would raise in its backward pass. The images are spent, but there is nothing to update with.
+            # TRL would raise in its backward pass. The images are drawn and scored, but there is no gradient.
             for parameter in self.policy.trainable_parameters():
                 parameter.grad = None
         reward = float(torch.cat(self._rewards).mean())
@@ -116,7 +116,7 @@ class TRLAlignProp(TRLMethod):
         rewards, extra = super()._score(images, prompts, metadata)
         self._kept = self._kept or rewards.requires_grad
         if not rewards.requires_grad:
-            # Another piece of the batch may have kept a step; this one then adds a gradient of zero.
+            # Another piece of the batch may have kept a step, so this piece adds a gradient of zero.
             rewards = rewards + 0.0 * self.policy.trainable_parameters()[0].sum()
         return rewards, extra
 

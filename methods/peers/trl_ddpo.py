@@ -1,9 +1,9 @@
 """TRL 0.23.1's DDPOTrainer as a method (see `methods/ddpo.py` for ours and the paper).
 
-What differs from ours, because TRL is so: an update takes whole trajectories and walks their timesteps one at a time,
-where ours mixes (sample, timestep) rows; advantages come from a running per-prompt buffer or from the rollout; the clip
-range stands on the mean log-probability as it is, whatever the latent's dimensions. In one thing TRL is not left as it
-is: where rewards differ by rounding alone, its advantages, divided by that, are replaced by 0, as ours are.
+TRL differs from ours in three points: an update takes whole trajectories and goes through their timesteps one at a
+time, where ours mixes (sample, timestep) rows; advantages come from a running per-prompt buffer or from the rollout;
+the clip range applies to the ratio of mean log-probabilities, without rescaling to the latent's dimensions. One thing
+in TRL is changed: if rewards differ by rounding only, its advantages are replaced by 0, as ours are.
 """
 
 import math
@@ -24,20 +24,23 @@ from models.sampler import SamplerSettings
 
 
 class TRLDDPOSettings(TRLSettings):
-    """Defaults are those of our `ddpo`, where TRL has the setting."""
+    """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` if TRL has the setting."""
 
     learning_rate: float = Field(default=3e-3, gt=0, description="as our ddpo; 3e-4 in TRL")
     prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt, as our ddpo")
-    images_per_prompt: int = Field(default=8, ge=1, description="images for each, as our ddpo; 1 in TRL's example")
+    images_per_prompt: int = Field(
+        default=8, ge=1, description="images of each prompt, as our ddpo; 1 in TRL's example"
+    )
     updates_per_rollout: int = Field(
         default=4,
         ge=1,
-        description="most optimiser updates an inner epoch, as our ddpo; fewer where they do not divide",
+        description="most optimiser updates an inner epoch, as our ddpo; fewer if they do not divide the rollout",
     )
     inner_epochs: int = Field(default=1, ge=1, description="passes over a rollout (TRL's)")
     statistics: Literal["per-prompt", "batch"] = Field(
         default="per-prompt",
-        description="per-prompt: of the prompt's last rewards; batch: of the rollout (TRL's default)",
+        description="rewards that advantages are relative to. per-prompt: the prompt's last rewards; batch: those of "
+        "the rollout (TRL's default)",
     )
     buffer_size: int = Field(
         default=8,
@@ -45,13 +48,15 @@ class TRLDDPOSettings(TRLSettings):
         description="rewards remembered for a prompt; equal to images_per_prompt it holds this rollout's images, "
         "the nearest to our ddpo's groups; 16 in TRL",
     )
-    min_count: int = Field(default=8, ge=2, description="below it the rollout's statistics stand in; 16 in TRL")
+    min_count: int = Field(
+        default=8, ge=2, description="with fewer remembered rewards the rollout's statistics are used; 16 in TRL"
+    )
     advantage_clip: float = Field(default=5.0, gt=0, description="advantages are clipped to ± this (TRL's)")
     clip_range: float = Field(
         default=3.2e-2,
         gt=0,
-        description="ε of the ratio of mean log-probabilities, not rescaled; ours of 2e-3 for 16,384 dimensions on the "
-        "embedded latent's 1,024; 1e-4 in TRL",
+        description="ε of the ratio of mean log-probabilities, not rescaled. The default is our ddpo's 2e-3 for 16,384 "
+        "dimensions, rescaled to the embedded latent's 1,024; 1e-4 in TRL",
     )
     timestep_fraction: float = Field(
         default=1.0, gt=0, le=1, description="share of a trajectory's steps that is trained on (TRL's)"
@@ -60,7 +65,15 @@ class TRLDDPOSettings(TRLSettings):
 
 @dataclass(frozen=True)
 class Cut:
-    """How TRL is to cut a rollout: `samplings` batches of `sampled`, updates of `pieces` batches of `trained`."""
+    """How TRL cuts a rollout into batches.
+
+    Attributes:
+        sampled: images in a sampled batch.
+        samplings: number of sampled batches.
+        trained: images in a trained batch.
+        pieces: number of trained batches in an update.
+        updates: number of updates.
+    """
 
     sampled: int
     samplings: int
@@ -70,16 +83,16 @@ class Cut:
 
 
 def cut(settings: TRLDDPOSettings, images: int) -> Cut:
-    """Equal pieces of at most `micro_batch` rows, and as many updates as divide the rollout."""
+    """Cuts a rollout of `images` images into equal batches of at most `micro_batch` rows, and into equal updates."""
     updates = largest_divisor(images, settings.updates_per_rollout)
     trained = largest_divisor(images // updates, settings.micro_batch)
-    # TRL wants the sampled batch to be a multiple of the trained one.
+    # TRL requires the sampled batch to be a multiple of the trained one.
     sampled = trained * largest_divisor(images // trained, max(1, settings.micro_batch // trained))
     return Cut(sampled, images // sampled, trained, images // updates // trained, updates)
 
 
 class TRLDDPO(TRLMethod):
-    """Policy gradient on the denoising chain as TRL does it."""
+    """Policy gradient on the denoising chain by TRL's DDPOTrainer."""
 
     name = "trl-ddpo"
     summary = "TRL 0.23.1's DDPOTrainer on the same model, prompts, reward and meter (peer of ddpo)"
@@ -118,7 +131,8 @@ class TRLDDPO(TRLMethod):
             "updates": cut(settings, images).updates * settings.inner_epochs,
             "reward_queries": images,
             "images": images,
-            # A forward for the rollout; a forward and a backward for each trained step of each pass.
+            # A forward pass for each step of the rollout; a forward and a backward pass for each trained step of each
+            # inner epoch.
             "nfe": calls * (sampler.steps + 2 * settings.inner_epochs * trained_steps(settings, sampler)),
         }
 
@@ -131,7 +145,7 @@ class TRLDDPO(TRLMethod):
     def configuration(self) -> dict[str, Any]:
         settings = self.settings
         return {
-            # TRL trains with both halves of the guidance or with none of it.
+            # TRL trains with guidance or without it, at the sampler's scale.
             "train_cfg": self.policy.sampler.guidance > 1,
             "train_num_inner_epochs": settings.inner_epochs,
             "train_adv_clip_max": settings.advantage_clip,
@@ -143,15 +157,15 @@ class TRLDDPO(TRLMethod):
         }
 
     def _listen(self) -> None:
-        """Also replaces the advantages of rewards that do not vary."""
+        """Also replaces the advantages of rewards that do not vary by 0."""
         super()._listen()
         trainer = self.trainer
         if self.settings.statistics == "batch":
             loss = trainer.loss
 
             def loss_of(advantages: Tensor, *others: Any) -> Tensor:
-                level = bool(self._rewards) and not varies(torch.cat(self._rewards))
-                return loss(torch.zeros_like(advantages) if level else advantages, *others)
+                constant = bool(self._rewards) and not varies(torch.cat(self._rewards))
+                return loss(torch.zeros_like(advantages) if constant else advantages, *others)
 
             trainer.loss = loss_of
             return
@@ -161,9 +175,9 @@ class TRLDDPO(TRLMethod):
         def update_of(prompts: Sequence[str], rewards: np.ndarray) -> np.ndarray:
             advantages = update(prompts, rewards)
             for prompt in set(prompts):
-                known, rows = tracker.stats[prompt], np.array(prompts) == prompt
-                beside = rewards if len(known) < tracker.min_count else np.array(known, rewards.dtype)
-                if not varies(torch.from_numpy(np.concatenate([beside, rewards[rows]]))):
+                remembered, rows = tracker.stats[prompt], np.array(prompts) == prompt
+                used = rewards if len(remembered) < tracker.min_count else np.array(remembered, rewards.dtype)
+                if not varies(torch.from_numpy(np.concatenate([used, rewards[rows]]))):
                     advantages[rows] = 0
             return advantages
 
@@ -201,5 +215,5 @@ class TRLDDPO(TRLMethod):
 
 
 def trained_steps(settings: TRLDDPOSettings, sampler: SamplerSettings) -> int:
-    """How many of a trajectory's steps TRL trains on."""
+    """The number of steps of a trajectory that TRL trains on."""
     return int(sampler.steps * settings.timestep_fraction)

@@ -1,6 +1,6 @@
-"""What TRL's two diffusion trainers share behind our contract.
+"""The common part of TRL's two diffusion trainers behind our contract.
 
-TRL 0.23.1 is the last release that has them (Hugging Face, Apache-2.0, github.com/huggingface/trl).
+TRL 0.23.1 is the last release with these trainers (Hugging Face, Apache-2.0, github.com/huggingface/trl).
 """
 
 import logging
@@ -23,7 +23,7 @@ from models.sampler import SamplerSettings
 
 
 class TRLSettings(Settings):
-    """What both trainers' configurations have. A setting of ours that TRL lacks is absent, not ignored."""
+    """Settings of both trainers. Settings of our methods that TRL lacks are absent here; giving one is an error."""
 
     learning_rate: float = Field(gt=0, description="AdamW's learning rate, constant")
     weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled weight decay (TRL's)")
@@ -36,7 +36,7 @@ class TRLSettings(Settings):
 
 
 class TRLMethod(Method):
-    """One of TRL's trainers, fed with the harness's prompts, reward and meter."""
+    """One of TRL's trainers, on the harness's prompts, reward and meter."""
 
     requires = ("trl==0.23.1",)
     exact = False
@@ -46,7 +46,7 @@ class TRLMethod(Method):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.policy.unet.dtype != torch.float32:
-            # TRL's half precision wraps the U-Net's forward for good, and evaluation would see it.
+            # TRL's half precision wraps the U-Net's forward permanently, which would change evaluation too.
             raise ValueError(f"{self.name}: runs in fp32 only; set resources.precision: fp32")
         self.updates = 0
         self._prompts: deque[str] = deque()
@@ -54,20 +54,20 @@ class TRLMethod(Method):
         self._norms: list[float] = []
         self._logged: list[dict[str, float]] = []
         self._random = OwnRandomState(self.policy.device)
-        # TRL seeds the global state when a trainer is built; from there on that state is the method's own.
+        # TRL seeds the global random state when it builds a trainer; this seeded state is kept as the method's own.
         with self._random.active(), quiet():
             self.trainer = self._build()
         self._listen()
 
-    # -- what a trainer's own file says ---------------------------------------------------------------------
+    # -- for the file of each trainer -----------------------------------------------------------------------
 
     @abstractmethod
     def trainer_class(self) -> tuple[Any, Any]:
-        """TRL's configuration and trainer, imported here and not before."""
+        """TRL's configuration class and trainer class, which the method imports when it is called."""
 
     @abstractmethod
     def configuration(self) -> dict[str, Any]:
-        """Those of TRL's settings that are the trainer's own, for a full step."""
+        """The arguments of TRL's configuration that only this trainer has, for a full step."""
 
     # -- building -------------------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class TRLMethod(Method):
         from accelerate import PartialState
 
         on_cpu = self.policy.device.type == "cpu"
-        PartialState(cpu=on_cpu)  # or accelerate's logger raises in TRL's constructors
+        PartialState(cpu=on_cpu)  # without it accelerate's logger raises in TRL's constructors
         from methods.peers.pipeline import PolicyPipeline
 
         config, trainer = self.trainer_class()
@@ -109,7 +109,7 @@ class TRLMethod(Method):
         )
 
     def _listen(self) -> None:
-        """Sees what the trainer reports and the gradient's norm at every update; no tracker is attached."""
+        """Records the trainer's reports and the gradient's norm of each update; no tracker is attached."""
         accelerator = self.trainer.accelerator
         clip = accelerator.clip_grad_norm_
 
@@ -131,14 +131,14 @@ class TRLMethod(Method):
         return rewards, {}
 
     def before_update(self) -> None:
-        """Called when an update's gradient is complete and before it is clipped."""
+        """Called when the gradient of an update is complete, before it is clipped."""
 
     def run_trainer(self, prompts: Sequence[str], accumulation: int) -> None:
-        """One step of TRL's trainer on exactly these prompts, one image each.
+        """Runs one step of TRL's trainer on exactly these prompts, with one image each.
 
         Args:
-            prompts: in the order in which TRL draws them.
-            accumulation: backward passes an update.
+            prompts: the prompts, in the order in which TRL draws them.
+            accumulation: number of backward passes in an update.
         """
         accelerator = self.trainer.accelerator
         accelerator.step = 0
@@ -155,7 +155,7 @@ class TRLMethod(Method):
             self.updates += len(self._norms)
 
     def mean_of(self, name: str) -> float:
-        """Mean of `name` over the step's reports; 0 where none has it."""
+        """The mean of `name` over the reports of the step that contain it; 0 if none does."""
         return mean([report[name] for report in self._logged if name in report])
 
     # -- state ----------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ class TRLMethod(Method):
 
 
 def scalars(report: dict[str, Any]) -> dict[str, float]:
-    """The scalar tensors of a trainer's report as numbers; DDPO's hang on their graph."""
+    """The tensors of a trainer's report as numbers, detached because those of DDPO keep their graph."""
     return {name: float(value.detach()) for name, value in report.items() if isinstance(value, Tensor)}
 
 
@@ -186,7 +186,7 @@ def largest_divisor(number: int, limit: int) -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences notices: both trainers announce their deprecation, and that no images will be logged."""
+    """Silences notices inside the block: both trainers announce their deprecation, and that no images are logged."""
     loggers = [logging.getLogger(name) for name in ("trl", "accelerate", "diffusers", "transformers")]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

@@ -3,8 +3,8 @@
 - `v1/`            the frozen checkpoint in `StableDiffusionPipeline` layout, with its model card
 - `vocabulary.py`  the animals, the background colours and the captions
 - `scenes.py`      renders captioned scenes from the Noto Color Emoji font
-- `train.py`       `python -m models.emoji.train`: autoencoder, then text encoder and U-Net; resumable
-- `sample.py`      `python -m models.emoji.sample`: captioned samples to a file, for measuring
+- `train.py`       `python -m models.emoji.train`: trains the autoencoder, then text encoder and U-Net; resumable
+- `sample.py`      `python -m models.emoji.sample`: writes captioned samples to a file, for measuring
 
-Frozen means frozen: results depend on these weights by hash. A better one is a new folder, `v2/`.
+The weights in `v1/` never change, because results name them by hash. A better checkpoint goes into a new folder, `v2/`.
 """

@@ -1,8 +1,8 @@
-"""Assembles what `models.emoji.train` left in its working folder into the `StableDiffusionPipeline` layout.
+"""Exports the weights that `models.emoji.train` wrote to its working folder in `StableDiffusionPipeline` layout.
 
     python -m models.emoji.export --out models/emoji/v1
 
-The model card and the samples that lie there are kept.
+The model card and the sample images in the output folder are kept.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from transformers import CLIPTokenizer
 from models.emoji.networks import TOKENS, build_scheduler
 from models.emoji.train_denoiser import build_denoiser, load_autoencoder
 
-KEPT_FILES = ("README.md", "samples.png", "samples-guided.png")  # the card survives a new export
+KEPT_FILES = ("README.md", "samples.png", "samples-guided.png")
 
 
 def assemble(build: Path) -> Any:
-    """The pipeline with the averaged weights, fp32."""
+    """Builds the pipeline with the averaged weights in the working folder `build`, fp32."""
     tokenizer = CLIPTokenizer.from_pretrained(build / "tokenizer", model_max_length=TOKENS)
     parts = build_denoiser(tokenizer)
     parts.load_state_dict(torch.load(build / "denoiser.pt", weights_only=True)["average"])
@@ -42,11 +42,11 @@ def assemble(build: Path) -> Any:
 
 
 def export(build: Path, out: Path) -> None:
-    """Write fp16 safetensors to `out`, all of it or nothing."""
+    """Writes the pipeline to `out` as fp16 safetensors; `out` is replaced only when all files are written."""
     temporary = out.with_name(out.name + ".partial")
     shutil.rmtree(temporary, ignore_errors=True)
     assemble(build).to(torch.float16).save_pretrained(temporary, safe_serialization=True)
-    for name in ("vocab.json", "merges.txt"):  # transformers 5 does not write them, 4 reads them
+    for name in ("vocab.json", "merges.txt"):  # transformers 5 does not write them, but transformers 4 reads them
         shutil.copy(build / "tokenizer" / name, temporary / "tokenizer" / name)
     declare_single_precision(temporary / "text_encoder" / "config.json")
     for name in KEPT_FILES:
@@ -61,7 +61,11 @@ def export(build: Path, out: Path) -> None:
 
 
 def declare_single_precision(config: Path) -> None:
-    """transformers 5 loads weights in the precision the config names; the other parts load as fp32 unless asked."""
+    """Writes `dtype: float32` into the text encoder's configuration.
+
+    transformers 5 loads weights in the precision that the configuration names; diffusers loads the other parts as fp32
+    by default.
+    """
     settings = json.loads(config.read_text(encoding="utf-8"))
     settings.pop("torch_dtype", None)
     settings["dtype"] = "float32"

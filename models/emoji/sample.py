@@ -1,12 +1,12 @@
-"""Captioned samples of the checkpoint to an npz file, for measuring it and for training rewards.
+"""Writes captioned samples of the checkpoint to an npz file, for measuring it and for training rewards.
 
     python -m models.emoji.sample --images 1000 --steps 20 --guidance 2 --out build/emoji/samples.npz
     python -m models.emoji.sample --reconstruct build/emoji/classifier-heldout.npz --out build/emoji/reconstructions.npz
     python -m models.emoji.sample --steps 10 --grid models/emoji/v1/samples.png
     python -m models.emoji.sample --steps 20 --guidance 2 --grid models/emoji/v1/samples-guided.png
 
-The file has the scenes' format (see `scenes.py`). It samples through `StableDiffusionPipeline` itself, so that a figure
-says what anyone who loads the folder gets.
+The file has the format of rendered scenes (see `scenes.py`). Images are sampled with `StableDiffusionPipeline` itself,
+so that measured figures hold for anyone who loads the folder with diffusers.
 """
 
 import argparse
@@ -28,23 +28,24 @@ BATCH = 50
 
 
 def draw_prompts(number: int, seed: int, animals: tuple[Animal, ...]) -> dict[str, NDArray]:
-    """Captions as the scenes have them, animals in turn; `colour` is -1 where the caption names none."""
+    """Draws captions and labels as `scenes.render` does, with the animals in turn; `colour` is -1 if none is named."""
     rng = np.random.default_rng(seed)
     colours = list(COLOURS)
-    every = list(ANIMALS)
-    animal = np.array([every.index(animals[row % len(animals)]) for row in range(number)])
+    numbered = list(ANIMALS)
+    animal = np.array([numbered.index(animals[row % len(animals)]) for row in range(number)])
     count = np.where(rng.random(number) < SINGLE, 1, rng.integers(2, 5, size=number))
     named = rng.random(number) < NAMED
     colour = np.where(named, rng.integers(len(colours), size=number), -1)
     captions = [
-        caption(every[a], int(n), colours[c] if c >= 0 else None) for a, n, c in zip(animal, count, colour, strict=True)
+        caption(numbered[a], int(n), colours[c] if c >= 0 else None)
+        for a, n, c in zip(animal, count, colour, strict=True)
     ]
     labels = {"animal": animal, "colour": colour, "count": count, "named": named}
     return {"captions": np.array(captions), **labels, **label_names()}
 
 
 def sample(pipeline: Any, captions: list[str], steps: int, guidance: float, eta: float, seed: int) -> NDArray[np.uint8]:
-    """One image a caption, uint8 [N, 64, 64, 3]."""
+    """Samples one image for each caption: uint8 [N, 64, 64, 3]."""
     batches = []
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, len(captions), BATCH):
@@ -61,7 +62,7 @@ def sample(pipeline: Any, captions: list[str], steps: int, guidance: float, eta:
 
 
 def load_pipeline(folder: Path) -> Any:
-    """The checkpoint as diffusers loads it, in fp32."""
+    """Loads the checkpoint with diffusers, in fp32."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None, torch_dtype=torch.float32)
@@ -71,7 +72,7 @@ def load_pipeline(folder: Path) -> Any:
 
 @torch.no_grad()
 def reconstruct(pipeline: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Images through the autoencoder and back, uint8 [N, 64, 64, 3]; prints their mean PSNR."""
+    """Encodes and decodes images, uint8 [N, 64, 64, 3], with the autoencoder; prints their mean PSNR in dB."""
     decoded = []
     for batch in np.array_split(images, -(-len(images) // BATCH)):
         pixels = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -84,7 +85,7 @@ def reconstruct(pipeline: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def grid(images: NDArray[np.uint8], columns: int) -> Image.Image:
-    """Images row by row; the last row is filled up with white."""
+    """Puts images uint8 [N, H, H, 3] into a grid, row by row; the last row is filled up with white."""
     rows = -(-len(images) // columns)
     size = images.shape[1]
     padded = np.full((rows * columns, size, size, 3), 255, dtype=np.uint8)

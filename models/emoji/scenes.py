@@ -1,9 +1,9 @@
-"""Captioned 64 x 64 scenes of emoji animals on plain backgrounds.
+"""Renders captioned 64 x 64 scenes of emoji animals on plain backgrounds.
 
     python -m models.emoji.scenes --count 32000 --seed 0 --out build/emoji/scenes.npz
 
 The file holds `images` (uint8 [N, 64, 64, 3]), `captions`, the labels `animal`, `colour`, `count` (int) and `named`
-(does the caption name the colour), and the labels' names `animals`, `plurals`, `colours`, `held_out`.
+(whether the caption names the colour), and the names of the labels `animals`, `plurals`, `colours`, `held_out`.
 """
 
 import argparse
@@ -26,11 +26,12 @@ FONT_FOLDERS = (
     "/opt/homebrew/share/fonts",
     "~/Library/Fonts",
 )
-BITMAP_SIZE = 109  # the only strike the font has
-SINGLE = 0.65  # share of scenes with one animal: alignment prompts have one
+BITMAP_SIZE = 109  # the only bitmap size that the font has
+SINGLE = 0.65  # share of scenes with one animal, as the alignment prompts have one animal
 NAMED = 0.5  # share of captions that name the background
 
-# Centres in pixels. Fixed slots and one size a count: free placement cost the animals their features in 4 M parameters.
+# Count -> centres of the animals in pixels. Slots are fixed, with one size for each count: with free placement a model
+# of 4 M parameters did not learn the features of the animals.
 SLOTS: dict[int, tuple[tuple[int, int], ...]] = {
     1: ((32, 32),),
     2: ((17, 32), (47, 32)),
@@ -40,21 +41,25 @@ SLOTS: dict[int, tuple[tuple[int, int], ...]] = {
 
 
 def find_font(given: Path | None = None) -> Path:
-    """The colour emoji font: `given`, or the first one in the usual folders."""
+    """The path of the colour emoji font: `given`, or the first one in `FONT_FOLDERS`.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no font in the folders.
+    """
     if given is not None:
         if not given.is_file():
             raise FileNotFoundError(f"No font at {given}.")
         return given
     for folder in FONT_FOLDERS:
-        for found in sorted(Path(folder).expanduser().rglob(FONT_NAME)):
-            return found
+        for path in sorted(Path(folder).expanduser().rglob(FONT_NAME)):
+            return path
     raise FileNotFoundError(
         f"{FONT_NAME} was not found: install the Debian package fonts-noto-color-emoji or pass --font PATH."
     )
 
 
 def load_glyphs(font: Path) -> dict[str, Image.Image]:
-    """Animal name -> its glyph as RGBA, cropped to what is drawn."""
+    """Animal name -> its glyph as an RGBA image, cropped to the drawn pixels."""
     face = ImageFont.truetype(str(font), size=BITMAP_SIZE)
     glyphs = {}
     for animal in ANIMALS:
@@ -68,16 +73,17 @@ def load_glyphs(font: Path) -> dict[str, Image.Image]:
 
 
 class Painter:
-    """Draws scenes; resized glyphs are kept, for there are only a few sizes."""
+    """Draws scenes, and keeps resized glyphs, of which there are only a few sizes."""
 
     def __init__(self, font: Path | None = None) -> None:
         self._glyphs = load_glyphs(find_font(font))
         self._resized: dict[tuple[str, int], Image.Image] = {}
 
     def _glyph(self, name: str, size: int) -> Image.Image:
-        """The glyph with its longer side `size` pixels long.
+        """The glyph of the animal `name`, its longer side `size` pixels long.
 
-        Premultiplied, so that it has no dark rims; bilinear, for soft edges cost the autoencoder less.
+        It is resized with premultiplied alpha, which avoids dark rims, and bilinearly, because the autoencoder learns
+        soft edges more easily.
         """
         if (name, size) not in self._resized:
             glyph = self._glyphs[name]
@@ -88,7 +94,11 @@ class Painter:
         return self._resized[name, size]
 
     def paint(self, animal: Animal, colour: str, count: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """One scene, uint8 [64, 64, 3]: one animal of 50-58 pixels within ±2, or 2-4 of 27-29 in slots ±1."""
+        """Draws one scene, uint8 [64, 64, 3].
+
+        One animal is 50-58 pixels large and at most 2 pixels off its slot; 2 to 4 animals are 27-29 pixels large and
+        at most 1 pixel off.
+        """
         scene = Image.new("RGB", (SIZE, SIZE), COLOURS[colour])
         low, high, jitter = (50, 58, 2) if count == 1 else (27, 29, 1)
         for x, y in SLOTS[count]:
@@ -101,7 +111,7 @@ class Painter:
 def render(
     number: int, seed: int, font: Path | None = None, animals: tuple[Animal, ...] = ANIMALS
 ) -> dict[str, NDArray]:
-    """`number` scenes with captions and labels, as the module's docstring lists them."""
+    """Renders `number` scenes with the captions and labels that the module's docstring lists."""
     rng = np.random.default_rng(seed)
     painter = Painter(font)
     index_of = {animal.name: index for index, animal in enumerate(ANIMALS)}
@@ -123,7 +133,7 @@ def render(
 
 
 def label_names() -> dict[str, NDArray]:
-    """What the label numbers mean, for files that leave this package."""
+    """The names behind the label numbers, so that a file of scenes can be read without this package."""
     return {
         "animals": np.array([animal.name for animal in ANIMALS]),
         "plurals": np.array([animal.plural for animal in ANIMALS]),

@@ -1,4 +1,4 @@
-"""A CLIP tokenizer whose vocabulary is learned from the captions."""
+"""Writes a CLIP tokenizer whose vocabulary is learned from the captions."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ WORD_END = "</w>"
 
 
 def every_caption() -> list[str]:
-    """Each of the captions there are."""
+    """All captions that scenes can have."""
     colours = (None, *COLOURS)
     return [
         caption(animal, count, colour)
@@ -25,7 +25,7 @@ def every_caption() -> list[str]:
 
 
 def learn_merges(captions: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges, in order, that make every word of the captions one token."""
+    """The byte-pair merges, in order, that turn each word of the captions into one token."""
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -33,22 +33,23 @@ def learn_merges(captions: list[str]) -> list[tuple[str, str]]:
     trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix=WORD_END, show_progress=False)
     tokenizer.train_from_iterator(captions, trainer)
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)  # a string before tokenizers 0.20
+    pairs = (pair.split(" ") if isinstance(pair, str) else pair for pair in merges)  # strings before tokenizers 0.20
     return [(first, second) for first, second in pairs]
 
 
 def write_tokenizer(folder: Path) -> CLIPTokenizer:
-    """Write `vocab.json`, `merges.txt` and what transformers adds to `folder`; return the tokenizer.
+    """Writes the tokenizer's files to `folder` and returns the tokenizer.
 
-    transformers 5 saves `tokenizer.json` alone, earlier versions read the other two, so all are written. As in CLIP,
-    the vocabulary is every byte, every byte at a word's end, the merges and the two markers: no text is unknown.
+    transformers 5 saves `tokenizer.json` only, earlier versions read `vocab.json` and `merges.txt`, so all three are
+    written. As in CLIP, the vocabulary holds each byte, each byte at the end of a word, the merges and the two markers,
+    so that any text can be encoded.
     """
     folder.mkdir(parents=True, exist_ok=True)
     merges = learn_merges(every_caption())
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*alphabet, *(byte + WORD_END for byte in alphabet), *(a + b for a, b in merges), BEGIN, END]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    if len(vocabulary) != len(words):
+    tokens = [*alphabet, *(byte + WORD_END for byte in alphabet), *(a + b for a, b in merges), BEGIN, END]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
         raise AssertionError("a merge repeats a token")
     (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]

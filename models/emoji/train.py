@@ -1,4 +1,4 @@
-"""Trains the embedded checkpoint. Resumable: run it again and it goes on from the last minute.
+"""Trains the embedded checkpoint. The same command resumes an interrupted run from its last checkpoint.
 
     python -m models.emoji.scenes --count 36000 --seed 0 --out build/emoji/scenes.npz
     python -m models.emoji.scenes --count 1000 --seed 900001 --out build/emoji/scenes-heldout.npz
@@ -6,14 +6,14 @@
     python -m models.emoji.train unet --minutes 74 --workers 2
     python -m models.emoji.export --out models/emoji/v1
 
-A smaller one to try the path: `--steps 20` on both stages.
+To try the recipe in seconds, give both stages `--steps 20`.
 """
 
 import argparse
 import os
 from pathlib import Path
 
-# A spinning OpenMP thread starves its sibling as soon as anything else wants a core: 30 times slower on two cores.
+# Spinning OpenMP threads block each other as soon as another process uses a core: 30 times slower on two cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import filelock
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def launch(options: argparse.Namespace) -> None:
-    """Train here, or in several data-parallel workers."""
+    """Trains in this process, or in several data-parallel workers."""
     if options.workers == 1 or options.stage == "vae":
         torch.set_num_threads(options.threads)
         train(options)
@@ -65,7 +65,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def work(rank: int, options: argparse.Namespace) -> None:
-    """One of several data-parallel workers, each with its own thread and its share of the batch."""
+    """Trains as one of several data-parallel workers, with one thread and a share of the batch."""
     torch.set_num_threads(1)
     meeting = (options.build / f"rendezvous-{os.getppid()}").absolute()
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=options.workers)

@@ -1,4 +1,4 @@
-"""Stage one: the autoencoder, on mean squared error with a little absolute error and a very small KL term."""
+"""Stage one of the recipe: trains the autoencoder on mean squared error, absolute error and a small KL term."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from models.emoji.training import Course, save_atomically
 
 RATE = 2e-3
 BATCH = 16
-ABSOLUTE_WEIGHT = 0.1  # keeps flat backgrounds flat
-KL_WEIGHT = 5e-5  # per latent number: enough to keep the scale bounded
+ABSOLUTE_WEIGHT = 0.1  # keeps plain backgrounds uniform
+KL_WEIGHT = 5e-5  # for the mean over latent dimensions; enough to bound the scale of latents
 
 
 def to_pixels(images: np.ndarray) -> Tensor:
@@ -24,7 +24,7 @@ def to_pixels(images: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def psnr(autoencoder: Any, images: np.ndarray) -> float:
-    """Mean over images of the PSNR in dB of the reconstruction from the latent mean, on the 0-1 scale."""
+    """The mean PSNR in dB of reconstructions from the latent mean, for images on the 0-1 scale."""
     values = []
     for batch in np.array_split(images, max(1, len(images) // 50)):
         pixels = to_pixels(batch)
@@ -36,13 +36,16 @@ def psnr(autoencoder: Any, images: np.ndarray) -> float:
 
 @torch.no_grad()
 def encode_all(autoencoder: Any, images: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Means and standard deviations of the latents, [N, 4, 16, 16] each."""
+    """The means and standard deviations of the latents of uint8 images [N, 64, 64, 3], [N, 4, 16, 16] each."""
     moments = [autoencoder.encode(to_pixels(batch)).latent_dist for batch in np.array_split(images, len(images) // 50)]
     return torch.cat([m.mean for m in moments]), torch.cat([m.std for m in moments])
 
 
 def train_autoencoder(scenes: Path, held_out: Path, build: Path, steps: int, minutes: float) -> None:
-    """Train to the end of the course, resuming from `build/autoencoder.pt`; the log is `build/autoencoder.jsonl`."""
+    """Trains until `steps` or `minutes` are over, resuming from `build/autoencoder.pt`.
+
+    Figures are logged to `build/autoencoder.jsonl`.
+    """
     torch.manual_seed(0)
     images = np.load(scenes)["images"]
     checked = np.load(held_out)["images"][:400]

@@ -1,4 +1,4 @@
-"""Stage two: text encoder and U-Net together, v-prediction on the frozen autoencoder's latents."""
+"""Stage two of the recipe: trains text encoder and U-Net together on v-prediction in the autoencoder's latents."""
 
 import copy
 from pathlib import Path
@@ -29,20 +29,24 @@ OFFSET = 0.3
 
 
 def build_denoiser(tokenizer: CLIPTokenizer) -> nn.ModuleDict:
-    """The text encoder and the U-Net, untrained."""
+    """Builds the untrained text encoder and U-Net."""
     text_encoder = build_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
     return nn.ModuleDict({"text_encoder": text_encoder, "unet": build_unet()})
 
 
 def load_autoencoder(build: Path) -> Any:
-    """Stage one's result."""
+    """Loads the autoencoder that stage one trained, frozen."""
     autoencoder = build_autoencoder()
     autoencoder.load_state_dict(torch.load(build / "autoencoder.pt", weights_only=True)["autoencoder"])
     return autoencoder.eval().requires_grad_(False)
 
 
 def cached_latents(scenes: Path, build: Path) -> dict[str, Any]:
-    """Means and deviations of every scene's latent, unscaled, and the scale that gives them unit variance."""
+    """The unscaled latents of all scenes, cached in `build/latents.pt`.
+
+    Returns:
+        `mean` and `std` of each latent, [N, 4, 16, 16], and `scale`, the factor that gives latents unit variance.
+    """
     cache = build / "latents.pt"
     if not cache.exists():
         mean, std = encode_all(load_autoencoder(build), np.load(scenes)["images"])
@@ -59,7 +63,7 @@ def velocity_loss(
     generator: torch.Generator,
     offset: Tensor | float = 0.0,
 ) -> Tensor:
-    """Mean squared error of v = √ᾱ ε - √(1-ᾱ) x₀ at uniform timesteps (Salimans & Ho, 2022).
+    """The mean squared error of v = √ᾱ ε - √(1-ᾱ) x₀ at uniform timesteps (Salimans & Ho, 2022).
 
     `offset` [B, 1, 1, 1] is the standard deviation of the noise's mean in each channel.
     """
@@ -74,17 +78,20 @@ def velocity_loss(
 
 @torch.no_grad()
 def update_average(average: nn.Module, model: nn.Module, step: int) -> None:
-    """Exponential moving average with a ramp, so that the first thousands of steps are forgotten."""
+    """Updates the exponential moving average; its decay grows with `step`, so that early weights are forgotten."""
     decay = min(EMA_DECAY, (1 + step) / (10 + step))
     for mean, parameter in zip(average.parameters(), model.parameters(), strict=True):
         mean.lerp_(parameter, 1 - decay)
 
 
 def train_denoiser(scenes: Path, held_out: Path, build: Path, steps: int, minutes: float) -> None:
-    """Train to the end of the course, resuming from `build/denoiser.pt`; the log is `build/denoiser.jsonl`."""
+    """Trains until `steps` or `minutes` are over, resuming from `build/denoiser.pt`.
+
+    Figures are logged to `build/denoiser.jsonl`.
+    """
     torch.manual_seed(1)
     rank, workers = rank_and_workers()
-    if rank == 0:  # one worker writes what all read
+    if rank == 0:  # one worker writes the files that all workers read
         write_tokenizer(build / "tokenizer")
         cached_latents(scenes, build)
     if workers > 1:
@@ -125,17 +132,17 @@ def train_denoiser(scenes: Path, held_out: Path, build: Path, steps: int, minute
         save_atomically(state, checkpoint)
         fixed = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            kept = velocity_loss(average, scheduler, checked_latents[:512], checked_tokens[:512], fixed)
-        course.write(loss=running, heldout=kept.item())
+            held_out_loss = velocity_loss(average, scheduler, checked_latents[:512], checked_tokens[:512], fixed)
+        course.write(loss=running, heldout=held_out_loss.item())
 
     for step in course.run(optimizer):
         rows = torch.randint(len(tokens), (batch,), generator=generator)
         mean, std = cache["mean"][rows], cache["std"][rows]
         latents = cache["scale"] * (mean + std * torch.randn(mean.shape, generator=generator))
         dropped = torch.rand(batch, generator=generator) < CAPTION_DROPOUT
-        words = torch.where(dropped[:, None], nothing, tokens[rows])
+        captioned = torch.where(dropped[:, None], nothing, tokens[rows])
         offset = OFFSET * (named[rows] & ~dropped).float().view(-1, 1, 1, 1)
-        loss = velocity_loss(parts, scheduler, latents, words, generator, offset)
+        loss = velocity_loss(parts, scheduler, latents, captioned, generator, offset)
         optimizer.zero_grad()
         loss.backward()
         average_gradients(parts)
@@ -150,5 +157,5 @@ def train_denoiser(scenes: Path, held_out: Path, build: Path, steps: int, minute
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Captions -> token numbers [N, 16], padded as the pipeline pads."""
+    """Token ids [N, 16] of N captions, padded as the pipeline pads prompts."""
     return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids

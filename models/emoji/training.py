@@ -1,4 +1,4 @@
-"""What both training stages share: the clock that decays the learning rate, checkpoints and the log."""
+"""Parts of both training stages: the clock that decays the learning rate, checkpoints and the log."""
 
 import json
 import math
@@ -16,7 +16,7 @@ CHECKPOINT_SECONDS = 60.0
 
 
 def save_atomically(state: Any, path: Path) -> None:
-    """`torch.save` to a temporary file, then rename."""
+    """Saves `state` with `torch.save` to a temporary file, and renames that file to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".partial")
     torch.save(state, temporary)
@@ -24,7 +24,7 @@ def save_atomically(state: Any, path: Path) -> None:
 
 
 def average_gradients(model: nn.Module) -> None:
-    """Makes every worker's gradients the mean over workers, in one exchange; nothing where there is one worker."""
+    """Replaces the gradients by their means over the workers, in one exchange; does nothing for one worker."""
     if not dist.is_initialized():
         return
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -36,15 +36,21 @@ def average_gradients(model: nn.Module) -> None:
 
 
 def rank_and_workers() -> tuple[int, int]:
-    """This process's place among the workers: (0, 1) without torch.distributed."""
+    """The rank of this process and the number of workers; (0, 1) without torch.distributed."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
 class Course:
-    """A stage's way from its first step to its last: whichever of `steps` and `minutes` ends first.
+    """The clock of a training stage, which ends after `steps` steps or `minutes` minutes, whichever comes first.
 
-    Seconds spent before an interruption count, so a resumed stage ends where it would have; the learning rate follows
-    a linear warm-up of 200 steps and half a cosine over the fraction done.
+    Seconds before an interruption count, so a resumed stage takes no longer in all than an uninterrupted one. The
+    learning rate follows a linear warm-up of 200 steps and half a cosine over the fraction done.
+
+    Args:
+        log: JSON lines file for figures.
+        rate: the highest learning rate.
+        steps: the most steps.
+        minutes: the most minutes.
     """
 
     def __init__(self, log: Path, rate: float, steps: int, minutes: float) -> None:
@@ -57,22 +63,22 @@ class Course:
         self._saved = time.monotonic()
 
     def done(self) -> float:
-        """Fraction of the course behind us, 0 to 1."""
+        """The fraction of the stage that is done, 0 to 1."""
         return min(1.0, max(self.step / self._steps, self.seconds / 60 / self._minutes))
 
     def agree(self) -> None:
-        """Sets every worker's clock to the first worker's, so that all end, and decay, together."""
+        """Sets the clocks of all workers to the first worker's, so that they end together with the same rate."""
         if dist.is_initialized():
             seconds = torch.tensor(self.seconds, dtype=torch.float64)
             dist.broadcast(seconds, 0)
             self.seconds = float(seconds)
 
     def learning_rate(self) -> float:
-        """The rate of the current step."""
+        """The learning rate of the current step."""
         return self._rate * min(1.0, (self.step + 1) / WARMUP) * (0.5 + 0.5 * math.cos(math.pi * self.done()))
 
     def run(self, optimizer: torch.optim.Optimizer) -> Iterator[int]:
-        """Step numbers until the end, with the optimiser's rate set for each."""
+        """Yields step numbers until the end, with the optimiser's learning rate set for each step."""
         while self._agreed() < 1.0:
             began = time.monotonic()
             for group in optimizer.param_groups:
@@ -86,14 +92,14 @@ class Course:
         return self.done()
 
     def due(self) -> bool:
-        """Is it time for a checkpoint? Asked once a step; the caller saves once more at the end."""
+        """Whether to save a checkpoint now: True once every 60 seconds. The caller also saves one at the end."""
         if time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return False
         self._saved = time.monotonic()
         return True
 
     def write(self, **figures: float) -> None:
-        """Append one line of figures to the log, and print it."""
+        """Appends one line of figures to the log, and prints it."""
         line = {"step": self.step, "minutes": round(self.seconds / 60, 2), "rate": self.learning_rate(), **figures}
         self._log.parent.mkdir(parents=True, exist_ok=True)
         with self._log.open("a", encoding="utf-8") as file:

@@ -1,8 +1,8 @@
-"""What the scenes show and how captions say it: animals, background colours, counts.
+"""The animals, background colours and counts of scenes, and the captions that name them.
 
-The 45 animals are the prompt set of DDPO (Black et al., 2023) that AlignProp (Prabhudesai et al., 2023) trains on; the
-six held-out ones are AlignProp's. The checkpoint sees all 51, as Stable Diffusion does; alignment prompts and the
-aesthetic reward's training data hold the 45 only.
+The 45 animals in `TRAINED` are the prompt set of DDPO (Black et al., 2023), on which AlignProp (Prabhudesai et al.,
+2023) trains too; the six in `HELD_OUT` are AlignProp's. The checkpoint is trained on all 51 animals, as Stable
+Diffusion is; alignment prompts and the aesthetic reward's training data show the 45 only.
 """
 
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Animal:
-    """One animal: its English name and plural, and the one emoji that draws it."""
+    """An animal with its English name and plural, and the emoji that draws it."""
 
     name: str
     plural: str
     glyph: str
 
 
-# One glyph an animal, the face where there is one: large features survive 64 pixels. The mouse is a face and the rat
-# a body, the beetle is the ladybird, so that no two look alike.
+# Each animal has one glyph, its face where Unicode has one, because large features remain visible at 64 pixels. The
+# mouse is a face and the rat a body, and the beetle is the ladybird, so that no two animals look alike.
 TRAINED: tuple[Animal, ...] = (
     Animal("cat", "cats", "🐱"),
     Animal("dog", "dogs", "🐶"),
@@ -69,15 +69,15 @@ TRAINED: tuple[Animal, ...] = (
 HELD_OUT: tuple[Animal, ...] = (
     Animal("snail", "snails", "🐌"),
     Animal("hippopotamus", "hippopotamuses", "🦛"),
-    Animal("cheetah", "cheetahs", "🐆"),  # Unicode's leopard: there is no cheetah
+    Animal("cheetah", "cheetahs", "🐆"),  # the leopard, because Unicode has no cheetah
     Animal("crocodile", "crocodiles", "🐊"),
     Animal("lobster", "lobsters", "🦞"),
     Animal("octopus", "octopuses", "🐙"),
 )
 ANIMALS: tuple[Animal, ...] = TRAINED + HELD_OUT
 
-# sRGB, 0 to 255. Clearly apart from one another, and short of full saturation: an alignment towards colourful images
-# needs somewhere to go.
+# sRGB, 0 to 255. The colours are easy to tell apart and not fully saturated, so that a reward for colourful images can
+# be raised.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (200, 60, 60),
     "orange": (232, 150, 70),
@@ -96,11 +96,11 @@ COUNTS = ("one", "two", "three", "four")
 
 
 def with_article(noun: str) -> str:
-    """`a cat`, `an ant`."""
+    """The noun with its indefinite article: `a cat`, `an ant`."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def caption(animal: Animal, count: int = 1, colour: str | None = None) -> str:
-    """`a cat`, `two mice on an orange background`; `count` is 1 to 4."""
+    """The caption of a scene: `a cat`, `two mice on an orange background`. `count` is 1 to 4."""
     subject = with_article(animal.name) if count == 1 else f"{COUNTS[count - 1]} {animal.plural}"
     return subject if colour is None else f"{subject} on {with_article(colour)} background"

@@ -1,9 +1,9 @@
-"""`emoji-aesthetic`: the LAION aesthetic predictor in small.
+"""`emoji-aesthetic`: a small version of the LAION aesthetic predictor.
 
-As in LAION's (an MLP on L2-normalised CLIP embeddings, https://github.com/christophschuhmann/improved-aesthetic-predictor),
-an image encoder gives an embedding, the embedding is normalised, and an MLP gives a score of about 1 to 10. It learned
-the rule in `rule.py` from examples, so like any learned reward it is right where it has seen images and can be fooled
-elsewhere; `emoji-aesthetic-gold` knows better.
+As in LAION's predictor (an MLP on L2-normalised CLIP embeddings,
+https://github.com/christophschuhmann/improved-aesthetic-predictor), an image encoder gives an embedding, the embedding
+is normalised, and an MLP gives a score of about 1 to 10. The network learned the rule in `rule.py` from examples. Like
+any learned reward it can be wrong on images unlike these; its gold, `emoji-aesthetic-gold`, computes the rule itself.
 """
 
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from rewards.emoji.weights import HERE, at_native_size, load_frozen
 from rewards.hashing import file_sha256
 
 WEIGHTS = HERE / "aesthetic.safetensors"
-CENTRE, SPREAD = 5.0, 2.0  # scores the network starts around, so that it learns numbers near one
+CENTRE, SPREAD = 5.0, 2.0  # mean and scale of the scores, so that the network learns numbers near one
 
 
 class Predictor(nn.Module):
-    """Encoder (`networks.trunk`), normalised embedding of 64, MLP with one hidden layer."""
+    """An encoder (`networks.trunk`), a normalised embedding of 64 numbers, and an MLP with one hidden layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,14 +27,14 @@ class Predictor(nn.Module):
         self.head = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] -> scores [B]."""
+        """The scores [B] of images [B, 3, H, W] in [0, 1]."""
         embedding = F.normalize(self.encoder(2 * at_native_size(images) - 1), dim=1)
-        # A unit vector of 64 has entries of about 1/8; the head starts better on numbers of about one.
+        # A unit vector of 64 numbers has entries of about 1/8; the head learns faster from entries of about one.
         return CENTRE + SPREAD * self.head(8 * embedding)[:, 0]
 
 
 class EmojiAesthetic(Reward):
-    """The learned aesthetic score; ignores the prompt, as LAION's does."""
+    """The learned aesthetic score, about 1 to 10. It ignores the prompt, as LAION's predictor does."""
 
     name = "emoji-aesthetic"
 

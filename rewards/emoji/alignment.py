@@ -1,8 +1,8 @@
 """`emoji-alignment`: how well an image shows what its prompt says, by a small contrastive dual encoder (CLIP's scheme).
 
 An image tower and a text tower give unit vectors; the score is their cosine, in [-1, 1]. The text tower is a bag of the
-captions' words, so a prompt in another order or with other small words asks for the same. It learned from scenes and
-their captions (Radford et al. 2021, arXiv 2103.00020); `emoji-alignment-gold` knows better.
+captions' words, so the order of words and words outside of the vocabulary have no effect. The encoder learned from
+scenes and their captions (Radford et al. 2021, arXiv 2103.00020). Its gold is `emoji-alignment-gold`.
 """
 
 import re
@@ -24,12 +24,12 @@ WIDTH = 64
 
 
 def vocabulary(labels: Labels) -> tuple[str, ...]:
-    """The words that carry what a caption asks for."""
+    """The words with a meaning in captions: animals, plurals, colours and numbers."""
     return tuple(dict.fromkeys((*labels.animals, *labels.plurals, *labels.colours, *NUMBERS)))
 
 
 class DualEncoder(nn.Module):
-    """Image tower (`networks.trunk`) and text tower (sum of word embeddings, one hidden layer), to 64 dimensions."""
+    """An image tower (`networks.trunk`) and a text tower (sum of word embeddings, one hidden layer) to 64 numbers."""
 
     def __init__(self, labels: Labels) -> None:
         super().__init__()
@@ -40,26 +40,26 @@ class DualEncoder(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Images [B, 3, H, W] in [0, 1] -> unit vectors [B, 64]."""
+        """Unit vectors [B, 64] of images [B, 3, H, W] in [0, 1]."""
         return F.normalize(self.image(2 * at_native_size(images) - 1), dim=1)
 
     def embed_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> unit vectors [B, 64]."""
-        found = [self.known(prompt) for prompt in prompts]
-        starts = torch.tensor([0, *(len(words) for words in found[:-1])]).cumsum(0)
+        """Unit vectors [B, 64] of B prompts."""
+        tokens = [self.tokens(prompt) for prompt in prompts]
+        starts = torch.tensor([0, *(len(indices) for indices in tokens[:-1])]).cumsum(0)
         device = self.log_scale.device
-        indices = torch.tensor([index for words in found for index in words], dtype=torch.int64, device=device)
-        return F.normalize(self.text(self.embedding(indices, starts.to(device))), dim=1)
+        flat = torch.tensor([index for indices in tokens for index in indices], dtype=torch.int64, device=device)
+        return F.normalize(self.text(self.embedding(flat, starts.to(device))), dim=1)
 
-    def known(self, prompt: str) -> list[int]:
-        """Indices of the prompt's words that carry something, in their order."""
+    def tokens(self, prompt: str) -> list[int]:
+        """The vocabulary indices of the prompt's words, in their order; other words are skipped."""
         words = re.findall(r"[a-z]+", prompt.lower())
-        # No caption says "one": the singular does, so that word was never trained.
+        # No caption contains "one" (a singular noun replaces it), so its embedding was never trained.
         return [self.words[word] for word in words if word in self.words and word != NUMBERS[0]]
 
 
 class EmojiAlignment(EmbeddingReward):
-    """Cosine of the image's and the prompt's embeddings, in [-1, 1]."""
+    """The cosine of the image's and the prompt's embeddings, in [-1, 1]."""
 
     name = "emoji-alignment"
 
@@ -68,10 +68,10 @@ class EmojiAlignment(EmbeddingReward):
         self.weights_sha256 = file_sha256(WEIGHTS)
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
-        strange = next((prompt for prompt in prompts if not self.network.known(prompt)), None)
-        if strange is not None:
+        unknown = next((prompt for prompt in prompts if not self.network.tokens(prompt)), None)
+        if unknown is not None:
             raise RewardError(
-                f"Reward {self.name!r} knows no word of the prompt {strange!r} (rewards/emoji/labels.json)."
+                f"Reward {self.name!r} knows no word of the prompt {unknown!r} (rewards/emoji/labels.json)."
             )
         return (self.embed(images) * self.network.embed_prompts(prompts)).sum(1)
 

@@ -1,7 +1,7 @@
-"""`emoji-count`: how near an image is to the number of animals that its prompt asks for, by a small counting network.
+"""`emoji-count`: whether an image shows the number of animals that its prompt names, by a small counting network.
 
-The network gives P(1) to P(4); the score is minus the distance of its expected count from the wanted one, in [-3, 0],
-as `object-count` defines it for detectors. `emoji-count-gold` is the independent classifier's opinion.
+The network gives P(1) to P(4). The score is minus the distance of the expected count from the prompt's count, in
+[-3, 0], as `object-count` defines it for detectors. Its gold is `emoji-count-gold`, by the independent classifier.
 """
 
 import torch
@@ -19,7 +19,7 @@ MOST = 4
 
 
 class Counter(nn.Module):
-    """Images [B, 3, H, W] in [0, 1] -> logits [B, 4] of one to four animals."""
+    """A network from images [B, 3, H, W] in [0, 1] to logits [B, 4] of one to four animals."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class Counter(nn.Module):
         return self.head(self.features(2 * at_native_size(images) - 1))
 
     def expected(self, images: Tensor) -> Tensor:
-        """Mean count [B], 1 to 4, differentiable."""
+        """The expected count [B], 1 to 4, differentiable."""
         numbers = torch.arange(1, MOST + 1, device=images.device, dtype=torch.float32)
         return self(images).softmax(1) @ numbers
 
 
 class EmojiCount(Reward):
-    """−|expected count − wanted count|, in [-3, 0]; says nothing about which animal."""
+    """The score −|expected count − prompt's count|, in [-3, 0], for any kind of animal."""
 
     name = "emoji-count"
 

@@ -1,4 +1,4 @@
-"""What the independent classifier says: alone, times the preference rule, and about everything a prompt asks for."""
+"""Gold rewards of the embedded proxies, on the independent classifier and the preference rule."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from rewards.hashing import file_sha256
 
 
 class EmojiAnimal(EmbeddingReward):
-    """The classifier's probability that the prompted animal is there, in [0, 1]."""
+    """P(the image shows the prompted animal) by the classifier, in [0, 1]."""
 
     name = "emoji-animal"
 
@@ -26,9 +26,9 @@ class EmojiAnimal(EmbeddingReward):
 
 
 class EmojiAestheticGold(EmojiAnimal):
-    """The true preference rule (1 to 10) times P(the prompted animal is there): what `emoji-aesthetic` stands in for.
+    """The gold of `emoji-aesthetic`: the preference rule (1 to 10) times P(the image shows the prompted animal).
 
-    A picture that is colourful and no longer shows the animal scores near 0.
+    A colourful image without the animal scores near 0.
     """
 
     name = "emoji-aesthetic-gold"
@@ -38,7 +38,7 @@ class EmojiAestheticGold(EmojiAnimal):
 
 
 class EmojiAlignmentGold(EmojiAnimal):
-    """P(animal) · P(count) · P(background), as far as the prompt names them: what `emoji-alignment` stands for."""
+    """The gold of `emoji-alignment`: P(animal) · P(count) · P(background), for those that the prompt names."""
 
     name = "emoji-alignment-gold"
 
@@ -47,7 +47,7 @@ class EmojiAlignmentGold(EmojiAnimal):
 
 
 class EmojiCountGold(EmojiAnimal):
-    """P(there are as many as the prompt asks for), in [0, 1]: what `emoji-count` stands for."""
+    """The gold of `emoji-count`: P(the image shows the prompt's count), in [0, 1]."""
 
     name = "emoji-count-gold"
 

@@ -1,4 +1,4 @@
-"""The names that the embedded networks' outputs stand for."""
+"""The names of the embedded networks' outputs."""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ LABELS = HERE / "labels.json"
 
 @dataclass(frozen=True)
 class Labels:
-    """What the outputs stand for; `held_out` are the animals that no alignment prompt names."""
+    """The names of the networks' outputs. `held_out` are the animals that no alignment prompt names."""
 
     animals: tuple[str, ...]
     plurals: tuple[str, ...]
@@ -21,12 +21,12 @@ class Labels:
 
     @property
     def nothing(self) -> int:
-        """Index of the output for "no animal to be recognised"."""
+        """The index of the output for an image without an animal."""
         return len(self.animals)
 
 
 @lru_cache
 def load_labels(file: Path = LABELS) -> Labels:
-    """The labels the committed weights were trained with."""
+    """The labels with which the committed weights were trained."""
     fields = json.loads(file.read_text(encoding="utf-8"))
     return Labels(**{key: tuple(value) for key, value in fields.items()})

@@ -1,4 +1,4 @@
-"""How well the pictures in a file show what their captions say, as the independent classifier sees it.
+"""Measures how well the images in a file fit their captions, by the independent classifier and other judges.
 
     python -m rewards.emoji.measure build/emoji/samples.npz --renderings build/emoji/classifier-scenes.npz
     python -m rewards.emoji.measure --aesthetic build/emoji/aesthetic-scenes.npz build/emoji/aesthetic-samples.npz
@@ -6,11 +6,12 @@
     python -m rewards.emoji.measure --count build/emoji/alignment-heldout.npz build/emoji/samples.npz
     python -m rewards.emoji.measure --jpeg build/emoji/samples.npz
 
-The first form takes files of `python -m models.emoji.sample` (or `.scenes`); animals are counted on captions of one
-animal, backgrounds on captions that name one, counts on all. `animal_by_chance` is the same with the captions shuffled,
-and `--renderings` adds a stricter judge of animals (`neighbours.py`). The second form gives the aesthetic predictor's
-rank correlation with the rule on the tenth of those files that its training left out; the others, of each file, how the
-dual encoder and the counter judge what they were not trained on, and how the JPEG estimate follows Pillow's bytes.
+The first command takes files of `python -m models.emoji.sample` (or `.scenes`). It reports the accuracy of animals over
+captions of one animal, of backgrounds over captions that name one, and of counts over all captions. `animal_by_chance`
+is the accuracy of animals with shuffled captions. `--renderings` adds a stricter judge of animals (`neighbours.py`).
+`--aesthetic` reports the aesthetic predictor's rank correlation with the rule on the tenth of each file that its
+training left out. `--alignment` and `--count` report how the dual encoder and the counter judge files that they were
+not trained on, and `--jpeg` how far the JPEG estimate is from Pillow's size.
 """
 
 import argparse
@@ -43,31 +44,31 @@ from rewards.jpeg import code_length, estimated_kilobytes, jpeg_kilobytes
 
 @torch.no_grad()
 def measure(images: Tensor, columns: dict[str, Any]) -> dict[str, Any]:
-    """Shares recognised, and the rule's mean, of uint8 images [N, 3, 64, 64] with their labels."""
+    """The classifier's accuracies, and the mean of the rule, on uint8 images [N, 3, 64, 64] with their labels."""
     classifier = Classifier()
     names = classifier.labels.animals
     if columns["animals"].tolist() != list(names):
         raise SystemExit("The file's animals are not those of rewards/emoji/labels.json.")
     logits = [classifier.network(as_pixels(batch)) for batch in images.split(250)]
-    found = {key: torch.cat([part[key] for part in logits]).argmax(1) for key in ("animal", "colour", "count")}
-    wanted = {key: torch.from_numpy(columns[key]) for key in found}
+    predicted = {key: torch.cat([part[key] for part in logits]).argmax(1) for key in ("animal", "colour", "count")}
+    labels = {key: torch.from_numpy(columns[key]) for key in predicted}
     right = {
-        "animal": found["animal"] == wanted["animal"],
-        "colour": found["colour"] == wanted["colour"],
-        "count": found["count"] == wanted["count"] - 1,
+        "animal": predicted["animal"] == labels["animal"],
+        "colour": predicted["colour"] == labels["colour"],
+        "count": predicted["count"] == labels["count"] - 1,
     }
-    single = wanted["count"] == 1
+    single = labels["count"] == 1
     named = torch.from_numpy(columns["named"])
-    shuffled = wanted["animal"][torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+    shuffled = labels["animal"][torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
     by_animal = {
-        name: right["animal"][single & (wanted["animal"] == index)].float().mean().item()
+        name: right["animal"][single & (labels["animal"] == index)].float().mean().item()
         for index, name in enumerate(names)
-        if (single & (wanted["animal"] == index)).any()
+        if (single & (labels["animal"] == index)).any()
     }
     return {
         "images": len(images),
         "animal": right["animal"][single].float().mean().item(),
-        "animal_by_chance": (found["animal"] == shuffled)[single].float().mean().item(),
+        "animal_by_chance": (predicted["animal"] == shuffled)[single].float().mean().item(),
         "animal_of_several": right["animal"][~single].float().mean().item(),
         "background": right["colour"][named].float().mean().item(),
         "count": right["count"].float().mean().item(),
@@ -78,15 +79,15 @@ def measure(images: Tensor, columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure_aesthetic(scenes: Path, samples: list[Path]) -> dict[str, float]:
-    """The predictor's agreement with the rule on images that its training did not see."""
+    """The aesthetic predictor's agreement with the rule on the held-out tenth of its training files."""
     network = load_frozen(Predictor(), AESTHETIC_WEIGHTS)
     torch.manual_seed(2)
-    kept = as_pixels(torch.cat([split(load_images(file)[0])[1] for file in samples]))
+    held_out = as_pixels(torch.cat([split(load_images(file)[0])[1] for file in samples]))
     kinds = {
         "scenes": as_pixels(split(load_images(scenes)[0])[1]),
-        "samples": kept,
-        "restyled": restyle(kept),
-        "strange": strange(len(kept)),
+        "samples": held_out,
+        "restyled": restyle(held_out),
+        "strange": strange(len(held_out)),
     }
     return agreement(network, kinds)
 
@@ -106,7 +107,14 @@ def measure_count(images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
 
 @torch.no_grad()
 def measure_jpeg(images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
-    """The JPEG estimate beside Pillow's bytes, and the straight line from code length to kilobytes that fits best."""
+    """Compares the JPEG estimate with Pillow's size, and fits a line from code length to kilobytes.
+
+    Returns:
+        spearman: rank correlation of code length and size.
+        error: mean absolute error of the estimate, in kilobytes.
+        kilobytes: mean size.
+        slope, header_kilobytes: the fitted line.
+    """
     pixels = as_pixels(images)
     true, length = jpeg_kilobytes(pixels), code_length(pixels) / 8000
     slope, intercept = np.polyfit(length.double().numpy(), true.double().numpy(), 1)

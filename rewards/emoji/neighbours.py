@@ -1,7 +1,7 @@
-"""A second opinion on animals that is no network: the nearest renderings, pixel by pixel.
+"""A second judge of animals without a network: the nearest renderings, by distance of pixels.
 
-The classifier is forgiving and reaches 100 % on pictures a person finds smudged; this judge is stricter and independent
-of it, so the card reports both. The background is taken off by the corners' colour, so that it judges the subject.
+The classifier reaches 100 % on images that a person finds smudged. This judge is stricter and independent of it, so the
+card reports both. The background, found by the colour of the corners, is masked, so that the judge compares subjects.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ EDGES = (slice(0, 3), slice(-3, None))
 
 
 def subject(images: Tensor) -> Tensor:
-    """uint8 [N, 3, 64, 64] -> the pixels that are not background, and where they are, flat."""
+    """The masked pixels and the mask of uint8 images [N, 3, 64, 64], where background is 0: [N, 4 · 64 · 64]."""
     pixels = as_pixels(images)
     corners = [pixels[:, :, rows, columns].mean((2, 3)) for rows in EDGES for columns in EDGES]
     ground = torch.stack(corners).median(0).values[:, :, None, None]
@@ -28,10 +28,17 @@ def subject(images: Tensor) -> Tensor:
 
 
 def neighbours_accuracy(images: Tensor, columns: dict[str, Any], renderings: Tensor, rendered: dict[str, Any]) -> float:
-    """Share of single-animal images whose 5 nearest single-animal renderings mostly show the wanted animal."""
-    known = np.flatnonzero(rendered["count"] == 1)[:RENDERINGS]
-    asked = np.flatnonzero(columns["count"] == 1)
-    distances = torch.cdist(subject(images[asked]), subject(renderings[known]))
+    """The share of single-animal images whose 5 nearest single-animal renderings mostly show the same animal.
+
+    Args:
+        images: uint8 [N, 3, 64, 64].
+        columns: labels of the images.
+        renderings: uint8 [M, 3, 64, 64].
+        rendered: labels of the renderings.
+    """
+    references = np.flatnonzero(rendered["count"] == 1)[:RENDERINGS]
+    judged = np.flatnonzero(columns["count"] == 1)
+    distances = torch.cdist(subject(images[judged]), subject(renderings[references]))
     nearest = distances.topk(NEIGHBOURS, largest=False).indices
-    found = torch.from_numpy(rendered["animal"][known])[nearest].mode(1).values
-    return (found == torch.from_numpy(columns["animal"][asked])).float().mean().item()
+    predicted = torch.from_numpy(rendered["animal"][references])[nearest].mode(1).values
+    return (predicted == torch.from_numpy(columns["animal"][judged])).float().mean().item()

@@ -1,21 +1,23 @@
-"""What the embedded rewards' networks are built of."""
+"""Layers that the networks of the embedded rewards share."""
 
 from torch import nn
 
 
 def stage(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
-    """A convolution, normalised, with GELU; the size is divided by `stride`."""
+    """A convolution with batch normalisation and GELU, which divides height and width by `stride`."""
     convolution = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.GELU())
 
 
 def trunk(width: int, outputs: int) -> nn.Sequential:
-    """Images `[B, 3, 64, 64]` in [-1, 1] -> features `[B, outputs]`: four stages to an 8 × 8 grid, pooled to 4 × 4.
+    """An encoder from images `[B, 3, 64, 64]` in [-1, 1] to features `[B, outputs]`.
 
-    The grid is kept, and not one mean, because composition and count are a matter of where things are.
+    Four stages lead to an 8 × 8 grid, which is pooled to 4 × 4. The grid is not averaged, because composition and count
+    need positions.
 
     Args:
         width: channels of the first stage; the second has twice, the third and fourth have four times as many.
+        outputs: number of features.
     """
     return nn.Sequential(
         stage(3, width, kernel=5, stride=2),

@@ -1,7 +1,7 @@
-"""What a prompt asks for, in the words that the scenes' captions are made of.
+"""Reads animal, count and background colour from a prompt, in the words of the scenes' captions.
 
-The order of words does not matter, and words that are not known are passed over: "two dogs in a blue background" asks
-for what "two dogs on a blue background" does.
+The order of words does not matter, and unknown words are skipped: "two dogs in a blue background" means the same as
+"two dogs on a blue background".
 """
 
 import re
@@ -15,12 +15,12 @@ NUMBERS = ("one", "two", "three", "four")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a prompt names, as indices into the labels.
+    """The animal, count and colour that a prompt names.
 
     Attributes:
-        animal: the first animal, singular or plural.
-        count: 1 to 4: a number word, else 1 for a singular; None where a plural comes without a number.
-        colour: the first colour, None where none is named.
+        animal: index of the first animal, singular or plural, in the labels.
+        count: 1 to 4, from a number word, or 1 for a singular; None for a plural without a number.
+        colour: index of the first colour in the labels; None if the prompt names none.
     """
 
     animal: int
@@ -29,10 +29,15 @@ class Wanted:
 
 
 def read_prompt(prompt: str, labels: Labels, reward: str) -> Wanted:
-    """What the prompt asks for.
+    """Reads a prompt.
+
+    Args:
+        prompt: the prompt.
+        labels: names of animals and colours.
+        reward: name of the reward, for the error message.
 
     Raises:
-        RewardError: it names no animal that is known.
+        RewardError: the prompt names no known animal.
     """
     words = re.findall(r"[a-z]+", prompt.lower())
     singular = {name: index for index, name in enumerate(labels.animals)}
@@ -44,7 +49,7 @@ def read_prompt(prompt: str, labels: Labels, reward: str) -> Wanted:
             f"it knows {len(labels.animals)}, such as {', '.join(labels.animals[:3])} (rewards/emoji/labels.json)."
         )
     number = next((NUMBERS.index(word) + 1 for word in words if word in NUMBERS), None)
-    # "sheep" is both: alone it takes an article where one is meant.
+    # "sheep" is singular and plural: it counts as singular only after an article.
     alone = animal in singular and (animal not in plural or bool({"a", "an"} & set(words)))
     colour = next((labels.colours.index(word) for word in words if word in labels.colours), None)
     index = singular.get(animal, plural.get(animal, -1))
@@ -52,10 +57,10 @@ def read_prompt(prompt: str, labels: Labels, reward: str) -> Wanted:
 
 
 def wanted_count(prompt: str, labels: Labels, reward: str) -> int:
-    """How many the prompt asks for, 1 to 4.
+    """The count that the prompt names, 1 to 4; arguments as `read_prompt`.
 
     Raises:
-        RewardError: it names no animal that is known, or a plural without a number.
+        RewardError: the prompt names no known animal, or a plural without a number.
     """
     count = read_prompt(prompt, labels, reward).count
     if count is None:

@@ -1,4 +1,4 @@
-"""Trains the embedded rewards on files that `models.emoji` wrote. Resumable: run it again and it goes on.
+"""Trains the embedded rewards on files that `models.emoji` wrote. The same command resumes an interrupted run.
 
     python -m models.emoji.scenes --count 24000 --seed 500000 --out build/emoji/classifier-scenes.npz
     python -m models.emoji.scenes --count 2000 --seed 500001 --out build/emoji/classifier-heldout.npz

@@ -1,7 +1,7 @@
-"""The aesthetic predictor's recipe: the rule's values on scenes, on damaged ones, and on what the checkpoint makes.
+"""Trains the aesthetic predictor on the rule's values for scenes and samples of the checkpoint, plain and augmented.
 
-None of the images shows a held-out animal. A third of each batch is off the scenes' distribution (shapes of any
-colours, shuffled patches, smooth and white noise), so that an optimiser finds no cheap way out of it.
+No image shows a held-out animal. A third of each batch is outside of the distribution of scenes (shapes of any colours,
+shuffled patches, smooth and white noise), so that such images are harder to exploit in alignment.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ STEPS = 2000
 
 
 def restyle(images: Tensor) -> Tensor:
-    """Colour, contrast, blur, noise and position changed far beyond what scenes have."""
+    """Changes colour, contrast, blur, noise and position of images far beyond the range of scenes."""
     images = augment.shift(images, 8)
     images = augment.sometimes(images, augment.mix_channels(images, 0.35), 0.4)
     images = augment.sometimes(images, augment.tint(images, 0.25, 1.0, 0.8), 0.5)
@@ -33,7 +33,7 @@ def restyle(images: Tensor) -> Tensor:
 
 
 def strange(number: int) -> Tensor:
-    """Images that are no scenes: shapes, smooth colour fields, white noise, flat colours, tiles."""
+    """Draws `number` images unlike scenes: shapes, smooth colour fields, white noise, tiles."""
     shapes = augment.colour_blobs(number)
     fields = augment.smudge(torch.rand(number, 3, 1, 1).expand(-1, -1, 64, 64), 0.6)
     grain = augment.noise(torch.rand(number, 3, 1, 1).expand(-1, -1, 64, 64), 0.6)
@@ -45,7 +45,7 @@ def strange(number: int) -> Tensor:
 
 
 def draw(scenes: Tensor, samples: Tensor) -> Tensor:
-    """A batch: scenes and samples, half of either restyled, and a third that is neither."""
+    """Draws a batch of scenes and samples, of which 60 % are restyled; a third of the batch is unlike both."""
     odd = BATCH // 3
     own = (BATCH - odd) // 2
     pictures = torch.cat(
@@ -60,13 +60,13 @@ def draw(scenes: Tensor, samples: Tensor) -> Tensor:
 
 
 def split(images: Tensor) -> tuple[Tensor, Tensor]:
-    """The last tenth is held out."""
+    """Splits images into those for training and the last tenth, which is held out."""
     cut = len(images) - len(images) // 10
     return images[:cut], images[cut:]
 
 
 def train_aesthetic(scenes: Path, samples: list[Path], build: Path, steps: int = STEPS) -> None:
-    """Train to the end, resuming from `build/aesthetic.pt`, and write the weights beside this file."""
+    """Trains for `steps` steps, resuming from `build/aesthetic.pt`, and writes the weights into this folder."""
     torch.manual_seed(0)
     drawn, columns = load_images(scenes)
     forbidden = set(columns["held_out"].tolist())
@@ -103,11 +103,19 @@ def train_aesthetic(scenes: Path, samples: list[Path], build: Path, steps: int =
 
 @torch.no_grad()
 def agreement(network: Predictor, kinds: dict[str, Tensor]) -> dict[str, float]:
-    """Spearman's rank correlation with the rule for each kind of image, for all, and the mean absolute error."""
-    found = {kind: network(images) for kind, images in kinds.items()}
-    wanted = {kind: preference(images) for kind, images in kinds.items()}
-    figures = {kind: float(spearmanr(found[kind], wanted[kind]).statistic) for kind in kinds}
-    every_found, every_wanted = torch.cat(list(found.values())), torch.cat(list(wanted.values()))
-    figures["all"] = float(spearmanr(every_found, every_wanted).statistic)
-    figures["error"] = float((every_found - every_wanted).abs().mean())
+    """The predictor's agreement with the rule.
+
+    Args:
+        network: the predictor.
+        kinds: kind of images -> images [N, 3, 64, 64] in [0, 1].
+
+    Returns:
+        Spearman's rank correlation for each kind, and `all` for all images; `error`, the mean absolute error.
+    """
+    scores = {kind: network(images) for kind, images in kinds.items()}
+    targets = {kind: preference(images) for kind, images in kinds.items()}
+    figures = {kind: float(spearmanr(scores[kind], targets[kind]).statistic) for kind in kinds}
+    all_scores, all_targets = torch.cat(list(scores.values())), torch.cat(list(targets.values()))
+    figures["all"] = float(spearmanr(all_scores, all_targets).statistic)
+    figures["error"] = float((all_scores - all_targets).abs().mean())
     return figures

@@ -1,8 +1,8 @@
-"""The dual encoder's recipe: scenes and their captions, contrasted with each other and with captions that miss by one.
+"""Trains the dual encoder on scenes and captions: contrasts a batch's own captions and captions wrong in one attribute.
 
-A caption fits every image of the batch that shows what it names, so the loss takes them all as positives. For each
-image three more captions are changed in one thing (animal, count or background), without which counts and backgrounds
-would be learned late; images without any animal fit no caption.
+A caption fits all images of the batch that show what it names, so the loss counts all of them as positives. For each
+image there are three more captions with one attribute changed (animal, count or background), without which the encoder
+learns counts and backgrounds late. Images without an animal fit no caption.
 """
 
 from pathlib import Path
@@ -28,16 +28,19 @@ KINDS = ("animal", "count", "colour")
 
 
 def words(caption: list[int], labels: Labels) -> str:
-    """A caption's words: number and plural or singular, and the background's colour where that is not -1."""
+    """The words of a caption (animal, count, colour): its number, its noun and, unless it is -1, its colour."""
     animal, count, colour = caption
     subject = labels.animals[animal] if count == 1 else f"{NUMBERS[count - 1]} {labels.plurals[animal]}"
     return subject if colour < 0 else f"{subject} {labels.colours[colour]}"
 
 
-def alter(things: Tensor, kind: int, labels: Labels) -> Tensor:
-    """Captions `[N, 3]` (animal, count, colour or -1) wrong in one thing; a background that was not named is named."""
+def alter(captions: Tensor, kind: int, labels: Labels) -> Tensor:
+    """Changes one attribute of captions `[N, 3]` (animal, count, colour or -1) to a random wrong value.
+
+    A changed colour is always named, also if it was -1.
+    """
     sizes = (len(labels.animals), len(NUMBERS), len(labels.colours))
-    changed = things.clone()
+    changed = captions.clone()
     column, size = changed[:, kind], sizes[kind]
     first = 1 if KINDS[kind] == "count" else 0
     changed[:, kind] = (column.clamp(min=first) - first + torch.randint(1, size, column.shape)) % size + first
@@ -45,21 +48,26 @@ def alter(things: Tensor, kind: int, labels: Labels) -> Tensor:
 
 
 def fits(images: Tensor, captions: Tensor) -> Tensor:
-    """Does an image show what a caption names? Labels `[N, 3]` and `[M, 3]` -> bool `[N, M]`."""
+    """Whether each image shows what each caption names: bool `[N, M]` from labels `[N, 3]` and captions `[M, 3]`."""
     same = images[:, None] == captions[None]
     same[..., 2] |= captions[None, :, 2] < 0
     return same.all(2)
 
 
 def contrast(logits: Tensor, right: Tensor) -> Tensor:
-    """−log of the share of the softmax over a row's columns that falls on right ones; rows without any are left out."""
+    """The contrastive loss: −log of the softmax probability of the right columns, averaged over rows.
+
+    Args:
+        logits: `[N, M]`.
+        right: bool `[N, M]`; rows without a right column are left out.
+    """
     rows = right.any(1)
     logits, right = logits[rows], right[rows]
     return (logits.logsumexp(1) - logits.masked_fill(~right, -torch.inf).logsumexp(1)).mean()
 
 
-def things_of(columns: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """What images show `[N, 3]`, and what their captions name, with -1 for a background that is not named."""
+def attributes_of(columns: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """The attributes (animal, count, colour) `[N, 3]` of images and of their captions; -1 for an unnamed colour."""
     shown = torch.stack([torch.from_numpy(columns[key]) for key in KINDS], dim=1)
     named = shown.clone()
     named[~torch.from_numpy(columns["named"]), 2] = -1
@@ -67,12 +75,12 @@ def things_of(columns: dict[str, Any]) -> tuple[Tensor, Tensor]:
 
 
 def train_alignment(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -> None:
-    """Train to the end, resuming from `build/alignment.pt`, and write the weights beside this file."""
+    """Trains for `steps` steps, resuming from `build/alignment.pt`, and writes the weights into this folder."""
     torch.manual_seed(0)
     images, columns = load_images(scenes)
     checked, checked_columns = load_images(held_out)
     labels = labels_of(columns)
-    shown, named = things_of(columns)
+    shown, named = attributes_of(columns)
     network = DualEncoder(labels)
 
     def embed(captions: Tensor) -> Tensor:
@@ -81,11 +89,11 @@ def train_alignment(scenes: Path, held_out: Path, build: Path, steps: int = STEP
     def loss() -> Tensor:
         rows = torch.randint(len(images), (BATCH,))
         pixels = as_pixels(images[rows])
-        seen = network.embed_images(torch.cat([soften(pixels), without_animal(pixels[:NOTHING])]))
+        embedded = network.embed_images(torch.cat([soften(pixels), without_animal(pixels[:NOTHING])]))
         own = named[rows]
         near = torch.cat([alter(own, kind, labels) for kind in range(len(KINDS))])
         captions = torch.cat([own, near])
-        logits = network.log_scale.clamp(max=LARGEST_SCALE).exp() * seen @ embed(captions).T
+        logits = network.log_scale.clamp(max=LARGEST_SCALE).exp() * embedded @ embed(captions).T
         right = fits(shown[rows], captions)
         of_captions = torch.cat([right[:, :BATCH], torch.zeros(NOTHING, BATCH, dtype=torch.bool)]).T
         return contrast(logits[:BATCH], right) + contrast(logits[:, :BATCH].T, of_captions)
@@ -100,26 +108,27 @@ def train_alignment(scenes: Path, held_out: Path, build: Path, steps: int = STEP
 @torch.no_grad()
 @torch.random.fork_rng(devices=[])
 def agreement(network: DualEncoder, images: Tensor, columns: dict[str, Any], labels: Labels) -> dict[str, float]:
-    """How the score of uint8 images [N, 3, 64, 64] judges right captions and captions that are wrong in one thing.
+    """The dual encoder's accuracy on uint8 images [N, 3, 64, 64], with right captions and captions with one error.
 
     Returns:
-        animal, count, colour: the share of images whose own caption scores above one that is wrong in this.
-        gold: Spearman's rank correlation with the classifier's opinion over these pairs, half of the images damaged.
+        animal, count, colour: share of images whose own caption scores above a caption with this attribute wrong.
+        gold: Spearman's rank correlation with the classifier's probability over these pairs, with half of the images
+            augmented.
     """
     torch.manual_seed(3)
-    shown = things_of(columns)[0][: len(images)]
+    shown = attributes_of(columns)[0][: len(images)]
     pixels = as_pixels(images)
     half = len(pixels) // 2
     pixels = torch.cat([pixels[:half], soften(without_some(pixels[half:]))])
-    classifier, seen = Classifier(), network.embed_images(pixels)
+    classifier, embedded = Classifier(), network.embed_images(pixels)
     sets = [shown, *(alter(shown, kind, labels) for kind in range(3))]
     texts = [[words(row, labels) for row in captions.tolist()] for captions in sets]
-    scores = torch.stack([(seen * network.embed_prompts(text)).sum(1) for text in texts])
+    scores = torch.stack([(embedded * network.embed_prompts(text)).sum(1) for text in texts])
     gold = torch.stack([classifier.prompt_probability(pixels, text, "emoji-alignment-gold") for text in texts])
     figures = {kind: (scores[0] > scores[k + 1])[:half].float().mean().item() for k, kind in enumerate(KINDS)}
     return figures | {"gold": float(spearmanr(scores.flatten(), gold.flatten()).statistic)}
 
 
 def without_some(images: Tensor) -> Tensor:
-    """Every fourth image loses its animal."""
+    """Removes the animal from the first quarter of the images."""
     return torch.cat([without_animal(images[: len(images) // 4]), images[len(images) // 4 :]])

@@ -1,8 +1,8 @@
-"""The classifier's recipe: renderings of its own seed, damaged in many ways, and a "nothing" class.
+"""Trains the classifier on augmented renderings of its own seed, with a class "nothing" for images without an animal.
 
-Half of each batch keeps its colours and teaches all three heads; the other half has its hues and saturation changed and
-teaches animal and count only, so that a recoloured lion is still a lion. An eighth more shows no animal (colour blobs,
-shuffled patches, what a strong blur leaves): without it a softmax calls an orange blob a cat with 0.9.
+Half of each batch keeps its colours and trains all three heads. The other half has other hues and saturation and trains
+animal and count only, so that a recoloured lion is classified as a lion. Another eighth shows no animal (colour blobs,
+shuffled patches, strongly blurred images): without it the softmax classifies an orange blob as a cat with 0.9.
 """
 
 import json
@@ -26,12 +26,12 @@ STEPS = 4000
 
 
 def labels_of(columns: dict[str, Any]) -> Labels:
-    """The label names that a scenes file carries."""
+    """The names of labels in the columns of a file of scenes."""
     return Labels(**{key: tuple(columns[key].tolist()) for key in ("animals", "plurals", "colours", "held_out")})
 
 
 def soften(images: Tensor) -> Tensor:
-    """Damage that keeps animal, colour and count: blur, rescaling, noise, small tints and shifts."""
+    """Augments images without changing animal, colour and count: blur, rescaling, noise, small tints and shifts."""
     images = augment.shift(images, 3)
     images = augment.sometimes(images, augment.tint(images, 0.03, 0.12, 0.12), 0.7)
     images = augment.sometimes(images, augment.blur(images, 1.8), 0.5)
@@ -41,13 +41,13 @@ def soften(images: Tensor) -> Tensor:
 
 
 def recolour(images: Tensor) -> Tensor:
-    """Changes of hue, saturation and contrast that leave the animal recognisable."""
+    """Changes hue, saturation and contrast of images, so that animals remain recognisable."""
     images = augment.sometimes(images, augment.mix_channels(images, 0.15), 0.7)
     return augment.tint(images, 0.1, 0.6, 0.35).clamp(0, 1)
 
 
 def without_animal(images: Tensor) -> Tensor:
-    """What is left when the animal is gone: as many images as given, of three kinds."""
+    """Replaces images by images without an animal: colour blobs, shuffled patches or a strong blur, at random."""
     kinds = torch.randint(3, (len(images), 1, 1, 1))
     shuffled = augment.shuffle_patches(images, 8)
     erased = F.interpolate(F.interpolate(images, size=5, mode="area"), size=64, mode="bicubic", align_corners=False)
@@ -55,7 +55,7 @@ def without_animal(images: Tensor) -> Tensor:
 
 
 def train_classifier(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -> None:
-    """Train to the end, resuming from `build/classifier.pt`, and write weights and labels beside this file."""
+    """Trains for `steps` steps, resuming from `build/classifier.pt`, and writes weights and labels into this folder."""
     torch.manual_seed(0)
     images, columns = load_images(scenes)
     checked, checked_columns = load_images(held_out)
@@ -87,9 +87,9 @@ def train_classifier(scenes: Path, held_out: Path, build: Path, steps: int = STE
 
 @torch.no_grad()
 def accuracy(network: Judge, images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
-    """Shares of uint8 images [N, 3, 64, 64] whose animal, background colour and count come out right."""
+    """The accuracy for animal, background colour and count on uint8 images [N, 3, 64, 64]."""
     logits = [network(as_pixels(batch)) for batch in images.split(250)]
-    found = {key: torch.cat([part[key] for part in logits]).argmax(1) for key in ("animal", "colour", "count")}
-    wanted = {key: torch.from_numpy(columns[key]) for key in found}
-    wanted["count"] = wanted["count"] - 1
-    return {key: (found[key] == wanted[key]).float().mean().item() for key in found}
+    predicted = {key: torch.cat([part[key] for part in logits]).argmax(1) for key in ("animal", "colour", "count")}
+    targets = {key: torch.from_numpy(columns[key]) for key in predicted}
+    targets["count"] = targets["count"] - 1
+    return {key: (predicted[key] == targets[key]).float().mean().item() for key in predicted}

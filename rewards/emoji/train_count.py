@@ -1,4 +1,4 @@
-"""The counting network's recipe: scenes, half of them recoloured, so that it counts shapes and not colours."""
+"""Trains the counting network on scenes, half of them recoloured, so that it counts shapes and not colours."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ STEPS = 1500
 
 
 def train_count(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -> None:
-    """Train to the end, resuming from `build/count.pt`, and write the weights beside this file."""
+    """Trains for `steps` steps, resuming from `build/count.pt`, and writes the weights into this folder."""
     torch.manual_seed(0)
     images, columns = load_images(scenes)
     checked, checked_columns = load_images(held_out)
@@ -29,18 +29,18 @@ def train_count(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -
     network = Counter()
 
     def loss() -> Tensor:
-        # Two thirds of the scenes show one animal; here a quarter does.
+        # Two thirds of the scenes show one animal; of the rows drawn here a quarter does.
         rows = torch.cat(
             [torch.randint(len(images), (BATCH // 3,)), several[torch.randint(len(several), (2 * BATCH // 3,))]]
         )
         rows = rows[torch.randperm(len(rows))]
         pixels = as_pixels(images[rows])
         half = len(rows) // 2
-        seen = torch.cat(
+        batch = torch.cat(
             [soften(torch.cat([pixels[:half], recolour(pixels[half:])])), without_animal(pixels[:NOTHING])]
         )
-        wanted = torch.cat([F.one_hot(counts[rows], MOST).float(), torch.full((NOTHING, MOST), 1 / MOST)])
-        return F.cross_entropy(network(seen), wanted, label_smoothing=0.02)
+        targets = torch.cat([F.one_hot(counts[rows], MOST).float(), torch.full((NOTHING, MOST), 1 / MOST)])
+        return F.cross_entropy(network(batch), targets, label_smoothing=0.02)
 
     def check() -> dict[str, float]:
         return agreement(network, checked[:500], checked_columns)
@@ -52,13 +52,13 @@ def train_count(scenes: Path, held_out: Path, build: Path, steps: int = STEPS) -
 @torch.no_grad()
 @torch.random.fork_rng(devices=[])
 def agreement(network: Counter, images: Tensor, columns: dict[str, Any]) -> dict[str, float]:
-    """How the count of uint8 images [N, 3, 64, 64] comes out.
+    """The accuracy of the counting network on uint8 images [N, 3, 64, 64].
 
     Returns:
-        accuracy: the share whose most likely count is right.
-        error: the mean distance of the expected count from the right one.
-        gold: Spearman's rank correlation of the score with the classifier's opinion over all four counts, half of the
-            images damaged.
+        accuracy: share of images whose most likely count is right.
+        error: mean distance of the expected count from the right one.
+        gold: Spearman's rank correlation of the score with the classifier's probability over all four counts, with half
+            of the images augmented.
     """
     torch.manual_seed(3)
     pixels = as_pixels(images)

@@ -1,4 +1,4 @@
-"""What both recipes share: data files, a resumable loop with a decaying rate, and writing the weights."""
+"""Common parts of the recipes: reading data files, a resumable training loop, and writing weights."""
 
 import json
 import math
@@ -17,14 +17,14 @@ CHECKPOINT_SECONDS = 60.0
 
 
 def load_images(file: Path) -> tuple[Tensor, dict[str, Any]]:
-    """An npz of `python -m models.emoji.scenes` or `.sample`: uint8 images [N, 3, 64, 64], and the other columns."""
+    """Reads an npz of `python -m models.emoji.scenes` or `.sample`: uint8 images [N, 3, 64, 64], and other columns."""
     with np.load(file) as data:
         columns = {key: data[key] for key in data.files if key != "images"}
         return torch.from_numpy(data["images"]).permute(0, 3, 1, 2).contiguous(), columns
 
 
 def as_pixels(images: Tensor) -> Tensor:
-    """uint8 -> float in [0, 1]."""
+    """Converts uint8 images to floats in [0, 1]."""
     return images.float() / 255
 
 
@@ -36,9 +36,18 @@ def fit(
     rate: float,
     working: Path,
 ) -> None:
-    """Minimise `loss()` in `steps` AdamW steps, half a cosine down to zero, resuming from `working`.pt.
+    """Minimises `loss()` in `steps` AdamW steps, with half a cosine as learning rate, resuming from `working`.pt.
 
-    `check()`'s figures go to `working`.jsonl every minute. A resumed run draws other batches than an uninterrupted one.
+    Each minute the figures of `check()` are logged to `working`.jsonl. A resumed run draws other batches than an
+    uninterrupted one.
+
+    Args:
+        network: the network, which is trained in place.
+        loss: the loss of a new random batch.
+        check: figures of the network on held-out images.
+        steps: number of steps.
+        rate: the highest learning rate.
+        working: path of the checkpoint and the log, without its ending.
     """
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.01, fused=True)
     checkpoint, log = working.with_suffix(".pt"), working.with_suffix(".jsonl")
@@ -84,7 +93,7 @@ def fit(
 
 
 def write_weights(network: nn.Module, file: Path) -> None:
-    """The network's weights in half precision, all of them or nothing."""
+    """Writes the network's weights to `file` in half precision; the file is replaced only when all are written."""
     state = {
         key: (value.half() if value.is_floating_point() else value).contiguous()
         for key, value in network.state_dict().items()

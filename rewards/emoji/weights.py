@@ -1,4 +1,4 @@
-"""Loading the frozen networks that lie in this folder."""
+"""Loads the frozen networks whose weights lie in this folder."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,11 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_frozen(network: Network, file: Path) -> Network:
-    """Weights from `file` into `network`, in evaluation mode, without gradients of its own."""
+    """Loads weights from `file` into `network`; returns it in evaluation mode, with frozen weights.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
     if not file.exists():
         raise FileNotFoundError(f"{file} is missing: train it with `python -m rewards.emoji.train`.")
     network.load_state_dict({key: value.float() for key, value in load_file(file).items()})
@@ -23,7 +27,7 @@ def load_frozen(network: Network, file: Path) -> Network:
 
 
 def at_native_size(images: Tensor) -> Tensor:
-    """Images [B, 3, H, W] -> [B, 3, 64, 64], untouched if they have that size."""
+    """Resizes images [B, 3, H, W] to [B, 3, 64, 64], fp32; images of that size keep their pixels."""
     images = images.to(torch.float32)
     if images.shape[-2:] == (SIZE, SIZE):
         return images

@@ -1,8 +1,8 @@
-"""Published rewards on published weights, with their own preprocessing made differentiable.
+"""Published rewards on published weights, with a differentiable version of their own preprocessing.
 
-- `weights.py`      what a reward needs, where it is, and how it is read
-- `lazy.py`         reading at the first score
-- `clip.py`         CLIP's preprocessing, towers and tokens, which most of them share
+- `weights.py`      the files that a reward needs: finds, fetches and reads them
+- `lazy.py`         loads a reward's network at its first score
+- `clip.py`         CLIP's preprocessing, towers and tokens, which most of the rewards share
 - `laion.py`        `aesthetic`
 - `clipscore.py`    `clipscore`
 - `pickscore.py`    `pickscore`
@@ -10,7 +10,7 @@
 - `imagereward.py`  `imagereward`
 - `detection.py`    `object-count`, `object-removal`, on `detectors.py` and `counting.py`
 
-Files are looked for when a reward is built, so that a plan fails at once, and loaded at its first score. None of this
-has run on the published weights yet, which this repository's machines cannot fetch: architectures, layouts and
-preprocessing are tested on random tiny weights against independent implementations.
+Building a reward finds its files, so that a plan fails at once if one is missing; its first score loads them. None of
+these rewards has run on the published weights yet, which this repository's machines cannot fetch: architectures,
+layouts and preprocessing are tested on tiny random weights against independent implementations.
 """

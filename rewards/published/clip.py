@@ -1,5 +1,4 @@
-"""What rewards on CLIP share (Radford et al. 2021, arXiv 2103.00020): its preprocessing, made differentiable, its two
-towers, and its tokens.
+"""CLIP (Radford et al. 2021, arXiv 2103.00020) for rewards: differentiable preprocessing, the two towers, and tokens.
 
 Preprocessing is CLIP's own: shorter side to size by antialiased bicubic, centre crop, normalisation.
 """
@@ -21,27 +20,30 @@ from rewards.published.weights import Weights
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
-TOKENS = Weights(  # 49,408 tokens, OpenAI's own, as all of open_clip's ViTs use them
+TOKENS = Weights(  # OpenAI's 49,408 tokens, which all ViTs of open_clip use
     "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", ("vocab.json", "merges.txt"), "tokenizer", 1_387_000, "MIT"
 )
 
 KEPT_PROMPTS = 4096
-"""Text embeddings that are kept: 16 MiB of them for ViT-H."""
+"""Number of text embeddings that are kept, 16 MiB for ViT-H."""
 
 
 # -- pixels ----------------------------------------------------------------------------------------------------
 
 
 def resize(images: Tensor, height: int, width: int) -> Tensor:
-    """Images in [0, 1] at another size: Pillow's bicubic to within 1/255, differentiable; as they are at their own."""
+    """Resizes images in [0, 1] as Pillow's bicubic filter, to within 1/255; differentiable.
+
+    Images of the wanted size are returned unchanged.
+    """
     if images.shape[-2:] == (height, width):
         return images
-    found = F.interpolate(images, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
-    return found.clamp(0, 1)
+    resized = F.interpolate(images, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(0, 1)
 
 
 def normalise(images: Tensor) -> Tensor:
-    """CLIP's mean and standard deviation."""
+    """Normalises images in [0, 1] with CLIP's mean and standard deviation."""
     mean, std = (torch.tensor(values, device=images.device, dtype=images.dtype) for values in (MEAN, STD))
     return (images - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
 
@@ -49,7 +51,7 @@ def normalise(images: Tensor) -> Tensor:
 def preprocess(images: Tensor, size: int) -> Tensor:
     """CLIP's pixels `[B, 3, size, size]` from images `[B, 3, H, W]` in [0, 1]; differentiable."""
     height, width = images.shape[2:]
-    # In whole numbers, as transformers and torchvision count: 45 * (224 / 5) is 2015.99… in floats.
+    # Integer arithmetic, as in transformers and torchvision: in floats 45 * (224 / 5) is 2015.99….
     high, wide = (size * side // min(height, width) for side in (height, width))
     resized = resize(images, high, wide)
     top, left = (high - size) // 2, (wide - size) // 2
@@ -60,15 +62,16 @@ def preprocess(images: Tensor, size: int) -> Tensor:
 
 
 class Towers(nn.Module):
-    """CLIP's two towers: images and prompts to unit vectors in one space.
+    """CLIP's two towers, which map images and prompts to unit vectors in one space.
 
     Args:
         model: transformers' `CLIPModel`.
-        tokenizer: the one it was trained with.
-        prepare: images `[B, 3, H, W]` in [0, 1], size -> what the vision tower sees, `[B, 3, size, size]`.
+        tokenizer: the tokenizer with which the model was trained.
+        prepare: function of images `[B, 3, H, W]` in [0, 1] and a size that returns the inputs `[B, 3, size, size]` of
+            the vision tower.
 
     Raises:
-        ValueError: the tokenizer is another model's.
+        ValueError: the tokenizer has another number of tokens than the model.
     """
 
     def __init__(self, model: Any, tokenizer: Any, prepare: Callable[[Tensor, int], Tensor] = preprocess):
@@ -81,48 +84,48 @@ class Towers(nn.Module):
         self.longest: int = text.max_position_embeddings
         self._tokenizer = tokenizer
         self._prepare = prepare
-        self._known: dict[str, Tensor] = {}
+        self._embeddings: dict[str, Tensor] = {}
 
     def images(self, images: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]` in [0, 1] -> L2-normalised `[B, D]`; differentiable."""
+        """L2-normalised embeddings `[B, D]` of images `[B, 3, H, W]` in [0, 1]; differentiable."""
         pixels = self._prepare(images.float(), self.size)
-        seen = self.model.vision_model(pixel_values=pixels).pooler_output
-        return F.normalize(self.model.visual_projection(seen), dim=1)
+        pooled = self.model.vision_model(pixel_values=pixels).pooler_output
+        return F.normalize(self.model.visual_projection(pooled), dim=1)
 
     def prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Prompts -> L2-normalised `[B, D]`, without gradient; each is embedded once, as prompts repeat."""
+        """L2-normalised embeddings `[B, D]` of prompts, without gradient; kept for the next call, as prompts repeat."""
         return torch.stack([self._embedded(prompt) for prompt in prompts])
 
     def tokens(self, prompt: str) -> list[int]:
-        """Start, the prompt's tokens, end: `longest` (77) at most, cut before the end."""
+        """Token ids of a prompt with start and end mark: at most `longest` (77), with the prompt's last ones cut."""
         return self._tokenizer(prompt, truncation=True, max_length=self.longest).input_ids
 
     def _embedded(self, prompt: str) -> Tensor:
-        if prompt not in self._known:
-            if len(self._known) >= KEPT_PROMPTS:
-                del self._known[next(iter(self._known))]
-            self._known[prompt] = self._embed(prompt)
-        return self._known[prompt]
+        if prompt not in self._embeddings:
+            if len(self._embeddings) >= KEPT_PROMPTS:
+                del self._embeddings[next(iter(self._embeddings))]
+            self._embeddings[prompt] = self._embed(prompt)
+        return self._embeddings[prompt]
 
     @torch.no_grad()
     def _embed(self, prompt: str) -> Tensor:
-        # One at a time and unpadded: a prompt's embedding then depends on no other's length. Published code pads, with
-        # zeros (open_clip) or end tokens (transformers); it is the same, as padding follows the end token, which is
-        # what the tower returns, and its attention looks back only.
+        # Prompts are embedded one at a time without padding, so that an embedding does not depend on other prompts.
+        # Published code pads with zeros (open_clip) or end tokens (transformers). The results are the same: the tower
+        # returns its output at the end token, and its causal attention ignores the padding after it.
         ids = torch.tensor([self.tokens(prompt)], device=self.model.logit_scale.device)
-        read = self.model.text_model(input_ids=ids).pooler_output
-        return F.normalize(self.model.text_projection(read), dim=1)[0]
+        pooled = self.model.text_model(input_ids=ids).pooler_output
+        return F.normalize(self.model.text_projection(pooled), dim=1)[0]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        self._known.clear()  # the weights move or change
+        self._embeddings.clear()  # the weights are moved or converted
         return super()._apply(fn, recurse)
 
 
 class ClipReward(LazyReward[Towers], EmbeddingReward):
-    """A reward on the cosine of an image's and its prompt's CLIP embedding; a subclass loads the towers.
+    """A reward on the cosine of the CLIP embeddings of an image and its prompt; a subclass loads the towers.
 
     Args:
-        weights: the file that holds the model's weights.
+        weights: the file of the model's weights.
     """
 
     def __init__(self, weights: Path):
@@ -130,18 +133,18 @@ class ClipReward(LazyReward[Towers], EmbeddingReward):
         self._weights = weights
 
     @cached_property
-    def weights_sha256(self) -> str:  # type: ignore[override]  # when asked for: 4 GB take seconds
+    def weights_sha256(self) -> str:  # type: ignore[override]  # computed on use: hashing 4 GB takes seconds
         return file_sha256(self._weights)
 
     def embed(self, images: Tensor) -> Tensor:
         return self.towers().images(images)
 
     def cosine(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        """Of each image and its prompt: `[B]` in [-1, 1], differentiable in the images."""
+        """The cosine of each image and its prompt: `[B]` in [-1, 1], differentiable in the images."""
         return (self.embed(images) * self.towers().prompts(prompts)).sum(1)
 
     def towers(self) -> Towers:
-        """Loaded at the first call, frozen."""
+        """The frozen towers, which the first call loads."""
         return self.network()
 
 
@@ -149,10 +152,10 @@ class ClipReward(LazyReward[Towers], EmbeddingReward):
 
 
 def check_folder(need: Weights, folder: Path) -> Path:
-    """The folder, if it has what is needed of it.
+    """Returns `folder` if it has all files of `need`.
 
     Raises:
-        FileNotFoundError: it has not; the message names the files.
+        FileNotFoundError: a file is missing; the message names the missing files.
     """
     missing = [name for name in need.files if not (folder / name).is_file()]
     if (folder / "tokenizer.json").is_file():  # vocabulary and merges in one file
@@ -166,24 +169,24 @@ def check_folder(need: Weights, folder: Path) -> Path:
 
 
 def load_model(folder: Path) -> Any:
-    """A `CLIPModel` in transformers' layout, fp32.
+    """Loads a `CLIPModel` in transformers' layout, fp32.
 
     Raises:
-        ValueError: weights are missing, as in a file that holds one tower.
+        ValueError: weights are missing, as in a file with only one tower.
     """
     from transformers import CLIPModel
 
-    loading: Any = CLIPModel.from_pretrained  # returns two things here, which its annotation does not know
+    loading: Any = CLIPModel.from_pretrained  # with output_loading_info it returns a pair, unlike its annotation
     model, report = loading(
         folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
-    if missing := sorted(report["missing_keys"]):  # they would be random numbers
+    if missing := sorted(report["missing_keys"]):  # transformers initialises them at random
         raise ValueError(f"{folder} is no whole CLIP: it lacks {missing[0]} and {len(missing) - 1} others")
     return model
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """CLIP's tokenizer from `vocab.json` and `merges.txt`, or `tokenizer.json`."""
+    """Loads CLIP's tokenizer from `vocab.json` and `merges.txt`, or `tokenizer.json`."""
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(folder, local_files_only=True)

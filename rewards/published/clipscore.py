@@ -1,14 +1,14 @@
-"""`clipscore`: how well an image fits its prompt, as CLIP sees it (Hessel et al. 2021, arXiv 2104.08718).
+"""`clipscore`: how well an image fits its prompt, by CLIP (Hessel et al. 2021, arXiv 2104.08718).
 
-The cosine of CLIP's image and text embeddings, times `scale`. Three scales are about, so a number means nothing
-without its own:
+The score is the cosine of CLIP's image and text embeddings, times `scale`. Three scales are in use, so a score is given
+with its scale:
 
 - 1, the bare cosine, about 0.1 to 0.4 on real pairs (`scale: 1`, the default);
-- 100·cos, torchmetrics' (`scale: 100`; its floor at 0 is on the mean over images, not on each);
-- 2.5·max(0, cos), the paper's (`scale: 2.5, floor: true`; its code, github.com/jmhessel/clipscore, also puts
+- 100·cos, that of torchmetrics (`scale: 100`; its floor at 0 applies to the mean over images, not to each image);
+- 2.5·max(0, cos), that of the paper (`scale: 2.5, floor: true`; its code, github.com/jmhessel/clipscore, also puts
   `prefix: "A photo depicts "` before the text and uses ViT-B/32).
 
-Preprocessing is CLIP's, made differentiable; prompts are cut at 77 tokens.
+Preprocessing is a differentiable version of CLIP's; prompts are cut at 77 tokens.
 """
 
 from typing import ClassVar
@@ -29,16 +29,16 @@ CLIP = Weights(
 
 
 class ClipScore(ClipReward):
-    """scale · cos(image, prompt).
+    """The score scale · cos(image, prompt).
 
     Args:
         model: a CLIP model with its tokenizer, a local folder or a hub id; OpenAI's ViT-L/14 unless given.
-        scale: 1, 100 or 2.5; see above.
-        floor: scale · max(0, cos); an image with a negative cosine then has no gradient.
-        prefix: put before every prompt.
+        scale: factor of the cosine: 1, 100 or 2.5, as listed above.
+        floor: whether the score is scale · max(0, cos); an image with a negative cosine then has no gradient.
+        prefix: text put before every prompt.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
     """
 
     name = "clipscore"

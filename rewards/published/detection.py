@@ -1,7 +1,7 @@
-"""`object-count` and `object-removal`: what an object detector finds, soft enough to be followed by gradients.
+"""`object-count` and `object-removal`: differentiable rewards on the detections of an object detector.
 
-The detectors are in `detectors.py`, chosen by `detector`; how finds are counted is in `counting.py`. AlignProp
-(arXiv 2310.03739) removes concepts with OWL-ViT, VADER (arXiv 2407.08737) with YOLOS.
+The option `detector` chooses a detector of `detectors.py`; `counting.py` counts its finds. AlignProp (arXiv 2310.03739)
+removes concepts with OWL-ViT, VADER (arXiv 2407.08737) with YOLOS.
 """
 
 import math
@@ -48,31 +48,34 @@ PLURALS = {
 
 
 def words_of(text: str) -> list[str]:
-    """Lower-case words and numbers."""
+    """The words and numbers of a text, in lower case."""
     return re.findall(r"[a-z0-9]+", text.lower())
 
 
 def find_object(prompt: str, names: Sequence[str]) -> tuple[str, int] | None:
-    """The first of the objects that a prompt names, singular or plural, and at which word; None where it names none.
+    """The first object that a prompt names, singular or plural, and the index of its first word; None if it names none.
 
-    Of two that begin at the same word it is the longer one.
+    If two objects begin at the same word, the longer one is returned.
     """
     words = words_of(prompt)
-    found = [
+    matches = [
         (place, -len(form), name)
         for name in names
         for form in _forms(words_of(name))
         for place in range(len(words) - len(form) + 1)
         if words[place : place + len(form)] == form
     ]
-    if not found:
+    if not matches:
         return None
-    place, _, name = min(found)
+    place, _, name = min(matches)
     return name, place
 
 
 def find_number(prompt: str, place: int) -> int | None:
-    """The last number before a word of the prompt: "a photo of three red cats" -> 3 at cats; None without one."""
+    """The last number before the word with index `place`; None if there is none.
+
+    In "a photo of three red cats" it is 3 for the index of "cats".
+    """
     for word in reversed(words_of(prompt)[:place]):
         if word in NUMBERS or word.isdigit():
             return NUMBERS[word] if word in NUMBERS else int(word)
@@ -91,18 +94,18 @@ def _forms(words: list[str]) -> list[list[str]]:
 
 
 class DetectionReward(Reward):
-    """What the rewards here share: a detector, and which object it is to look for in an image.
+    """A reward on a detector that looks for one object in each image.
 
     Args:
         detector: `owlvit` or `yolos`.
         model: a local folder or another hub id in the same layout (`google/owlvit-large-patch14`,
             `hustvl/yolos-small`); OWL-ViT base or YOLOS tiny unless given.
-        object: the object to look for in every image.
-        objects: instead of it, objects of which the first that a prompt names is looked for in its image.
+        object: the object to look for in all images.
+        objects: instead of `object`, a list of objects: the detector looks for the first one that the prompt names.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
-        ValueError: an option does not fit.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
+        ValueError: an option is invalid.
     """
 
     needs: ClassVar = (OWLVIT, YOLOS)  # one of them, by `detector`
@@ -138,22 +141,22 @@ class DetectionReward(Reward):
     def _object_in(self, prompt: str) -> str:
         if self._given:
             return self._names[0]
-        found = find_object(prompt, self._names)
-        if found is None:
+        match = find_object(prompt, self._names)
+        if match is None:
             raise RewardError(f"Reward {self.name!r}: {prompt!r} names none of the objects {', '.join(self._names)}.")
-        return found[0]
+        return match[0]
 
 
 class ObjectRemoval(DetectionReward):
-    """1 − how surely the object is seen, in [0, 1]: 1 where it is not there.
+    """The score 1 − P(object), in [0, 1]: 1 if the detector does not find the object.
 
     Args:
         detector, model, object, objects: as for `DetectionReward`.
-        reduce: `max`, a soft maximum over the boxes' probabilities (`soft_maximum`), or `mean`, over those above the
-            threshold, 0 where there is none: VADER's, which has no gradient once nothing is found and which one more
-            weak find brings down.
-        temperature: of the soft maximum, in units of probability.
-        threshold: of the mean, in (0, 1); 0.2 as VADER's code has it unless given.
+        reduce: how P(object) follows from the boxes' probabilities. `max`: their soft maximum (`soft_maximum`).
+            `mean`: the mean of those above the threshold, 0 if there are none, as in VADER; it has no gradient if
+            nothing is found, and a further weak find lowers it.
+        temperature: temperature of the soft maximum, in units of probability.
+        threshold: threshold of the mean, in (0, 1); 0.2, as in VADER's code, unless given.
     """
 
     name = "object-removal"
@@ -178,21 +181,21 @@ class ObjectRemoval(DetectionReward):
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         likely = self._detector.detect(images, [self._object_in(prompt) for prompt in prompts]).log_odds.sigmoid()
         if self._reduce == "max":
-            return 1 - soft_maximum(likely, self._temperature).clamp(0, 1)  # rounding alone leaves [0, 1]
-        found = (likely > self._threshold).to(likely.dtype)
-        return 1 - (likely * found).sum(1) / found.sum(1).clamp(min=1)
+            return 1 - soft_maximum(likely, self._temperature).clamp(0, 1)  # only rounding can leave [0, 1]
+        above = (likely > self._threshold).to(likely.dtype)
+        return 1 - (likely * above).sum(1) / above.sum(1).clamp(min=1)
 
 
 class ObjectCount(DetectionReward):
-    """−|how many there are − how many there should be|: 0 at best (`soft_threshold`, then `expected_count`).
+    """The score −|expected count − wanted count|, 0 at best (`soft_threshold`, then `expected_count`).
 
     Args:
         detector, model, object, objects: as for `DetectionReward`.
-        count: how many there should be. Unless given, the last number before the object in its prompt: a, an, one to
-            ten, or digits.
+        count: the wanted count. Unless given, it is the last number before the object in the prompt: a, an, one to ten,
+            or digits.
         threshold: probability from which on a box is a find, in (0, 1); the detector's own unless given, which is 0.1
             for OWL-ViT and 0.5 for YOLOS.
-        temperature: of that threshold, in log-odds: larger is softer.
+        temperature: temperature of that threshold, in log-odds; a larger one is softer.
     """
 
     name = "object-count"
@@ -221,7 +224,7 @@ class ObjectCount(DetectionReward):
         return -(count - torch.tensor(wanted, dtype=count.dtype, device=count.device)).abs()
 
     def count(self, images: Tensor, names: Sequence[str]) -> Tensor:
-        """How many objects of these names there are: images `[B, 3, H, W]` in [0, 1], B names -> `[B]`."""
+        """The expected count `[B]` of the named object in each image, of images `[B, 3, H, W]` in [0, 1], B names."""
         log_odds, boxes = self._detector.detect(images, names)
         threshold = self._detector.threshold if self._threshold is None else self._threshold
         return expected_count(soft_threshold(log_odds, threshold, self._temperature), boxes)
@@ -229,8 +232,8 @@ class ObjectCount(DetectionReward):
     def _wanted(self, prompt: str, name: str) -> int:
         if self._count is not None:
             return self._count
-        found = find_object(prompt, [name])
-        number = find_number(prompt, found[1]) if found else None
+        match = find_object(prompt, [name])
+        number = find_number(prompt, match[1]) if match else None
         if number is None:
             raise RewardError(
                 f"Reward {self.name!r}: {prompt!r} does not say how many of {name!r}; give `count`, or prompts that do."

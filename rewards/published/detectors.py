@@ -1,11 +1,11 @@
-"""Object detectors of transformers, as log-odds and boxes with a gradient.
+"""Object detectors of transformers that return log-odds and boxes with a gradient.
 
-- `owlvit`: OWL-ViT (Minderer et al. 2022, arXiv 2205.06230), any object that words can name. Each of its 576 patches
-  (ViT-B/32 at 768 pixels) says P(object) and a box, so an object is found by many patches at once.
-- `yolos`: YOLOS (Fang et al. 2021, arXiv 2106.00666), COCO's 80 classes. Each of its 100 tokens says P(class) and a
-  box; it was trained to find an object once.
+- `owlvit`: OWL-ViT (Minderer et al. 2022, arXiv 2205.06230), for any object that words can name. Each of its 576
+  patches (ViT-B/32 at 768 pixels) predicts P(object) and a box, so several patches find one object.
+- `yolos`: YOLOS (Fang et al. 2021, arXiv 2106.00666), for COCO's 80 classes. Each of its 100 tokens predicts P(class)
+  and a box; it was trained to find an object once.
 
-Preprocessing is each model's own image processor's, made differentiable; resizing is antialiased, as Pillow's is.
+Preprocessing is a differentiable version of each model's own image processor; resizing is antialiased, as Pillow's.
 """
 
 import json
@@ -48,11 +48,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Detections(NamedTuple):
-    """What a detector says of one object in each image.
+    """A detector's boxes for one object in each image.
 
     Attributes:
-        log_odds: of each box holding the object, log P − log(1 − P), `[B, N]`.
-        boxes: centre x, centre y, width, height in units of the image, `[B, N, 4]`.
+        log_odds: log P − log(1 − P) of each box to show the object, `[B, N]`.
+        boxes: centre x, centre y, width and height, relative to the image's sides, `[B, N, 4]`.
     """
 
     log_odds: Tensor
@@ -60,15 +60,20 @@ class Detections(NamedTuple):
 
 
 class Detector(ABC):
-    """A frozen detector, loaded at the first image.
+    """A frozen detector, which the first call of `detect` loads.
 
     Args:
-        folder: in transformers' layout.
+        folder: a folder in transformers' layout.
 
     Attributes:
-        kind: its config's `model_type`.
-        threshold: from which probability on its image processor counts a box as found.
-        weights: the file that holds them.
+        needs: the detector's files on the hub.
+        kind: the `model_type` in the detector's config.
+        threshold: probability from which on the detector's image processor counts a box as a find.
+        weights: the file of the weights.
+
+    Raises:
+        FileNotFoundError: a file is missing in the folder.
+        ValueError: the folder holds another kind of detector.
     """
 
     needs: ClassVar[Weights]
@@ -78,19 +83,19 @@ class Detector(ABC):
     def __init__(self, folder: Path):
         self.folder = folder
         self.config = json.loads(self._file("config.json").read_text(encoding="utf-8"))
-        if (found := self.config.get("model_type")) != self.kind:
-            # Transformers would load it all the same, with random weights wherever the names differ.
-            raise ValueError(f"detector {self.kind} cannot load {self.folder}: its config says model_type {found!r}")
+        if (kind := self.config.get("model_type")) != self.kind:
+            # Transformers would load it anyway, with random weights wherever the names differ.
+            raise ValueError(f"detector {self.kind} cannot load {self.folder}: its config says model_type {kind!r}")
         self.weights = self._file("model.safetensors", "pytorch_model.bin")
         self.device = torch.device("cpu")
         self.model: Any = None
 
     @abstractmethod
     def check(self, name: str) -> None:
-        """Raises `ValueError` where it cannot look for an object of this name."""
+        """Raises `ValueError` if the detector cannot look for an object of this name."""
 
     def detect(self, images: Tensor, names: Sequence[str]) -> Detections:
-        """Images `[B, 3, H, W]` in [0, 1], the object to look for in each -> what it says of it; differentiable."""
+        """Looks for one named object in each of the images `[B, 3, H, W]` in [0, 1]; differentiable."""
         if self.model is None:
             self.model = self._load().requires_grad_(False).eval().to(self.device)
         return self._detect(images.float(), names)
@@ -102,23 +107,23 @@ class Detector(ABC):
     def _detect(self, images: Tensor, names: Sequence[str]) -> Detections: ...
 
     def _file(self, *names: str) -> Path:
-        """The first of these that is in the folder."""
-        found = next((self.folder / name for name in names if (self.folder / name).is_file()), None)
-        if found is None:
-            what = f"{self.needs.repository} has it, and `model` is to be a folder with all of its files"
-            raise FileNotFoundError(f"there is no {' or '.join(names)} in {self.folder}; {what}")
-        return found
+        """The path of the first of `names` that is in the folder."""
+        path = next((self.folder / name for name in names if (self.folder / name).is_file()), None)
+        if path is None:
+            advice = f"give `model`, a folder with the files of {self.needs.repository}"
+            raise FileNotFoundError(f"there is no {' or '.join(names)} in {self.folder}; {advice}")
+        return path
 
 
 class OwlVit(Detector):
-    """OWL-ViT, asked for "a photo of a …" as in transformers' examples."""
+    """OWL-ViT, with the query "a photo of a …" as in transformers' examples."""
 
     needs = OWLVIT
     kind = "owlvit"
     threshold = 0.1
 
     def check(self, name: str) -> None:
-        """Any name will do."""
+        """Accepts any name."""
 
     def _load(self) -> Any:
         from transformers import AutoTokenizer, OwlViTForObjectDetection
@@ -131,16 +136,16 @@ class OwlVit(Detector):
         length, side = config.text_config.max_position_embeddings, config.vision_config.image_size
         queries = [f"a photo of {'an' if name[0] in 'aeiou' else 'a'} {name}" for name in names]
         text = self.tokenizer(queries, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
-        said = self.model(
+        output = self.model(
             input_ids=text["input_ids"].to(images.device),
             attention_mask=text["attention_mask"].to(images.device),
-            pixel_values=normalise(resize(images, side, side)),  # to a square, whatever the image's shape
+            pixel_values=normalise(resize(images, side, side)),  # a square, for images of any shape
         )
-        return Detections(said.logits[..., 0], said.pred_boxes)
+        return Detections(output.logits[..., 0], output.pred_boxes)
 
 
 class Yolos(Detector):
-    """YOLOS; its classes are those of the folder's config."""
+    """YOLOS, with the classes in the folder's config."""
 
     needs = YOLOS
     kind = "yolos"
@@ -162,12 +167,13 @@ class Yolos(Detector):
         return YolosForObjectDetection.from_pretrained(self.folder, dtype=torch.float32)
 
     def _detect(self, images: Tensor, names: Sequence[str]) -> Detections:
-        said = self.model(pixel_values=yolos_pixels(images, self.shortest, self.longest))
-        asked = torch.tensor([self.classes[name] for name in names], device=images.device)
-        asked = asked[:, None, None].expand(-1, said.logits.shape[1], 1)
-        # P is a softmax over the classes and "no object"; against the log of all others it stays exact near 0 and 1.
-        others = said.logits.scatter(2, asked, float("-inf")).logsumexp(2)
-        return Detections(said.logits.gather(2, asked).squeeze(2) - others, said.pred_boxes)
+        output = self.model(pixel_values=yolos_pixels(images, self.shortest, self.longest))
+        classes = torch.tensor([self.classes[name] for name in names], device=images.device)
+        classes = classes[:, None, None].expand(-1, output.logits.shape[1], 1)
+        # P is a softmax over the classes and "no object". The difference to the log-sum of all other logits is exact
+        # also for P near 0 and 1.
+        others = output.logits.scatter(2, classes, float("-inf")).logsumexp(2)
+        return Detections(output.logits.gather(2, classes).squeeze(2) - others, output.pred_boxes)
 
 
 DETECTORS: dict[str, type[Detector]] = {kind.kind: kind for kind in (OwlVit, Yolos)}
@@ -176,12 +182,13 @@ DETECTORS: dict[str, type[Detector]] = {kind.kind: kind for kind in (OwlVit, Yol
 def yolos_pixels(images: Tensor, shortest: int, longest: int) -> Tensor:
     """YOLOS's pixels from images `[B, 3, H, W]` in [0, 1]: bilinear, ImageNet's normalisation; differentiable.
 
-    The shorter side becomes `shortest`, or less where the longer would pass `longest`; both are cut to multiples of 16.
+    The shorter side is resized to `shortest`, or less if the longer side would exceed `longest`; both sizes are rounded
+    down to multiples of 16.
     """
     height, width = images.shape[2:]
     short, long = min(height, width), max(height, width)
     exact = min(shortest, longest * short / long)
-    # The processor rounds the one side and cuts the other, which is where a side is 15 pixels less than one expects.
+    # As in the processor, the shorter side is rounded and the longer side is truncated.
     sides = (round(exact), int(exact * long / short))
     high, wide = (max(16, side - side % 16) for side in (sides if height <= width else sides[::-1]))
     if (high, wide) != (height, width):
@@ -191,7 +198,7 @@ def yolos_pixels(images: Tensor, shortest: int, longest: int) -> Tensor:
 
 
 def _edges(processor: dict[str, Any]) -> tuple[int, int]:
-    """The shortest and the longest edge of a YOLOS processor's config, which older ones write as two numbers."""
+    """The shortest and the longest edge in a YOLOS processor's config; older configs hold them as two numbers."""
     size = processor.get("size", 800)
     if isinstance(size, int):
         size = {"shortest_edge": size, "longest_edge": processor.get("max_size", 1333)}

@@ -1,13 +1,13 @@
 """`hpsv2` and `hpsv2.1`: the Human Preference Score v2 (Wu et al. 2023, arXiv 2306.09341; github.com/tgxs002/HPSv2).
 
-An open_clip ViT-H/14 fine-tuned on people's rankings of generated images. The score is cos(image, prompt), as the
-authors' `hpsv2.score` returns it: without the logit scale, about 0.2 to 0.35 (the paper's tables show 100 times that).
-v2.1 was trained on other data than v2.0, and the scores of the two are not comparable.
+The model is an open_clip ViT-H/14, fine-tuned on people's rankings of generated images. The score is cos(image,
+prompt), as the authors' `hpsv2.score` returns it: without the logit scale, about 0.2 to 0.35 (the paper's tables show
+100 times that). v2.1 was trained on other data than v2.0, and the scores of the two are not comparable.
 
-Preprocessing is the authors', made differentiable: the longer side to 224 by antialiased bicubic interpolation, black
-added around it to a square, CLIP's normalisation. The rest of the way is fp32, theirs fp16 on a GPU. Prompts are cut at
-77 tokens. One difference: their code leaves an image whose longer side is 224 already as it is, so it cannot score one
-that is no square; here it gets its black like any other.
+Preprocessing is a differentiable version of the authors': the longer side to 224 by antialiased bicubic interpolation,
+black borders to a square, CLIP's normalisation. The network runs in fp32, the authors' in fp16 on a GPU. Prompts are
+cut at 77 tokens. One difference: the authors' code adds no borders to an image whose longer side is 224, so it cannot
+score such an image unless it is square; here the borders are always added.
 """
 
 import html
@@ -41,9 +41,9 @@ V2_1 = Weights(
 )
 
 VISION_HEAD, TEXT_HEAD = 80, 64
-"""Width of an attention head in ViT-H/14's towers (1280/16 and 1024/16); no shape in the file tells it."""
+"""Width of an attention head in ViT-H/14's towers (1280/16 and 1024/16), which follows from no shape in the file."""
 
-_NAMES = (  # open_clip's, by what they start with -> transformers'
+_NAMES = (  # start of open_clip's names -> transformers'
     (r"visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
     (r"visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
     (r"visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
@@ -74,7 +74,7 @@ class HPSv2(ClipReward):
         tokenizer: a folder with CLIP's `vocab.json` and `merges.txt`, or a hub id; LAION's ViT-H/14 unless given.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
     """
 
     name = "hpsv2"
@@ -83,8 +83,8 @@ class HPSv2(ClipReward):
 
     def __init__(self, model: str | None = None, tokenizer: str | None = None):
         checkpoint: Weights = self.needs[0]
-        found = checkpoint.find(self.name, model)
-        super().__init__(check_folder(checkpoint, found) / checkpoint.files[0] if found.is_dir() else found)
+        path = checkpoint.find(self.name, model)
+        super().__init__(check_folder(checkpoint, path) / checkpoint.files[0] if path.is_dir() else path)
         self._tokens = check_folder(TOKENS, TOKENS.find(self.name, tokenizer))
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
@@ -113,9 +113,9 @@ def letterboxed(images: Tensor, size: int) -> Tensor:
 
 
 def cleaned(prompt: str) -> str:
-    """What open_clip's tokenizer does before CLIP's: HTML entities to characters, twice.
+    """Replaces HTML entities by characters, twice, as open_clip's tokenizer does before CLIP's.
 
-    It also mends wrongly decoded text with ftfy, which is left out; such prompts score differently.
+    open_clip also repairs wrongly decoded text with ftfy, which is left out here; such prompts score differently.
     """
     return html.unescape(html.unescape(prompt))
 
@@ -124,10 +124,10 @@ def cleaned(prompt: str) -> str:
 
 
 def load_open_clip(path: Path) -> Any:
-    """A `CLIPModel`, fp32, from a ViT-H/14 checkpoint of open_clip's, bare or under `state_dict`.
+    """Loads a `CLIPModel`, fp32, from an open_clip checkpoint of a ViT-H/14: a state dict, or one under `state_dict`.
 
     Raises:
-        ValueError: it has another layout.
+        ValueError: the checkpoint has another layout.
     """
     state: Any = read_state(path)
     try:
@@ -138,17 +138,17 @@ def load_open_clip(path: Path) -> Any:
 
 
 def clip_model(state: Mapping[str, Tensor]) -> Any:
-    """transformers' `CLIPModel`, sized by and made of a state dict in open_clip's layout.
+    """Builds transformers' `CLIPModel` with the sizes and tensors of a state dict in open_clip's layout.
 
     Raises:
-        KeyError, RuntimeError: tensors are missing, left over or of other shapes.
+        KeyError, RuntimeError: tensors are missing, unexpected or of other shapes.
     """
     from transformers import CLIPModel
 
     with torch.device("meta"):  # the file's tensors become the parameters, so nothing is initialised or copied
         model: Any = CLIPModel(_config(state))
     model.load_state_dict(_renamed(state), assign=True)
-    for tower in (model.text_model, model.vision_model):  # the only buffers, which no file has
+    for tower in (model.text_model, model.vision_model):  # the only buffers, which files do not hold
         places = tower.embeddings.position_ids.shape[1]
         tower.embeddings.position_ids = torch.arange(places, device=model.logit_scale.device)[None]
     return model
@@ -169,7 +169,7 @@ def _config(state: Mapping[str, Tensor]) -> Any:
         "image_size": patch * round((places - 1) ** 0.5),
         "patch_size": patch,
         "projection_dim": dimensions,
-        "hidden_act": "gelu",  # the exact one: OpenAI's own ViTs have quick_gelu, open_clip's ViT-H/14 has not
+        "hidden_act": "gelu",  # exact GELU, as in open_clip's ViT-H/14; OpenAI's ViTs have quick_gelu
     }
     text = {
         "vocab_size": words,
@@ -181,8 +181,8 @@ def _config(state: Mapping[str, Tensor]) -> Any:
         "projection_dim": dimensions,
         "hidden_act": "gelu",
         "bos_token_id": words - 2,
-        # open_clip reads the output at the highest token id, transformers at the first end token; the end token is
-        # the vocabulary's last.
+        # open_clip takes the output at the highest token id, transformers that at the first end token. The end token is
+        # the last one in the vocabulary.
         "eos_token_id": words - 1,
     }
     return CLIPConfig(text_config=text, vision_config=vision, projection_dim=dimensions)
@@ -193,16 +193,16 @@ def _layers(state: Mapping[str, Tensor], prefix: str) -> int:
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    found = {}
+    renamed = {}
     for key, value in state.items():
         name = _name(key)
         tensor = value.float()
-        if ".in_proj_" in name:  # queries, keys and values in one
+        if ".in_proj_" in name:  # queries, keys and values in one tensor
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                found[name.replace(".in_proj_", f".{part}_proj.")] = piece
-        else:  # projections multiply from the other side
-            found[name] = tensor.T if name in ("visual_projection.weight", "text_projection.weight") else tensor
-    return found
+                renamed[name.replace(".in_proj_", f".{part}_proj.")] = piece
+        else:  # open_clip's projections are transposed
+            renamed[name] = tensor.T if name in ("visual_projection.weight", "text_projection.weight") else tensor
+    return renamed
 
 
 def _name(key: str) -> str:

@@ -1,12 +1,12 @@
 """`imagereward`: ImageReward v1.0 (Xu et al. 2023, arXiv 2304.05977; github.com/zai-org/ImageReward, formerly THUDM).
 
-BLIP (Li et al. 2022, arXiv 2201.12086): a ViT-L/16 sees the image at 224 pixels, and a BERT with cross-attention to
-every one of its tokens (BLIP's MED) reads the prompt, 35 tokens at most. The text's first output goes through five
-linear layers with nothing but dropout between them to r; the score is r standardised, (r − 0.1672)/1.0333: about −2 to
-2, without bounds. ReFL optimises it.
+The network is BLIP (Li et al. 2022, arXiv 2201.12086): a ViT-L/16 encodes the image at 224 pixels, and a BERT with
+cross-attention to all image tokens (BLIP's MED) encodes the prompt, cut at 35 tokens. Five linear layers, with only
+dropout between them, map the first output of the text to r. The score is r standardised, (r − 0.1672)/1.0333: about −2
+to 2, without bounds. ReFL optimises it.
 
-Preprocessing is torchvision's as the authors use it, made differentiable: shorter side to 224 by antialiased bicubic
-interpolation (within 1/255 of Pillow's), centre crop, CLIP's normalisation.
+Preprocessing is a differentiable version of the authors' torchvision transforms: shorter side to 224 by antialiased
+bicubic interpolation (within 1/255 of Pillow's), centre crop, CLIP's normalisation.
 """
 
 import re
@@ -37,15 +37,16 @@ VOCABULARY = Weights(
 MEAN = 0.16717362830052426
 STD = 1.0333394966054072
 LENGTH = 35
-"""Tokens a prompt is padded and cut to."""
+"""Number of tokens that a prompt is padded or cut to."""
 
 ADDED_TOKENS = ("[DEC]", "[ENC]")
-"""BLIP's own, after BERT's 30,522: ImageReward reads neither, but the embedding has rows for them."""
+"""BLIP's own tokens, after BERT's 30,522. ImageReward uses neither, but the embedding has rows for them."""
 
 HEAD_WIDTH = 64
-"""Of every attention head, in BLIP's ViT-L (1024/16) as in BERT-base (768/12); no shape in the file tells it."""
+"""Width of an attention head in BLIP's ViT-L (1024/16) and BERT-base (768/12), which follows from no shape in the
+file."""
 
-_VISION_NAMES = (  # BLIP's, as timm names a ViT's parts -> transformers' BlipVisionModel
+_VISION_NAMES = (  # pattern of BLIP's names, which are timm's for a ViT -> name in transformers' BlipVisionModel
     (r"^cls_token$", "embeddings.class_embedding"),
     (r"^pos_embed$", "embeddings.position_embedding"),
     (r"^patch_embed\.proj\.", "embeddings.patch_embedding."),
@@ -58,11 +59,11 @@ _VISION_NAMES = (  # BLIP's, as timm names a ViT's parts -> transformers' BlipVi
 
 
 class ImageRewardNetwork(nn.Module):
-    """BLIP's two towers and the head, sized by and loaded from a state dict in the published layout.
+    """BLIP's two towers and the head, with the sizes and tensors of a state dict in the published layout.
 
     Args:
-        state: `blip.visual_encoder.*`, `blip.text_encoder.*` and `mlp.layers.*`. The projections that BLIP was
-            pretrained with are in the file too; ImageReward never calls them, so they are left out.
+        state: tensors `blip.visual_encoder.*`, `blip.text_encoder.*` and `mlp.layers.*`. The file also holds the
+            projections of BLIP's pretraining, which ImageReward does not use; they are left out.
 
     Raises:
         KeyError, RuntimeError: the state dict has another layout.
@@ -70,11 +71,11 @@ class ImageRewardNetwork(nn.Module):
 
     def __init__(self, state: Mapping[str, Tensor]):
         super().__init__()
-        self.tokenizer: Any = None  # its reward reads it from another file
+        self.tokenizer: Any = None  # set by `ImageReward.load`, which reads it from another file
         from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
         vision, text = _below(state, "blip.visual_encoder."), _below(state, "blip.text_encoder.")
-        text.pop("embeddings.position_ids", None)  # 0, 1, 2, …: a buffer, in files written by older transformers
+        text.pop("embeddings.position_ids", None)  # a buffer 0, 1, 2, … in files that older transformers wrote
         positions, width = vision["pos_embed"].shape[1:]
         patch = vision["patch_embed.proj.weight"].shape[-1]
         words, text_width = text["embeddings.word_embeddings.weight"].shape
@@ -96,7 +97,7 @@ class ImageRewardNetwork(nn.Module):
             num_attention_heads=text_width // HEAD_WIDTH,  # med_config.json's 12; transformers' default is 8
             max_position_embeddings=text["embeddings.position_embeddings.weight"].shape[0],
             layer_norm_eps=1e-12,
-            is_decoder=True,  # gives it its cross-attention; `forward` attends in both directions all the same
+            is_decoder=True,  # needed for cross-attention; `forward` attends in both directions nevertheless
         )
         with torch.device("meta"):  # the file's tensors become the parameters, so nothing is initialised or copied
             self.vision: Any = BlipVisionModel(vision_config)
@@ -110,31 +111,31 @@ class ImageRewardNetwork(nn.Module):
 
     @property
     def size(self) -> int:
-        """Of the square image it sees."""
+        """Height and width of the vision tower's input."""
         return self.vision.config.image_size
 
     @property
     def words(self) -> int:
-        """In the vocabulary, with the added tokens."""
+        """The number of tokens in the vocabulary, with the added ones."""
         return self.text.config.vocab_size
 
     def forward(self, pixels: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """Normalised pixels `[B, 3, size, size]`, token ids and their mask `[B, L]` -> r `[B]`."""
-        seen = self.vision(pixel_values=pixels).last_hidden_state
+        """r `[B]` of normalised pixels `[B, 3, size, size]`, token ids `[B, L]` and their attention mask `[B, L]`."""
+        image = self.vision(pixel_values=pixels).last_hidden_state
         # Without a mask for the image the text attends to all of it, as with the published code's mask of ones.
-        read = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=seen, is_decoder=False)
-        return self.head(read.last_hidden_state[:, 0])
+        text = self.text(input_ids=tokens, attention_mask=mask, encoder_hidden_states=image, is_decoder=False)
+        return self.head(text.last_hidden_state[:, 0])
 
 
 class ImageReward(LazyReward[ImageRewardNetwork]):
-    """ImageReward v1.0: how much a person would like the image for the prompt.
+    """ImageReward v1.0, which predicts how much people like an image for its prompt.
 
     Args:
         model: `ImageReward.pt`, or the folder with it; from the hub unless given.
         tokenizer: BERT's uncased `vocab.txt`, or the folder with it; from the hub unless given.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
     """
 
     name = "imagereward"
@@ -149,10 +150,10 @@ class ImageReward(LazyReward[ImageRewardNetwork]):
 
     def score(self, images: Tensor, prompts: list[str]) -> Tensor:
         network = self.network()
-        read = network.tokenizer.encode_batch(prompts)
+        encodings = network.tokenizer.encode_batch(prompts)
         tokens, mask = (
-            torch.tensor([getattr(text, what) for text in read], device=images.device)
-            for what in ("ids", "attention_mask")
+            torch.tensor([getattr(encoding, name) for encoding in encodings], device=images.device)
+            for name in ("ids", "attention_mask")
         )
         return (network(preprocess(images.float(), network.size), tokens, mask) - MEAN) / STD
 
@@ -163,16 +164,16 @@ class ImageReward(LazyReward[ImageRewardNetwork]):
             what = f"lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
             raise RewardError(f"{self._model} is not in ImageReward's layout: {what}") from error
         network.tokenizer = read_vocabulary(self._vocabulary)
-        if (found := network.tokenizer.get_vocab_size()) != network.words:
+        if (size := network.tokenizer.get_vocab_size()) != network.words:
             raise RewardError(
-                f"{self._vocabulary} and BLIP's own tokens make {found} words, and "
+                f"{self._vocabulary} and BLIP's own tokens make {size} words, and "
                 f"{self._model} knows {network.words}; give `tokenizer`, BERT's uncased vocabulary"
             )
         return network
 
 
 def read_vocabulary(path: Path) -> Any:
-    """BLIP's tokenizer: BERT's uncased WordPieces from `vocab.txt`, [CLS] … [SEP], 35 of them, padded."""
+    """Builds BLIP's tokenizer from `vocab.txt`: BERT's uncased WordPieces, padded or cut to `LENGTH` tokens."""
     from tokenizers import BertWordPieceTokenizer
 
     tokenizer: Any = BertWordPieceTokenizer(str(path), lowercase=True)
@@ -183,9 +184,10 @@ def read_vocabulary(path: Path) -> Any:
 
 
 def preprocess(images: Tensor, size: int) -> Tensor:
-    """The published pixels `[B, 3, size, size]` from images `[B, 3, H, W]` in [0, 1]; differentiable.
+    """ImageReward's pixels `[B, 3, size, size]` from images `[B, 3, H, W]` in [0, 1]; differentiable.
 
-    Not `clip.preprocess`: torchvision rounds an odd margin of the crop where CLIP's image processor cuts it down.
+    It differs from `clip.preprocess`: torchvision rounds an odd margin of the crop, where CLIP's image processor
+    truncates it.
     """
     height, width = images.shape[2:]
     shorter = min(height, width)
@@ -195,8 +197,8 @@ def preprocess(images: Tensor, size: int) -> Tensor:
 
 
 def _file(weights: Weights, reward: str, given: str | None) -> Path:
-    found = weights.find(reward, given)
-    path = found / weights.files[0] if found.is_dir() else found
+    place = weights.find(reward, given)
+    path = place / weights.files[0] if place.is_dir() else place
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}; give `{weights.option}`, the file of {weights.repository}")
     return path

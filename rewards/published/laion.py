@@ -1,8 +1,8 @@
 """`aesthetic`: the LAION aesthetic predictor v2 (christophschuhmann/improved-aesthetic-predictor).
 
-An image's CLIP ViT-L/14 embedding, L2-normalised, through five linear layers with nothing but dropout between them,
-to a score of about 1 to 10. DDPO and AlignProp optimise it. Preprocessing is CLIP's own, made differentiable: shorter
-side to the model's size by antialiased bicubic interpolation (within 1/255 of Pillow's), centre crop, normalisation.
+Five linear layers, with only dropout between them, map the L2-normalised CLIP ViT-L/14 embedding of an image to a score
+of about 1 to 10. DDPO and AlignProp optimise it. Preprocessing is a differentiable version of CLIP's: shorter side to
+the model's size by antialiased bicubic interpolation (within 1/255 of Pillow's), centre crop, normalisation.
 """
 
 from pathlib import Path
@@ -31,10 +31,12 @@ HEAD = Weights(
 
 
 class AestheticHead(nn.Module):
-    """The published file's layout: `layers.0`, `.2`, `.4`, `.6`, `.7`, with dropout at 1, 3 and 5; no activations.
+    """The linear layers of the predictor, without activations, in the layout of the published file.
+
+    The file's tensors are `layers.0`, `.2`, `.4`, `.6` and `.7`; layers 1, 3 and 5 are dropout.
 
     Args:
-        width: of the CLIP embedding, 768 for ViT-L/14.
+        width: width of the CLIP embedding, 768 for ViT-L/14.
     """
 
     def __init__(self, width: int):
@@ -58,8 +60,8 @@ class Predictor(nn.Module):
     """CLIP's vision tower, and the head that scores its embeddings.
 
     Args:
-        clip: a folder in transformers' layout.
-        head: the predictor's file.
+        clip: a folder with a CLIP model in transformers' layout.
+        head: the file of the head's weights.
     """
 
     def __init__(self, clip: Path, head: Path):
@@ -71,7 +73,7 @@ class Predictor(nn.Module):
         self.head.load_state_dict(read_state(head))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]` in [0, 1] -> L2-normalised `[B, D]`."""
+        """L2-normalised embeddings `[B, D]` of images `[B, 3, H, W]` in [0, 1]."""
         pixels = preprocess(images, self.vision.config.image_size)
         return F.normalize(self.vision(pixel_values=pixels).image_embeds, dim=1)
 
@@ -81,10 +83,10 @@ class LaionAesthetic(LazyReward[Predictor], EmbeddingReward):
 
     Args:
         model: a CLIP model with a vision tower, a local folder or a hub id; OpenAI's ViT-L/14 unless given.
-        head: the predictor's file (`.pth` or `.safetensors`); from the hub unless given.
+        head: the file of the head's weights (`.pth` or `.safetensors`); from the hub unless given.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
     """
 
     name = "aesthetic"

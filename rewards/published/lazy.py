@@ -1,4 +1,4 @@
-"""A reward whose network is large: its files are found when it is built, and read at its first score."""
+"""The base class of rewards with a large network, which is loaded at the first score."""
 
 from abc import abstractmethod
 from typing import Generic, Self, TypeVar
@@ -12,7 +12,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class LazyReward(Reward, Generic[Network]):
-    """A plan builds rewards to check them, and should not wait for gigabytes."""
+    """A reward that loads its network at its first score, so that a plan can build and check it without waiting."""
 
     def __init__(self) -> None:
         self._device = torch.device("cpu")
@@ -20,12 +20,12 @@ class LazyReward(Reward, Generic[Network]):
 
     @abstractmethod
     def load(self) -> Network:
-        """Reads the files."""
+        """Loads the network from its files."""
 
     def network(self) -> Network:
-        """Loaded at the first call, frozen."""
+        """The frozen network, which the first call loads."""
         if self._network is None:
-            with torch.inference_mode(False):  # weights read there could not serve a backward pass later
+            with torch.inference_mode(False):  # weights made in inference mode cannot be used in a backward pass
                 self._network = self.load().requires_grad_(False).eval().to(self._device)
         return self._network
 

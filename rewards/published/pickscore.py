@@ -1,12 +1,12 @@
-"""`pickscore`: which image people would pick for a prompt (Kirstain et al. 2023, arXiv 2305.01569;
+"""`pickscore`: predicts which image people pick for a prompt (Kirstain et al. 2023, arXiv 2305.01569;
 github.com/yuvalkirstain/PickScore).
 
-A CLIP ViT-H/14 fine-tuned on the Pick-a-Pic choices. The score is exp(logit scale) · cos(image, prompt), about 16 to
-26 on generated images; the difference of two scores is the log-odds of the one being picked over the other. Some divide
-it by 26 to be near 1 (`divide_by: 26`).
+The model is a CLIP ViT-H/14, fine-tuned on people's choices in Pick-a-Pic. The score is exp(logit scale) · cos(image,
+prompt), about 16 to 26 on generated images. The difference of two scores is the log-odds that people pick the first
+image. Some users divide the score by 26 to be near 1 (`divide_by: 26`).
 
-Preprocessing is CLIP's, made differentiable; prompts are cut at 77 tokens. The authors take the processor of the model
-that they started from, LAION's, and so does this.
+Preprocessing is a differentiable version of CLIP's; prompts are cut at 77 tokens. The tokenizer is that of LAION's
+model, from which the authors fine-tuned and whose processor they use.
 """
 
 from typing import ClassVar
@@ -31,10 +31,10 @@ class PickScore(ClipReward):
     Args:
         model: a local folder or a hub id; the published model unless given.
         tokenizer: a folder with CLIP's `vocab.json` and `merges.txt`, or a hub id; LAION's ViT-H/14 unless given.
-        divide_by: 1 leaves the published score as it is.
+        divide_by: divisor of the score; 1 gives the published score.
 
     Raises:
-        FileNotFoundError: weights are neither here nor to be had; the message says which, and what to fetch.
+        FileNotFoundError: weights are neither on this machine nor can be fetched; the message says what to fetch.
     """
 
     name = "pickscore"

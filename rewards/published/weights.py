@@ -1,6 +1,7 @@
-"""Weights that rewards load: which, from where, under what licence; found on this machine or fetched.
+"""The files of weights that rewards load, with their source and licence; finds them on this machine or fetches them.
 
-Nothing that is loaded is unpickled: safetensors, or `torch.load(weights_only=True)`; no code comes from the hub.
+Files are read with safetensors or `torch.load(weights_only=True)`, which unpickle no objects; no code comes from the
+hub.
 """
 
 from collections.abc import Mapping
@@ -14,18 +15,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Weights:
-    """One set of files on the hub.
+    """A set of files in one repository on the hub.
 
-    Two in the `needs` of one reward with the same `option` are alternatives: it loads one of them.
+    If two sets in the `needs` of a reward have the same `option`, the reward loads one of the two.
 
     Attributes:
         repository: `owner/name` on the hub.
-        files: those that are needed. With more than one (a model in transformers' layout, `config.json` first) the
-            folder is what is loaded.
+        files: names of the needed files. If there is more than one (a model in transformers' layout, `config.json`
+            first), the reward loads their folder.
         option: the reward's option that names a local file or folder instead.
-        size: of all files, bytes, about; None where it is not known.
-        licence: as its authors state it.
-        sha256: file -> hash, where it is known.
+        size: approximate size of all files in bytes; None if it is not known.
+        licence: the licence that the authors state.
+        sha256: file -> SHA-256, for files with a known hash.
     """
 
     repository: str
@@ -36,17 +37,18 @@ class Weights:
     sha256: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def find(self, reward: str, given: str | None = None) -> Path:
-        """The file, or the folder where there are several, from `given`, from the hub's cache, or fetched.
+        """The path of the file, or of the folder if there are several files: `given`, in the hub's cache, or fetched.
 
         Args:
-            reward: for the message.
+            reward: name of the reward, for the message.
             given: a local file or folder, or another hub id in the same layout.
 
         Raises:
-            FileNotFoundError: neither here nor to be had; the message says what to fetch and where to put it.
+            FileNotFoundError: the files are neither on this machine nor can be fetched; the message says what to fetch
+                and where to put it.
         """
-        if given is not None and (here := Path(given).expanduser()).exists():
-            return here
+        if given is not None and (local := Path(given).expanduser()).exists():
+            return local
         repository = self.repository if given is None else given
         if repository.count("/") != 1 or repository.startswith((".", "/", "~")):
             raise FileNotFoundError(
@@ -55,13 +57,13 @@ class Weights:
         places = self._cached(repository)
         paths = [path for path in places.values() if path is not None]
         if len(paths) < len(places):
-            # All of them anew: where the hub's main has moved on, what is here lies in the folder of another revision.
+            # All files are fetched, because the cached ones may be of another revision than the hub's present one.
             missing = next(name for name, path in places.items() if path is None)
             paths = self._fetched(repository, missing, reward)
         return paths[0] if len(paths) == 1 else paths[0].parent
 
     def cached(self) -> dict[str, Path | None]:
-        """File -> where it lies in the hub's cache; None for one that is not there."""
+        """File -> its path in the hub's cache; None for a file that is not cached."""
         return self._cached(self.repository)
 
     def _described(self) -> str:
@@ -70,21 +72,22 @@ class Weights:
     def _cached(self, repository: str) -> dict[str, Path | None]:
         from huggingface_hub import try_to_load_from_cache
 
-        found = {name: try_to_load_from_cache(repository, name) for name in self.files}
-        return {name: Path(path) if isinstance(path, str) else None for name, path in found.items()}
+        paths = {name: try_to_load_from_cache(repository, name) for name in self.files}
+        return {name: Path(path) if isinstance(path, str) else None for name, path in paths.items()}
 
     def _fetched(self, repository: str, missing: str, reward: str) -> list[Path]:
-        """All files, of one revision."""
+        """Fetches all files, of one revision; `missing` names one of them in the error message."""
         from huggingface_hub import HfApi, snapshot_download
 
         try:
-            HfApi().model_info(repository, timeout=10.0)  # asks once; a download would retry for half a minute
+            HfApi().model_info(repository, timeout=10.0)  # fails at once, where a download retries for half a minute
             folder = Path(snapshot_download(repository, allow_patterns=list(self.files)))
             paths = [folder / name for name in self.files]
-            if absent := [path.name for path in paths if not path.is_file()]:  # what is not there matches no pattern
+            # A pattern without a matching file is no error in `snapshot_download`.
+            if absent := [path.name for path in paths if not path.is_file()]:
                 raise FileNotFoundError(f"{repository} has no {', '.join(absent)}")
             return paths
-        except Exception as error:  # offline, unknown, forbidden: all mean that a person has to fetch it
+        except Exception as error:  # offline, unknown or forbidden: the user has to fetch the files
             raise FileNotFoundError(
                 f"{repository} ({missing}) is not on this machine and cannot be fetched; where there is a network, "
                 f"`hf download {repository} {' '.join(self.files)}` puts it into the cache, or name "
@@ -93,7 +96,7 @@ class Weights:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a `.safetensors` file, or from any other that torch wrote, without unpickling objects."""
+    """Reads a state dict from a `.safetensors` file, or from another file of torch, without unpickling objects."""
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -178,7 +178,7 @@ def test_weights_in_half_precision_alone_are_used_and_said(tiny_model, tmp_path)
     pipeline.save_pretrained(folder, variant="fp16")
     found = inspect_model(folder)
     assert [files.variant for files in found.weights.values()] == ["fp16"] * 3
-    assert found.notes == ("its weights of unet and vae and text_encoder are there as fp16 only, and are used",)
+    assert found.notes == ("its weights of unet and vae and text_encoder exist as fp16 only, and those are used",)
     parts = load_components(str(folder))
     own = load_file(tiny_model / "unet" / "diffusion_pytorch_model.safetensors")["conv_in.weight"]
     torch.testing.assert_close(parts.unet.conv_in.weight.data, own.half().float(), rtol=0, atol=0)

@@ -18,7 +18,7 @@ from rewards.emoji.neighbours import neighbours_accuracy
 from rewards.emoji.prompt import Wanted, read_prompt, wanted_count
 from rewards.emoji.rule import preference
 from rewards.emoji.train_aesthetic import strange, train_aesthetic
-from rewards.emoji.train_alignment import alter, fits, things_of, words
+from rewards.emoji.train_alignment import alter, attributes_of, fits, words
 
 NAMES = (
     "emoji-aesthetic",
@@ -101,7 +101,7 @@ def test_what_a_prompt_asks_for(prompt: str, count: int | None, colour: str | No
 
 def test_alignment_prefers_the_caption_that_fits(drawn: dict[str, np.ndarray]) -> None:
     images, labels = as_images(drawn), load_labels()
-    shown, _ = things_of(drawn)
+    shown, _ = attributes_of(drawn)
     torch.manual_seed(0)
     reward, gold = registry.build("emoji-alignment"), registry.build("emoji-alignment-gold")
     right = [words(row, labels) for row in shown.tolist()]

@@ -128,9 +128,9 @@ def test_a_prompt_is_embedded_once_and_whatever_is_beside_it(reward, monkeypatch
     monkeypatch.setattr(clip, "KEPT_PROMPTS", 2)
     many = [f"cat {index}" for index in range(5)]
     assert towers.prompts(many).shape == (5, 8)
-    assert list(towers._known) == many[-2:]
+    assert list(towers._embeddings) == many[-2:]
     towers.to("cpu")
-    assert not towers._known
+    assert not towers._embeddings
 
 
 def test_half_precision_images_are_scored_in_single(reward):
