@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.authors import place_of, remember
+from bench.authors import place_of, register
 from bench.errors import BenchError, cause_of
 from bench.sweep.overlay import suggestion
 
@@ -83,7 +83,7 @@ def source_hash(reference: str) -> str:
 def _load_module(name: str) -> ModuleType:
     from rewards.containment import contained, drawing
 
-    remember(name)
+    register(name)
     if name in sys.modules:
         return sys.modules[name]
     try:
