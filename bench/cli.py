@@ -121,8 +121,10 @@ def _explained(error: Exception) -> tuple[BenchError, int]:
         do = "mend or move it, and run the same command again"
         return BenchError(f"cannot be used ({error.strerror})", str(error.filename2 or error.filename), do), BAD_INPUT
     if place_of(error):
-        return BenchError(f"own code failed: {cause_of(error)}", do="--debug shows the traceback"), BAD_INPUT
-    do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
+        return BenchError(
+            f"the code of a method or reward failed: {cause_of(error)}", do="--debug shows the traceback"
+        ), BAD_INPUT
+    do = "this is a defect of the harness; please report it with the traceback that --debug shows"
     return BenchError(f"internal error: {cause_of(error)}", do=do), INTERNAL_ERROR
 
 

@@ -26,7 +26,7 @@ STATUS_STYLES = {
     "planned": "dim",
 }
 PIPE_WIDTH = 200
-"""Characters of a table's line where the output is no terminal."""
+"""Characters of a table's line if the output is no terminal."""
 COLUMN_BORDER = 3
 """Characters of padding and border that a column of a table takes."""
 MIN_LABEL = 12

@@ -83,12 +83,14 @@ def costs(subject: Subject) -> CheckResult:
             exact = axis in ("reward_queries", "images")
             if spent[axis] != cost[axis] if exact else spent[axis] > cost[axis]:
                 bound = "" if exact else "at most "
-                text = f"at guidance {guidance:g} a step spent {spent[axis]:g} {axis}; cost() says {bound}{cost[axis]}"
+                text = (
+                    f"at guidance {guidance:g} a step spent {spent[axis]:g} {axis}; cost() declares {bound}{cost[axis]}"
+                )
                 return failed(text)
         if "nfe" in cost:
             denoiser_rows.append(f"{spent['nfe']:g} of at most {cost['nfe']} at guidance {guidance:g}")
     rows = f"; denoiser rows {', '.join(denoiser_rows)}" if denoiser_rows else ""
-    return passed(f"a step spends the queries and images that cost() says{rows}")
+    return passed(f"a step spends the queries and images that cost() declares{rows}")
 
 
 @check("reward-access", "trains")
@@ -100,14 +102,14 @@ def reward_access(subject: Subject) -> CheckResult:
     blind = subject.build(reward=WithoutGradient())
     if subject.cls.reward_access == "gradient":
         if not differentiated:
-            return failed("it says that it needs the reward's gradient, but never differentiates it")
+            return failed("it declares reward_access = 'gradient', but never differentiates the reward")
         return _refuses(blind)
     if differentiated:
-        return failed(f"it says that scores are enough, but differentiated {differentiated} of them")
+        return failed(f"it declares reward_access = 'value', but differentiated {differentiated} scores")
     try:
         blind.step()
     except Exception as error:
-        return failed(f"it says that scores are enough, but its step fails without a gradient: {cause_of(error)}")
+        return failed(f"it declares reward_access = 'value', but its step fails without a gradient: {cause_of(error)}")
     return _finite_or(blind, "it learns from scores alone, whether the reward can be differentiated or not")
 
 
@@ -117,11 +119,11 @@ def _refuses(blind: Rig) -> CheckResult:
     The planner refuses a reward that is declared without a gradient, but cannot see through a false declaration.
     """
     before = blind.policy.state_dict()
-    with suppress(Exception):  # torch raises where the loss depends on no parameter
+    with suppress(Exception):  # torch raises if the loss depends on no parameter
         blind.step()
     if not same(before, blind.policy.state_dict()):
         return failed("it updates the adapter on a reward that has no gradient")
-    return passed("it differentiates the reward, and makes no update where one has no gradient")
+    return passed("it differentiates the reward, and makes no update if the reward has no gradient")
 
 
 def _finite_or(rig: Rig, reason: str) -> CheckResult:

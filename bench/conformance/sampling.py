@@ -26,7 +26,7 @@ def sampling(subject: Subject) -> CheckResult:
         if problem:
             return failed(problem)
     if not same(before, rig.state()["policy"]):
-        return failed("it changes the policy, and says that it trains nothing")
+        return failed("it changes the policy, although it declares trains = False")
     rounds = "; a round of choosing never makes them worse" if subject.steps else ""
     return passed(f"sample repeats and leaves the policy as it was{rounds}")
 

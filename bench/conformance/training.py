@@ -34,11 +34,11 @@ def metrics(subject: Subject) -> CheckResult:
         scores = rig.reward.scores[before:]
         true = sum(scores) / len(scores) if scores else math.nan
         if not math.isclose(reported.reward, true, rel_tol=TOLERANCE):
-            return failed(f"it reports a reward of {reported.reward:.6g}; the mean of what it scored is {true:.6g}")
+            return failed(f"it reports a reward of {reported.reward:.6g}; the mean of the scores is {true:.6g}")
         updates = rig.optimiser.updates - done if rig.optimiser else reported.updates
         if subject.cls.exact and reported.updates != updates:
             return failed(f"it reports {reported.updates} updates and did {updates}")
-    return passed("loss, reward and gradient norm are finite, the reward is the mean of what was scored")
+    return passed("loss, reward and gradient norm are finite, the reward is the mean of the scores")
 
 
 @check("adapter", "trains")
@@ -52,10 +52,10 @@ def adapter(subject: Subject) -> CheckResult:
         rig.step()
     moved = [name for name, value in frozen.items() if not torch.equal(before[name], value)]
     if moved:
-        return failed(f"it moves what is frozen: {_few(moved)}")
+        return failed(f"it changes frozen weights: {_few(moved)}")
     touched = [name for name, value in frozen.items() if value.requires_grad or value.grad is not None]
     if touched:
-        return failed(f"it leaves gradients on what is frozen: {_few(touched)}")
+        return failed(f"it leaves gradients on frozen weights: {_few(touched)}")
     if all(torch.equal(begun[name], value) for name, value in rig.policy.state_dict().items()):
         return failed("two steps leave the adapter as it was")
     if subject.cls.exact and rig.optimiser:

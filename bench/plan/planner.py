@@ -88,9 +88,13 @@ class Planner:
         """The trials of `variants` (None: all of the sweep's): those of the first seed, then those of the next."""
         if variants is None:
             variants = variants_of(self.loaded.sweep, self.loaded.root)
-        every = _planned_variants(self.loaded, variants, self._shared, self._budget)
+        planned_variants = _planned_variants(self.loaded, variants, self._shared, self._budget)
         sweep = self.loaded.sweep
-        return [_trial(sweep, self._shared, self._budget, planned, seed) for seed in sweep.seeds for planned in every]
+        return [
+            _trial(sweep, self._shared, self._budget, planned, seed)
+            for seed in sweep.seeds
+            for planned in planned_variants
+        ]
 
 
 def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
@@ -197,11 +201,11 @@ def _planned_variants(
         unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
         if unfit:
             problems.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
-    every = [
+    results = [
         problems.collect(partial(_planned_variant, loaded, variant, shared, budget, evaluated)) for variant in variants
     ]
     problems.raise_if_any()
-    return [planned for planned in every if planned is not None]
+    return [planned for planned in results if planned is not None]
 
 
 def _planned_variant(

@@ -56,7 +56,7 @@ SHIPPED = {
 }
 """Hashes of the weights in the package, as trials record them: `model_hash` of a model, a reward's `weights_sha256`."""
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE, HUB = "this package", "the hub"
 """Who says what a file's hash is."""
 
