@@ -67,7 +67,7 @@ class Verbs(click.Group):
 def bench() -> None:
     """Compare ways of aligning text-to-image diffusion models with a reward.
 
-    First look: bench run sweeps/quickstart.yaml
+    First look, about a minute: bench run quickstart
     """
 
 

@@ -96,18 +96,18 @@ def prompts() -> list[dict[str, Any]]:
 
 
 def sweeps() -> list[dict[str, Any]]:
-    """Sweep files in `sweeps/`, here or in the checkout this code runs from."""
+    """Sweeps that ship with the package, by name, and the files in `sweeps/` here."""
     from bench.errors import BenchError
     from bench.sweep.load import load_sweep
     from bench.sweep.shipped import sweep_files
 
     rows = []
-    for path in sweep_files():
+    for name, path in sweep_files().items():
         try:
             summary = load_sweep(path).sweep.description
         except BenchError as error:
             summary = f"not valid: {error.lines()[0]}"
-        rows.append({"name": str(path), "summary": " ".join(summary.split())})
+        rows.append({"name": name, "summary": " ".join(summary.split())})
     return rows
 
 

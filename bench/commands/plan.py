@@ -33,7 +33,10 @@ def command(
     card: str | None,
     as_json: bool,
 ) -> None:
-    """List the trials of SWEEP.yaml and what they will cost, as far as methods can say beforehand; run nothing."""
+    """List the trials of SWEEP and what they will cost, as far as methods can say beforehand; run nothing.
+
+    SWEEP is a YAML file, or the name of a sweep that `bench list sweeps` lists.
+    """
     from bench.commands import plan_memory
     from bench.plan.estimate import estimate
     from bench.plan.memory.fitting import card_bytes

@@ -65,7 +65,9 @@ def command(
     predict: bool,
     as_json: bool,
 ) -> int:
-    """Run SWEEP.yaml: train every method on every seed, evaluate along the way, and write the comparison report.
+    """Run SWEEP: train every method on every seed, evaluate along the way, and write the comparison report.
+
+    SWEEP is a YAML file, or the name of a sweep that `bench list sweeps` lists.
 
     Trials that are done already are not run again, so Ctrl-C and the same command continue where it stopped.
     With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
@@ -234,7 +236,7 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
     # Ray tells of a process that died on standard output, which is the answer's.
     with redirect_stdout(sys.stderr), _inside(run.path), watching(todo, run):
         try:
-            with settled(lambda: todo, run), stopping.heeded():
+            with settled(todo, run), stopping.heeded():
                 chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
             if stopping.requests() > 1:

@@ -38,7 +38,7 @@ PLACE = PlaceType()
 
 
 def sweep_options(command: F) -> F:
-    """The sweep file, `--scale` and `--set`."""
+    """The sweep (a file, or the name of an installed one), `--scale` and `--set`."""
     command = click.option(
         "--set",
         "overrides",
@@ -47,7 +47,7 @@ def sweep_options(command: F) -> F:
         help="Override a value, e.g. budget.reward_queries=500.",
     )(command)
     command = click.option("--scale", metavar="NAME", help="Lay the sweep's scales.NAME over it, e.g. paper.")(command)
-    return click.argument("sweep", type=click.Path(path_type=Path), metavar="SWEEP.yaml")(command)
+    return click.argument("sweep", type=click.Path(path_type=Path), metavar="SWEEP")(command)
 
 
 def out_option(command: F) -> F:

@@ -123,7 +123,7 @@ def _show_runs(as_json: bool) -> None:
     if as_json:
         console.say_json(rows)
     elif not rows:
-        console.say(f"no runs in {RUNS}/; start with: bench run sweeps/quickstart.yaml")
+        console.say(f"no runs in {RUNS}/; start with: bench run quickstart")
     else:
         columns = ["run", "trials", "done", "running", "broken", "left"]
         cells = [

@@ -94,14 +94,9 @@ def trial_identity(
     return digest(described)
 
 
-def identified(trial: Trial, settings: Mapping[str, Any] | None = None) -> Trial:
-    """A copy of the trial with its identity, which is computed here.
-
-    Args:
-        trial: the trial, complete except for its identity.
-        settings: replace the trial's own settings, unless None; the method must accept them.
-    """
-    checked = load_method(trial.reference).Settings(**(trial.settings if settings is None else settings))
+def identified(trial: Trial) -> Trial:
+    """A copy of a trial with its identity, which is computed here; its other fields must be complete."""
+    checked = load_method(trial.reference).Settings(**trial.settings)
     identity = trial_identity(
         **{name: getattr(trial, name) for name in DECIDING},
         method_source=method_source(method_reference(trial.reference)),

@@ -13,7 +13,7 @@ from bench.background import repeating
 from bench.build.trial_spec import Budget, Trial
 from bench.console import STATUS_STYLES, duration, plural
 from bench.run.eta import eta_of, run_eta, with_etas
-from bench.run.tracking.beside import problems, tracking_folder
+from bench.run.tracking.follow import problems, tracking_folder
 from bench.store.run_folder import RunFolder
 from bench.store.trial_folder import TrialFolder
 from models.ledger import spent

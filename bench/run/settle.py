@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,26 +34,22 @@ def times(attempts: int) -> str:
 
 
 @contextmanager
-def settled(begun: Callable[[], Sequence[Trial]], run: RunFolder) -> Iterator[None]:
-    """Gives every trial that the block has begun and nobody is writing a final status.
+def settled(trials: Sequence[Trial], run: RunFolder) -> Iterator[None]:
+    """Gives each of the trials, which the block runs, a final status if it has none and nobody is writing it.
 
     One without an end of its own has failed where the block came to its own end, also if it was not even begun. Where
     the block did not, by the user or by an error, it is the block that failed: such a trial is interrupted.
-
-    Args:
-        begun: asked after the block, as the trials may be known only then.
-        run: where they are recorded.
     """
     try:
         yield
     except KeyboardInterrupt:
         with settling():
-            _settle(begun(), run, STOPPED)
+            _settle(trials, run, STOPPED)
         raise
     except BaseException as error:
-        _settle(begun(), run, _cut_short(error))
+        _settle(trials, run, _cut_short(error))
         raise
-    _settle(begun(), run)
+    _settle(trials, run)
 
 
 def _settle(trials: Sequence[Trial], run: RunFolder, interrupted: str | None = None) -> None:

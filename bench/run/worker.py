@@ -10,7 +10,7 @@ from bench.build.trial_spec import Trial
 from bench.errors import Diverged, LockedError, cause_of, disk_full, one_line, ran_out_of_memory
 from bench.run.group import Launch, grouped, spawn
 from bench.run.settle import STOPPED, lost, times
-from bench.run.tracking.beside import tracked
+from bench.run.tracking.follow import tracked
 from bench.run.trial import Observer, run_trial
 from bench.stopping import heeded, settling
 from bench.store.files import write_text

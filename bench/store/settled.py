@@ -57,7 +57,7 @@ FIELDS: dict[str, Check] = {
     "status": lambda value: isinstance(value, str) and value in STATUSES,
     "cause": optional(of(str)),
     **dict.fromkeys(("updated", "started", "finished", "seconds"), optional(is_finite)),
-    **dict.fromkeys(("spec", "origin", "whole"), optional(of(dict))),
+    **dict.fromkeys(("spec", "whole"), optional(of(dict))),
     "provenance": lambda value: (
         value is None
         or (

@@ -13,6 +13,7 @@ from bench.errors import InvalidSweepError
 from bench.sweep.overlay import apply_override, apply_scale
 from bench.sweep.problems import describe, problem
 from bench.sweep.schema import NAME_PATTERN, NAME_RULE, SamplerChange, Sweep
+from bench.sweep.shipped import find_sweep
 from bench.sweep.variants import grid_name, variant_name
 from bench.sweep.yaml_source import Node, Path_, read_yaml
 
@@ -67,13 +68,14 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
     """Reads, overlays and validates a sweep against the schema (methods check their own in `bench.plan.planner`).
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of an installed sweep.
         scale: the argument of `--scale`.
         overrides: the arguments of `--set`, applied in order after the scale.
 
     Raises:
         BenchError: the file cannot be read, or the sweep is invalid; the message names the lines.
     """
+    path = find_sweep(path)
     root = read_yaml(path)
     if scale is not None:
         root = apply_scale(root, scale)

@@ -321,11 +321,17 @@ AnyDistribution = Annotated[
 ]
 
 
+def _repeatable(algorithm: Any) -> Any:
+    if algorithm == "pbt":
+        raise ValueError("pbt finds no settings that a trial can begin with on other seeds; use random, optuna or asha")
+    return algorithm
+
+
 class Search(SchemaModel):
     """How each method's settings are tuned before the comparison, alike for all of them."""
 
-    algorithm: Literal["random", "optuna", "asha", "pbt"] = Field(
-        default="random", description="Ray Tune's: random search, Optuna's TPE, ASHA, or population based training"
+    algorithm: Annotated[Literal["random", "optuna", "asha"], BeforeValidator(_repeatable)] = Field(
+        default="random", description="Ray Tune's: random search, Optuna's TPE, or ASHA"
     )
     space: Annotated[
         dict[Name, Annotated[dict[NonEmpty, AnyDistribution], Field(min_length=1)]], Field(min_length=1)
@@ -349,18 +355,13 @@ class Search(SchemaModel):
     reduction: Annotated[int, Field(strict=True, ge=2)] = Field(
         default=3, description="asha: one in so many goes on at each rung"
     )
-    interval: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
-        default=0.25, description="pbt: the share of the budget between two exchanges"
-    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Search":
-        if self.algorithm in ("asha", "pbt") and len(self.seeds) > 1:
-            raise ValueError(f"{self.algorithm} compares unfinished trials, one a configuration: give one seed")
+        if self.algorithm == "asha" and len(self.seeds) > 1:
+            raise ValueError("asha compares unfinished trials, one a configuration: give one seed")
         if self.metric == "heldout_reward" and not (self.prompts and self.prompts.heldout):
             raise ValueError("heldout_reward needs prompts that are not the comparison's: search.prompts.heldout")
-        if self.algorithm == "pbt" and self.samples < 4:
-            raise ValueError("pbt needs a population of 4 or more: samples")
         both = next((name for name in self.untuned if name in self.space), None)
         if both:
             raise ValueError(f"{both!r} has a space and is in untuned")
@@ -378,10 +379,17 @@ class Wandb(SchemaModel):
     mode: Literal["online", "offline", "shared", "disabled"] | None = Field(default=None, description="WANDB_MODE's")
 
 
+def _without_password(address: str) -> str:
+    if urlsplit(address).password:
+        do = "give it as MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        raise ValueError(f"holds a password, which would be kept with the run; {do}")
+    return address
+
+
 class Mlflow(SchemaModel):
     """MLflow."""
 
-    tracking_uri: NonEmpty | None = Field(
+    tracking_uri: Annotated[NonEmpty, AfterValidator(_without_password)] | None = Field(
         default=None, description="a server; MLFLOW_TRACKING_URI's, or mlflow.db in the run's folder unless given"
     )
     experiment_name: NonEmpty | None = Field(default=None, description="the sweep's name unless given")

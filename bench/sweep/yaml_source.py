@@ -4,7 +4,6 @@ YAML 1.2 (`1e-3` is a number, `no` is a string), one document, plain values only
 nested ones grow exponentially (the "billion laughs"), and a sweep expresses repetition by `scales` and `grid`.
 """
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +75,7 @@ def read_yaml(path: Path) -> Node:
             raise BenchError(f"is {size:,} bytes; a sweep file has at most {MAX_BYTES:,}", str(path))
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise BenchError("there is no such file", str(path), _neighbours(path)) from None
+        raise BenchError("there is no such file", str(path)) from None
     except UnicodeDecodeError:
         raise BenchError("is not text in UTF-8, so it is no sweep file", str(path)) from None
     except (OSError, ValueError) as error:
@@ -84,7 +83,7 @@ def read_yaml(path: Path) -> Node:
         raise BenchError(f"cannot be read ({reason})", str(path)) from None
     node = parse(text, path.name)
     if node.value is None:
-        raise BenchError("is empty", path.name, "start from sweeps/quickstart.yaml")
+        raise BenchError("is empty", path.name, "`bench list sweeps` names sweeps to start from")
     if not isinstance(node.value, dict):
         raise BenchError("is no sweep: expected `key: value` lines such as `name: my-sweep`", node.where)
     return node
@@ -183,14 +182,3 @@ def _explain(error: MarkedYAMLError) -> str:
     if "mapping values are not allowed" in problem:
         return "is not YAML: a second ': ' on the line; quote the value if it belongs to it"
     return f"is not YAML: {problem}"
-
-
-def _neighbours(path: Path) -> str:
-    """A hint for a missing sweep file: the file in its folder with the closest name, or some that are there."""
-    folder = path.parent if path.parent.is_dir() else Path("sweeps")
-    names = sorted(p.name for p in folder.glob("*.y*ml")) if folder.is_dir() else []
-    tries = (difflib.get_close_matches(name, names, n=1) for name in (path.name, f"{path.name}.yaml"))
-    close = next((names for names in tries if names), None)
-    if close:
-        return f"did you mean {folder / close[0]}?"
-    return f"{folder} has {', '.join(names[:6])}" if names else "`bench list sweeps` names those that ship"

@@ -9,7 +9,7 @@ from reports.meta import Meta
 from reports.tables.table import Cell, Table, number_cell, range_cell
 
 SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
-ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA", "pbt": "population based training"}
+ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA"}
 
 
 def table(meta: Meta) -> Table | None:
@@ -47,16 +47,11 @@ def _note(search: Mapping[str, Any]) -> str:
     split = "held-out" if search["metric"] == "heldout_reward" else "training"
     own = "prompts of their own" if search.get("prompts") else "the comparison's training prompts"
     seeds = f"{'seed' if len(search['seeds']) == 1 else 'seeds'} {listing(map(str, search['seeds']))}"
-    changing = ""
-    if search["algorithm"] == "pbt":
-        changing = (
-            " Its members change their settings while they train; compared are the settings that its best member ended "
-            "with, from the start."
-        )
     untuned = f" Not tuned: {listing(search['untuned'])}." if search.get("untuned") else ""
+    algorithm = ALGORITHMS.get(search["algorithm"], search["algorithm"])  # runs of earlier versions know others
     return (
-        f"Before the comparison, by {ALGORITHMS[search['algorithm']]}: {plural(search['samples'], 'configuration')} of "
-        f"each method on {own}, {seeds}, which are not reported. Chosen by the last reward on {split} prompts; the "
-        f"range is that of all that finished.{changing}{untuned} The cost is that of all of a method's tuning and is "
+        f"Before the comparison, by {algorithm}: {plural(search['samples'], 'configuration')} of each "
+        f"method on {own}, {seeds}, which are not reported. Chosen by the last reward on {split} prompts; the "
+        f"range is that of all that finished.{untuned} The cost is that of all of a method's tuning and is "
         "in no other table."
     )

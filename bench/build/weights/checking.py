@@ -1,12 +1,12 @@
 """Checks files against the hashes they should have, and loads what ships as trials do."""
 
-import hashlib
 import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from huggingface_hub.utils.sha import git_hash
 
 from bench.build.plugins import build_reward, resolve_model
 from bench.build.weights.known import WHERE_THERE, Expected, expected_of_fetched, expected_of_shipped, place
@@ -15,10 +15,6 @@ from bench.errors import cause_of
 from bench.sweep.schema import RewardSpec
 from models.loading import inspected, load_components, model_hash
 from rewards.hashing import file_sha256
-
-BLOCK = 4 * 2**20
-LARGE = 64 * 2**20
-"""Bytes to read from which on a bar is shown."""
 
 OK, DAMAGED, NOT_HERE, NO_HASH, UNKNOWN = "ok", "damaged", "not here", "no hash known", "unknown"
 
@@ -42,57 +38,29 @@ def checked(wanted: Sequence[Item], only_declared: bool = False) -> list[dict[st
         for file, path in places.items():
             if file in declared or not only_declared:
                 plan.append((item, file, path, expected_of_fetched(declared.get(file), path)))
-    digests: dict[tuple[Path, str], str] = {}
-    sizes = {path.resolve(): path.stat().st_size for _, _, path, expected in plan if path is not None and expected}
-    rows = []
-    with progress(sum(sizes.values())) as advance:
-        for item, name, path, expected in plan:
-            if item.shipped is not None:
-                rows.append(_check_shipped(item, item.shipped))
-                continue
-            row = _row(item, name, path, expected)
-            if path is not None and expected is not None:
-                key = path.resolve(), expected.algorithm
-                try:
-                    if key not in digests:  # rewards share files
-                        digests[key] = digest(path, expected.algorithm, advance)
-                except OSError as error:
-                    row |= {"state": DAMAGED, "problem": cause_of(error)}
-                else:
-                    row |= {"found": digests[key], "state": OK if digests[key] == expected.value else DAMAGED}
-            row["do"] = _again(item, path, row["state"])
-            rows.append(row)
-    return rows
+    hashed = cache(digest)  # rewards share files
+    return [_checked(item, name, path, expected, hashed) for item, name, path, expected in plan]
 
 
-def digest(path: Path, algorithm: str, advance: Callable[[str, int], None]) -> str:
-    """SHA-256 of a file, or the SHA-1 that git names it by; `advance` is told its name and each block's bytes."""
-    if algorithm == "sha256":
-        hash_ = hashlib.sha256()
-    else:
-        hash_ = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            hash_.update(block)
-            advance(path.name, len(block))
-    return hash_.hexdigest()
+def digest(path: Path, algorithm: str) -> str:
+    """SHA-256 of a file, or the SHA-1 that git names it by."""
+    return file_sha256(path) if algorithm == "sha256" else git_hash(path.read_bytes())
 
 
-@contextmanager
-def progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar on standard error, where that is a terminal and there is much to read."""
-    if total < LARGE or not sys.stderr.isatty():
-        yield lambda name, amount: None
-        return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=28), DownloadColumn()
-    screen = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=screen, transient=True) as shown:
-        task = shown.add_task("", total=total)
-        yield lambda name, amount: shown.update(task, description=escape(name), advance=amount)
+def _checked(
+    item: Item, name: str | None, path: Path | None, expected: Expected | None, hashed: Callable[[Path, str], str]
+) -> dict[str, Any]:
+    if item.shipped is not None:
+        return _check_shipped(item, item.shipped)
+    row = _row(item, name, path, expected)
+    if path is not None and expected is not None:
+        try:
+            found = hashed(path.resolve(), expected.algorithm)
+            row |= {"found": found, "state": OK if found == expected.value else DAMAGED}
+        except OSError as error:
+            row |= {"state": DAMAGED, "problem": cause_of(error)}
+    row["do"] = _again(item, path, row["state"])
+    return row
 
 
 def _also_there(item: Item) -> dict[str, Path | None]:

@@ -86,7 +86,7 @@ def first_choices(wanted: Sequence[Item]) -> list[Item]:
 def models_in_sweeps() -> list[str]:
     """Hub ids that are the `model` of a sweep or of one of its scales."""
     named: dict[str, None] = {}
-    for path in sweep_files():
+    for path in sweep_files().values():
         try:
             sweep = read_yaml(path).plain()
         except BenchError as error:

@@ -185,7 +185,6 @@ def fit(
     scratch: Path,
     body: Callable[..., None] | None = None,
     scheduler: Any = None,
-    space: dict[str, Any] | None = None,
     callbacks: Sequence[Any] = (),
 ) -> Any:
     """Has Tune run the trials, `at_once` of them at a time.
@@ -195,11 +194,10 @@ def fit(
         scratch: where Ray writes what nobody reads.
         body: `body(config, run_path, scratch, command, call)` does one; what `bench.run.worker` does by default.
         scheduler: Tune's, which may stop trials; first come, first served by default.
-        space: Tune's `param_space`, where `config` is to hold something else.
         callbacks: Tune's, called in this process.
 
     Returns:
-        Tune's `ResultGrid`; the last part of a result's `path` is the id of Tune's trial.
+        Tune's `ResultGrid`.
     """
     from ray import tune
 
@@ -222,12 +220,11 @@ def fit(
     needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
     tuner = tune.Tuner(
         tune.with_resources(actor, needs),
-        param_space=space or {"trial": tune.grid_search([trial.key for trial in trials])},
+        param_space={"trial": tune.grid_search([trial.key for trial in trials])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=at_once,
             reuse_actors=False,
             scheduler=scheduler,
-            trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
             name="tune",
@@ -253,7 +250,7 @@ def run_in_actor(
     run: RunFolder,
     command: str,
     scratch: str,
-    call: str | None = None,
+    call: str,
     observe: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """A trial in its actor (see `bench.run.worker.run_and_record`).

@@ -2,7 +2,6 @@
 
 `candidates.py` says what is tried, `space.py` where the values come from, `choosing.py` which configuration wins and
 what finding it cost, `tuning.py` runs it all in the run's `tuning/` folder, which is a run like any other. The
-algorithms are Ray Tune's: its distributions and Optuna search, ASHA in `halving.py`, population based training in
-`evolution.py`; `telling.py` tells them of running trials. These two are executors built on `bench/run/executors`, which
-knows nothing of this folder.
+algorithms are Ray Tune's: its distributions, its Optuna search, and ASHA in `halving.py`, an executor built on
+`bench/run/executors`, which knows nothing of this folder.
 """

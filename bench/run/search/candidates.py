@@ -1,6 +1,6 @@
 """What tuning tries: configurations of each method, and their trials on seeds and prompts of their own."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +65,14 @@ class Candidates:
             return Candidate(variant, number, values, tuple(self._planner.trials([tried])))
         except InvalidSweepError as error:
             place = ("search", "space", variant)
-            told = [line.partition("settings.")[2] or line for line in error.problems]
-            raise InvalidSweepError([problem(self.loaded.root, place, f"{values}: {line}") for line in told]) from None
+            causes = [line.partition("settings.")[2] or line for line in error.problems]
+            raise InvalidSweepError(
+                [problem(self.loaded.root, place, f"{values}: {line}") for line in causes]
+            ) from None
 
-    def trials_of(self, candidates: Iterable[Candidate]) -> list[Trial]:
-        """Their trials, the first seed of every candidate first."""
-        together = [candidate.trials for candidate in candidates]
+    def trials_of(self, tried: Mapping[str, Sequence[Candidate]]) -> list[Trial]:
+        """The trials of each variant's candidates, the first seed of every candidate first."""
+        together = [candidate.trials for own in tried.values() for candidate in own]
         return [trial for seed in zip(*together, strict=True) for trial in seed]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.candidates import Candidate
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.run_folder import RunFolder
 from bench.sweep.schema import Search
 
 COSTS = (
@@ -21,22 +21,17 @@ COSTS = (
 )
 
 
-def score(folder: TrialFolder, metric: str) -> float | None:
-    """The trial's last value of `search.metric`; None where it has no end."""
-    curve = folder.read_curve() if folder.recorded_status() == "done" else []
-    return value_of(curve[-1], metric) if curve else None
-
-
 def value_of(point: dict[str, Any], metric: str) -> float:
     """`search.metric` at a point of a curve."""
     return float(point["values"]["heldout" if metric == "heldout_reward" else "train"]["reward"])
 
 
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
-    """Mean over seeds; None where one of them has no end, or is not finite."""
-    scores = [score(run.trial(trial.key), metric) for trial in candidate.trials]
-    known = [value for value in scores if value is not None and math.isfinite(value)]
-    return sum(known) / len(known) if len(known) == len(scores) else None
+    """The mean over seeds of the last value; None where a trial is not done or its value is not finite."""
+    folders = [run.trial(trial.key) for trial in candidate.trials]
+    curves = [folder.read_curve() if folder.recorded_status() == "done" else [] for folder in folders]
+    scores = [value_of(curve[-1], metric) if curve else math.nan for curve in curves]
+    return sum(scores) / len(scores) if all(map(math.isfinite, scores)) else None
 
 
 def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
@@ -77,12 +72,6 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
 
 
 def cost(run: RunFolder, keys: Sequence[str]) -> dict[str, float]:
-    """Sums over trials of what each spent itself: one that began as another's copy inherits nothing of its bill."""
-    sums = dict.fromkeys(COSTS, 0.0)
-    for key in keys:
-        folder = run.trial(key)
-        curve = folder.read_curve()
-        inherited = (folder.read().get("origin") or {}).get("axes", {})
-        for axis in sums if curve else ():
-            sums[axis] += curve[-1]["axes"].get(axis, 0) - inherited.get(axis, 0)
-    return sums
+    """Axis -> the sum over the trials of what each had spent at the last point of its curve."""
+    curves = [run.trial(key).read_curve() for key in keys]
+    return {axis: sum((curve[-1]["axes"].get(axis, 0) for curve in curves if curve), 0.0) for axis in COSTS}

@@ -4,6 +4,7 @@ Each method's trials are scheduled by themselves: methods do not compete here. A
 curve until Tune has decided, with its checkpoint kept, so that one which is stopped ends exactly there.
 """
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -12,12 +13,14 @@ from typing import Any
 
 from bench.build.trial_spec import Budget, Trial
 from bench.errors import LockedError
+from bench.plan.budget import affords_a_step
 from bench.run.executors.ray_tune import fit, parallel, run_in_actor, session, spec_of
 from bench.run.search.candidates import Candidate
-from bench.run.search.telling import Teller
+from bench.run.search.choosing import value_of
 from bench.run.worker import SETTLED
 from bench.store.run_folder import RunFolder
 from bench.sweep.schema import Search
+from models.ledger import spent
 
 LOCK_SECONDS = 20.0
 """How long a stopped trial's process may take to be gone."""
@@ -36,7 +39,7 @@ class Halving:
         self.search, self.candidates, self.fingerprint = search, candidates, fingerprint
 
     def execute(self, trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
-        """See `bench.run.executors.Executor`; settled trials tell ASHA how they did, and do not run again."""
+        """See `bench.run.executors.Executor`; settled trials report their curves to ASHA, and do not run again."""
         from ray.tune.schedulers import ASHAScheduler
 
         search, asked = self.search, {trial.key for trial in trials}
@@ -95,8 +98,32 @@ class Halving:
 def _watched(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str) -> None:
     """What an actor does for one trial under ASHA."""
     trial, run = spec_of(scratch, config["trial"]), RunFolder(Path(run_path))
-    folder, teller = run.trial(trial.key), Teller(trial, metric)
-    if folder.recorded_status() in SETTLED:  # others are told by the trial's loop, whose status says that it runs
+    folder, reporter = run.trial(trial.key), Reporter(trial, metric)
+    if folder.recorded_status() in SETTLED:  # the loop of any other trial reports its points, once it is running
         for point in folder.read_curve():
-            teller(point)
-    run_in_actor(trial, run, command, scratch, call, teller)
+            reporter(point)
+    run_in_actor(trial, run, command, scratch, call, reporter)
+
+
+class Reporter:
+    """Reports a trial's points to Ray Tune, each once; where Tune stops the trial at a point, the call does not return.
+
+    A point that no further step can follow is not reported: the trial has reached its end there and is not stopped.
+
+    Args:
+        trial: whose points they are.
+        metric: `search.metric`.
+    """
+
+    def __init__(self, trial: Trial, metric: str):
+        self.trial, self.metric = trial, metric
+        self._last = -1  # a trial that is attempted again passes its earlier points again
+
+    def __call__(self, point: dict[str, Any]) -> None:
+        from ray import tune
+
+        value = value_of(point, self.metric)
+        if point["point"] <= self._last or not math.isfinite(value) or not affords_a_step(self.trial, point["axes"]):
+            return
+        self._last = point["point"]
+        tune.report({"spent": spent(self.trial.budget.axis, point["axes"]), "value": value})

@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from bench.errors import BenchError
 from bench.sweep.schema import Distribution
 
@@ -12,9 +14,6 @@ DIGITS = 3
 
 PATIENCE = 200
 """Draws for each configuration that is not yet there, before a space counts as exhausted."""
-
-NARROW = 10
-"""A range of so many whole numbers is walked one by one: 0.8 or 1.2 times a small one rounds to the number itself."""
 
 Space = Mapping[str, Distribution]
 
@@ -37,30 +36,12 @@ def domains(space: Space) -> dict[str, Any]:
     return found
 
 
-def mutations(space: Space) -> dict[str, Any]:
-    """Setting -> what PBT changes it by: a list, in which it moves to a neighbour, or a `ray.tune` distribution.
-
-    A distribution's values are multiplied, which a choice does not survive, and leave it: see `readable`.
-    """
-    listed = {setting: _listed(distribution) for setting, distribution in space.items()}
-    return {setting: listed[setting] or domain for setting, domain in domains(space).items()}
-
-
-def _listed(distribution: Distribution) -> list[Any] | None:
-    if distribution.choice is not None:
-        return list(distribution.choice)
-    if distribution.integers is not None and distribution.integers[1] - distribution.integers[0] < NARROW:
-        return list(range(distribution.integers[0], distribution.integers[1] + 1))
-    return None
-
-
 def draw(space: Space, count: int, seed: int, variant: str) -> list[dict[str, Any]]:
     """`count` distinct configurations, the same ones for the same seed and variant.
 
     Raises:
         BenchError: the space has fewer.
     """
-    import numpy as np
 
     key = hashlib.sha256(f"{seed}:{variant}".encode()).digest()
     random = np.random.RandomState(np.frombuffer(key[:16], dtype=np.uint32))
@@ -77,13 +58,11 @@ def draw(space: Space, count: int, seed: int, variant: str) -> list[dict[str, An
 
 
 def readable(space: Space, drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration within the space, its real numbers rounded to `DIGITS` significant digits."""
+    """The configuration with its real numbers rounded to `DIGITS` significant digits, inside their bounds."""
     return {name: _rounded(distribution, drawn[name]) for name, distribution in space.items()}
 
 
 def _rounded(distribution: Distribution, value: Any) -> Any:
-    if distribution.integers is not None:
-        return min(max(value, distribution.integers[0]), distribution.integers[1])
     ends = distribution.uniform or distribution.loguniform
     if ends is None:
         return value

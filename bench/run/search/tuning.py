@@ -5,7 +5,7 @@ fits the sweep, nothing is tuned again but what did not come to its end: a failu
 among the others stands until it has gone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from bench.plan.preflight import missing_requirement
 from bench.run.executors import Executor
 from bench.run.search.candidates import Candidate, Candidates
 from bench.run.search.choosing import mean_score, record
+from bench.run.search.halving import Halving
 from bench.run.search.space import domains, readable
 from bench.run.worker import SETTLED
 from bench.store.damage import Check, is_finite, of
@@ -27,23 +28,21 @@ from bench.store.run_folder import RunFolder
 from bench.sweep.load import LoadedSweep
 from bench.sweep.schema import MethodSpec, Search
 
-ALONE = {"asha": "stops trials", "pbt": "exchanges trials"}
-"""Algorithms that act on running trials: only Ray Tune can, and a trial must be one process."""
 
-
-class Go(Protocol):
-    """Runs trials of a run to their end, with progress."""
+class RunTrials(Protocol):
+    """A function that runs trials to their end, with progress."""
 
     def __call__(self, trials: Sequence[Trial], run: RunFolder, at_once: int, executor: Executor | None = None) -> bool:
-        """True where the user stopped it.
+        """Returns whether the user stopped it.
 
         Args:
             at_once: how many of them run at a time.
-            executor: another one than the run's, which is given settled trials too.
+            executor: instead of the run's; it is given the settled trials too.
         """
 
 
-Candidates_ = dict[str, list[Candidate]]
+Tried = dict[str, list[Candidate]]
+"""Variant -> its configurations."""
 
 
 class Tuning:
@@ -85,11 +84,11 @@ class Tuning:
         """How many configurations of a record failed or were interrupted: `run` tries them again."""
         return sum(map(_unfinished, kept["methods"]))
 
-    def run(self, go: Go) -> dict[str, Any] | None:
+    def run(self, run_trials: RunTrials) -> dict[str, Any] | None:
         """Tunes what is not tuned yet, and tries again what did not come to its end.
 
         Args:
-            go: runs trials.
+            run_trials: runs trials.
 
         Returns:
             The record; None where the user stopped it.
@@ -97,16 +96,10 @@ class Tuning:
         kept = self.found()
         if kept is not None and not self.unfinished(kept):
             return kept
-        strategies: dict[str, Callable[[Go], Candidates_ | None]] = {
-            "random": self._all_at_once,
-            "optuna": self._in_rounds,
-            "asha": self._all_at_once,
-            "pbt": self._evolving,
-        }
-        if kept is not None and self.search.algorithm == "optuna":
-            tried = self._once_more(go, kept)
+        if self.search.algorithm != "optuna":
+            tried = self._all_at_once(run_trials)
         else:
-            tried = strategies[self.search.algorithm](go)
+            tried = self._in_rounds(run_trials) if kept is None else self._once_more(run_trials, kept)
         if tried is None:
             return None
         methods = [record(self.folder, self.search, name, each) for name, each in tried.items()]
@@ -147,24 +140,21 @@ class Tuning:
 
     # -- strategies -------------------------------------------------------------------------------------------------
 
-    def _all_at_once(self, go: Go) -> Candidates_ | None:
-        """Random search and ASHA: what is tried is known beforehand."""
+    def _all_at_once(self, run_trials: RunTrials) -> Tried | None:
+        """Random search and ASHA: the configurations do not depend on how others did."""
         tried = {name: self.candidates.drawn(name) for name in self.search.space}
-        trials = self.candidates.trials_of([each for found in tried.values() for each in found])
-        beside = len(trials)
-        executor: Executor | None = None
-        if self.search.algorithm == "asha":
-            from bench.run.search.halving import Halving
+        trials = self.candidates.trials_of(tried)
+        together, executor = len(trials), None
+        if self.search.algorithm == "asha":  # one method after another
+            together, executor = self.search.samples, Halving(self.search, tried, self._fingerprint)
+        self._write_plan(trials, together)
+        return None if self._run(run_trials, trials, together, executor) else tried
 
-            beside, executor = self.search.samples, Halving(self.search, tried, self._fingerprint)  # a method at a time
-        self._write_plan(trials, beside)
-        return None if self._go(go, trials, beside, executor) else tried
+    def _in_rounds(self, run_trials: RunTrials) -> Tried | None:
+        """Optuna: a round of configurations is suggested, run and scored before the next round.
 
-    def _in_rounds(self, go: Go) -> Candidates_ | None:
-        """Optuna: a round of suggestions is run and told before the next one.
-
-        Suggestions follow from the seed and what was told, so that a search taken up again makes the same ones, and
-        finished trials are not run twice.
+        Suggestions follow from the seed and the earlier scores, so that a search that is continued makes the same
+        ones, and finished trials are not run twice.
         """
         import optuna
         from ray.tune.search.optuna import OptunaSearch
@@ -177,71 +167,58 @@ class Tuning:
             )
             for name, space in search.space.items()
         }
-        tried: Candidates_ = {name: [] for name in search.space}
+        tried: Tried = {name: [] for name in search.space}
         for begin in range(0, search.samples, search.at_once):
             numbers = range(begin, min(begin + search.at_once, search.samples))
             for name, searcher in searchers.items():
                 for number in numbers:
                     drawn = readable(search.space[name], searcher.suggest(str(number)) or {})
                     tried[name].append(self.candidates.make(name, number, drawn))
-            together = self.candidates.trials_of([each for found in tried.values() for each in found])
-            self._write_plan(together, self._round())
-            latest = self.candidates.trials_of([tried[name][number] for name in tried for number in numbers])
-            if self._go(go, latest, self._round()):
+            self._write_plan(self.candidates.trials_of(tried), self._round())
+            latest = self.candidates.trials_of({name: own[begin:] for name, own in tried.items()})
+            if self._run(run_trials, latest, self._round()):
                 return None
             for name, searcher in searchers.items():
                 for number in numbers:
                     score = mean_score(self.folder, tried[name][number], search.metric)
-                    told = {"score": score} if score is not None else None
-                    searcher.on_trial_complete(str(number), told, error=told is None)
+                    result = None if score is None else {"score": score}
+                    searcher.on_trial_complete(str(number), result, error=result is None)
         return tried
 
-    def _once_more(self, go: Go, kept: dict[str, Any]) -> Candidates_ | None:
-        """Optuna: what did not come to its end, as it was. What was suggested after its failure stays in the record."""
+    def _once_more(self, run_trials: RunTrials, kept: dict[str, Any]) -> Tried | None:
+        """Optuna: runs the configurations of an earlier record again that did not finish; no new ones are suggested."""
         tried = {
             name: [self.candidates.make(name, number, row["values"]) for number, row in enumerate(rows)]
             for name, rows in ((method["variant"], method["configurations"]) for method in kept["methods"])
         }
-        trials = self.candidates.trials_of([each for found in tried.values() for each in found])
+        trials = self.candidates.trials_of(tried)
         self._write_plan(trials, self._round())
-        return None if self._go(go, trials, self._round()) else tried
+        return None if self._run(run_trials, trials, self._round()) else tried
 
     def _round(self) -> int:
-        """Trials that Optuna has run beside each other, at most."""
+        """The number of trials in a round of Optuna, at most."""
         search = self.search
         return min(search.at_once, search.samples) * len(search.space) * len(search.seeds)
 
-    def _evolving(self, go: Go) -> Candidates_ | None:
-        """Population based training: trials copy better ones and go on with changed settings."""
-        from bench.run.search.evolution import Evolving
+    def _run(
+        self, run_trials: RunTrials, trials: Sequence[Trial], together: int, executor: Executor | None = None
+    ) -> bool:
+        """Runs trials, those again that an earlier search has pruned; True where the user stopped it.
 
-        founders = {name: self.candidates.drawn(name) for name in self.search.space}
-        evolving = Evolving(self.search, founders, self._fingerprint)
-        self._plan_members(evolving.members(self.folder))
-        try:
-            stopped = self._go(go, evolving.latest(self.folder), self.search.samples, evolving)
-        finally:
-            tried = evolving.members(self.folder)
-            self._plan_members(tried)
-        return None if stopped else tried
-
-    def _plan_members(self, tried: Candidates_) -> None:
-        trials = self.candidates.trials_of([each for found in tried.values() for each in found])
-        self._write_plan(trials, self.search.samples)
-
-    def _go(self, go: Go, trials: Sequence[Trial], beside: int, executor: Executor | None = None) -> bool:
-        """True where the user stopped it. `beside`: how many of the trials may run beside each other."""
+        Args:
+            together: how many of the trials may run at a time, where there is room.
+        """
         for trial in trials:
             folder = self.folder.trial(trial.key)
             record = folder.read()
             if record["status"] == "pruned" and record.get("search") != self._fingerprint:
                 with suppress(LockedError), folder.lock():
                     folder.write_status("interrupted", "pruned by another search; this one decides anew")
-        return go(trials, self.folder, min(self._room, beside), executor)
+        return run_trials(trials, self.folder, min(self._room, together), executor)
 
-    def _write_plan(self, trials: Sequence[Trial], beside: int) -> None:
+    def _write_plan(self, trials: Sequence[Trial], together: int) -> None:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
-        about = describe_run(trials, sweep, *self._about, parallel=min(self._room, beside))
+        about = describe_run(trials, sweep, *self._about, parallel=min(self._room, together))
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
 
 
@@ -275,9 +252,9 @@ def _check_algorithm(loaded: LoadedSweep, executor_name: str) -> None:
     lacking = missing_requirement(("optuna>=4",)) if search.algorithm == "optuna" else None
     if lacking:
         raise BenchError(f"optuna {lacking}", "search.algorithm", "or write algorithm: random")
-    if search.algorithm not in ALONE:
+    if search.algorithm != "asha":
         return
-    what = f"{search.algorithm} {ALONE[search.algorithm]} while they run"
+    what = "asha stops trials while they run"
     if executor_name != "ray":
         raise BenchError(f"{what}, which only Ray can", "search.algorithm", "leave out --executor, or take random")
     resources = loaded.sweep.resources

@@ -1,134 +1,163 @@
-"""The process that tells one service of one trial: `python -m bench.run.tracking.follow wandb trials/KEY 20`.
+"""Trackers beside a running trial, which follow its curve. Whatever happens to them, the trial goes on.
 
-It ends when its standard input does, which is when the trial has ended or its process is gone, and at the latest so
-many seconds later.
+Event files are written by a thread of the trial's process. A service has a process of its own, `python -m
+bench.run.tracking.follow wandb trials/KEY`, which ends when its standard input does: what it imports, prints or waits
+for is no part of the trial, and a process that hangs is killed.
 """
 
 import os
+import re
+import subprocess
 import sys
-import threading
-import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from select import select
 from typing import Any
 
+from bench.background import repeating
 from bench.build.trial_spec import Trial
 from bench.errors import cause_of
-from bench.run.tracking.beside import SYNC_SECONDS, tracking_folder, unanswered
-from bench.run.tracking.points import Curve, Point, pictures, scalars, step_of
-from bench.run.tracking.services import SERVICES, Service
+from bench.run.tracking.points import pictures, scalars
+from bench.run.tracking.services import EventFiles, Mlflow, Trackio, Wandb
 from bench.store.files import read_json, write_json
 from bench.store.trial_folder import TrialFolder
 
-RETRY_SECONDS = 30.0
-NICENESS = 19
+TRACKERS: dict[str, Any] = {"tensorboard": EventFiles, "wandb": Wandb, "mlflow": Mlflow, "trackio": Trackio}
+SYNC_SECONDS = 1.0
+FLUSH_SECONDS = 20.0
+"""How long a trial that has ended waits for a service to take its last points."""
+
+
+@contextmanager
+def tracked(trial: Trial, folder: TrialFolder) -> Iterator[None]:
+    """Shows the curve of the trial, which the block runs and whose status it writes, in the trackers it asks for."""
+    with ExitStack() as stack:
+        if trial.track.tensorboard:
+            event_files = Follower("tensorboard", folder)
+            stack.callback(event_files.finish)
+            stack.enter_context(repeating(event_files.sync, SYNC_SECONDS, "tensorboard"))
+        for service in trial.track.services:
+            follower = Follower(service, folder)
+            with follower.harmless():
+                stack.enter_context(_process(follower))
+        yield
+
+
+def problems(folder: TrialFolder) -> dict[str, str]:
+    """Tracker -> what is the matter with it, of those that fail."""
+    found = {path.stem: read_json(path) for path in tracking_folder(folder).glob("*.json")}
+    return {name: kept["problem"] for name, kept in found.items() if isinstance(kept, dict) and kept.get("problem")}
+
+
+def tracking_folder(folder: TrialFolder) -> Path:
+    """Where trackers keep what they need to continue (`wandb.json`), and what they printed (`wandb.log`)."""
+    return folder.path / "tracking"
 
 
 class Follower:
-    """Tells a service of every point once, over all attempts of a trial.
+    """Logs every point of a trial once at a tracker, over all attempts of the trial.
 
-    A resumed trial writes the same points again, bit for bit, so what was told once stays true and is not repeated;
-    unless the service has lost what it was told, as one does that keeps it on the machine where the trial began.
+    A resumed trial writes the same points again, bit for bit, so what was logged once stays true and is not repeated,
+    unless the tracker has lost the run, as one does that keeps it on the machine where the trial began.
     """
 
-    def __init__(self, name: str, folder: TrialFolder, make: Callable[..., Service] | None = None):
-        self.folder = folder
+    def __init__(self, name: str, folder: TrialFolder):
+        self.name, self.folder = name, TrialFolder(folder.path)  # two threads do not share one
         self.path = tracking_folder(folder) / f"{name}.json"
         kept = read_json(self.path)
-        sound = isinstance(kept, dict) and isinstance(kept.get("told", -1), int)
-        self.state: dict[str, Any] = {"id": None, "told": -1, "problem": None} | (kept if sound else {})
-        self.trial = Trial.model_validate(folder.read()["spec"])
-        self.make = make or SERVICES[name]
-        self.service: Service | None = None
-        self.curve = Curve(folder)
-        self.waiting: list[Point] = []
-        self.quiet_until = 0.0
+        # `id` is what the run is continued by, `told` the last point that was logged.
+        self.state = {"id": None, "told": -1, "problem": None, **(kept if isinstance(kept, dict) else {})}
+        self.tracker: Any = None
+        self.seen = 0
 
-    def sync(self, last: bool = False) -> None:
-        """Tells what is new; a service that fails is asked again later, and for the `last` time at once."""
-        _, points = self.curve.news()
-        known = {point["point"] for point in self.waiting}
-        self.waiting += [p for p in points if p["point"] > self.state["told"] and p["point"] not in known]
-        if not self.waiting or (time.monotonic() < self.quiet_until and not last):
-            return
-        try:
-            if self.service is None:
-                self._begin()
-            while self.waiting:
-                self._tell(self.waiting[0])
-                self.waiting.pop(0)
-            self._keep(problem=None)
-        except Exception as error:
-            traceback.print_exc()
-            self.quiet_until = time.monotonic() + RETRY_SECONDS
-            self._keep(problem=cause_of(error))
+    def sync(self) -> None:
+        """Logs the points that are new. A tracker that fails is tried again with the next point, and at the end."""
+        with self.harmless():
+            curve = self.folder.read_curve()
+            if len(curve) != self.seen:
+                self.seen = len(curve)
+                self._log(curve)
 
     def finish(self) -> None:
-        """Closes the service's run, with the trial's status."""
-        if self.service is None:
+        """Logs the points that are left, and ends the run."""
+        with self.harmless():
+            self._log(self.folder.read_curve())
+        with self.harmless():
+            tracker, self.tracker = self.tracker, None
+            if tracker is not None:
+                tracker.finish(self.folder.recorded_status() == "done")
+
+    def _log(self, curve: list[dict[str, Any]]) -> None:
+        if not any(point["point"] > self.state["told"] for point in curve):
             return
+        if self.tracker is None:
+            trial = Trial.model_validate(self.folder.read()["spec"])
+            self.tracker = TRACKERS[self.name](trial, self.folder, self.state["id"])
+            if self.tracker.id is None or self.tracker.id != self.state["id"]:
+                self.keep(id=self.tracker.id, told=-1)
+        for point in curve:
+            if point["point"] > self.state["told"]:
+                numbers = scalars(point)
+                self.tracker.log(int(numbers["cost/steps"]), numbers, pictures(self.folder, point))
+                self.keep(told=point["point"], problem=None)
+
+    def keep(self, **fields: Any) -> None:
+        """Keeps what another process needs to go on, and the `problem` that people are told of."""
+        self.state |= fields
+        if self.state["id"] or self.state["problem"]:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self.path, self.state, durable=False)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def harmless(self) -> Iterator[None]:
+        """Keeps an error of the block as the tracker's problem, and its traceback in the tracker's log."""
         try:
-            self.service.finish(self.folder.recorded_status() == "done")
+            yield
         except Exception as error:
-            traceback.print_exc()
-            self._keep(problem=cause_of(error))
-
-    def give_up(self, seconds: float) -> None:
-        """Leaves word that the service did not answer."""
-        if self.waiting:
-            self._keep(problem=unanswered(seconds))
-
-    def _begin(self) -> None:
-        known = self.state["id"]
-        service = self.make(self.trial, self.folder, known)
-        lost = known not in (None, service.id)
-        if lost:
-            self.waiting = self.folder.read_curve()
-        self._keep(id=service.id, told=-1 if lost else self.state["told"])
-        self.service = service
-
-    def _tell(self, point: Point) -> None:
-        assert self.service is not None
-        self.service.tell(step_of(point), scalars(point), pictures(self.folder, point))
-        self._keep(told=point["point"])
-
-    def _keep(self, **fields: Any) -> None:
-        state = {**self.state, **fields}
-        if state != self.state:
-            self.state = state
-            write_json(self.path, state, durable=False)
+            with suppress(OSError):  # the disk is full: the trial itself will say so
+                self.keep(problem=_without_credentials(cause_of(error)))
+                with self.path.with_suffix(".log").open("a", encoding="utf-8") as log:
+                    log.write(_without_credentials(traceback.format_exc()))
 
 
-def follow(name: str, folder: TrialFolder, ended: threading.Event, flush_seconds: float) -> None:
-    """Tells the service of the trial until `ended`, and `flush_seconds` more at most."""
-    follower = Follower(name, folder)
-    while not ended.wait(SYNC_SECONDS):
+def _without_credentials(text: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://…@", text)  # MLflow's errors hold the whole address of its server
+
+
+@contextmanager
+def _process(follower: Follower) -> Iterator[None]:
+    place = follower.path.parent
+    place.mkdir(parents=True, exist_ok=True)
+    # -P: the working folder may hold a folder that is called like a package.
+    command = [sys.executable, "-P", "-m", f"{__package__}.follow", follower.name, str(follower.folder.path.absolute())]
+    with follower.path.with_suffix(".log").open("ab") as log:
+        process = subprocess.Popen(  # in a session of its own, as Ctrl-C is the trial's, which then lets it finish
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=place, start_new_session=True
+        )
+    try:
+        yield
+    finally:
+        try:
+            process.communicate(timeout=FLUSH_SECONDS)  # ends its standard input
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            late = f"did not answer within {FLUSH_SECONDS:g} s of the trial's end"
+            with suppress(OSError):  # the disk is full: the trial itself will say so
+                Follower(follower.name, follower.folder).keep(problem=late)
+
+
+def main(name: str, path: str) -> None:
+    """The process of a service."""
+    os.nice(19)  # the trial comes first
+    follower = Follower(name, TrialFolder(Path(path)))
+    while not select([sys.stdin], [], [], SYNC_SECONDS)[0]:  # it is readable once it has ended
         follower.sync()
-
-    def leave() -> None:
-        follower.give_up(flush_seconds)
-        os._exit(1)
-
-    watchdog = threading.Timer(flush_seconds, leave)
-    watchdog.daemon = True
-    watchdog.start()
-    follower.sync(last=True)
     follower.finish()
-    watchdog.cancel()
-
-
-def main(name: str, path: str, flush_seconds: str) -> None:
-    """The process."""
-    os.nice(NICENESS)  # the trial comes first
-    ended = threading.Event()
-
-    def listen() -> None:
-        sys.stdin.buffer.read()
-        ended.set()
-
-    threading.Thread(target=listen, name="listen", daemon=True).start()
-    follow(name, TrialFolder(Path(path)), ended, float(flush_seconds))
 
 
 if __name__ == "__main__":

@@ -1,60 +1,100 @@
-"""W&B, MLflow and Trackio through accelerate's trackers; only ever in a process of their own (`follow.py`)."""
+"""TensorBoard's event files, and the services: W&B, MLflow and Trackio.
+
+A tracker is made once a process and trial, from the `id` of an earlier process, if any is `known`. It has an `id` by
+which another process can continue its run, which is not the known one where it has lost that run, and None where it
+always begins anew. `log(step, numbers, samples)` takes the numbers of a point and its pictures as tag -> PNG file;
+`finish(good)` ends the run, `good` where the trial is done.
+"""
 
 import os
 import re
+import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from filelock import FileLock
+from PIL import Image
 
 from bench.build.trial_spec import Trial
 from bench.run.tracking.points import configuration
 from bench.store.trial_folder import TrialFolder
 
 
-class Service(Protocol):
-    """One trial's run at a service. `id` is what another process needs to continue it.
+class EventFiles:
+    """TensorBoard's, `tensorboard --logdir runs/NAME/trials`: one file a trial, which a resumed trial writes anew."""
 
-    A service that is asked to continue a run which it does not know begins another, and has that one's `id`.
-    """
+    id = None
 
-    id: str
+    def __init__(self, trial: Trial, folder: TrialFolder, known: str | None = None):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.summary import hparams
 
-    def tell(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
-        """Logs one point: its numbers, and pictures as tag -> PNG file."""
+        place = folder.path / "tensorboard"
+        place.mkdir(parents=True, exist_ok=True)
+        for old in place.glob("events.out.tfevents.*"):
+            old.unlink()
+        self.writer = EventsWriter(str(place / "events"))
+        self.begun = time.time()
+        for summary in hparams(configuration(trial), {f"{split}/reward": None for split in trial.evaluated}):
+            self._write(summary)
+
+    def log(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
+        for tag, path in samples.items():
+            with Image.open(path) as image:  # its PNG is taken as it is, and not encoded again
+                width, height = image.size
+            shown = Summary.Image(encoded_image_string=path.read_bytes(), colorspace=3, width=width, height=height)
+            values.append(Summary.Value(tag=tag, image=shown))
+        # By the trial's own clock, which does not run while the trial is interrupted.
+        self._write(Summary(value=values), step, numbers.get("cost/wall_seconds", 0.0))
 
     def finish(self, good: bool) -> None:
-        """Ends the run; `good` where the trial is done."""
+        self.writer.close()
+
+    def _write(self, summary: object, step: int = 0, seconds: float = 0.0) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self.writer.write_event(Event(step=step, wall_time=self.begun + seconds, summary=summary))
+        self.writer.flush()
 
 
 class Wandb:
     """Weights & Biases: a run a trial, grouped by sweep."""
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
-        from accelerate.tracking import WandBTracker
+        import wandb
 
-        options = _options(trial, "wandb")
         self.id = known or uuid.uuid4().hex
-        self.tracker = WandBTracker(
-            options.pop("project", trial.sweep),
-            **{"group": trial.sweep, **options},
-            name=folder.key,
-            id=self.id,
-            resume="allow",
-            dir=str(folder.path / "tracking"),
-            config=configuration(trial),
-            settings={"console": "off", "silent": True},
-        )
-        _started(self.tracker)
+        settings = {"console": "off", "silent": True}
+        self._begin(wandb, trial, name=folder.key, id=self.id, dir=str(folder.path / "tracking"), settings=settings)
 
-    def tell(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
-        from PIL import Image
+    def _begin(self, library: Any, trial: Trial, **options: Any) -> None:
+        asked = {"project": trial.sweep, "group": trial.sweep, **_options(trial, library.__name__)}
+        self.picture = library.Image
+        self.run = library.init(**asked, resume="allow", config=configuration(trial), **options)
 
-        self.tracker.log_images({tag: [Image.open(path)] for tag, path in samples.items()}, step=step)
-        self.tracker.log(numbers, step=step)
+    def log(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
+        self.run.log({**numbers, **{tag: self.picture(str(path)) for tag, path in samples.items()}}, step=step)
 
     def finish(self, good: bool) -> None:
-        self.tracker.tracker.finish(exit_code=0 if good else 1)
+        self.run.finish(exit_code=0 if good else 1)
+
+
+class Trackio(Wandb):
+    """Trackio, which has W&B's interface: a project a sweep, a run a trial."""
+
+    def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
+        import trackio
+
+        # A name is all that Trackio knows a run by.
+        self.id = known or f"{folder.key}-{uuid.uuid4().hex[:6]}"
+        self._begin(trackio, trial, name=self.id, embed=False)
+
+    def finish(self, good: bool) -> None:
+        self.run.finish()
 
 
 class Mlflow:
@@ -65,94 +105,31 @@ class Mlflow:
     """
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
-        from accelerate.tracking import MLflowTracker
-        from filelock import FileLock
+        import mlflow
 
-        options = _options(trial, "mlflow")
-        run = folder.path.parents[1]
+        options, run = _options(trial, "mlflow"), folder.path.parents[1]
         server = options.pop("tracking_uri", None) or os.environ.get("MLFLOW_TRACKING_URI")
-        os.environ["MLFLOW_TRACKING_URI"] = server or f"sqlite:///{run / 'mlflow.db'}"
-        # Trials that begin together would each create the database and the experiment.
-        with FileLock(run / ".mlflow.lock"):
-            continued = known if known is not None and self._has(known) else None
-            self.tracker = MLflowTracker(
-                **{"experiment_name": trial.sweep, **options},
-                logging_dir=None if server else (run / "mlflow").as_uri(),
-                run_id=continued,
-                run_name=folder.key,
-            )
-            _started(self.tracker)
-        self.id = self.tracker.tracker.info.run_id
-        if continued is None:
-            self.tracker.store_init_configuration(configuration(trial))
+        name, place = options.pop("experiment_name", trial.sweep), None if server else (run / "mlflow").as_uri()
+        self.library = mlflow
+        mlflow.set_tracking_uri(server or f"sqlite:///{run / 'mlflow.db'}")
+        with FileLock(run / ".mlflow.lock"):  # trials that begin together would each create database and experiment
+            found = mlflow.get_experiment_by_name(name)
+            experiment = found.experiment_id if found else mlflow.create_experiment(name, place)
+            query = f"attributes.run_id = '{known}'"
+            there = known and mlflow.search_runs([experiment], query, output_format="list")
+            self.id = mlflow.start_run(known if there else None, experiment, folder.key, **options).info.run_id
+        if not there:
+            mlflow.log_params(configuration(trial))
 
-    def tell(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
+    def log(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
         for path in samples.values():
-            self.tracker.log_artifact(str(path), f"samples/{path.parent.name}")
+            self.library.log_artifact(str(path), f"samples/{path.parent.name}")
         # MLflow refuses other characters in a name; a sum's reward is called a+b.
-        self.tracker.log({re.sub(r"[^\w./ -]", "-", name): value for name, value in numbers.items()}, step=step)
+        self.library.log_metrics({re.sub(r"[^\w./ -]", "-", name): number for name, number in numbers.items()}, step)
 
     def finish(self, good: bool) -> None:
-        import mlflow
-
-        mlflow.end_run("FINISHED" if good else "FAILED")
-
-    @staticmethod
-    def _has(run: str) -> bool:
-        import mlflow
-        from mlflow.exceptions import MlflowException
-
-        try:
-            mlflow.get_run(run)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise  # the server is away: the run may well be there
-        return True
+        self.library.end_run("FINISHED" if good else "FAILED")
 
 
-class Trackio:
-    """Trackio: a project a sweep, a run a trial."""
-
-    def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
-        from accelerate.tracking import TrackioTracker
-
-        options = _options(trial, "trackio")
-        # A name is all that Trackio knows a run by.
-        self.id = known or f"{folder.key}-{uuid.uuid4().hex[:6]}"
-        self.tracker = TrackioTracker(
-            options.pop("project", trial.sweep),
-            **{"group": trial.sweep, **options},
-            name=self.id,
-            resume="allow",
-            config=configuration(trial),
-            embed=False,
-        )
-        _started(self.tracker)
-
-    def tell(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
-        import trackio
-
-        shown: dict[str, Any] = {tag: trackio.Image(str(path)) for tag, path in samples.items()}
-        self.tracker.log({**numbers, **shown}, step=step)
-
-    def finish(self, good: bool) -> None:
-        self.tracker.finish()
-
-
-SERVICES: dict[str, Callable[[Trial, TrialFolder, str | None], Service]] = {
-    "wandb": Wandb,
-    "mlflow": Mlflow,
-    "trackio": Trackio,
-}
-
-
-def _options(trial: Trial, name: str) -> dict[str, Any]:
-    return trial.track.services[name].model_dump(mode="json", exclude_none=True)
-
-
-def _started(tracker: Any) -> None:
-    from accelerate import PartialState
-
-    PartialState(cpu=True)  # accelerate's trackers log through it; here it is this process's alone
-    tracker.start()
+def _options(trial: Trial, service: str) -> dict[str, Any]:
+    return trial.track.services[service].model_dump(mode="json", exclude_none=True)

@@ -158,7 +158,7 @@ def test_a_reward_that_cannot_be_imported_is_a_row(cli, monkeypatch):
     assert "rewards.no_such" in refused(cli("weights", "fetch", "broken"))
 
 
-def test_models_come_from_the_sweeps_here(cli, tmp_path, monkeypatch):
+def test_models_come_from_the_installed_sweeps_and_those_here(cli, tmp_path, monkeypatch):
     folder = tmp_path / "sweeps"
     (folder / "local" / "model").mkdir(parents=True)
     (folder / "a.yaml").write_text("model: emoji-v1\nscales: {big: {model: some/model}, here: {model: local/model}}\n")
@@ -167,7 +167,7 @@ def test_models_come_from_the_sweeps_here(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     answer = cli("weights", "list", "--json")
     models = [row["name"] for row in rows_of(answer) if row["kind"] == "model" and not row["shipped"]]
-    assert models == ["some/model", "other/model"]
+    assert models == ["stable-diffusion-v1-5/stable-diffusion-v1-5", "some/model", "other/model"]
     assert "left out: " in answer.err
     assert "broken.yaml" in answer.err
 
@@ -415,21 +415,10 @@ def test_a_shared_file_is_read_once(cli, aesthetic, monkeypatch):
     assert len(read) == 3
 
 
-def test_gits_hash(tmp_path):
+def test_hashes_are_sha256_and_the_one_that_git_names_a_file_by(tmp_path):
     (tmp_path / "hello").write_bytes(b"hello\n")
-    shown = []
-    found = checking.digest(tmp_path / "hello", "git-sha1", lambda name, count: shown.append((name, count)))
-    assert found == "ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
-    assert shown == [("hello", 6)]
-
-
-def test_a_bar_on_a_terminal(tmp_path, monkeypatch, capsys):
-    with checking.progress(10) as advance:
-        advance("small", 10)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(checking.sys.stderr, "isatty", lambda: True)
-    with checking.progress(2 * checking.LARGE) as advance:
-        advance("model[1].safetensors", checking.LARGE)
+    assert checking.digest(tmp_path / "hello", "sha256") == sha256(b"hello\n")
+    assert checking.digest(tmp_path / "hello", "git-sha1") == "ce013625030ba8dba906f756967f9e9ca394464a"  # hash-object
 
 
 # -- what ships

@@ -37,7 +37,7 @@ def test_what_ran_is_settled(tmp_path, end):
     statuses = ("done", "failed", "running", "planned")
 
     def execute():
-        with settled(lambda: [Planned(status) for status in statuses], run):
+        with settled([Planned(status) for status in statuses], run):
             for status in statuses:
                 if status != "planned":
                     run.trial(status).write_status(status, f"it is {status}")

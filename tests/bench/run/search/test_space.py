@@ -1,12 +1,9 @@
 """Drawn configurations: distinct, within their bounds, the same for the same seed."""
 
-from functools import partial
-
 import pytest
 
 from bench.errors import BenchError
-from bench.run.search.evolution import _inside
-from bench.run.search.space import draw, mutations, readable
+from bench.run.search.space import draw, readable
 from bench.sweep.schema import Distribution
 
 SPACE = {
@@ -54,31 +51,3 @@ def test_rounding_stays_inside():
         "inner_epochs": 2,
         "batch_size": 8,
     }
-
-
-def test_what_pbt_makes_of_a_configuration_stays_in_the_space_and_gets_about_in_it():
-    from ray.tune.schedulers.pbt import _explore
-
-    space = SPACE | {
-        "width": Distribution(integers=(8, 400)),
-        "mode": Distribution(choice=("full", None, "fixed")),
-        "batch_size": Distribution(choice=(8, 16, 32)),
-    }
-    config = {"member": {"trial": "a", "values": draw(space, 1, seed=0, variant="ddpo")[0]}}
-    seen = {setting: [] for setting in space}
-    for _ in range(400):
-        changes = {"member": {"values": mutations(space)}}
-        config, _ = _explore(config, changes, 0.25, (1.2, 0.8), partial(_inside, space=space))
-        for setting, value in config["member"]["values"].items():
-            seen[setting].append(value)
-    assert set(seen["batch_size"]) == {8, 16, 32}
-    assert set(seen["mode"]) == {"full", None, "fixed"}
-    assert set(seen["inner_epochs"]) == {1, 2, 3}
-    assert 8 <= min(seen["width"]) < 40
-    assert 250 < max(seen["width"]) <= 400
-    assert all(type(value) is int for value in seen["width"])
-    assert all(1e-4 <= value <= 1e-2 for value in seen["learning_rate"])
-    assert all(0.25 <= value <= 0.75 for value in seen["clip"])
-    steps = list(zip(seen["inner_epochs"], seen["inner_epochs"][1:], strict=False))
-    near = sum(abs(after - before) <= 1 for before, after in steps)
-    assert near > 0.8 * len(steps), "to a neighbour, unless it is drawn anew"

@@ -253,15 +253,6 @@ def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monke
     assert RunFolder.open(tmp_path / "rounds").tuning.about()["parallel"] == 4
 
 
-def test_an_inherited_bill_is_not_paid_twice(tmp_path):
-    run = RunFolder(tmp_path)
-    axes = dict.fromkeys(choosing.COSTS, 0)
-    for key, spent in (("donor", 8), ("copy", 20)):
-        run.trial(key).append_point(0, axes | {"nfe": spent}, {"train": {"reward": 1.0}})
-    run.trial("copy").write_status("done", origin={"trial": "donor", "point": 0, "axes": axes | {"nfe": 6}})
-    assert choosing.cost(run, ["donor", "copy"])["nfe"] == 8 + 14
-
-
 def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, searched_file, tmp_path):
     loaded = load_sweep(searched_file)
     found = tuning.Tuning(loaded, RunFolder(tmp_path / "run"), "inline")

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-import bench.run.trial
 from bench.errors import DISK_FULL
-from bench.run.tracking.event_files import EventFiles
-from bench.run.tracking.points import PICTURES_PER_SPLIT, configuration, scalars, step_of
+from bench.run.tracking.follow import Follower, problems
+from bench.run.tracking.points import PICTURES_PER_SPLIT, configuration, scalars
+from bench.run.tracking.services import EventFiles
 from bench.run.worker import run_and_record
 from bench.store.trial_folder import TrialFolder
 from tests.bench.run.test_trial import make_trial, points
@@ -21,8 +21,18 @@ def trial(tiny_model):
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return TrialFolder(tmp_path / "trials" / "ddpo-s0-00000000")
+def folder(tmp_path, trial):
+    folder = TrialFolder(tmp_path / "trials" / "ddpo-s0-00000000")
+    folder.write_status("running", spec=trial.model_dump(mode="json"))
+    return folder
+
+
+@pytest.fixture
+def files(folder):
+    follower = Follower("tensorboard", folder)
+    yield follower
+    follower.finish()
+    assert problems(folder) == {}
 
 
 def append(folder, number, reward=1.0, pictures=0):
@@ -37,15 +47,18 @@ def expected(folder):
     def close(values):
         return {tag: pytest.approx(value, rel=1e-6, nan_ok=True) for tag, value in values.items()}
 
-    return [(step_of(point), close(scalars(point))) for point in folder.read_curve()]
+    return [(point["axes"]["steps"], close(scalars(point))) for point in folder.read_curve()]
 
 
-def test_a_point_is_numbers_costs_and_pictures(trial, folder):
+def shown(folder):
+    """Every point that the event files hold, with its step."""
+    return scalar_points(folder.path / "tensorboard")
+
+
+def test_a_point_is_numbers_costs_and_pictures(folder, files):
     append(folder, 1, 1.5, pictures=PICTURES_PER_SPLIT + 3)
-    files = EventFiles(trial, folder)
     files.sync()
-    files.close()
-    [(step, values)] = scalar_points(files.place)
+    [(step, values)] = shown(folder)
     assert step == 3, "the meter's steps"
     assert values == {
         "train/reward": 1.5,
@@ -56,18 +69,19 @@ def test_a_point_is_numbers_costs_and_pictures(trial, folder):
         "cost/reward_queries": 8,
         "cost/wall_seconds": 10,
     }
-    images = [value.image for event in read_events(files.place) for value in event.summary.value if value.image.width]
+    events = read_events(folder.path / "tensorboard")
+    images = [value.image for event in events for value in event.summary.value if value.image.width]
     assert [(image.width, image.height) for image in images] == [(6, 8)] * PICTURES_PER_SPLIT
     assert all(image.encoded_image_string.startswith(b"\x89PNG") for image in images)
 
 
-def test_settings_are_hparams(trial, folder):
+def test_settings_are_hparams(trial, folder, files):
     from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
     append(folder, 0)
-    files = EventFiles(trial, folder)
     files.sync()
-    plugins = [v.metadata.plugin_data.content for event in read_events(files.place) for v in event.summary.value]
+    events = read_events(folder.path / "tensorboard")
+    plugins = [v.metadata.plugin_data.content for event in events for v in event.summary.value]
     [start] = [
         data.session_start_info
         for data in map(HParamsPluginData.FromString, filter(None, plugins))
@@ -79,10 +93,9 @@ def test_settings_are_hparams(trial, folder):
     assert start.hparams["method"].string_value == "ddpo"
 
 
-def test_points_come_as_they_are_written_and_a_torn_line_waits(trial, folder):
-    files = EventFiles(trial, folder)
+def test_points_come_as_they_are_written_and_a_torn_line_waits(folder, files):
     files.sync()
-    assert not files.place.exists(), "nothing to show yet"
+    assert not (folder.path / "tensorboard").exists(), "nothing to show yet"
     append(folder, 0)
     files.sync()
     whole = folder.curve_path.read_bytes()
@@ -90,43 +103,39 @@ def test_points_come_as_they_are_written_and_a_torn_line_waits(trial, folder):
     line = folder.curve_path.read_bytes()
     folder.curve_path.write_bytes(line[: len(whole) + 20])
     files.sync()
-    assert len(scalar_points(files.place)) == 1
+    assert len(shown(folder)) == 1
     folder.curve_path.write_bytes(line)
     files.sync()
     files.sync()
-    assert scalar_points(files.place) == expected(folder)
+    assert shown(folder) == expected(folder)
 
 
-@pytest.mark.parametrize("seen", ["while it grows", "only afterwards", "by another process"])
-def test_a_curve_that_was_cut_back_leaves_no_old_points(trial, folder, seen):
-    files = EventFiles(trial, folder)
+@pytest.mark.parametrize("again", ["in this process", "in another"])
+def test_a_curve_that_was_cut_back_shows_every_point_once(folder, files, again):
     for number in range(4):
-        append(folder, number, 1.0)
+        append(folder, number)
     files.sync()
     folder.cut(1)
-    if seen == "while it grows":
-        files.sync()
-        assert len(scalar_points(files.place)) == 2
-    if seen == "by another process":
-        files.close()
-        files = EventFiles(trial, folder)
-    for number in range(2, 6):
-        append(folder, number, 2.0)
-        files.sync() if seen == "while it grows" else None
+    if again == "in another":
+        append(folder, 2, 2.0)  # as by another version, whose points are others
+        files.finish()
+        files = Follower("tensorboard", folder)
     files.sync()
-    files.close()
-    assert scalar_points(files.place) == expected(folder)
-    assert len(list(files.place.iterdir())) == 1
+    for number in range(len(folder.read_curve()), 6):
+        append(folder, number)
+        files.sync()
+    files.finish()
+    assert shown(folder) == expected(folder)
+    assert len(list((folder.path / "tensorboard").iterdir())) == 1
 
 
-def test_wall_times_are_the_trials_own_clock(trial, folder):
+def test_wall_times_are_the_trials_own_clock(folder, files):
     for number in range(3):
         append(folder, number)
-    files = EventFiles(trial, folder)
     files.sync()
     times = [
         event.wall_time
-        for event in read_events(files.place)
+        for event in read_events(folder.path / "tensorboard")
         if any(v.HasField("simple_value") for v in event.summary.value)
     ]
     assert [later - times[0] for later in times] == pytest.approx([0, 10, 20], abs=1e-3)
@@ -134,42 +143,48 @@ def test_wall_times_are_the_trials_own_clock(trial, folder):
 
 def test_killed_and_run_again_the_events_are_the_curve(tiny_model, tmp_path, monkeypatch):
     trial, folder = make_trial(tiny_model), TrialFolder(tmp_path / "trial")
-    steps = []
-    whole = bench.run.trial.TrialLoop.step
+    whole = TrialFolder.save_checkpoint
 
-    def step(loop):
-        steps.append(1)
-        if len(steps) == 2:
-            loop.evaluate()  # a point that the checkpoint of the next one would hold, had there been one
-            loop.folder.cut(loop.point)
-            folder.append_point(loop.point + 1, loop.axes(), {"train": {"reward": 9.0}})
-            raise RuntimeError("killed")
-        return whole(loop)
+    def save_checkpoint(self, payload):
+        if payload["point"] == 2:
+            raise RuntimeError("killed behind the point, before its checkpoint")
+        whole(self, payload)
 
-    monkeypatch.setattr(bench.run.trial.TrialLoop, "step", step)
+    monkeypatch.setattr(TrialFolder, "save_checkpoint", save_checkpoint)
     assert run_and_record(trial, folder) == "failed"
-    assert scalar_points(folder.path / "tensorboard")[-1][1]["train/reward"] == 9.0
+    assert len(shown(folder)) == 3
+    monkeypatch.setattr(TrialFolder, "save_checkpoint", whole)
     assert run_and_record(trial, folder) == "done"
-    assert scalar_points(folder.path / "tensorboard") == expected(folder)
-    assert 9.0 not in [values["train/reward"] for _, values in scalar_points(folder.path / "tensorboard")]
+    assert repeatable(shown(folder)) == repeatable(expected(folder))
+    assert len(folder.read_curve()) == 4
+
+
+def repeatable(found):
+    """Points without what a second attempt spends otherwise."""
+    return [
+        (step, {tag: value for tag, value in values.items() if not tag.endswith(("_seconds", "_bytes"))})
+        for step, values in found
+    ]
 
 
 def test_the_curve_is_the_same_without(tiny_model, tmp_path):
-    shown, hidden = TrialFolder(tmp_path / "shown"), TrialFolder(tmp_path / "hidden")
+    visible, hidden = TrialFolder(tmp_path / "visible"), TrialFolder(tmp_path / "hidden")
     trial = make_trial(tiny_model)
     silent = trial.model_copy(update={"track": type(trial.track)(tensorboard=False)})
-    assert run_and_record(trial, shown) == run_and_record(silent, hidden) == "done"
-    assert repr(points(shown)) == repr(points(hidden))
-    assert (shown.path / "tensorboard").is_dir()
+    assert run_and_record(trial, visible) == run_and_record(silent, hidden) == "done"
+    assert repr(points(visible)) == repr(points(hidden))
+    assert (visible.path / "tensorboard").is_dir()
     assert not (hidden.path / "tensorboard").exists()
 
 
-@pytest.mark.parametrize("failing", [("sync",), ("close",), ("sync", "close")])
+@pytest.mark.parametrize("failing", [("log",), ("finish",), ("log", "finish")])
 def test_event_files_that_cannot_be_written_stop_nothing(tiny_model, tmp_path, monkeypatch, failing):
-    from bench.run.tracking.beside import problems
+    closed = EventFiles.finish
 
     def fails(name):
-        def full(self):
+        def full(self, *_):
+            if name == "finish":
+                closed(self, good=False)
             raise OSError(28, f"No space left on device to {name}")
 
         return full
@@ -180,5 +195,17 @@ def test_event_files_that_cannot_be_written_stop_nothing(tiny_model, tmp_path, m
     assert run_and_record(make_trial(tiny_model, "base"), folder) == "done"
     assert folder.recorded_status() == "done"
     assert DISK_FULL in problems(folder)["tensorboard"]
-    log = (folder.path / "tracking" / "tensorboard.log").read_text()
-    assert f"to {failing[0]}" in log, "the first error is the one that explains the others"
+    assert f"to {failing[0]}" in (folder.path / "tracking" / "tensorboard.log").read_text()
+
+
+def test_a_problem_that_has_passed_is_forgotten(folder, files, monkeypatch):
+    log = EventFiles.log
+    monkeypatch.setattr(EventFiles, "log", lambda self, *_: 1 / 0)
+    append(folder, 0)
+    files.sync()
+    assert "ZeroDivisionError" in problems(folder)["tensorboard"]
+    monkeypatch.setattr(EventFiles, "log", log)
+    append(folder, 1)
+    files.sync()
+    assert shown(folder) == expected(folder)
+    assert not (folder.path / "tracking" / "tensorboard.json").exists()

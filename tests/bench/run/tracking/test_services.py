@@ -9,10 +9,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from bench.run.tracking import beside, follow
-from bench.run.tracking.beside import problems, tracking_folder
-from bench.run.tracking.follow import Follower
-from bench.run.tracking.points import scalars, step_of
+from bench.run.tracking import follow
+from bench.run.tracking.follow import Follower, problems, tracking_folder
+from bench.run.tracking.points import scalars
 from bench.run.worker import run_and_record
 from bench.store.run_folder import RunFolder
 from bench.sweep.schema import Track
@@ -31,20 +30,20 @@ def note(**what):
 
 
 class Image:
-    def __init__(self, image):
-        self.size = image.size
+    def __init__(self, path):
+        self.picture = os.path.basename(path)
 
 
 class Run:
     def log(self, values, step=None):
-        note(log={{k: v if isinstance(v, float) else len(v) for k, v in values.items()}}, step=step)
+        note(log={{k: v if isinstance(v, float) else v.picture for k, v in values.items()}}, step=step)
 
     def finish(self, exit_code=None):
         note(finish=exit_code)
 
 
 def init(**options):
-    note(init=options, rank=os.environ.get("RANK"), torch="torch.distributed" in sys.modules)
+    note(init=options, torch="torch" in sys.modules)
     if MODE == "refuses":
         raise RuntimeError("api_key not configured")
     if MODE == "hangs":
@@ -75,24 +74,35 @@ def tracked_trial(model, tmp_path, **services):
 
 
 class Recorder:
-    """A service in this process."""
+    """A service in this process, for every `Follower` that begins while it is the `service`."""
 
     def __init__(self, broken=0):
-        self.told, self.known, self.broken, self.finished = [], [], broken, None
+        self.logged, self.known, self.broken, self.finished = [], [], broken, None
 
     def __call__(self, trial, folder, known):
         self.known.append(known)
         self.id = known or "the-id"
         return self
 
-    def tell(self, step, numbers, samples):
+    def log(self, step, numbers, samples):
         if self.broken > 0:
             self.broken -= 1
             raise ConnectionError("no network")
-        self.told.append((step, numbers["train/reward"]))
+        self.logged.append((step, numbers["train/reward"]))
 
     def finish(self, good):
         self.finished = good
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """Puts a service in the place of W&B."""
+
+    def put(made):
+        monkeypatch.setitem(follow.TRACKERS, "wandb", made)
+        return made
+
+    return put
 
 
 @pytest.fixture
@@ -108,55 +118,78 @@ def append(folder, *numbers):
         folder.append_point(number, {"steps": number}, {"train": {"reward": number / 10}})
 
 
-def test_each_point_once_over_two_processes(folder):
-    service = Recorder()
-    first = Follower("wandb", folder, service)
+def test_each_point_once_over_two_processes(folder, service):
+    recorder = service(Recorder())
+    first = Follower("wandb", folder)
     append(folder, 0, 1, 2)
     first.sync()
     # Killed here: the trial resumes from an earlier checkpoint and writes the same points again.
     folder.cut(0)
-    second = Follower("wandb", folder, service)
+    second = Follower("wandb", folder)
     second.sync()
     append(folder, 1, 2, 3)
     second.sync()
-    assert service.told == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
-    assert service.known == [None, "the-id"], "the same run goes on"
+    assert recorder.logged == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert recorder.known == [None, "the-id"], "the same run goes on"
     folder.write_status("done")
     second.finish()
-    assert service.finished is True
+    assert recorder.finished is True
 
 
-def test_a_service_that_comes_back_gets_what_it_missed(folder, monkeypatch):
-    service = Recorder(broken=2)
-    follower = Follower("wandb", folder, service)
+def test_a_service_that_comes_back_gets_what_it_missed(folder, service):
+    recorder = service(Recorder(broken=2))
+    follower = Follower("wandb", folder)
     append(folder, 0)
     follower.sync()
-    assert problems(folder) == {"wandb": "ConnectionError: no network (test_services.py:91)"}
+    assert problems(folder)["wandb"].startswith("ConnectionError: no network (test_services.py:")
+    follower.sync()
+    assert recorder.broken == 1, "it is not asked again before the next point"
     append(folder, 1)
     follower.sync()
-    assert service.broken == 1, "it is not asked again at once"
-    monkeypatch.setattr(follow, "RETRY_SECONDS", 0.0)
-    follower.quiet_until = 0.0
-    follower.sync()
+    assert recorder.logged == []
     append(folder, 2)
-    follower.sync(last=True)
-    assert service.told == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    follower.sync()
+    assert recorder.logged == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert problems(folder) == {}
 
 
-def test_a_service_that_has_lost_the_run_is_told_all_of_it_in_another(folder):
+def test_credentials_in_an_error_are_not_kept(folder, service):
+    def refuses(trial, folder, known):
+        raise ConnectionError("API request to https://me:secret@host/api failed")
+
+    service(refuses)
+    append(folder, 0)
+    Follower("wandb", folder).sync()
+    kept = "".join(path.read_text() for path in tracking_folder(folder).iterdir())
+    assert "https://…@host/api failed" in problems(folder)["wandb"]
+    assert "secret" not in kept
+
+
+def test_a_service_that_failed_at_the_last_point_is_asked_once_more_at_the_end(folder, service):
+    recorder = service(Recorder(broken=1))
+    follower = Follower("wandb", folder)
+    append(folder, 0, 1)
+    follower.sync()
+    assert recorder.logged == []
+    follower.finish()
+    assert recorder.logged == [(0, 0.0), (1, 0.1)]
+    assert recorder.finished is False, "the trial is not done"
+
+
+def test_a_service_that_has_lost_the_run_is_given_all_of_it_in_another(folder, service):
     """As MLflow's database, which stayed on the machine where the trial began."""
-    here, elsewhere = Recorder(), Recorder()
-    first = Follower("mlflow", folder, here)
+    here, elsewhere = service(Recorder()), Recorder()
+    first = Follower("wandb", folder)
     append(folder, 0, 1)
     first.sync()
 
     def without_it(trial, folder, known):
-        service = elsewhere(trial, folder, known)
-        service.id = "another-id"
-        return service
+        made = elsewhere(trial, folder, known)
+        made.id = "another-id"
+        return made
 
-    second = Follower("mlflow", folder, without_it)
+    service(without_it)
+    second = Follower("wandb", folder)
     second.sync()
     assert elsewhere.known == [], "it is not asked before there is news"
     append(folder, 2)
@@ -164,30 +197,19 @@ def test_a_service_that_has_lost_the_run_is_told_all_of_it_in_another(folder):
     append(folder, 3)
     second.sync()
     assert elsewhere.known == ["the-id"]
-    assert elsewhere.told == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
-    assert here.told == [(0, 0.0), (1, 0.1)]
-    third = Follower("mlflow", folder, elsewhere)
+    assert elsewhere.logged == [(0, 0.0), (1, 0.1), (2, 0.2), (3, 0.3)]
+    assert here.logged == [(0, 0.0), (1, 0.1)]
+    service(elsewhere)
+    third = Follower("wandb", folder)
     append(folder, 4)
     third.sync()
     assert elsewhere.known == ["the-id", "another-id"]
-    assert elsewhere.told[-1] == (4, 0.4)
-    assert len(elsewhere.told) == 5
-
-
-def test_no_process_group_is_inherited(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_USE_DEEPSPEED"):
-        monkeypatch.setenv(name, "2")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    environment = beside._environment()
-    assert not {"RANK", "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "ACCELERATE_USE_DEEPSPEED"} & set(environment)
-    assert environment["WANDB_MODE"] == "offline"
+    assert elsewhere.logged[4:] == [(4, 0.4)]
 
 
 @pytest.mark.integration
-def test_through_accelerate_in_a_process_of_its_own(fake, tiny_model, tmp_path, monkeypatch):
+def test_in_a_process_of_its_own(fake, tiny_model, tmp_path):
     told = fake()
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")  # accelerate would wait for a second process
     trial, folder = tracked_trial(tiny_model, tmp_path, wandb={"project": "mine", "entity": "us"})
     assert run_and_record(trial, folder) == "done"
     begin, *points, end = told()
@@ -195,13 +217,14 @@ def test_through_accelerate_in_a_process_of_its_own(fake, tiny_model, tmp_path, 
     assert (options["project"], options["entity"], options["group"]) == ("mine", "us", "test")
     assert (options["name"], options["resume"]) == (trial.key, "allow")
     assert options["config"]["settings.learning_rate"] == trial.settings["learning_rate"]
-    assert begin["rank"] is None
+    assert not begin["torch"], "nothing of a trial's weight is in that process"
     assert end == {"finish": 0}
     curve = folder.read_curve()
-    numbers = [(each["step"], each["log"]) for each in points if "train/reward" in each["log"]]
-    assert numbers == [(step_of(point), scalars(point)) for point in curve]
-    pictures = [each for each in points if "train/reward" not in each["log"]]
+    pictures = [tag for each in points for tag in each["log"] if tag.startswith("samples/")]
     assert len(pictures) == 4 * len(curve), "four prompts"
+    numbers = [{tag: value for tag, value in each["log"].items() if tag not in pictures} for each in points]
+    assert numbers == [scalars(point) for point in curve]
+    assert [each["step"] for each in points] == [point["axes"]["steps"] for point in curve]
     assert problems(folder) == {}
 
 
@@ -215,9 +238,17 @@ def test_a_service_that_refuses_fails_no_trial(fake, tiny_model, tmp_path):
 
 
 @pytest.mark.integration
+def test_a_service_that_cannot_be_started_fails_no_trial(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    trial, folder = tracked_trial(tiny_model, tmp_path, wandb={})
+    assert run_and_record(trial, folder) == "done"
+    assert "FileNotFoundError" in problems(folder)["wandb"]
+
+
+@pytest.mark.integration
 def test_a_service_that_hangs_is_left_behind(fake, tiny_model, tmp_path, monkeypatch):
     fake("hangs")
-    monkeypatch.setattr(beside, "FLUSH_SECONDS", 1.0)
+    monkeypatch.setattr(follow, "FLUSH_SECONDS", 1.0)
     trial, folder = tracked_trial(tiny_model, tmp_path, wandb={})
     begun = time.monotonic()
     assert run_and_record(trial, folder) == "done"
@@ -238,14 +269,14 @@ def test_the_real_mlflow_in_the_runs_folder(tiny_model, tmp_path, monkeypatch):
     import sqlite3
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(beside, "FLUSH_SECONDS", 120.0)
+    monkeypatch.setattr(follow, "FLUSH_SECONDS", 120.0)
     trial, folder = tracked_trial(tiny_model, tmp_path, mlflow={"experiment_name": "mine"})
     assert run_and_record(trial, folder) == "done"
     assert problems(folder) == {}
     base = sqlite3.connect(tmp_path / "run" / "mlflow.db")
     rows = base.execute("select step, value from metrics where key = 'heldout/reward' order by step").fetchall()
     curve = folder.read_curve()
-    assert rows == [(step_of(point), point["values"]["heldout"]["reward"]) for point in curve]
+    assert rows == [(point["axes"]["steps"], point["values"]["heldout"]["reward"]) for point in curve]
     assert base.execute("select name, status from runs").fetchall() == [(trial.key, "FINISHED")]
     assert base.execute("select value from params where key = 'method'").fetchall() == [("ddpo",)]
     assert len(list((tmp_path / "run" / "mlflow").rglob("*.png"))) == 4 * len(curve)
@@ -261,14 +292,12 @@ def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhe
 
     import mlflow
 
-    from bench.run.tracking.services import Mlflow
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # it is set in the end, and to be put back
     trial, folder = tracked_trial(tiny_model, tmp_path, mlflow={})
     folder.write_status("running", spec=trial.model_dump(mode="json"))
     tracking_folder(folder).mkdir()
     append(folder, 0, 1)
-    follower = Follower("mlflow", folder, Mlflow)
+    follower = Follower("mlflow", folder)
     follower.sync()
     follower.finish()
     kept = follower.state["id"]
@@ -279,7 +308,7 @@ def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhe
         folder = copy
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     append(folder, 2)
-    follower = Follower("mlflow", folder, Mlflow)
+    follower = Follower("mlflow", folder)
     follower.sync()
     folder.write_status("done")
     follower.finish()
@@ -295,7 +324,7 @@ def test_the_real_mlflow_goes_on_with_the_run_that_it_has_and_begins_one_elsewhe
 @pytest.mark.slow
 def test_the_real_wandb_offline(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(beside, "FLUSH_SECONDS", 120.0)
+    monkeypatch.setattr(follow, "FLUSH_SECONDS", 120.0)
     trial, folder = tracked_trial(tiny_model, tmp_path, wandb={})
     assert run_and_record(trial, folder) == "done"
     assert problems(folder) == {}
@@ -307,7 +336,7 @@ def test_the_real_wandb_offline(tiny_model, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_real_trackio_on_this_machine(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    monkeypatch.setattr(beside, "FLUSH_SECONDS", 120.0)
+    monkeypatch.setattr(follow, "FLUSH_SECONDS", 120.0)
     trial, folder = tracked_trial(tiny_model, tmp_path, trackio={"project": "mine"})
     assert run_and_record(trial, folder) == "done"
     assert problems(folder) == {}

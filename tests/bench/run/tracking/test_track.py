@@ -9,7 +9,7 @@ from bench.build.trial_spec import Budget
 from bench.plan import preflight
 from bench.plan.planner import plan
 from bench.run.progress import Lines, watching
-from bench.run.tracking.beside import tracking_folder
+from bench.run.tracking.follow import tracking_folder
 from bench.store.files import write_json
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
@@ -60,6 +60,7 @@ def test_by_default_event_files_and_nothing_else(sweep_file):
         ("3", "tiny.yaml:22: track: expected names of trackers"),
         ("{wandb: {projct: x}}", "tiny.yaml:22: track.wandb.projct: unknown key; did you mean project?"),
         ("{wandb: {mode: off-line}}", "tiny.yaml:22: track.wandb.mode: 'off-line' is none of online, offline"),
+        ("{mlflow: {tracking_uri: https://me:secret@host}}", "track.mlflow.tracking_uri: holds a password"),
         ("{wandb: {tags: a}}", "tiny.yaml:22: track.wandb.tags: expected a list"),
         ("{wandb: true}", "tiny.yaml:22: track.wandb: expected a mapping"),
         ("{mlfow: {}}", "tiny.yaml:22: track.mlfow: unknown key; did you mean mlflow?"),
@@ -71,6 +72,7 @@ def test_mistakes_are_told_with_their_line(cli, sweep_file, text, said):
     answer = cli("plan", sweep_file)
     assert answer.code == 2
     assert said in answer.err
+    assert "secret" not in answer.err
     assert len(answer.err.strip().splitlines()) <= 3
 
 
