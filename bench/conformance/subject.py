@@ -151,7 +151,7 @@ class WithoutGradient(WeightedColour):
     differentiable = False
 
 
-# -- the method ready to run ---------------------------------------------------------------------------
+# -- the method ready to run -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
