@@ -27,7 +27,7 @@ quickstart: $(STAMP) ## base and alignprop, one seed, under 90 seconds
 
 gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, about a minute
 	rm -rf build/gate
-	$(BIN)/bench run sweeps/gate.yaml --executor inline --no-predict --out build/gate
+	$(BIN)/bench run sweeps/gate.yaml --executor inline --out build/gate
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
 test: $(STAMP) ## unit tests, then integration tests, two at a time
@@ -67,8 +67,8 @@ format: $(STAMP) ## rewrite the sources as ruff formats them
 schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
 	$(BIN)/python -m bench.sweep.schema > sweeps/schema.json
 
-memory-table: $(STAMP) ## write docs/memory.md again: what a worker needs, by architecture and stage of ZeRO
-	$(BIN)/python -m bench.plan.memory.table > docs/memory.md.new && mv docs/memory.md.new docs/memory.md
+memory-table: $(STAMP) ## print the table of docs/memory.md: what a worker holds, by architecture
+	$(BIN)/python -m bench.plan.memory.table
 
 BUILD := build/emoji
 emoji-figures: $(STAMP) ## measure the embedded checkpoint, its judge and the aesthetic reward again (needs the emoji font)

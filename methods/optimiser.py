@@ -46,10 +46,6 @@ class LocalOptimiser:
         """Those that are held now."""
         return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
 
-    def state(self) -> list[Tensor]:
-        """What AdamW keeps from one update to the next."""
-        return [value for state in self._adamw.state.values() for value in state.values() if isinstance(value, Tensor)]
-
     def state_dict(self) -> dict[str, Any]:
         return {"adamw": self._adamw.state_dict(), "updates": self.updates}
 

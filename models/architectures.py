@@ -35,32 +35,6 @@ SD15: dict[str, dict[str, Any]] = {
 """Stable Diffusion 1.4 and 1.5 at 512 pixels: a denoiser of 859,520,964 parameters. What is not named is diffusers'
 default."""
 
-SDXL_UNET: dict[str, Any] = {
-    "sample_size": 128,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": (1, 2, 10),
-    "attention_head_dim": (5, 10, 20),
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-"""Stable Diffusion XL at 1024 pixels: 2,567,463,684 parameters. Its decoder has SD 1.5's architecture."""
-
-SDXL_TEXT_ENCODER_2: dict[str, Any] = {
-    "vocab_size": 49408,
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "max_position_embeddings": 77,
-    "projection_dim": 1280,
-}
-"""Its second text encoder, OpenCLIP's ViT-bigG: 694,659,840 parameters with the projection; the first is SD 1.5's."""
-
 KNOWN: dict[str, dict[str, dict[str, Any]]] = dict.fromkeys(
     (
         "stable-diffusion-v1-5/stable-diffusion-v1-5",

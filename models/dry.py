@@ -1,18 +1,19 @@
 """A policy without numbers: its tensors have shapes, types and lifetimes, and nothing is computed.
 
-The real `Policy` runs on torch's fake tensors, so that what a step would store can be measured (`models/memory.py`)
-in about a second, for Stable Diffusion on a laptop as for the embedded model. They stand for tensors on the CPU, which
-takes fused attention as a GPU does; only configurations are read, never weights.
+The real `Policy` runs on torch's fake tensors, so that any method's own step can run on it and what the step stores can
+be measured (`models/memory.py`), in seconds, for Stable Diffusion on a laptop as for the embedded model. Fake tensors
+stand for tensors on the CPU, which takes fused attention as a GPU does; configurations are read, never weights.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.architectures import KNOWN
 from models.checkpointing import Checkpointing
@@ -20,35 +21,14 @@ from models.inspection import sample_size
 from models.loading import Components, MissingModelError
 from models.memory import LiveTensors
 from models.meter import Meter
+from models.noise import SeedStream
 from models.policy import DEFAULT_TARGETS, Policy
-from models.sampler import SamplerSettings, Schedule
+from models.sampler import Noise, Observer, SamplerSettings, Schedule
 from models.schedulers import ddim
 from models.workers import Workers
 
 Configurations = dict[str, dict[str, Any]]
 """Part -> its configuration: unet, vae, text_encoder, scheduler."""
-
-Score = Callable[[Tensor], Tensor]
-"""Images `[B, 3, H, W]` to scores `[B]`."""
-
-
-class DryWorkers(Workers):
-    """The first of `size` workers, with no others: what it gathers is its own share, repeated."""
-
-    def __init__(self, size: int):
-        self.rank, self.size = 0, size
-
-    def share(self, batch: Tensor) -> Tensor:
-        return batch[: self.rows(len(batch))]
-
-    def gather(self, part: Tensor, count: int) -> Tensor:
-        return part if self.size == 1 else torch.cat([part] * self.size)[:count]
-
-    def agree(self, value: Any) -> Any:
-        return value
-
-    def each(self, value: Any) -> list[Any]:
-        return [value] * self.size
 
 
 def configurations(reference: str) -> Configurations:
@@ -98,100 +78,161 @@ def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32)
     )
 
 
-@contextmanager
-def dry_policy(
-    configs: Configurations,
-    sampler: SamplerSettings,
-    rank: int = 4,
-    alpha: int | None = None,
-    targets: Any = DEFAULT_TARGETS,
-    dtype: torch.dtype = torch.float32,
-    workers: int = 1,
-) -> Iterator[Policy]:
-    """A policy as one of its `workers` would have it, inside a block whose new tensors are fake too."""
-    from torch._subclasses.fake_tensor import FakeTensorMode
+class DryPolicy(Policy):
+    """A policy as one of a trial's workers would have it; whatever `peak_bytes` runs computes nothing.
 
-    group = DryWorkers(workers)
-    policy = Policy(
-        bare_components(configs, dtype),
-        sampler,
-        Meter(workers=group),
-        rank,
-        alpha,
-        targets,
-        device="meta",
-        workers=group,
-    )
-    policy.schedule = _DrySchedule(policy.schedule.scheduler)
-    # What the block is given from outside (a schedule's table, a reward's weights) becomes fake when it is used.
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for part in (policy.unet, policy.vae, policy.text_encoder):
-            _fill(part)
-        policy.device = torch.device("cpu")
-        yield policy
-
-
-def chain_bytes(
-    policy: Policy, images: int, kept: int, checkpointing: Checkpointing, score: Score, later: bool = False
-) -> tuple[int, int]:
-    """The most bytes of a micro-batch whose reward is differentiated, and how many of them each further kept step adds.
-
-    At most two steps are looked at: a third stores what the second does.
+    What stores nothing new is left out: calls of the denoiser without a gradient after the first, and the steps of a
+    chain that keep their gradient after the second.
 
     Args:
-        policy: in its `dry_policy` block.
-        images: of the micro-batch, all workers' together.
-        kept: denoising steps that keep their gradient.
-        checkpointing: of each.
-        score: the reward.
-        later: see `_most`.
+        configs: the model's.
+        sampler: the sampler that methods train with.
+        rank, alpha, targets: of the LoRA adapter (see `Policy`).
+        dtype: of the frozen weights.
+        workers: how many share the rows.
     """
-    seen = min(kept, 2)
-    sampler = SamplerSettings(seen, policy.sampler.guidance, policy.sampler.eta)
-    embeddings = policy.embed([""] * images)
-    stored: list[int] = []
 
-    def run(live: LiveTensors) -> None:
-        start = policy.initial_latents(_latents(policy, images))
-        latents = policy.denoise(
-            start,
-            embeddings,
-            lambda _: _latents(policy, images),
-            sampler,
-            [True] * seen,
-            checkpointing,
-            observe=lambda *_: stored.append(live.now),
-        )
-        _score(policy, latents, score).sum().backward()
+    def __init__(
+        self,
+        configs: Configurations,
+        sampler: SamplerSettings,
+        rank: int = 4,
+        alpha: int | None = None,
+        targets: Sequence[str] = DEFAULT_TARGETS,
+        dtype: torch.dtype = torch.float32,
+        workers: int = 1,
+    ):
+        group = DryWorkers(workers)
+        components, meter = bare_components(configs, dtype), Meter(workers=group)
+        super().__init__(components, sampler, meter, rank, alpha, targets, device="meta", workers=group)
+        self.device = torch.device("cpu")
+        self.schedule = _DrySchedule(self.schedule.scheduler)
+        self.denoiser = self._denoise_once
+        self._denoised: set[torch.Size] = set()
+        self._live = LiveTensors()
+        self._left_out = 0
+        # What comes from outside (a schedule's table, a reward's weights) becomes fake when it is used.
+        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
+        with self._fake:
+            for part in (self.unet, self.vae, self.text_encoder):
+                _fill(part)
 
-    peak = _most(policy, run, later)
-    further = stored[1] - stored[0] if seen > 1 else 0
-    return peak + (kept - seen) * further, further
+    def frozen_bytes(self, shards: int = 1) -> int:
+        """Bytes of a worker's share of the denoiser's frozen weights, each cut into so many shards of equal size."""
+        frozen = [weight for weight in self.unet.parameters() if not weight.requires_grad]
+        buffers = sum(buffer.nbytes for buffer in self.unet.buffers())
+        return buffers + sum(-(-weight.numel() // shards) * weight.element_size() for weight in frozen)
+
+    def peak_bytes(self, run: Callable[[], object]) -> int:
+        """The most bytes of tensors that `run` makes and has at once, beside the adapter's gradients."""
+        self._left_out = 0
+        self._denoised.clear()
+        with self._fake, _Answers(), self.meter.paused():
+            for weight in self.trainable_parameters():
+                weight.grad = torch.zeros_like(weight)  # there from a step's first micro-batch on
+            with LiveTensors() as self._live:
+                run()
+        return self._live.peak + self._left_out
+
+    def denoise(
+        self,
+        latents: Tensor,
+        embeddings: Tensor,
+        noise: Noise,
+        sampler: SamplerSettings | None = None,
+        keep: Sequence[bool] = (),
+        checkpointing: Checkpointing = "none",
+        observe: Observer | None = None,
+        stop: int | None = None,
+    ) -> Tensor:
+        """As `Policy.denoise`; of more than two kept steps all but two are left out, as each stores what one does."""
+        sampler, surplus = sampler or self.sampler, max(0, sum(keep) - 2)
+        if surplus:
+            keep = [*[False] * (len(keep) - surplus - 2), True, True]
+            sampler = SamplerSettings(len(keep), sampler.guidance, sampler.eta)
+        stored: list[int] = []
+
+        def seen(latents: Tensor, timesteps: Tensor, epsilon: Tensor) -> None:
+            stored.append(self._live.now)
+            if observe is not None:
+                observe(latents, timesteps, epsilon)
+
+        latents = super().denoise(latents, embeddings, noise, sampler, keep, checkpointing, seen, stop)
+        if surplus:
+            self._left_out += surplus * (stored[-1] - stored[-2])
+        return latents
+
+    def stored_bytes(self, embeddings: Tensor, checkpointing: Checkpointing) -> int:
+        """As `Policy.stored_bytes`, of tensors that have no address; inside `peak_bytes`."""
+        latents = torch.zeros(1, *self.latent_shape, requires_grad=True)
+        before = self._live.now
+        prediction = self.kept_prediction(latents, torch.zeros(1, dtype=torch.int64), embeddings, 1.0, checkpointing)
+        return self._live.now - before if prediction else 0
+
+    def _denoise_once(self, latents: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """The denoiser where autograd stores something; otherwise once for a batch of a size."""
+        if torch.is_grad_enabled() or latents.shape not in self._denoised:
+            self._denoised.add(latents.shape)
+            return self.unet(latents, *args, **kwargs)
+        return (latents.new_empty(len(latents), self.unet.config.out_channels, *latents.shape[2:]),)
 
 
-def prediction_bytes(policy: Policy, rows: int, guidance: float) -> int:
-    """The most bytes of one differentiated prediction on `rows` latents, all workers' together."""
-    embeddings = policy.embed([""] * rows)
+class DryWorkers(Workers):
+    """The first of `size` workers, with no others: what it gathers is its own share, repeated."""
 
-    def run(live: LiveTensors) -> None:
-        timesteps = torch.zeros(rows, dtype=torch.int64)
-        policy.epsilon(_latents(policy, rows), timesteps, embeddings, guidance).square().sum().backward()
+    def __init__(self, size: int):
+        self.rank, self.size = 0, size
 
-    return _most(policy, run)
+    def share(self, batch: Tensor) -> Tensor:
+        return batch[: self.rows(len(batch))]
+
+    def gather(self, part: Tensor, count: int) -> Tensor:
+        return part if self.size == 1 else torch.cat([part] * self.size)[:count]
+
+    def agree(self, value: Any) -> Any:
+        return value
+
+    def each(self, value: Any) -> list[Any]:
+        return [value] * self.size
 
 
-def sampling_bytes(policy: Policy, images: int, sampler: SamplerSettings, score: Score) -> int:
-    """The most bytes of sampling and scoring `images` images at once, without gradients, all workers' together."""
-    once = SamplerSettings(1, sampler.guidance, sampler.eta)
-    embeddings = policy.embed([""] * images)
+class DrySeeds(SeedStream):
+    """Draws that decide how much a step does: every integer is the highest it may be, or the lowest."""
 
-    @torch.no_grad()
-    def run(live: LiveTensors) -> None:
-        start = policy.initial_latents(_latents(policy, images))
-        latents = policy.denoise(start, embeddings, lambda _: _latents(policy, images), once)
-        _score(policy, latents, score)
+    def __init__(self, highest: bool):
+        super().__init__(0)
+        self.highest = highest
 
-    return _most(policy, run)
+    def noise(self, purpose: str, step: int, timestep: int, samples: Sequence[int], shape: Sequence[int]) -> Tensor:
+        return torch.zeros(len(samples), *shape)
+
+    def integers(self, purpose: str, step: int, samples: Sequence[int], low: int, high: int) -> Tensor:
+        # A constant's value is known to fake tensors too.
+        return torch.tensor([high - 1 if self.highest else low] * len(samples))
+
+    def permutation(self, purpose: str, step: int, size: int) -> list[int]:
+        return list(range(size))
+
+
+class _Answers(TorchDispatchMode):
+    """What a program asks of a tensor's values: a number is 0, and of a mask every element is chosen."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        if func is aten._local_scalar_dense.default and args[0].constant is None:
+            return {torch.bool: False}.get(args[0].dtype, 0)
+        if func in (aten.all.default, aten.any.default):
+            return torch.tensor(func is aten.all.default)  # whoever asks is content
+        if func is aten.nonzero.default:
+            return torch.zeros(args[0].numel(), args[0].dim(), dtype=torch.int64)
+        if func is aten.index.Tensor:
+            places = [torch.zeros(index.numel(), dtype=torch.int64) if _is_mask(index) else index for index in args[1]]
+            return func(args[0], places)
+        return func(*args, **(kwargs or {}))
+
+
+def _is_mask(index: Tensor | None) -> bool:
+    return index is not None and index.dtype == torch.bool and index.dim() == 1
 
 
 def _is_here(reference: str) -> bool:
@@ -201,32 +242,6 @@ def _is_here(reference: str) -> bool:
     if Path(reference).is_dir():
         return True
     return isinstance(try_to_load_from_cache(reference, "unet/config.json"), str)
-
-
-def _latents(policy: Policy, count: int) -> Tensor:
-    return torch.zeros(count, *policy.latent_shape)
-
-
-def _score(policy: Policy, latents: Tensor, score: Score) -> Tensor:
-    group = policy.workers
-    images = policy.decode(latents)
-    return group.gather(score(group.share(images)), len(images))
-
-
-def _most(policy: Policy, run: Callable[[LiveTensors], None], later: bool = False) -> int:
-    """The peak of `run(live)`, less the gradients that it leaves.
-
-    Args:
-        later: of a step's second micro-batch, when gradients are there from the first. In the first they come late, so
-            that the peak may be over before they are whole: a difference only where they are large.
-    """
-    weights = policy.trainable_parameters()
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight) if later else None
-    with policy.meter.paused(), LiveTensors() as live:
-        run(live)
-    made = 0 if later else sum(weight.grad.nbytes for weight in weights if weight.grad is not None)
-    return live.rise - made
 
 
 def _fill(part: nn.Module) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from models.memory import untracked
-
 
 def _attention(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> int:
     return sdpa_flop_count(query, key, value)
@@ -37,7 +35,7 @@ def count_flops(run: Callable[[], Any]) -> tuple[int, Any]:
 
 def forward_flops(run: Callable[[], Any]) -> int:
     """FLOPs of `run()` without autograd."""
-    with torch.no_grad(), untracked():
+    with torch.no_grad():
         return count_flops(run)[0]
 
 
@@ -46,7 +44,7 @@ def backward_flops(run: Callable[[], torch.Tensor], inputs: list[torch.Tensor]) 
     # Under gradient checkpointing the surrounding hooks must not see the tensors this extra call saves.
     # Detached: a saved output that kept its own graph alive would never be freed.
     plain = torch.autograd.graph.saved_tensors_hooks(lambda kept: kept.detach(), lambda kept: kept)
-    with torch.enable_grad(), untracked(), plain:
+    with torch.enable_grad(), plain:
         output = run()
         wanted = [tensor for tensor in inputs if tensor.requires_grad]
         if not output.requires_grad or not wanted:

@@ -5,8 +5,7 @@ by a byte. What lies outside tensors is not seen: a kernel's workspace, the allo
 """
 
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,47 +13,25 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-_ignoring = 0
-
-
-@contextmanager
-def untracked() -> Iterator[None]:
-    """What runs inside the block is not the work whose memory is measured (`LiveTensors` does not see it)."""
-    global _ignoring  # measurements nest; one process has one
-    _ignoring += 1
-    try:
-        yield
-    finally:
-        _ignoring -= 1
-
 
 class LiveTensors(TorchDispatchMode):
-    """Bytes of the tensors that operations inside the block make, and of those the most that were alive at once.
+    """Counts the bytes of the tensors that operations inside the block make.
 
-    Storages that were there before, weights above all, count nothing. Every operation costs some ten microseconds
-    more, so a trial measures one step.
+    Storages that were there before, weights above all, count nothing. Every operation takes some ten microseconds more.
+
+    Attributes:
+        now: bytes that are alive.
+        peak: the most that were alive at once.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0
-        self._begin = 0
-        self._peak = 0
+        self.peak = 0
         self._known: dict[int, weakref.ref] = {}
-
-    @property
-    def rise(self) -> int:
-        """The most bytes at once above those at the last `restart`."""
-        return self._peak - self._begin
-
-    def restart(self) -> None:
-        """Looks for the peak anew."""
-        self._begin = self._peak = self.now
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if _ignoring:
-            return func(*args, **kwargs)
         for leaf in tree_leaves((args, kwargs)):
             self._see(leaf, 0)  # not made here, unless it is known: then this is no news
         made = func(*args, **kwargs)
@@ -77,7 +54,7 @@ class LiveTensors(TorchDispatchMode):
 
         self._known[key] = weakref.ref(storage, gone)
         self.now += held
-        self._peak = max(self._peak, self.now)
+        self.peak = max(self.peak, self.now)
 
 
 def held_bytes(tensors: Iterable[Tensor]) -> int:

@@ -5,6 +5,7 @@ always in ε), whole trajectories with or without gradients, latents to images, 
 adapter as the reference.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -30,6 +31,12 @@ from models.sampler import (
     rows_per_prediction,
 )
 from models.workers import Workers
+
+MAX_BATCH = 64
+"""Images sampled at once without gradients on each worker; no number depends on it beyond rounding."""
+
+MAX_PIXELS = 8 * 512 * 512
+"""And at most so many pixels: decoding 64 images of Stable Diffusion at once would take 48 GB."""
 
 Gathered = Callable[[list[torch.nn.Parameter], bool], AbstractContextManager[None]]
 """Makes sharded weights whole inside a block; what the block writes is kept where the flag says so."""
@@ -209,6 +216,13 @@ class Policy:
         size = self.unet.config.sample_size
         height, width = size if isinstance(size, list | tuple) else (size, size)
         return self.unet.config.in_channels, height, width
+
+    @property
+    def sampled_at_once(self) -> int:
+        """Images that a worker samples at once where no gradient is kept, as evaluation does."""
+        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        pixels = math.prod(scale * side for side in self.latent_shape[1:])
+        return max(1, min(MAX_BATCH, MAX_PIXELS // pixels))
 
     def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The denoiser's raw output (ε or v), unguided: one row a latent."""

@@ -1,19 +1,21 @@
-"""Tidy data frames in; figures, tables and one self-contained page out. This floor imports nothing of ours.
+"""Tidy data frames in; figures, tables, one self-contained page and the regression verdict out.
 
-`reports.build` is the entry: `build_together` computes, `write_document` writes. Each line imports only those above it:
+This floor imports no other folder of the project and knows no method by name: a method's family, colours and peer come
+in `meta.Meta.methods` and in the curves' column `family`. `reports.build` is the entry: `build_together` computes a
+document, `write_document` writes it. Each line below imports only lines above it:
 
-- `choices.py`, `names.py`, `formatting.py`, `files.py`  names to choose from and of metrics, numbers as text, atomic
-  writing
-- `frame.py`, `meta.py`  the schema of the frames with its checks, and what a reader must know that they do not say
-- `machines.py`   what trials ran on, and whose seconds may stand in one column
-- `statistics/`   numbers: of one curve, over seeds, between methods
-- `figures/`, `tables/`  what is drawn and what is set in columns
-- `opening.py`    what a person would say of the best method who has seen its pictures
-- `headline.py`, `notices.py`  the answer in a few sentences, and what a reader must be warned of
-- `document.py`   all of it in reading order, before it is HTML or anything else
+- `names.py`, `choices.py`  axes, metrics and statuses; what a command line offers to choose from
+- `formatting.py`, `files.py`  numbers as text; atomic writing
+- `frame.py`, `meta.py`  the schema of the frames with its checks; what a reader must know and the frames do not hold
+- `machines.py`   what trials ran on, and whose seconds may share a column
+- `statistics/`   numbers of one curve, over seeds, between methods
+- `figures/`, `tables/`  the drawings and the tables
+- `opening.py`    the answer's first sentence: what gold, other rewards and diversity show of the best method
+- `headline.py`, `notices.py`  the answer in a few sentences; the warnings
+- `document.py`   everything in reading order, independent of the file format
 - `writers/`, `build.py`  the document as files
-- `regression/`   the verdict on a run beside a baseline, two runs side by side, steps over many results
+- `regression/`   a run against a baseline, two runs side by side, steps over many results
 
 Rules that hold everywhere: a trial that failed is a row with its cause; NaN is printed as NaN; a target that was not
-reached is "not reached", never a number; nothing is extrapolated; under five seeds the range is shown, no interval.
+reached is "not reached", never a number; nothing is extrapolated; under five seeds a range is shown and no interval.
 """

@@ -15,12 +15,12 @@ from reports.frame import no_curves, validate_curves, validate_evaluation, valid
 from reports.meta import Meta
 from reports.notices import Notice, apart
 from reports.writers import exports, printing
-from reports.writers.markdown import to_markdown
 from reports.writers.page import to_html
+from reports.writers.report_markdown import to_markdown
 
 
 @dataclass(frozen=True)
-class Part:
+class ReportPart:
     """Trials whose numbers can be compared: the arguments of `build_report`."""
 
     curves: pd.DataFrame
@@ -43,14 +43,14 @@ def build_report(
     """Checks the frames (see `frame.py`) and computes everything that a report shows; writes nothing.
 
     Args:
-        name: what ids on the page begin with.
-        share: of the page that its pictures may take.
-        looks: variant -> how it is drawn, where that is settled for several documents.
+        name: the prefix of ids on the page.
+        share: of the page's room for pictures, this document's share.
+        looks: variant -> style, where several documents share their styles.
 
     Raises:
-        ValueError: where a frame breaks its schema, or where there is neither a curve nor a trial to report.
+        ValueError: a frame breaks its schema, or there is neither a curve nor a trial.
     """
-    # With trials and no curve, every trial stopped before its first point: their causes are the report.
+    # Trials without any curve stopped before their first point; the report then shows their causes.
     bare = curves.empty and not trials.empty
     checked = no_curves() if bare else validate_curves(curves, meta.budget_column)
     trials = validate_trials(trials, checked)
@@ -58,25 +58,27 @@ def build_report(
     return compose(checked, validate_evaluation(evaluation), trials, meta, pictures, name, share, looks)
 
 
-def build_together(parts: Sequence[Part], warnings: Sequence[str] = ()) -> Document:
-    """One document of several parts whose numbers cannot be compared: the first, with the rest as its `others`.
+def build_together(parts: Sequence[ReportPart], warnings: Sequence[str] = ()) -> Document:
+    """Computes one document of several parts whose numbers cannot be compared: the first, the rest as its `others`.
 
-    What their protocols differ in, and `warnings`, stand above everything else.
+    Args:
+        warnings: shown above everything else, as are the differences between the parts' protocols.
     """
     named = [part.trials.reindex(columns=["method", "variant"]).dropna() for part in parts]
-    looks = styles(pd.concat(named, ignore_index=True))
+    methods = {name: facts for part in parts for name, facts in part.meta.methods.items()}
+    looks = styles(pd.concat(named, ignore_index=True), methods)
     share = 1 / len(parts)
     documents = [
         build_report(part.curves, part.evaluation, part.trials, part.meta, part.pictures, f"f{i or ''}", share, looks)
         for i, part in enumerate(parts)
     ]
     first, *others = documents
-    told = [*apart([part.meta for part in parts]), *(Notice("caution", text) for text in warnings)]
-    return replace(first, above=tuple(told), others=tuple(others))
+    above = [*apart([part.meta for part in parts]), *(Notice("caution", text) for text in warnings)]
+    return replace(first, above=tuple(above), others=tuple(others))
 
 
 def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAULT_FORMATS) -> list[Path]:
-    """Writes what `build_report` computed, each file whole or not at all.
+    """Writes a document in the given formats, each file whole or not at all.
 
     `html`: report.html. `md`: report.md and the figures it links to. `csv`, `latex`: tables/*.csv, tables/*.tex. `png`,
     `svg`: figures of that kind. `pdf`: figures/*.pdf, and report.pdf, the page as a browser prints it.
@@ -86,7 +88,7 @@ def write_document(document: Document, out: Path, formats: Iterable[str] = DEFAU
 
     Raises:
         ValueError: a format is unknown.
-        printing.NoBrowserError: `pdf` is asked for and there is no browser to print with; all else is written.
+        printing.NoBrowserError: `pdf` is wanted and there is no browser to print it; every other file is written.
     """
     wanted = list(dict.fromkeys(formats))
     unknown = sorted(set(wanted) - set(FORMATS))

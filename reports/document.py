@@ -1,4 +1,4 @@
-"""What a report holds, in reading order, before it is HTML, Markdown or anything else."""
+"""A report's contents in reading order, independent of the file format."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,35 +10,35 @@ from matplotlib.figure import Figure
 from reports import headline, notices
 from reports.figures import curves, goodhart, interactive, pictures, svg
 from reports.figures.styles import Style, styles
-from reports.frame import DONE, axis_words, untrained_variants
+from reports.frame import untrained_variants
 from reports.meta import Meta
+from reports.names import DONE, FIGURE_AXES, axis_words
 from reports.notices import Notice
 from reports.statistics import gains
-from reports.tables import ablation, costs, memory, parity, rewards, tuning
+from reports.tables import ablation, costs, parity, rewards, tuning
 from reports.tables.table import Table, ranked_variants
 
-FIGURE_AXES = ("steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds")
 MAIN_PANELS = 3
 MOST_DRAWN = 40
-"""Methods on a figure, the best ranked and those that train nothing: no eye tells more lines apart."""
+"""Most methods on a figure: the best ranked and the untrained ones. An eye does not separate more lines."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """Everything that a report says of trials whose numbers can be compared.
+    """The report on trials whose numbers can be compared.
 
     Attributes:
-        commands: what runs the unfinished trials again.
-        axes: words of the axes that curves can be switched to, the budget's first.
-        panels: titles of the panels; the first `main_panels` are shown at once.
-        curves_json: what the page draws its curves from.
+        commands: commands that run the unfinished trials again.
+        axes: words for the axes that the page's curves can be switched to, the budget's first.
+        panels: titles of the panels; the page opens with the first `main_panels`.
+        curves_json: the data of the page's curves.
         static: SVG figures for paper and for browsers without scripts.
         goodhart: SVG figures of over-optimisation.
-        turned: whether they mark where gold was highest.
+        turned: whether these figures mark where gold was highest.
         trained: the variants that train.
-        drawings: file name without ending -> what draws it.
-        others: further documents, whose numbers cannot stand in one column with these.
-        above: what concerns all of them, said before anything else.
+        drawings: file name without ending -> the function that draws the figure.
+        others: documents on other trials, whose numbers cannot be compared with these.
+        above: warnings on all of these documents, shown first.
     """
 
     meta: Meta
@@ -50,7 +50,6 @@ class Document:
     paired: Table | None
     ablations: tuple[Table, ...]
     parity: tuple[Table, ...]
-    memory: Table | None
     tuning: Table | None
     trials: Table
     commands: tuple[str, ...]
@@ -70,9 +69,9 @@ class Document:
 
     @property
     def all_tables(self) -> tuple[Table, ...]:
-        """All of them, in reading order."""
+        """All tables in reading order."""
         found = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.parity, self.tuning]
-        return tuple(table for table in [*found, self.memory, self.trials] if table is not None)
+        return tuple(table for table in (*found, self.trials) if table is not None)
 
 
 def compose(
@@ -85,43 +84,42 @@ def compose(
     share: float = 1.0,
     looks: Mapping[str, Style] | None = None,
 ) -> Document:
-    """Everything computed once, from validated frames. With no curve at all, the trials alone are the report.
+    """Computes a document from validated frames. Without any curve, the report consists of the trials alone.
 
     Args:
-        name: what ids on the page begin with; unique among the documents of a page.
-        share: of the page that its pictures may take.
-        looks: variant -> how it is drawn, where that is settled for several documents.
+        name: the prefix of ids on the page, unique among the documents of a page.
+        share: of the page's room for pictures, this document's share.
+        looks: variant -> style, where several documents share their styles.
     """
-    seen = not frame.empty
-    still = untrained_variants(frame) if seen else set()
+    measured = not frame.empty
+    untrained = untrained_variants(frame) if measured else set()
     order = [variant for variant, _ in ranked_variants(frame, trials, meta)]
-    gained = gains.gains(frame, evaluation) if seen else {}
-    found = costs.targets(frame, meta, gained) if seen else []
+    gained = gains.gains(frame, evaluation) if measured else {}
+    found = costs.targets(frame, meta, gained) if measured else []
     tabled = (costs.efficiency(frame, trials, meta, target, gained) for target in found)
     by_target = [table for table in tabled if table is not None]
-    by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # one note serves them all
+    by_target[:-1] = [replace(table, note="") for table in by_target[:-1]]  # the last table's note serves all of them
     lines = {target.of or "target": target.value for target in found}
-    pairs = curves.panels(frame) if seen else []
-    drawn = [v for v in order if v in still or v in order[:MOST_DRAWN]]
-    chosen = _ordered(looks or styles(frame), drawn) if seen else {}
+    pairs = curves.panels(frame) if measured else []
+    drawn = [v for v in order if v in untrained or v in order[:MOST_DRAWN]]
+    chosen = _ordered(looks or styles(frame, meta.methods), drawn) if measured else {}
     curved = frame[frame["variant"].isin(drawn)] if len(drawn) < len(order) else frame
-    axes = axes_to_draw(frame, meta) if seen else []
+    axes = axes_to_draw(frame, meta) if measured else []
     main = min(MAIN_PANELS, len(pairs))
-    goodharts = goodhart.pairs(curved) if seen else []
+    goodharts = goodhart.pairs(curved) if measured else []
     turns = goodhart.turned(curved, meta) if goodharts else {}
-    sheet = pictures.arrange(samples, order, still, share)
+    sheet = pictures.arrange(samples, order, untrained, share)
     lost = notices.unreadable(sheet.unreadable if sheet else ())
     return Document(
         meta=meta,
         answer=headline.headline(frame, trials, meta, evaluation, gained),
         notices=(*notices.notices(frame, evaluation, trials, meta), *lost, *_undrawn(order, drawn)),
-        ranking=rewards.ranking(frame, trials, meta) if seen else None,
+        ranking=rewards.ranking(frame, trials, meta) if measured else None,
         efficiency=tuple(by_target),
-        rewards=rewards.rewards(frame, trials, meta) if seen else None,
-        paired=rewards.paired(frame, evaluation, trials, meta) if seen else None,
+        rewards=rewards.rewards(frame, trials, meta) if measured else None,
+        paired=rewards.paired(frame, evaluation, trials, meta) if measured else None,
         ablations=tuple(ablation.tables(frame, trials, meta)),
         parity=tuple(parity.tables(frame, trials, meta)),
-        memory=memory.memory_table(trials, order),
         tuning=tuning.table(meta),
         trials=costs.trials_table(frame, trials, meta),
         commands=_commands(trials, meta),
@@ -129,7 +127,7 @@ def compose(
         panels=tuple(curves.panel_title(metric, split, meta) for metric, split in pairs),
         main_panels=main,
         curves_json=(
-            interactive.as_json(interactive.payload(curved, axes, pairs, meta, chosen, lines, main)) if seen else ""
+            interactive.as_json(interactive.payload(curved, axes, pairs, meta, chosen, lines, main)) if measured else ""
         ),
         static=_static(curved, axes, pairs, meta, chosen, lines, name),
         goodhart=tuple(
@@ -141,7 +139,7 @@ def compose(
         turned=bool(turns),
         sheet=sheet,
         styles=chosen,
-        trained=tuple(variant for variant in chosen if variant not in still),
+        trained=tuple(variant for variant in chosen if variant not in untrained),
         drawings=_drawings(curved, axes, pairs, goodharts, turns, meta, chosen, lines),
     )
 

@@ -12,7 +12,7 @@ AT_THE_START = "at the start"
 
 @dataclass(frozen=True)
 class Scale:
-    """A unit for a whole column or axis: values are divided by `divisor` and `unit` goes into the header."""
+    """The unit of a whole column or axis: values are divided by `divisor`, and `unit` stands in the header."""
 
     divisor: float
     unit: str
@@ -46,7 +46,7 @@ def scale_for(axis: str, values: Iterable[float]) -> Scale:
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """1234.5 -> "1,230" (1,234 is kept whole if it is an integer below 100,000); NaN -> "NaN"; None -> a dash."""
+    """A number as text: 1234.5 -> "1,230"; integers below 100,000 keep their digits; NaN -> "NaN"; None -> a dash."""
     if value is None:
         return NOTHING
     value = float(value)
@@ -67,7 +67,7 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
 
 
 def amount(value: float, axis: str, words: str) -> str:
-    """ "2,048 reward queries", "10 min of training time", "3.2 TFLOP": so much of an axis that is called `words`."""
+    """An amount of an axis in words, such as "2,048 reward queries", "10 min of training time" or "3.2 TFLOP"."""
     scale = scale_for(axis, [value])
     text = number(value / scale.divisor)
     if axis.startswith("flops"):
@@ -77,24 +77,24 @@ def amount(value: float, axis: str, words: str) -> str:
 
 
 def measured(value: float | None, digits: int = 3, signed: bool = False) -> str:
-    """`number` for a measurement, whose trailing zeros say how well it is known: 1.0 -> "1.00", 0.5 -> "0.500"."""
+    """`number` for a measurement, which keeps trailing zeros as they show its precision: 1.0 -> "1.00"."""
     if value is None or not math.isfinite(value) or abs(value) >= 100 or 0 < abs(value) < 0.1:
         return number(value, digits, signed)
     places = 3 if abs(value) < 1 else 2
-    value += 0.0  # there is no minus zero
+    value += 0.0  # turns minus zero into zero
     text = f"{value:+.{places}f}" if signed else f"{value:.{places}f}"
     return text.replace("-", "−")
 
 
 def tick(value: float, _: object = None) -> str:
-    """A mark on an axis, whose zeros say nothing: 0.02, not 0.0200. The second argument is matplotlib's."""
+    """A tick's label without trailing zeros: 0.02, not 0.0200. matplotlib passes the second argument."""
     mantissa, exponent, power = number(value).partition("e")
     trimmed = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
     return f"{trimmed}{exponent}{power}"
 
 
 def with_range(middle: str, low: str, high: str) -> str:
-    """ "1.83 (1.75–1.90)"; the range is left out where it says nothing."""
+    """ "1.83 (1.75–1.90)"; the range is left out where its ends are equal."""
     if low == high:
         return middle
     dash = " to " if "−" in low + high or "+" in low + high else "–"
@@ -105,7 +105,7 @@ _RANGE = re.compile(r" (\([^()]*\)|± \S+)$")
 
 
 def cell_parts(text: str) -> tuple[str, str, list[str]]:
-    """The value of a table's cell, the range in brackets behind it or "", and its further lines."""
+    """(value of a table's cell, its range in brackets or "", further lines)."""
     first, *more = text.split("\n")
     found = _RANGE.search(first)
     return (first[: found.start()], found[1], more) if found else (first, "", more)
@@ -115,10 +115,19 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def sentence(clauses: Iterable[str]) -> str:
-    """ "First; second": with a capital and without a full stop."""
-    text = "; ".join(clauses)
+def p_value(p: float) -> str:
+    """A p-value to three decimals: "0.012", or "<0.001" where all three are zeros."""
+    return "<0.001" if p < 1e-3 else f"{p:.3f}"
+
+
+def capitalised(text: str) -> str:
+    """The text with a capital first letter, the others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def sentence(clauses: Iterable[str]) -> str:
+    """Clauses joined to "First; second", without a full stop."""
+    return capitalised("; ".join(clauses))
 
 
 def listing(words: Iterable[str]) -> str:

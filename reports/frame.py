@@ -1,88 +1,27 @@
-"""The schema of the frames this package reads, and the words it uses for them.
+"""The schema of the three frames that this package reads, with its checks.
 
-*Curves*: one row per (trial, point, split, metric), with every axis of the ledger at that point.
-*Evaluation*: one row per (trial, point, split, metric, prompt, sample), what pairing needs.
+*Curves*: one row per (trial, point, split, metric), with every axis of the meter at that point, and with the column
+`family` of the trial's method, by which the untrained model is known.
+*Evaluation*: one row per (trial, point, split, metric, prompt, sample); values are paired by prompt and sample.
 *Trials*: one row per trial, planned ones included, with status, cause, provenance and final axes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.names import METRICS, SPLITS, is_metric
+from reports.names import AXES, BUDGET_SECONDS, DONE, METRICS, SPLITS, STATUSES, UNTRAINED, is_metric
 
-AXES = (
-    "steps",
-    "updates",
-    "reward_queries",
-    "reward_gradients",
-    "images",
-    "nfe_forward",
-    "nfe_backward",
-    "nfe_recompute",
-    "nfe",
-    "decodes",
-    "flops",
-    "flops_recompute",
-    "train_seconds",
-    "reward_seconds",
-    "eval_seconds",
-    "log_seconds",
-    "wall_seconds",
-    "device_seconds",
-    "peak_memory_bytes",
-    "eval_queries",
-    "eval_nfe",
-)
 KEYS = ("trial", "method", "variant", "seed", "point", "split", "metric", "value")
 EVALUATION_KEYS = ("trial", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
 TRIAL_KEYS = ("trial", "method", "variant", "seed", "status")
 
-DONE = "done"
-GOING = ("planned", "running")
-BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
-STATUSES = (*GOING, DONE, *BROKEN)
-
-BUDGET_SECONDS = "budget_seconds"
-"""What a budget of seconds counts: training and its rewards, which the ledger keeps apart; added on validation."""
-
-SECONDS = (*(axis for axis in AXES if axis.endswith("_seconds")), BUDGET_SECONDS)
-MACHINES_OWN = (*SECONDS, "peak_memory_bytes")
-"""Axes that two machines never have alike."""
-
-SPLIT_WORDS = {"train": "training prompts", "heldout": "held-out prompts"}
-AXIS_WORDS = {
-    "steps": "steps",
-    "updates": "optimiser updates",
-    "reward_queries": "reward queries",
-    "reward_gradients": "reward gradients",
-    "images": "images",
-    "nfe": "denoiser evaluations",
-    "flops": "FLOPs",
-    "train_seconds": "training time",
-    BUDGET_SECONDS: "training and reward time",
-    "wall_seconds": "wall time",
-    "eval_seconds": "evaluation time",
-    "device_seconds": "device time",
-    "peak_memory_bytes": "peak memory",
-}
-
-
-def axis_words(axis: str) -> str:
-    """`reward_queries` -> "reward queries"."""
-    return AXIS_WORDS.get(axis, axis.replace("_", " "))
-
-
-def budget_column(axis: str) -> str:
-    """The column that a budget's axis is counted on."""
-    return BUDGET_SECONDS if axis == "seconds" else axis
-
 
 def metrics_in(curves: pd.DataFrame) -> list[str]:
-    """The metrics present: the known ones in reading order, other rewards by name after the optimised one."""
+    """The metrics of the frame in reading order: reward, other rewards by name, gold, diversity, drift."""
     present = set(curves["metric"].unique())
     others = sorted(present - set(METRICS))
     return [m for m in ("reward", *others, "gold", "diversity", "drift") if m in present]
@@ -95,7 +34,7 @@ def select(curves: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
 
 
 def runs_of(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Where each stretch of equal neighbours begins, and where it ends."""
+    """The first index of each run of equal neighbouring values, and the index after its last."""
     if not len(values):
         return np.array([], np.intp), np.array([], np.intp)
     starts = np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
@@ -105,9 +44,9 @@ def runs_of(values: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 def trials_in(
     rows: pd.DataFrame, columns: Sequence[str]
 ) -> Iterator[tuple[str, str, int, dict[str, NDArray[np.float64]]]]:
-    """Trial, variant, seed and the named columns of each trial, from rows that `select` gave.
+    """Yields each trial's name, variant, seed and named columns as arrays, from rows that `select` returned.
 
-    Arrays, as a frame of each of a thousand trials takes longer than what is computed from it.
+    Building a frame for each of a thousand trials would take longer than the statistics themselves.
     """
     names = [rows[name].to_numpy() for name in ("trial", "variant", "seed")]
     values = {name: rows[name].to_numpy() for name in columns}
@@ -122,10 +61,10 @@ def finished(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def validate_curves(curves: pd.DataFrame, budget_axis: str) -> pd.DataFrame:
-    """A checked copy: every axis a float column (NaN where the run did not log it), `value` float.
+    """Checks the frame and returns a copy: every axis a float column (NaN where the run did not log it), `value` float.
 
     Raises:
-        ValueError: naming the column, value or trial at fault.
+        ValueError: the frame breaks the schema; the message names the column, value or trial.
     """
     if curves.empty:
         raise ValueError("The curves frame is empty: no trial has written a point yet.")
@@ -152,7 +91,7 @@ def no_curves() -> pd.DataFrame:
 
 
 def validate_evaluation(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """A checked copy; an empty frame is allowed and means that nothing can be paired."""
+    """Checks the frame and returns a copy; an empty frame is allowed, and then nothing is paired."""
     if evaluation.empty:
         return pd.DataFrame(columns=list(EVALUATION_KEYS))
     _require_columns(evaluation, EVALUATION_KEYS, "evaluation")
@@ -163,7 +102,7 @@ def validate_evaluation(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 
 def validate_trials(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """A checked copy with one row a trial; trials that only the curves know are added, so that none is lost."""
+    """Checks the frame and returns a copy with one row a trial; a trial that only has a curve gets a row too."""
     if trials.empty:
         trials = pd.DataFrame(columns=list(TRIAL_KEYS))
     _require_columns(trials, TRIAL_KEYS, "trials")
@@ -176,32 +115,43 @@ def validate_trials(trials: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
             extra = unlisted[list(TRIAL_KEYS)].assign(cause="not in the list of trials; only its curve was found")
             trials = extra if trials.empty else pd.concat([trials, extra])
     trials = trials.reset_index(drop=True)
-    for column in ("cause", "provenance", "axes", "identity", "memory", "predicted", "damage"):
+    for column in ("cause", "provenance", "axes", "identity", "damage"):
         if column not in trials:
             trials[column] = None
     return trials
 
 
 def with_statuses(curves: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
-    """The curves with each trial's status as the list of trials has it, which is written last."""
+    """The curves with each trial's status from the trials frame, which is the later one of the two."""
     status = trials.set_index("trial")["status"]
     return curves.assign(status=curves["trial"].map(status))
 
 
+def with_families(curves: pd.DataFrame, families: Mapping[str, str | None]) -> pd.DataFrame:
+    """The curves with the column `family`.
+
+    Args:
+        families: method -> its family; None where it is not known.
+    """
+    return curves.assign(family=curves["method"].map(families))
+
+
 def base_variant(curves: pd.DataFrame) -> str | None:
-    """The variant that is the model as it came, or None."""
-    names = curves.loc[curves["method"] == "base", "variant"].unique()
+    """The variant that is the model as it came, or None; the column `family` says which."""
+    if "family" not in curves:
+        return None
+    names = curves.loc[curves["family"] == UNTRAINED, "variant"].unique()
     return str(names[0]) if len(names) else None
 
 
 def untrained_variants(curves: pd.DataFrame) -> set[str]:
-    """Variants with nothing but points at step 0: `base`, and whatever else trains nothing."""
+    """The untrained model's variant, and every other whose finished trials have nothing but points at step 0."""
     steps = curves["steps"] if curves["steps"].notna().any() else curves["point"]
     moved = steps.groupby(curves["variant"]).max() > 0
     settled = (curves["status"] == DONE).groupby(curves["variant"]).all()
-    still = set(moved.index[~moved & settled].astype(str))
+    untrained = set(moved.index[~moved & settled].astype(str))
     base = base_variant(curves)
-    return still | {base} if base else still
+    return untrained | {base} if base else untrained
 
 
 def _require_columns(frame: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:

@@ -1,5 +1,5 @@
-"""The answer in three sentences, made from the data: what became of the pictures, who reached what for how much, and
-what that cost.
+"""The answer in three sentences: whether the pictures became better, which method reached which reward for how much,
+and what became of the other metrics.
 """
 
 import math
@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from reports.formatting import amount, listing, measured, number, plural
-from reports.frame import GOING, SECONDS, axis_words, base_variant, select, untrained_variants
+from reports.frame import base_variant, select, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
+from reports.names import GOING, HEADLINE_AXES, SECONDS, axis_words
 from reports.opening import opening
 from reports.statistics import comparison, gains
 from reports.statistics.curve import Summary
@@ -21,7 +22,7 @@ from reports.tables.costs import Target, targets
 from reports.tables.table import possible_places, ranked_variants
 
 MOST_NAMED = 3
-"""Methods in a sentence, of those that share a place."""
+"""Methods that a sentence names, of those that share a place."""
 
 
 def headline(
@@ -31,16 +32,16 @@ def headline(
     evaluation: pd.DataFrame | None = None,
     gained: Mapping[str, Gain] | None = None,
 ) -> str:
-    """Three sentences on the best ranked method that clearly beat the untrained model; less where there is none.
+    """Three sentences on the best ranked method that clearly beat the untrained model; fewer where there is none.
 
     Args:
-        evaluation: values by prompt; without them the seeds alone say what is clear.
-        gained: as `gains` gives it, where it is known already.
+        evaluation: values by prompt; without them a gain is clear by the seeds alone.
+        gained: the result of `gains.gains`, where it is computed already.
     """
-    still = untrained_variants(curves) if not curves.empty else set()
+    untrained = untrained_variants(curves) if not curves.empty else set()
     ranked = ranked_variants(curves, trials, meta)
     places = [variant for variant, place in ranked if place is not None]
-    trained = [variant for variant in places if variant not in still]
+    trained = [variant for variant in places if variant not in untrained]
     if not trained:
         return "No trained method has finished all its seeds yet, so there is no answer."
     if speed_classes(trials):
@@ -48,20 +49,20 @@ def headline(
     run = _Run(curves, meta, ranked, gained if gained is not None else gains.gains(curves, evaluation))
     so_far = "So far, " if trials["status"].isin(GOING).any() else ""
     clear = [variant for variant in trained if variant in run.gained and run.gained[variant].direction > 0]
-    if places[0] in still or not clear:
-        text = _nobody(run, trained[0], clear, above=places[0] in still)
+    if places[0] in untrained or not clear:
+        text = _nobody(run, trained[0], clear, above=places[0] in untrained)
     else:
-        # A method that trains beside it and is higher by the area alone has beaten nothing.
+        # A method may rank higher by its area without a clear gain; it has not beaten the untrained model.
         leader = clear[0]
         better = _clear_gold(run, leader, evaluation)
-        told = (opening(curves, leader, meta, better), _achievement(run, leader), _price(curves, leader, meta))
-        text = " ".join([*filter(None, told), *_unmeasured(run, leader)])
+        sentences = (opening(curves, leader, meta, better), _achievement(run, leader), _price(curves, leader, meta))
+        text = " ".join([*filter(None, sentences), *_unmeasured(run, leader)])
     return f"{so_far}{text[:1].lower() if so_far else text[:1]}{text[1:]}".strip()
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What every sentence is made from."""
+    """The data that every sentence is written from."""
 
     curves: pd.DataFrame
     meta: Meta
@@ -74,10 +75,12 @@ class _Run:
 
 
 def _nobody(run: _Run, best: str, clear: list[str], above: bool) -> str:
-    """Where the untrained model stands first, or where no gain is clear.
+    """The answer where the untrained model ranks first, or where no gain is clear.
 
     Args:
-        above: whether it stands first.
+        best: the best ranked trained variant.
+        clear: variants whose gain is clear.
+        above: whether the untrained model ranks first.
     """
     clearly = "" if above else "clearly "
     if above and clear:
@@ -87,7 +90,7 @@ def _nobody(run: _Run, best: str, clear: list[str], above: bool) -> str:
 
 
 def _final_of(run: _Run, variant: str) -> str:
-    """Where it ended and how far from the untrained model that is, with how many seeds are clear by themselves."""
+    """A variant's final reward, its gain over the untrained model, and in how many seeds that gain is clear."""
     final = comparison.final_summaries(run.curves, "reward", "train")[variant]
     text = f"{variant} ended at a {run.meta.reward} of {measured(final.mean)} over {_seeds(final.count)}"
     gain = run.gained.get(variant)
@@ -110,8 +113,8 @@ def _clear_gold(run: _Run, leader: str, evaluation: pd.DataFrame | None) -> bool
 
 
 def _achievement(run: _Run, leader: str) -> str:
-    """What the leader reached, for how much, against whom."""
-    baseline = gains.baseline(run.curves, run.meta.baseline, run.gained).usable
+    """The hardest target that the leader reached and its cost against the baseline's, else its place."""
+    baseline = gains.baseline(run.curves, run.meta, run.gained).usable
     for target in reversed(targets(run.curves, run.meta, run.gained)):
         sentence = _against(run, leader, baseline, target) if target.of != leader else None
         if sentence:
@@ -120,16 +123,16 @@ def _achievement(run: _Run, leader: str) -> str:
 
 
 def _unmeasured(run: _Run, leader: str) -> Iterator[str]:
-    """Why there is no comparison with the baseline, where there is one to make."""
-    baseline = gains.baseline(run.curves, run.meta.baseline, run.gained)
+    """The sentence on a baseline that learned nothing, which is why no cost is compared with its costs."""
+    baseline = gains.baseline(run.curves, run.meta, run.gained)
     if baseline.variant not in (None, leader) and not baseline.beats:
         yield f"{baseline.variant} did not clearly beat {run.untrained}, so nothing is measured against it."
 
 
 def _standing(run: _Run, leader: str) -> str:
-    """Its place and its final reward."""
+    """The leader's place and its final reward."""
     possible = possible_places(run.curves, run.ranked, run.meta)
-    beside = {leader, *untrained_variants(run.curves)}  # the leader clearly beat those that train nothing
+    beside = {leader, *untrained_variants(run.curves)}  # the leader clearly beat the untrained ones
     first = [variant for variant, place in possible.items() if place[0] == 1 and variant not in beside]
     final = comparison.final_summaries(run.curves, "reward", "train")[leader]
     ended = f"with a final {run.meta.reward} of {measured(final.mean)} over {_seeds(final.count)}"
@@ -138,13 +141,13 @@ def _standing(run: _Run, leader: str) -> str:
     if not first:
         return f"{leader} ranks first, {ended}."
     others = [*first[:MOST_NAMED], *([f"{len(first) - MOST_NAMED} more"] if len(first) > MOST_NAMED else [])]
-    told = "one seed does" if final.count == 1 else "its seeds do"
-    return f"{leader} stands first, {ended}; {told} not tell it apart from {listing(others)}."
+    seeds = "one seed does" if final.count == 1 else "its seeds do"
+    return f"{leader} stands first, {ended}; {seeds} not tell it apart from {listing(others)}."
 
 
 def _against(run: _Run, leader: str, baseline: str | None, target: Target) -> str | None:
     meta, axis = run.meta, run.meta.budget_column
-    axes = list(dict.fromkeys((axis, "nfe", "flops", "train_seconds")))
+    axes = list(dict.fromkeys((axis, *HEADLINE_AXES)))
     costs = comparison.costs_to_target(run.curves, target.value, axes)
     own = comparison.cost_summaries(costs, axis).get(leader)
     if own is None or not math.isfinite(own.median):
@@ -161,18 +164,15 @@ def _against(run: _Run, leader: str, baseline: str | None, target: Target) -> st
     if main is None or main.summary.missing or not main.summary.median > 0:
         return f"{goal} ({seeds})."
     others = [
-        f"{_times(ratios[a], less)} {words}"
-        for a, less, words in _OTHER_COSTS
-        if a != axis and _says_something(ratios[a], a, meta)
+        f"{_times(ratios[a], a)} {axis_words(a)}" for a in HEADLINE_AXES if a != axis and _is_shown(ratios[a], a, meta)
     ]
     beside = f", with {listing(others)}" if others else ""
     seeds = f"median of {plural(main.summary.count, 'seed')}" if main.summary.count > 1 else "one seed"
-    less = "less" if axis.endswith("seconds") else "fewer"
-    return f"{goal}: {_times(main, less)} than {baseline} ({seeds}{_spread(main.summary)}){beside}."
+    return f"{goal}: {_times(main, axis)} than {baseline} ({seeds}{_spread(main.summary)}){beside}."
 
 
 def _after(cost: Summary, axis: str) -> str:
-    """ "after 147 reward queries"; a bound where it was before the first evaluation."""
+    """ "after 147 reward queries"; an upper bound where the target was reached before the first evaluation."""
     if cost.median == 0:
         return "before any training"
     if "median" in cost.at_most:
@@ -181,27 +181,21 @@ def _after(cost: Summary, axis: str) -> str:
 
 
 def _amount(cost: float, axis: str) -> str:
-    """A count interpolated between points is told in whole numbers."""
+    """An axis' amount in words; a count that was interpolated between points is rounded to a whole number."""
     whole = 10 <= cost < 1000 and axis not in SECONDS
     return amount(round(cost) if whole else cost, axis, axis_words(axis))
 
 
-_OTHER_COSTS = (
-    ("nfe", "fewer", "denoiser evaluations"),
-    ("flops", "fewer", "FLOPs"),
-    ("train_seconds", "less", "training time"),
-)
-
-
-def _says_something(ratio: comparison.Ratio | None, axis: str, meta: Meta) -> bool:
+def _is_shown(ratio: comparison.Ratio | None, axis: str, meta: Meta) -> bool:
     if ratio is None or ratio.summary.missing or not 0 < ratio.summary.median < math.inf:
         return False
     return meta.seconds_comparable or axis != "train_seconds"
 
 
-def _times(ratio: comparison.Ratio | None, less: str) -> str:
+def _times(ratio: comparison.Ratio | None, axis: str) -> str:
     """ "11.2× fewer", "1.5× more" where the ratio is below one; "at least" or "at most" where it is a bound."""
     assert ratio is not None
+    less = "less" if axis in SECONDS else "fewer"
     median = ratio.summary.median
     least, most = ("at least ", "at most ") if median >= 1 else ("at most ", "at least ")
     bound = least if ratio.at_least else most if ratio.at_most else ""
@@ -209,7 +203,7 @@ def _times(ratio: comparison.Ratio | None, less: str) -> str:
 
 
 def _spread(summary: Summary) -> str:
-    """The range over seeds of what `_times` says; below one where some seed needed more."""
+    """The range over seeds of the ratio that `_times` writes; below one where some seed needed more."""
     low, high = summary.low, summary.high
     if summary.median < 1:
         low, high = (1 / end if end else math.inf for end in (high, low))
@@ -217,7 +211,7 @@ def _spread(summary: Summary) -> str:
 
 
 def _price(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
-    """What became of the reward itself, of held-out prompts, and of what was not optimised: gold, diversity, drift."""
+    """The sentence on the leader's metrics before and after: reward, held-out reward, gold, diversity, drift."""
     reward = _move(curves, leader, "reward", "train")
     if reward is None:
         return ""
@@ -246,14 +240,14 @@ def _from_to(before: float, after: float) -> str:
 
 
 def _move(curves: pd.DataFrame, leader: str, metric: str, split: str) -> tuple[float, float] | None:
-    """(untrained, trained); None where either was not measured."""
+    """(value before training, value after it); None where either was not measured."""
     before = _before(curves, base_variant(curves), leader, metric, split)
     after = _final(curves, leader, metric, split)
     return None if before is None or after is None else (before, after)
 
 
 def _turn(curves: pd.DataFrame, leader: str, meta: Meta) -> str:
-    """Where gold was highest, if it rose at first and fell clearly since: over-optimisation has a place."""
+    """ "after a peak at 512 reward queries", where gold rose and then clearly fell in every seed; else ""."""
     course = courses(curves, meta.budget_column).get(leader)
     if course is None or course.turned < course.seeds:
         return ""
@@ -266,7 +260,7 @@ def _final(curves: pd.DataFrame, variant: str, metric: str, split: str) -> float
 
 
 def _before(curves: pd.DataFrame, base: str | None, leader: str, metric: str, split: str) -> float | None:
-    """The untrained model's value: base's where it ran, else the leader's own first point."""
+    """The untrained model's value: that of its own variant where one ran, else the leader's first point."""
     if base is not None and (value := _final(curves, base, metric, split)) is not None:
         return value
     first = select(curves[curves["variant"] == leader], metric, split).groupby("trial").head(1)

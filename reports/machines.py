@@ -1,6 +1,7 @@
-"""Where trials ran: what they ran on, told apart by letters, and which of their seconds can stand in one column.
+"""The machines that trials ran on: each kind has a letter, and seconds of different kinds never share a column.
 
-Seconds and memory belong to a machine, its precision, its threads and its torch; queries, NFE and FLOPs do not.
+Seconds and memory depend on the machine, the precision, the threads and the version of torch; queries, NFE and FLOPs do
+not.
 """
 
 import string
@@ -13,13 +14,13 @@ SPEED_KEYS = ("hardware", "precision", "threads")
 
 
 def records(trials: pd.DataFrame) -> dict[str, Mapping[str, Any]]:
-    """Trial -> its provenance, for the trials that have one."""
+    """Trial -> its provenance; a trial without one is left out."""
     pairs = zip(trials["trial"].astype(str), trials["provenance"], strict=True)
     return {trial: record for trial, record in pairs if isinstance(record, Mapping)}
 
 
 def speed_classes(trials: pd.DataFrame) -> dict[str, str]:
-    """Trial -> the letter of the kind of machine it ran on; empty where all that is known is alike."""
+    """Trial -> the letter of its kind of machine; empty where all trials ran on one kind."""
     keys = {
         trial: str([_flat(record.get(key)) for key in SPEED_KEYS] + [(record.get("versions") or {}).get("torch")])
         for trial, record in records(trials).items()
@@ -29,20 +30,20 @@ def speed_classes(trials: pd.DataFrame) -> dict[str, str]:
 
 
 def class_words(trials: pd.DataFrame) -> dict[str, str]:
-    """Letter of a kind of machine -> what it is."""
+    """Letter -> the kind of machine in words."""
     found, known = records(trials), speed_classes(trials)
     return {letter: _machine(found[trial]) for trial, letter in reversed(known.items())}
 
 
 def origins(trials: pd.DataFrame) -> tuple[dict[str, str], dict[str, str]]:
-    """(trial -> number of its provenance, number -> all of that provenance in words). Commands are not part of it."""
+    """(trial -> number of its provenance, number -> that provenance in words), leaving out commands."""
     words = {trial: origin_words(record) for trial, record in records(trials).items()}
     numbers = {text: str(index + 1) for index, text in enumerate(dict.fromkeys(words.values()))}
     return {trial: numbers[text] for trial, text in words.items()}, {number: text for text, number in numbers.items()}
 
 
 def origin_words(record: Mapping[str, Any]) -> str:
-    """One provenance as a line: machine, precision, threads, commit, versions, weights."""
+    """A provenance as one line: machine, precision, threads, commit, versions, weights."""
     commit = str(record.get("commit") or "")[:10]
     parts = [_machine(record)]
     if commit:
@@ -55,17 +56,21 @@ def origin_words(record: Mapping[str, Any]) -> str:
 
 
 def differences(trials: pd.DataFrame, keys: Iterable[str]) -> dict[str, dict[str, list[str]]]:
-    """What of the provenance differs: "versions torch" -> value -> the variants that have it, in their order."""
-    seen: dict[str, dict[str, list[str]]] = {}
+    """The parts of the provenance that differ between trials: "versions torch" -> value -> the variants that have it.
+
+    Args:
+        keys: of the provenance, those that are compared.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
     known = records(trials)
     variants = dict(zip(trials["trial"].astype(str), trials["variant"].astype(str), strict=True))
     for trial, record in known.items():
         for key in keys:
             for name, value in _leaves(key, record.get(key)):
-                holders = seen.setdefault(name, {}).setdefault(value, [])
+                holders = found.setdefault(name, {}).setdefault(value, [])
                 if variants[trial] not in holders:
                     holders.append(variants[trial])
-    return {name: values for name, values in seen.items() if len(values) > 1}
+    return {name: values for name, values in found.items() if len(values) > 1}
 
 
 def _leaves(key: str, value: Any) -> list[tuple[str, str]]:
@@ -93,7 +98,7 @@ def _letters(keys: Iterable[str]) -> dict[str, str]:
 
 def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        # Two machines of one kind seldom have the same number of bytes.
+        # Two machines of one kind seldom report the same number of bytes.
         known = {key: item for key, item in value.items() if key != "memory_bytes"}
         return ", ".join(f"{key} {_flat(item)}" for key, item in sorted(known.items()))
     return str(value)

@@ -1,4 +1,4 @@
-"""What a reader must be warned of before reading a number."""
+"""The warnings above a report's numbers."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from reports.formatting import NOTHING, listing, plural
-from reports.frame import BROKEN, DONE, GOING, SECONDS
 from reports.machines import differences, records, speed_classes
 from reports.meta import Meta
+from reports.names import BROKEN, DONE, GOING, SECONDS
 from reports.statistics.overoptimisation import warning
 from reports.tables.costs import SECONDS_NOTE
 
@@ -29,15 +29,17 @@ SHARED_BUDGET_NOTE = "The budget is in seconds, so the ranking measures what els
 
 @dataclass(frozen=True)
 class Notice:
-    """`kind` is "going", "broken" or "caution"; it picks the colour and nothing else."""
+    """One warning. `kind` is "going", "broken" or "caution", and decides nothing but the colour."""
 
     kind: str
     text: str
 
 
 def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Notice]:
-    """In the order of their weight: still going, broken trials, NaN, over-optimisation, what the run was warned of,
-    provenance, shared seconds.
+    """The warnings of a run, the gravest first.
+
+    Their order: unfinished trials, broken trials, damaged and missing files, NaN, over-optimisation, the run's own
+    warnings, differing provenance, seconds that are not compared.
     """
     found = [_going(trials), *_broken(trials), *_damaged(trials), *_absent(curves, evaluation, trials)]
     found.append(_values(curves, evaluation, meta))
@@ -55,7 +57,7 @@ def notices(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame
 
 
 def unreadable(paths: Sequence[Path]) -> list[Notice]:
-    """Samples that would have been shown; none for none."""
+    """The warning that image files cannot be read; empty where all can."""
     if not paths:
         return []
     named = listing("/".join(path.parts[-4:]) for path in paths[:MOST_NAMED])
@@ -66,17 +68,16 @@ def unreadable(paths: Sequence[Path]) -> list[Notice]:
 
 
 def apart(metas: Sequence[Meta]) -> list[Notice]:
-    """In what the protocols of a page's parts differ; none for one part."""
+    """The warning on what keeps the parts of a page apart; empty for one part."""
     if len(metas) < 2:
         return []
     names = list(dict.fromkeys(name for meta in metas for name in meta.protocol))
-    told = []
+    differing = []
     for name in names:
         values = {meta.name: meta.protocol.get(name, NOTHING).rstrip(".") for meta in metas}
         if len(set(values.values())) > 1:
-            told.append(f"{name} ({'; '.join(f'{run}: {value}' for run, value in values.items())})")
-    differing = listing(told or ["protocol"])
-    text = f"These runs cannot be compared with each other: they differ in {differing}."
+            differing.append(f"{name} ({'; '.join(f'{run}: {value}' for run, value in values.items())})")
+    text = f"These runs cannot be compared with each other: they differ in {listing(differing or ['protocol'])}."
     return [Notice("broken", f"{text} Each has tables and curves of its own below.")]
 
 
@@ -85,9 +86,9 @@ def _going(trials: pd.DataFrame) -> Notice | None:
     if not going:
         return None
     done = f"{(trials['status'] == DONE).sum()} of {plural(len(trials), 'trial')} done"
-    # Planned ones alone are what a run that was stopped has left.
+    # A run that was stopped leaves planned trials and no running one.
     state = "is still going" if (trials["status"] == "running").any() else "is not finished"
-    return Notice("going", f"This run {state}: {done}. What follows is what has been seen so far.")
+    return Notice("going", f"This run {state}: {done}. The report shows the results so far.")
 
 
 def _broken(trials: pd.DataFrame) -> list[Notice]:
@@ -101,7 +102,7 @@ def _broken(trials: pd.DataFrame) -> list[Notice]:
 
 
 def _damaged(trials: pd.DataFrame) -> Iterable[Notice]:
-    """What is and was the matter with files, and what became of it."""
+    """Damaged files, trial by trial, with what was done about each."""
     if "damage" not in trials:
         return
     rows = trials[[bool(texts) for texts in trials["damage"]]]
@@ -113,49 +114,51 @@ def _damaged(trials: pd.DataFrame) -> Iterable[Notice]:
 
 
 def _absent(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame) -> Iterable[Notice]:
-    """Trials that are done and whose files are not there."""
+    """Finished trials that lack a curve or an evaluation."""
     done = trials[trials["status"] == DONE]
     for what, frame in (("a curve", curves), ("an evaluation by prompt", evaluation)):
-        # Of a million rows there are a thousand trials; to look among the rows takes seconds and 400 MiB.
+        # A million rows hold a thousand trials; searching the rows themselves would take seconds and 400 MiB.
         lost = done[~done["trial"].isin(frame["trial"].unique())] if len(frame) else done[:0]
         if len(lost):
             yield Notice("broken", f"{plural(len(lost), 'trial')} done without {what}: {_named(lost)}.")
 
 
 def _named(rows: pd.DataFrame) -> str:
-    """Trials by method and seed, the first six of them."""
-    names = listing(f"{v} (seed {s})" for v, s in zip(rows["variant"][:6], rows["seed"][:6], strict=True))
-    return f"{names} and {len(rows) - 6} more" if len(rows) > 6 else names
+    """The first `MOST_NAMED` trials by method and seed, and how many more there are."""
+    names = listing(
+        f"{v} (seed {s})" for v, s in zip(rows["variant"][:MOST_NAMED], rows["seed"][:MOST_NAMED], strict=True)
+    )
+    return f"{names} and {len(rows) - MOST_NAMED} more" if len(rows) > MOST_NAMED else names
 
 
 def _values(curves: pd.DataFrame, evaluation: pd.DataFrame, meta: Meta) -> Notice | None:
-    """Counted image by image, or where nothing is known of those, point by point."""
+    """The warning on NaN and infinite values, counted by image, or by point in a run without an evaluation."""
     for frame in (evaluation, curves):
         odd = frame[~np.isfinite(frame["value"].astype(float))]
         if odd.empty:
             continue
         bad, whole = odd["metric"].value_counts(), frame["metric"].value_counts()
-        told = listing(
+        counts = listing(
             f"{bad[metric]} of {plural(int(whole[metric]), 'value')} of {_reward_of(metric, meta)}"
             for metric in sorted(odd["metric"].astype(str).unique())
         )
         where = listing(sorted(odd["variant"].astype(str).unique()))
-        text = f"{told} are NaN or infinite ({where}). They are shown as such and nothing is averaged over them."
+        text = f"{counts} are NaN or infinite ({where}). They are shown as such and nothing is averaged over them."
         return Notice("broken", text)
     return None
 
 
 def _reward_of(metric: str, meta: Meta) -> str:
-    """A metric by the reward that gave it."""
+    """ "gold (NAME)": a metric with the name of the reward that computed it."""
     named = {"reward": meta.reward, "gold": meta.gold}.get(metric)
     return f"{metric} ({named})" if named else metric
 
 
 def _provenance(trials: pd.DataFrame) -> Iterable[Notice]:
     for name, values in differences(trials, SAME_ON_ALL).items():
-        told = [f"{_shortened(value)} ({_holders(variants)})" for value, variants in list(values.items())[:4]]
+        holders = [f"{_shortened(value)} ({_holders(variants)})" for value, variants in list(values.items())[:4]]
         more = f" and {len(values) - 4} more" if len(values) > 4 else ""
-        yield Notice("caution", f"Trials differ in {name}: {'; '.join(told)}{more}.")
+        yield Notice("caution", f"Trials differ in {name}: {'; '.join(holders)}{more}.")
     if any(record.get("dirty") for record in records(trials).values()):
         yield Notice("caution", "Some trials ran from a working tree with uncommitted changes.")
 
@@ -165,5 +168,5 @@ def _holders(variants: list[str]) -> str:
 
 
 def _shortened(value: str) -> str:
-    """A hash by its beginning."""
+    """A hash cut to its first twelve digits; any other value as it is."""
     return value[:12] if len(value) in (40, 64) and " " not in value else value

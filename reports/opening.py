@@ -1,4 +1,4 @@
-"""What a person would say of the best method who has seen its pictures: the words that open the answer."""
+"""The answer's first sentence: whether the pictures became better, as far as gold, other rewards and diversity tell."""
 
 import pandas as pd
 
@@ -10,10 +10,10 @@ from reports.statistics.overoptimisation import Course, collapsed, courses, far_
 
 
 def opening(curves: pd.DataFrame, variant: str, meta: Meta, better: bool) -> str:
-    """One sentence on a variant whose reward is clearly higher: what gold, or what else was measured, says of that.
+    """One sentence on a variant whose reward clearly rose: what gold, or else other metrics, did at the same time.
 
     Args:
-        better: whether its gold clearly rose.
+        better: whether the variant's gold clearly rose.
     """
     gold = courses(curves, meta.budget_column).get(variant)
     fell, poorer = _others_fell(curves, variant, meta), _poorer(curves, variant, meta.budget_column)
@@ -26,12 +26,12 @@ def opening(curves: pd.DataFrame, variant: str, meta: Meta, better: bool) -> str
     if fell or poorer:
         return f"Higher reward{' and gold' if rose else ''}, but {fell or poorer}."
     turned = f": gold is {_highest(curves, gold, meta)}" if gold.turned == gold.seeds else ""
-    told = "and better pictures by gold" if rose else "with pictures that gold does not call clearly better"
-    return f"Higher reward {told}{turned}."
+    pictures_words = "and better pictures by gold" if rose else "with pictures that gold does not call clearly better"
+    return f"Higher reward {pictures_words}{turned}."
 
 
 def _others_fell(curves: pd.DataFrame, variant: str, meta: Meta) -> str:
-    """The first reward beside it that fell; "" for none."""
+    """A clause on the first other reward that fell; "" where none did."""
     for metric in metrics_in(curves):
         if metric.startswith(OTHER_REWARD):
             other = courses(curves, meta.budget_column, metric).get(variant)
@@ -41,7 +41,7 @@ def _others_fell(curves: pd.DataFrame, variant: str, meta: Meta) -> str:
 
 
 def _poorer(curves: pd.DataFrame, variant: str, axis: str) -> str:
-    """What diversity, else drift, say of the pictures; "" where it is nothing."""
+    """A clause on collapsed diversity, else on a large drift; "" where neither is the case."""
     if (course := collapsed(curves, axis).get(variant)) is not None:
         return f"less diverse pictures: diversity fell from {measured(course.start)} to {measured(course.end)}"
     if (course := far_off(curves, axis).get(variant)) is not None:
@@ -50,7 +50,7 @@ def _poorer(curves: pd.DataFrame, variant: str, axis: str) -> str:
 
 
 def _highest(curves: pd.DataFrame, course: Course, meta: Meta) -> str:
-    """ "highest at 0 to 25 % of the budget and falls after": over seeds, in shares of what a trial was to spend."""
+    """ "highest at 0 to 25 % of the budget and falls after": where gold was highest in the first and the last seed."""
     own = curves.loc[curves["variant"] == course.variant, meta.budget_column]
     whole = meta.budget_limit or float(own.max())
     low, high = (f"{100 * min(1.0, peak / whole):.0f}" for peak in course.peaks)

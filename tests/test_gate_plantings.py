@@ -19,7 +19,7 @@ FLIPPED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: 
 
 def arguments(*overrides: str) -> list[str]:
     changes = [word for value in overrides for word in ("--set", value)]
-    return ["run", str(SWEEP), "--executor", "inline", "--no-predict", *changes, "--out", "run"]
+    return ["run", str(SWEEP), "--executor", "inline", *changes, "--out", "run"]
 
 
 @pytest.fixture(scope="module")

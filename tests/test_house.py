@@ -1,14 +1,22 @@
 """The house keeps its floors: a folder imports from floors below it, never from its own floor's others or above."""
 
 import ast
+import re
 import subprocess
+from dataclasses import fields
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from bench.store.trial_folder import STATUSES
 from methods import registry
-from reports.figures.styles import KNOWN
+from methods.presentation import Family, Presentation
+from models.meter import Ledger
+from reports import names
+from reports.meta import MethodFacts
+from reports.regression.baseline import COST_TOLERANCES
 
 ROOT = Path(__file__).parents[1]
 FLOORS = {"rewards": 1, "models": 1, "reports": 1, "methods": 2, "bench": 3}
@@ -21,6 +29,7 @@ LOADS_BY_NAME = {
     "bench/build/plugins.py",  # methods and rewards, embedded or of others
     "bench/run/executors/__init__.py",  # inline, or Ray
     "bench/cli.py",  # verbs
+    "methods/peers/trl_method.py",  # TRL, where a peer is built
 }
 """Registries: they import what a name stands for when it is asked for. The verbs in `bench/commands/` do so as well."""
 
@@ -143,6 +152,30 @@ def test_no_path_of_a_machine_is_in_the_tree():
             assert not any(machine in text for machine in here), name
 
 
-def test_every_built_in_method_has_a_style_of_its_own():
-    drawn = [(KNOWN[name].colour, KNOWN[name].dashes) for name in registry.names()]
-    assert len(set(drawn)) == len(registry.names())
+def test_reports_know_no_method_by_name():
+    """A method that is added edits no file of another floor."""
+    for path in sorted((ROOT / "reports").rglob("*")):
+        if path.suffix not in (".py", ".jinja", ".js", ".css") or "vendor" in path.parts:
+            continue
+        text = path.read_text(encoding="utf-8")
+        for name in registry.names():
+            # "base" and "draft" are English words too, so they are looked for between quotation marks alone.
+            quoted = rf"""["'`]{name}["'`]"""
+            pattern = quoted if name in ("base", "draft") else rf"(?<![\w-]){re.escape(name)}(?![\w-])"
+            assert not re.search(pattern, text, re.IGNORECASE), f"{path.relative_to(ROOT)} names the method {name}"
+
+
+def test_reports_have_the_meters_axes_and_the_harness_statuses():
+    assert set(names.AXES) == set(Ledger().as_axes())
+    assert set(names.STATUSES) == set(STATUSES)
+    known = {*names.AXES, names.BUDGET_SECONDS}
+    for name, axes in vars(names).items():
+        if name.endswith("_AXES") or name in ("SECONDS", "MACHINES_OWN", "AXIS_WORDS"):
+            assert set(axes) <= known, name
+    assert set(COST_TOLERANCES) == set(names.GATE_AXES)
+
+
+def test_reports_take_a_methods_presentation_as_it_is_written():
+    mine, theirs = ({field.name: field.default for field in fields(of)} for of in (Presentation, MethodFacts))
+    assert mine == theirs
+    assert names.UNTRAINED in get_args(Family)

@@ -21,6 +21,7 @@ from bench.sweep.overlay import suggestion
 if TYPE_CHECKING:
     from bench.sweep.schema import RewardSpec
     from methods.base import Method
+    from methods.presentation import Presentation
     from rewards.base import Reward
 
 EMBEDDED_MODELS = {"emoji": "models"}
@@ -163,6 +164,13 @@ def load_method(reference: str) -> "type[Method]":
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise BenchError(f"{reference} is no method: expected a subclass of methods.base.Method")
     return cls
+
+
+def presentation_of(reference: str) -> "Presentation":
+    """How reports show the method that `load_method` finds by `reference`."""
+    from methods import registry
+
+    return registry.presentation(load_method(reference))
 
 
 def method_reference(name: str) -> str:

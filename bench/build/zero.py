@@ -71,24 +71,6 @@ class ZeroOptimiser:
         self.updates += 1
         return float(self.engine.get_global_grad_norm())
 
-    def gradients(self) -> list[Tensor]:
-        """The gradients that this worker holds now, those that are reduced already included."""
-        outer = self.engine.optimizer
-        own = [parameter.grad for parameter in self.engine.module.parameters() if parameter.grad is not None]
-        if self.stage == 3:
-            return [*own, outer.grad_partitions_flat_buffer]
-        masters = [master.grad for master in outer.single_partition_of_fp32_groups if master.grad is not None]
-        # DeepSpeed keeps reduced gradients in one of these until the step.
-        reduced = [*outer.averaged_gradients.values(), *outer.all_grad_tensors.values()]
-        return [*own, *masters, *(part for parts in reduced for part in parts or ())]
-
-    def state(self) -> list[Tensor]:
-        """This worker's share of AdamW's moments and, under stages 1 and 2, of its copy of the weights."""
-        optimiser, masters = self._adamw()
-        moments = [value for state in optimiser.state.values() for value in state.values() if isinstance(value, Tensor)]
-        # Under stage 3 AdamW updates the policy's own weights, not a copy.
-        return moments if self.stage == 3 else [*moments, *masters]
-
     def state_dict(self) -> dict[str, Any]:
         """The shares of all workers; every worker must call this."""
         optimiser, masters = self._adamw()

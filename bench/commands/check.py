@@ -11,7 +11,7 @@ from bench.errors import GOOD, NOT_COMPARABLE, REGRESSION, TRIALS_FAILED
 from reports.choices import MODES
 
 if TYPE_CHECKING:
-    from reports.regression.verdict import Verdict
+    from reports.regression.verdict import RunVerdict
 
 EXIT_CODES = {
     "regression": REGRESSION,
@@ -63,7 +63,7 @@ def command(
     return code
 
 
-def _tell(verdict: "Verdict") -> None:
+def _tell(verdict: "RunVerdict") -> None:
     from reports.regression import gate_text
 
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):

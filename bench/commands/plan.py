@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
 @sweep_options
 @out_option
-@click.option("--dry", is_flag=True, help="Predict each method's memory and time by a dry pass; takes seconds.")
+@click.option("--dry", is_flag=True, help="Predict each method's memory by a dry pass; takes seconds.")
 @click.option(
-    "--card", metavar="SIZE", help="Say what fits a GPU: a size (24GB) or a name (a100); a few seconds a method."
+    "--card",
+    metavar="SIZE",
+    help="Say what fits a GPU of this size, such as 24GB; a minute a method.",
 )
 @json_option
 @debug_option
@@ -68,7 +70,7 @@ def command(
         # What was skipped once runs when its requirement is met.
         statuses.append("skipped" if cause else "planned" if status == "skipped" else status)
         causes.append(cause)
-    memory = plan_memory.look(trials, estimates, size) if dry or size else {}
+    memory = plan_memory.look(loaded, trials, size) if dry or size else {}
     if as_json:
         rows = [
             {
@@ -76,7 +78,7 @@ def command(
                 "status": status,
                 "cause": cause,
                 "estimate": cost.as_dict(),
-                **(memory[trial.variant].as_dict(trial) if memory else {}),
+                **(memory[trial.variant].as_dict() if memory else {}),
                 **trial.model_dump(mode="json"),
             }
             for trial, cost, status, cause in zip(trials, estimates, statuses, causes, strict=True)

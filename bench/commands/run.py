@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from bench.run.executors import NAMES
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
-    from bench.results.report import Summary
+    from bench.results.report import WrittenReport
     from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
@@ -48,11 +48,6 @@ BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
     metavar="HOST:PORT",
     help="A running Ray cluster to join; its machines must see the run's folder (with a URL, runs/.remote/ here).",
 )
-@click.option(
-    "--predict/--no-predict",
-    default=True,
-    help="Predict each method's memory beside the run, for the report: ten seconds of one core a method.",
-)
 @json_option
 @debug_option
 def command(
@@ -62,7 +57,6 @@ def command(
     out: "Path | Place | None",
     executor_name: str,
     address: str | None,
-    predict: bool,
     as_json: bool,
 ) -> int:
     """Run SWEEP: train every method on every seed, evaluate along the way, and write the comparison report.
@@ -73,7 +67,6 @@ def command(
     With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
     continues from what is there.
     """
-    from bench.plan.memory.beside import Prediction, known_memory
     from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
     from bench.results.report import warnings_of
@@ -97,7 +90,7 @@ def command(
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
         line = this_command()
-        summary: Summary | None = None
+        summary: WrittenReport | None = None
         tuning = None
         stopped = False
         aside: tuple[str, ...] = ()
@@ -113,14 +106,10 @@ def command(
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
-            about["memory"] = known_memory(trials, run)
             aside += tell_left_aside(run, trials)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
-            with Prediction(trials if predict else [], about["memory"]) as prediction:
-                stopped = _execute(chosen, todo, run, line, address)
-                with suppress(OSError):  # a disk that is full has been told of
-                    run.tell(memory=prediction.found(wait=not stopped))
+            stopped = _execute(chosen, todo, run, line, address)
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
     rows = run.trials() if loaded.sweep.search is None else []
@@ -259,7 +248,7 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def _report(run: "RunFolder") -> "Summary | None":
+def _report(run: "RunFolder") -> "WrittenReport | None":
     """The report of whatever there is; none before the first point of any trial."""
     from bench.results.report import report
 
@@ -268,7 +257,7 @@ def _report(run: "RunFolder") -> "Summary | None":
     return report(run)
 
 
-def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
+def _tell(rows: list[dict[str, Any]], summary: "WrittenReport | None", stopped: bool) -> None:
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:
@@ -283,7 +272,9 @@ def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) 
         console.say(f"stopped{'' if rows else ' while tuning'}; run the same command again to continue")
 
 
-def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | None", code: int) -> dict[str, Any]:
+def _as_json(
+    run: "RunFolder", rows: list[dict[str, Any]], summary: "WrittenReport | None", code: int
+) -> dict[str, Any]:
     keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
     return {
         "run": str(run.path),

@@ -13,15 +13,16 @@ from typing import Any
 import pandas as pd
 from pydantic import ValidationError
 
+from bench.build.presentation import facts_of
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
 from bench.store.run_folder import RunFolder
 from bench.sweep.variants import variant_name
 from reports import frame
-from reports.frame import budget_column
+from reports.names import budget_column
 from reports.regression.baseline import Baseline, detectable, make
 from reports.regression.gate import check
-from reports.regression.verdict import Mode, Verdict
+from reports.regression.verdict import Mode, RunVerdict
 
 NUMERICAL = ("python", "torch", "diffusers", "transformers", "peft", "numpy")
 """Packages whose versions may change a number's last digits."""
@@ -57,10 +58,11 @@ def read_run(run: RunFolder) -> Stored:
 
     about = run.described()
     curves, rows = run.gather()
+    curves = frame.with_families(curves, {name: facts.family for name, facts in facts_of(about).items()})
     by_prompt = run.evaluation(rows)
     sweep = run.sweep()
     trials = pd.DataFrame(rows)
-    axis = frame.budget_column(about["budget"]["axis"])
+    axis = budget_column(about["budget"]["axis"])
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
         evaluation = frame.validate_evaluation(by_prompt)
@@ -82,7 +84,7 @@ def read_run(run: RunFolder) -> Stored:
     )
 
 
-def check_run(run: RunFolder, baseline: Baseline, mode: Mode, fewer_seeds: bool) -> Verdict:
+def check_run(run: RunFolder, baseline: Baseline, mode: Mode, fewer_seeds: bool) -> RunVerdict:
     """`reports.regression.gate.check` on a stored run."""
     stored = read_run(run)
     return check(

@@ -7,24 +7,25 @@ from typing import Any
 
 import pandas as pd
 
+from bench.build.presentation import facts_of
 from bench.errors import BenchError
-from bench.plan.memory.prediction import Memory
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
 from bench.store.run_folder import RunFolder
 from bench.store.settled import of_adapter
 from models.ledger import spent
-from reports.build import Part, build_together, write_document
+from reports.build import ReportPart, build_together, write_document
 from reports.choices import DEFAULT_FORMATS
 from reports.figures.pictures import Picture, seed_to_show
-from reports.frame import DONE, untrained_variants
+from reports.frame import untrained_variants, with_families
 from reports.meta import Meta
+from reports.names import DONE
 from reports.tables.table import Table
 from reports.writers.printing import NoBrowserError
 
 
 @dataclass(frozen=True)
-class Summary:
+class WrittenReport:
     """What the terminal shows of a report."""
 
     answer: str
@@ -42,7 +43,7 @@ def report(
     out: Path | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     baseline: str | None = None,
-) -> Summary:
+) -> WrittenReport:
     """Writes `results.parquet` of every run, and one report over them, finished or not.
 
     Args:
@@ -88,10 +89,10 @@ def report(
     damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
                for path in each.sheet.unreadable]  # fmt: skip
     above = [notice.text for notice in document.above]
-    return Summary("\n".join(answers), document.ranking, files, told, above, damage)
+    return WrittenReport("\n".join(answers), document.ranking, files, told, above, damage)
 
 
-def part_of(run: RunFolder, must_write: bool = False) -> Part:
+def part_of(run: RunFolder, must_write: bool = False) -> ReportPart:
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
     about = run.described()
     curves, rows = run.gather()
@@ -101,21 +102,11 @@ def part_of(run: RunFolder, must_write: bool = False) -> Part:
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
     meta = meta_of(about, rows)
-    predicted = about.get("memory") or {}
-    for row in rows:
-        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
+    curves = with_families(curves, {name: facts.family for name, facts in meta.methods.items()})
     evaluation = run.evaluation(rows)
     for row in rows:
         row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
-    return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
-
-
-def _at_measured(predicted: dict[str, Any] | None, measured: list[dict[str, Any]] | None) -> dict[str, Any] | None:
-    """The prediction for as many kept steps as the step that was measured drew."""
-    if not predicted or not measured:
-        return None
-    kept = measured[0].get("kept_steps")
-    return Memory.from_dict(predicted).with_kept(None if kept is None else int(kept)).as_dict()
+    return ReportPart(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
 def _require_variant(name: str, known: set[str]) -> None:
@@ -126,7 +117,7 @@ def _require_variant(name: str, known: set[str]) -> None:
         )
 
 
-def _trained(part: Part) -> set[str]:
+def _trained(part: ReportPart) -> set[str]:
     """Variants that ratios can refer to."""
     if part.curves.empty:
         return set()
@@ -161,6 +152,7 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Meta:
         evaluation=about["evaluation"],
         command=about["command"],
         versions=versions,
+        methods=facts_of(about),
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),

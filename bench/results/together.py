@@ -13,21 +13,21 @@ import pandas as pd
 
 from bench.plan.protocol import SHOWN, clashing_measures
 from bench.store.run_folder import RunFolder
-from reports.build import Part
+from reports.build import ReportPart
 
 NAMED = 3
 CURVE_TOLERANCE = 1e-3
 """No figure of a report shows less."""
 
 
-def grouped_parts(runs: Sequence[tuple[RunFolder, Part]]) -> tuple[list[Part], list[str]]:
+def grouped_parts(runs: Sequence[tuple[RunFolder, ReportPart]]) -> tuple[list[ReportPart], list[str]]:
     """The parts of a report over all runs, and what a reader must be warned of besides.
 
     Args:
         runs: each with what `bench.results.report.part_of` says of it.
     """
     names = run_names([run for run, _ in runs])
-    groups: list[list[tuple[str, Part, Mapping[str, Any]]]] = []
+    groups: list[list[tuple[str, ReportPart, Mapping[str, Any]]]] = []
     for name, (run, part) in zip(names, runs, strict=True):
         about = run.described()
         part = replace(part, meta=replace(part.meta, name=name))
@@ -41,11 +41,11 @@ def grouped_parts(runs: Sequence[tuple[RunFolder, Part]]) -> tuple[list[Part], l
     return [_joined([(name, part) for name, part, _ in group], warnings) for group in groups], warnings
 
 
-def _alike(part: Part, about: Mapping[str, Any], other: Part, other_about: Mapping[str, Any]) -> bool:
+def _alike(part: ReportPart, about: Mapping[str, Any], other: ReportPart, other_about: Mapping[str, Any]) -> bool:
     return part.meta.protocol == other.meta.protocol and not clashing_measures(about, other_about)
 
 
-def _tell_measures(groups: list[list[tuple[str, Part, Mapping[str, Any]]]]) -> None:
+def _tell_measures(groups: list[list[tuple[str, ReportPart, Mapping[str, Any]]]]) -> None:
     """Adds to each protocol in words the metrics that keep groups apart, so that the page can say so."""
     abouts = [about for group in groups for *_, about in group]
     clashing = {metric for first in abouts for second in abouts for metric in clashing_measures(first, second)}
@@ -70,7 +70,7 @@ def run_names(runs: Sequence[RunFolder]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _joined(group: Sequence[tuple[str, Part]], warnings: list[str]) -> Part:
+def _joined(group: Sequence[tuple[str, ReportPart]], warnings: list[str]) -> ReportPart:
     if len(group) == 1:
         return group[0][1]
     group = _without_shared(_told_apart(group), warnings)
@@ -92,6 +92,7 @@ def _joined(group: Sequence[tuple[str, Part]], warnings: list[str]) -> Part:
         target=next((meta.target for meta in metas.values() if meta.target is not None), None),
         command="\n".join(dict.fromkeys(meta.command for meta in metas.values())),
         seconds_comparable=all(meta.seconds_comparable for meta in metas.values()),
+        methods={name: facts for meta in metas.values() for name, facts in meta.methods.items()},
         tuning=next((meta.tuning for meta in metas.values() if meta.tuning), None),
     )
     parts = [part for _, part in group]
@@ -105,7 +106,7 @@ def _joined(group: Sequence[tuple[str, Part]], warnings: list[str]) -> Part:
                    meta=meta, pictures=pictures)  # fmt: skip
 
 
-def _told_apart(group: Sequence[tuple[str, Part]]) -> list[tuple[str, Part]]:
+def _told_apart(group: Sequence[tuple[str, ReportPart]]) -> list[tuple[str, ReportPart]]:
     """A variant's name followed by its run's where another run means other settings by it."""
     first: dict[str, dict[str, str]] = {}  # variant -> identity -> the run that has it first
     own = [{str(row["variant"]): str(row["identity"]) for row in part.trials.to_dict("records")} for _, part in group]
@@ -120,7 +121,7 @@ def _told_apart(group: Sequence[tuple[str, Part]]) -> list[tuple[str, Part]]:
     return apart
 
 
-def _renamed(part: Part, names: Mapping[str, str]) -> Part:
+def _renamed(part: ReportPart, names: Mapping[str, str]) -> ReportPart:
     def rename(frame: Any) -> Any:
         return frame.assign(variant=frame["variant"].astype(object).replace(names)) if len(frame) else frame
 
@@ -129,7 +130,7 @@ def _renamed(part: Part, names: Mapping[str, str]) -> Part:
                    pictures=pictures)  # fmt: skip
 
 
-def _without_shared(group: Sequence[tuple[str, Part]], warnings: list[str]) -> list[tuple[str, Part]]:
+def _without_shared(group: Sequence[tuple[str, ReportPart]], warnings: list[str]) -> list[tuple[str, ReportPart]]:
     """A trial that several runs have, from the run in which it got furthest."""
     best: dict[str, tuple[bool, int, str]] = {}
     shared = set()
@@ -156,7 +157,7 @@ def _without_shared(group: Sequence[tuple[str, Part]], warnings: list[str]) -> l
     ]
 
 
-def _unlike(parts: Sequence[Part], shared: set[str]) -> list[str]:
+def _unlike(parts: Sequence[ReportPart], shared: set[str]) -> list[str]:
     """The shared trials whose values differ at a point that several runs have; a NaN is unlike any number."""
     frames = [part.curves[part.curves["trial"].isin(shared)] for part in parts if len(part.curves)]
     if not frames:
@@ -169,7 +170,7 @@ def _unlike(parts: Sequence[Part], shared: set[str]) -> list[str]:
     return sorted(set(found.index[partly | ~close].get_level_values("trial")))
 
 
-def _only(part: Part, trials: set[str]) -> Part:
+def _only(part: ReportPart, trials: set[str]) -> ReportPart:
     def keep(frame: Any) -> Any:
         return frame[frame["trial"].isin(trials)] if len(frame) else frame
 

@@ -4,7 +4,6 @@ Rows are paired by (split, prompt, sample), so a comparison between methods or p
 costs is billed apart (`eval_queries`, `eval_nfe`, `eval_seconds`).
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -17,12 +16,6 @@ from methods.base import EvaluatedRows, micro_batches
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings
-
-MAX_BATCH = 64
-"""Images sampled at once on each worker; no number depends on it beyond rounding."""
-
-MAX_PIXELS = 8 * 512 * 512
-"""And at most so many pixels: decoding 64 images of Stable Diffusion at once would take 48 GB."""
 
 Sample = Callable[[EvaluatedRows], Tensor]
 """x_0 of some images, as `methods.base.SamplingMethod.sample`."""
@@ -72,7 +65,7 @@ class Evaluator:
         self.seeds = SeedStream(seed)
         self.score = score
         self.embed = embed or thumbnail_features
-        self.batch = batch_of(policy) * policy.workers.size
+        self.batch = policy.sampled_at_once * policy.workers.size
 
     @torch.no_grad()
     def __call__(self, sample: Sample | None = None, trained: bool = True) -> Evaluation:
@@ -161,13 +154,6 @@ class Evaluator:
         )
         # Diversity belongs to a prompt and drift is measured on its first image: one row a prompt for both.
         return frame[frame["sample"] == 0] if metric in ("diversity", "drift") else frame
-
-
-def batch_of(policy: Policy) -> int:
-    """Images that a worker samples at once."""
-    scale = 2 ** (len(policy.vae.config.block_out_channels) - 1)
-    pixels = math.prod(scale * side for side in policy.latent_shape[1:])
-    return max(1, min(MAX_BATCH, MAX_PIXELS // pixels))
 
 
 def diversity(features: Tensor, images: int) -> Tensor:

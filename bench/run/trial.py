@@ -26,7 +26,6 @@ from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
 from bench.errors import Diverged
 from bench.plan.budget import affordable_prompts
-from bench.plan.memory.weighing import Weighing
 from bench.run.evaluation import Evaluation, Evaluator
 from bench.run.repeatable import unrepeatable
 from bench.run.scores import metered, odd_columns, scores_of
@@ -147,8 +146,6 @@ class TrialLoop:
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
                 metrics = self.method.select(evaluated)
-            elif self.meter.ledger.steps == 0:
-                metrics = self.weighed_step(wanted)
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
         check()  # a step in which a stop was lost may have other numbers
@@ -162,15 +159,6 @@ class TrialLoop:
         if after // every > before // every:
             self.evaluate()
         return True
-
-    def weighed_step(self, wanted: int) -> StepMetrics:
-        """A step of the method whose memory is measured and recorded; its numbers are those of any other."""
-        weighing = Weighing(self.policy, self.rewards.values(), self.optimiser)
-        with weighing.step():
-            metrics = self.method.step(self.draw_prompts(wanted))
-        said = {name: metrics.extra[name] for name in ("kept_steps", "checkpointing") if name in metrics.extra}
-        self.folder.write_memory(self.workers.each(weighing.as_dict(**said)))
-        return metrics
 
     def finish(self) -> None:
         """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""

@@ -128,18 +128,11 @@ def with_advice(cause: str, trial: Trial) -> str:
     """The cause of a failure; where memory ran out, what of the sweep would need less of it."""
     if not ran_out_of_memory(cause):
         return cause
-    settings, place = trial.settings, f"methods.{trial.variant}.settings"
-    micro_batch, level = settings.get("micro_batch", 1), settings.get("checkpointing", "step")
-    changes = {
-        f"{place}.micro_batch={micro_batch // 2}": micro_batch > 1,
-        f"{place}.checkpointing=step": level != "step",
-        "resources.zero=3": trial.workers > 1 and trial.zero < 3,
-        "resources.offload=true": trial.zero > 0 and not trial.offload,
-        "resources.precision=bf16": trial.precision == "fp32",
-    }
-    wanted = [change for change, helps in changes.items() if helps]
-    do = f"--set {' or '.join(wanted)}" if wanted else "a card with more memory"
-    return f"out of memory; try {do} (`bench plan SWEEP --card SIZE` tells what fits): {one_line(cause, 160)}"
+    from bench.plan.memory.fitting import smaller
+
+    wanted = " or ".join(f"{place}.{name}={value}" for (place, name), value in smaller(trial).items())
+    do = f"{wanted} needs less" if wanted else "a card with more is needed"
+    return f"out of memory; {do} (`bench plan SWEEP --card SIZE` prints what fits): {one_line(cause, 160)}"
 
 
 def described(trial: Trial) -> dict[str, Any]:

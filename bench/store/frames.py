@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import one_line
 from bench.store.damage import DamagedFileError, unreadable
-from reports.frame import AXES
+from reports.names import AXES
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
 EVALUATION_COLUMNS = ("trial", "method", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")

@@ -16,7 +16,7 @@ from bench.store.files import UNFINISHED
 from bench.store.run_folder import RunFolder, TrialFolder
 from bench.store.settled import SETTLED
 from bench.sweep.load import LoadedSweep, Variant, load_sweep, variants_of
-from reports.frame import MACHINES_OWN
+from reports.names import MACHINES_OWN
 from reports.regression.verdict import differences
 
 SHARED = ("protocol", "measures", "target")
@@ -144,6 +144,8 @@ def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
 def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:
     abouts = [run.about() for run in runs]
     together = {**abouts[0], "parallel": max(about["parallel"] for about in abouts)}
+    if methods := {name: found for about in abouts for name, found in about.get("methods", {}).items()}:
+        together["methods"] = methods
     together.pop("trials")
     out.write_planned(_sweep(runs), rows, **together)
 

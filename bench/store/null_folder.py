@@ -22,9 +22,6 @@ class NullFolder:
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         pass
 
-    def write_memory(self, workers: list[Any]) -> None:
-        pass
-
     def append_point(self, *args: Any) -> None:
         pass
 

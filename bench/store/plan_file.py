@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.build.presentation import described
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from bench.plan.protocol import features_of, measures_of, protocol_of
@@ -27,7 +28,7 @@ PLAN: dict[str, Check] = {
     "parallel": of(int),
     "target": optional(is_finite),
     "gold": optional(of(str)),
-    **dict.fromkeys(("protocol", "measures", "memory"), of(dict)),
+    **dict.fromkeys(("protocol", "measures"), of(dict)),
     "tuning": optional(of(dict)),
     "warnings": of(list),
     "written": is_finite,
@@ -86,6 +87,7 @@ def describe_run(
         "evaluation": _evaluation_words(first),
         "protocol": protocol_of(first),
         "measures": measures_of(first),
+        "methods": described(trials),
         **({"tuning": tuning} if tuning else {}),
     }
 

@@ -147,10 +147,6 @@ class RunFolder:
         write_text(self.sweep_path, comment + text.getvalue())
         write_json(self._plan, {**about, "written": time.time(), "trials": rows})
 
-    def tell(self, **about: Any) -> None:
-        """Adds to what `about` says."""
-        write_json(self._plan, {**self.about(), **about})
-
     def planned(self) -> list[dict[str, Any]]:
         """The planned trials: sweep, trial, method, variant, seed, identity."""
         return list(self.about().get("trials", []))

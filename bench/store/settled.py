@@ -65,7 +65,6 @@ FIELDS: dict[str, Check] = {
             and all(isinstance(value.get(name) or {}, dict) for name in ("versions", "hardware"))
         )
     ),
-    "memory": lambda value: value is None or (isinstance(value, list) and all(isinstance(row, dict) for row in value)),
     "attempts": lambda value: isinstance(value, int),
     "warnings": lambda value: (
         isinstance(value, dict)

@@ -227,10 +227,6 @@ class TrialFolder:
             self._seen = stamp, understood(self, record, lines)
         return self._seen[1]
 
-    def write_memory(self, workers: list[dict[str, Any]]) -> None:
-        """Adds each worker's measured bytes (see `bench/plan/memory/weighing.py`) to `trial.json`."""
-        self._add(memory=workers)
-
     def warn(self, about: str, point: int, text: str) -> None:
         """Adds to `trial.json` what a reader of the numbers must know; of one matter, only the first word is kept.
 

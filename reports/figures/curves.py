@@ -1,7 +1,7 @@
-"""The figures: every seed thin, the median bold, the range shaded, the target and the untrained model as lines.
+"""Figures of curves: every seed thin, the median bold, the range shaded, the target and the untrained model as lines.
 
-Drawn in seaborn's style with matplotlib, without pyplot, so that no global state is touched. Files are
-written as PNG on white; `svg.py` makes the same figures part of a page.
+They are drawn with matplotlib in seaborn's style, without pyplot, so that no global state changes. Files are PNG on
+white; `svg.py` turns the same figures into parts of a page.
 """
 
 import io
@@ -22,13 +22,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from reports.figures.styles import Style
-from reports.formatting import Scale, measured, scale_for, tick
-from reports.frame import DONE, SPLIT_WORDS, axis_words, runs_of, select, untrained_variants
+from reports.formatting import Scale, capitalised, measured, scale_for, tick
+from reports.frame import runs_of, select, untrained_variants
 from reports.meta import Meta
+from reports.names import DONE, SPLIT_WORDS, axis_words
 from reports.statistics.curve import band
 
 INK, MUTED, RULE, PAPER = "#1d2024", "#646b75", "#dfe1e4", "#ffffff"
-LOG_SPREAD = 20.0  # methods whose totals differ by more than this share no linear axis usefully
+LOG_SPREAD = 20.0  # the largest ratio of the methods' totals that a linear axis still shows well
 HANDLE_INCHES, LETTER_INCHES = 0.7, 0.085  # of a legend's entry: its line and what is between two; a letter
 MANY_POINTS = 1_500  # above this, seeds are drawn as pixels inside the SVG: a page has sixty panels and ten megabytes
 
@@ -65,7 +66,7 @@ STYLE = {
 
 
 def panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    """The (metric, split) pairs that a report draws, in reading order: the ranking's first, then what it cost."""
+    """The (metric, split) pairs that a report draws, in order: reward, gold, diversity, drift, other rewards."""
     present = set(map(tuple, curves[["metric", "split"]].drop_duplicates().to_numpy()))
     others = sorted({m for m, _ in present if str(m).startswith("reward/")})
     order = [("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("gold", "heldout")]
@@ -75,8 +76,7 @@ def panels(curves: pd.DataFrame) -> list[tuple[str, str]]:
 
 def panel_title(metric: str, split: str, meta: Meta) -> str:
     """ "Reward, training prompts"."""
-    words = meta.metric_words(metric)
-    return f"{words[:1].upper()}{words[1:]}, {SPLIT_WORDS[split]}"
+    return f"{capitalised(meta.metric_words(metric))}, {SPLIT_WORDS[split]}"
 
 
 def panel(
@@ -88,10 +88,11 @@ def panel(
     chosen: Mapping[str, Style],
     targets: Mapping[str, float] | None = None,
 ) -> Figure:
-    """One figure of one metric on one split against one axis.
+    """The figure of one metric on one split against one axis.
 
-    `chosen` is `styles.styles` of the whole run. `targets`, by name, are lines on the training reward; one under a
-    variant's name takes that variant's colour.
+    Args:
+        chosen: variant -> style.
+        targets: name -> reward, drawn as lines on the training reward; under a variant's name in that variant's colour.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 3.0))
@@ -110,7 +111,7 @@ def strip(
     chosen: Mapping[str, Style],
     targets: Mapping[str, float],
 ) -> Figure:
-    """Several panels beside each other with a legend: the figure for a README or a paper."""
+    """The figure for a README or a paper: several panels side by side with a legend."""
     pairs = list(pairs)
     with mpl.rc_context(STYLE | {"figure.facecolor": PAPER}):
         figure = Figure(figsize=(4.1 * len(pairs), 3.4), layout="constrained")
@@ -122,7 +123,7 @@ def strip(
 
 
 def legend(figure: Figure, chosen: Mapping[str, Style]) -> None:
-    """Under the panels of a figure whose layout is constrained: which line is which method."""
+    """Adds the legend of the variants under a figure whose layout is constrained."""
     handles = [Line2D([], [], color=s.colour, linestyle=s.dashes, linewidth=2.2, label=v) for v, s in chosen.items()]
     widest = HANDLE_INCHES + LETTER_INCHES * max(map(len, chosen), default=0)
     fitting = max(1, int(figure.get_figwidth() / widest))
@@ -148,11 +149,11 @@ def _draw(
     targets: Mapping[str, float],
 ) -> None:
     rows = select(curves, metric, split)
-    still = untrained_variants(rows)
-    moving = rows[~rows["variant"].isin(still)]
+    untrained = untrained_variants(rows)
+    moving = rows[~rows["variant"].isin(untrained)]
     scale = scale_for(axis, moving.groupby("trial")[axis].max())
     moving = moving.assign(x=moving[axis] / scale.divisor)
-    for variant in sorted(still & set(rows["variant"])):
+    for variant in sorted(untrained & set(rows["variant"])):
         values = rows[rows["variant"] == variant].groupby("trial")["value"].last()
         axes.axhline(
             values.median(), color=chosen[variant].colour, linestyle=chosen[variant].dashes, linewidth=1.5, zorder=2
@@ -164,14 +165,14 @@ def _draw(
         for name, target in targets.items():
             _target(axes, name, target, chosen)
     _dress(axes, moving, axis, scale, panel_title(metric, split, replace(meta, diversity="")))
-    if metric == "diversity":  # in the title its features would run into the next panel's
+    if metric == "diversity":  # in the title, the features would run into the next panel's title
         axes.set_ylabel(meta.diversity)
 
 
 def _target(axes: Axes, name: str, target: float, chosen: Mapping[str, Style]) -> None:
     """A dotted line: the sweep's own target with its value, a variant's final reward in that variant's colour.
 
-    A target far above everything that was seen is named at the edge instead, so that it does not flatten the curves.
+    A target far above all values is named at the edge instead, as a line there would flatten the curves.
     """
     low, high = axes.get_ylim()
     far = target > high + 0.5 * (high - low)
@@ -197,7 +198,7 @@ class _Line:
 
 
 def _lines(moving: pd.DataFrame) -> list[_Line]:
-    """The trials of a panel, in one pass: grouping a frame of a thousand trials anew for each is slow."""
+    """The trials of a panel, taken in one pass, as grouping a frame of a thousand trials is slow."""
     starts, ends = runs_of(moving["trial"].to_numpy())
     columns = [moving[name].to_numpy() for name in ("variant", "status", "x", "value")]
     return [
@@ -207,7 +208,7 @@ def _lines(moving: pd.DataFrame) -> list[_Line]:
 
 
 def _seeds(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) -> None:
-    """Every seed, one collection a variant; a dot for a lone point, a cross where a trial stopped unfinished."""
+    """Draws every seed, a collection a variant; a dot for a single point, a cross where a trial stopped unfinished."""
     many = _many(lines)
     for variant in dict.fromkeys(line.variant for line in lines):
         segments = [np.column_stack([line.x, line.y]) for line in lines if line.variant == variant]
@@ -241,7 +242,7 @@ def _medians(axes: Axes, lines: Sequence[_Line], chosen: Mapping[str, Style]) ->
 
 
 def wants_log(moving: pd.DataFrame, axis: str) -> bool:
-    """Whether the methods' totals on this column differ so much that they share no linear axis usefully."""
+    """Whether the methods' totals on this column differ too much for a linear axis."""
     ends = moving.groupby("variant")[axis].max()
     return bool(len(ends) > 1 and ends.min() > 0 and ends.max() / ends.min() > LOG_SPREAD)
 

@@ -1,7 +1,7 @@
-"""Figures of over-optimisation: the reward against what it cost, and gold against the proxy that stands for it.
+"""Figures of over-optimisation: the reward against drift and diversity, and gold against the reward.
 
-Each line is a trial's way through training, from a hollow ring (untrained) to a dot (the end); a diamond marks where
-gold was highest, for methods in which it fell since.
+Each line is a trial's course through training, from a hollow ring (untrained) to a dot (the end). For methods whose
+gold fell, a diamond marks where it was highest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from reports.figures.curves import MANY_POINTS, PAPER, STYLE, legend, panel_title
 from reports.figures.styles import Style
-from reports.formatting import tick
-from reports.frame import DONE, runs_of, select, untrained_variants
+from reports.formatting import capitalised, tick
+from reports.frame import runs_of, select, untrained_variants
 from reports.meta import Meta
+from reports.names import DONE
 from reports.statistics.overoptimisation import courses
 
 PAIRS = (("drift", "reward"), ("diversity", "reward"), ("reward", "gold"))
@@ -29,14 +30,14 @@ PAIRS = (("drift", "reward"), ("diversity", "reward"), ("reward", "gold"))
 
 
 def pairs(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    """The pairs that can be drawn: both measured on training prompts, by a method that trains."""
+    """The pairs of metrics that trained variants measured on training prompts."""
     trained = curves[~curves["variant"].isin(untrained_variants(curves))]
     present = set(trained.loc[trained["split"] == "train", "metric"])
     return [pair for pair in PAIRS if set(pair) <= present]
 
 
 def turned(curves: pd.DataFrame, meta: Meta) -> dict[str, float]:
-    """Variant -> where on the budget's axis gold was highest, for those in which it fell from there in most seeds."""
+    """Variant -> the place on the budget's axis where gold was highest, for variants whose gold fell from there."""
     found = courses(curves, meta.budget_column).items()
     return {name: course.peak for name, course in found if course.mostly_fell or course.turned == course.seeds}
 
@@ -62,8 +63,8 @@ def figure(
         for axes, (across, up) in zip(panels, shown, strict=True):
             _draw(axes, curves, across, up, meta, chosen, turns)
         if paper:
-            still = untrained_variants(curves)
-            legend(drawn, {variant: style for variant, style in chosen.items() if variant not in still})
+            untrained = untrained_variants(curves)
+            legend(drawn, {variant: style for variant, style in chosen.items() if variant not in untrained})
         return drawn
 
 
@@ -106,12 +107,12 @@ def _draw(
 
 
 def _name(metric: str, meta: Meta) -> str:
-    words = metric if metric == "diversity" else meta.metric_words(metric)  # its axis names its features
-    return f"{words[:1].upper()}{words[1:]}"
+    words = metric if metric == "diversity" else meta.metric_words(metric)  # the axis names the features
+    return capitalised(words)
 
 
 def _together(curves: pd.DataFrame, across: str, up: str, axis: str) -> pd.DataFrame:
-    """x and y of every point at which a trained trial has both: trial, variant, status, point, axis, x, y."""
+    """The points at which a trained trial has both metrics. Columns: trial, variant, status, point, axis, x, y."""
     moving = curves[~curves["variant"].isin(untrained_variants(curves))]
     x = select(moving, across, "train").rename(columns={"value": "x"})
     y = select(moving, up, "train").rename(columns={"value": "y"})[["trial", "point", "y"]]
@@ -123,7 +124,7 @@ def _together(curves: pd.DataFrame, across: str, up: str, axis: str) -> pd.DataF
 
 
 def _median(rows: pd.DataFrame) -> pd.DataFrame:
-    """Median of x and y over seeds at each point that all seeds have."""
+    """The median of x and y over seeds at each point that all seeds have."""
     seeds = rows["trial"].nunique()
     grouped = rows.groupby("point")
     middle = grouped[["x", "y", "axis"]].median()

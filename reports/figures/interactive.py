@@ -1,6 +1,6 @@
-"""What the page's own curves are drawn from, as JSON: `interactive.js` draws it with uPlot (vendor/uplot, MIT).
+"""The data of the page's curves as JSON, which `interactive.js` draws with uPlot (vendor/uplot, MIT).
 
-A trial is its axes and its values point by point; medians and ranges are taken in the page, where axes are switched.
+A trial is its axes and values point by point. The page computes medians and ranges, as its axes can be switched.
 """
 
 import json
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from reports.figures.curves import panel_title, wants_log
 from reports.figures.styles import Style
 from reports.formatting import scale_for
-from reports.frame import BROKEN, axis_words, runs_of, untrained_variants
+from reports.frame import runs_of, untrained_variants
 from reports.meta import Meta
+from reports.names import BROKEN, axis_words
 
 MOST_NUMBERS = 300_000
-"""Of a page: about 2 MB. Above it, every trial is thinned to equally many points, its first and last among them."""
+"""Most numbers of a page, about 2 MB. Above, every trial is thinned to the same number of points, keeping both ends."""
 
 
 def payload(
@@ -31,9 +32,9 @@ def payload(
     targets: Mapping[str, float],
     main_panels: int,
 ) -> dict[str, Any]:
-    """The whole of it: `axes`, `panels`, `variants`, `trials`, `targets`, `main`."""
-    still = untrained_variants(curves)
-    moving = curves[~curves["variant"].isin(still)]
+    """The data of the page's curves: `axes`, `panels`, `variants`, `trials`, `targets`, `main`."""
+    untrained = untrained_variants(curves)
+    moving = curves[~curves["variant"].isin(untrained)]
     variants = list(chosen)
     scales = {axis: scale_for(axis, moving.groupby("trial")[axis].max()) for axis in axes}
     wide = _wide(curves, axes, pairs)
@@ -43,7 +44,7 @@ def payload(
     across = [wide[axis].to_numpy(dtype=float) / scales[axis].divisor for axis in axes]
     up = [wide[pair].to_numpy(dtype=float) for pair in pairs]
     trials = []
-    for start, end in zip(starts, ends, strict=True):  # arrays: a frame of each of a thousand trials is slow
+    for start, end in zip(starts, ends, strict=True):  # arrays, as a frame for each of a thousand trials is slow
         kept = start + _thinned(end - start, most)
         trials.append({
             "name": str(about["trial"][start]), "variant": variants.index(str(about["variant"][start])),
@@ -55,7 +56,7 @@ def payload(
                   "log": wants_log(moving, axis)} for axis in axes],
         "panels": [{"title": panel_title(metric, split, meta), "target": (metric, split) == ("reward", "train")}
                    for metric, split in pairs],
-        "variants": [{"name": v, "colour": chosen[v].colour, "dark": chosen[v].dark, "still": v in still,
+        "variants": [{"name": v, "colour": chosen[v].colour, "dark": chosen[v].dark, "still": v in untrained,
                       "dash": [] if isinstance(chosen[v].dashes, str) else [2 * d for d in chosen[v].dashes[1]]}
                      for v in variants],
         "trials": trials,
@@ -66,13 +67,13 @@ def payload(
 
 
 def as_json(data: Mapping[str, Any]) -> str:
-    """JSON that can stand inside a script element."""
+    """The data as JSON that is safe inside a script element."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _wide(curves: pd.DataFrame, axes: Sequence[str], pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
-    """A row a (trial, point): its axes, and a column a (metric, split)."""
+    """A row for each (trial, point) with its axes, and a column for each (metric, split)."""
     keys = ["trial", "point"]
     rows = curves.sort_values(keys, kind="stable")
     first = ((rows["trial"] != rows["trial"].shift()) | (rows["point"] != rows["point"].shift())).to_numpy()

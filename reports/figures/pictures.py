@@ -1,4 +1,4 @@
-"""Samples of every method on the same prompts and the same noise, so that a person sees what the reward did."""
+"""Samples of every method on the same prompts and noise, which show a person what the reward did to the images."""
 
 import base64
 import io
@@ -11,13 +11,13 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from reports.formatting import listing
-from reports.frame import SPLIT_WORDS
+from reports.names import SPLIT_WORDS
 
-SIZES = (512, 384, 256, 192)  # pixels; the largest at which all fit, as a page of large samples would be too heavy
+SIZES = (512, 384, 256, 192)  # pixels; the page takes the largest at which all samples fit into `ROOM`
 THUMBNAIL = SIZES[-1]
-ROOM = 5_000_000  # bytes of encoded pictures a page takes
-FEWEST_COLUMNS = 6  # prompts; rather than fewer, the stages between first and last are left out
-MOST_VARIANTS = 24  # rows beside each other that a person still compares
+ROOM = 5_000_000  # most bytes of encoded pictures on a page
+FEWEST_COLUMNS = 6  # prompts; before fewer are shown, the stages between first and last are left out
+MOST_VARIANTS = 24  # rows; a person compares no more side by side
 
 
 Columns = tuple[tuple[str, str], ...]  # (prompt, split)
@@ -26,9 +26,12 @@ Cells = dict[float, dict[str, tuple["Image.Image | Path | None", ...]]]  # fract
 
 @dataclass(frozen=True)
 class Picture:
-    """One sample. `fraction` of the budget spent: 0 before training, 1 at the end. `split` is of its prompt.
+    """One sample.
 
-    `image` may be the file where it lies: what a page does not show is never opened.
+    Attributes:
+        fraction: of the budget spent: 0 before training, 1 at the end.
+        split: of its prompt.
+        image: the image or its file; the file of a sample that no page shows is never opened.
     """
 
     variant: str
@@ -42,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Sheet:
-    """What the page shows: for each fraction, rows of one picture a column. Cells without a picture are None."""
+    """The samples of a page: for each fraction, a row for each variant with a picture for each column, or None."""
 
     seed: int
     columns: tuple[tuple[str, str], ...]  # (prompt, split)
@@ -54,35 +57,41 @@ class Sheet:
 
 
 def arrange(
-    pictures: Sequence[Picture], variants: Sequence[str], still: Iterable[str] = (), share: float = 1.0
+    pictures: Sequence[Picture], variants: Sequence[str], untrained: Iterable[str] = (), share: float = 1.0
 ) -> Sheet | None:
-    """Sorts pictures into rows (in the order of `variants`) and columns (in their own order); None without pictures.
+    """Arranges pictures in rows (in the order of `variants`) and columns (in their own order); None without pictures.
 
-    One seed is shown, the lowest that most trained variants have. Variants in `still` train nothing, so they are
-    shown beside every fraction, whatever their own seed. Fractions are taken to the nearest quarter. Of more than
-    `MOST_VARIANTS` variants the first are shown. `share` is of `ROOM`.
+    The sheet shows one seed, the lowest that most trained variants have. Untrained variants stand beside every
+    fraction, whatever their seed. Fractions are rounded to quarters. Only the first `MOST_VARIANTS` variants are shown.
+
+    Args:
+        variants: in the order of their rows.
+        untrained: variants that do not train.
+        share: the share of `ROOM` that the sheet may take.
     """
     if not pictures:
         return None
-    still = set(still)
-    seed = seed_to_show([(p.variant, p.seed) for p in pictures], still)
-    kept = [p for p in pictures if p.seed == seed or p.variant in still]
+    untrained = set(untrained)
+    seed = seed_to_show([(p.variant, p.seed) for p in pictures], untrained)
+    kept = [p for p in pictures if p.seed == seed or p.variant in untrained]
     columns: Columns = tuple(dict.fromkeys((p.prompt, p.split) for p in sorted(kept, key=lambda p: p.split != "train")))
-    moving = [p for p in kept if p.variant not in still]
+    moving = [p for p in kept if p.variant not in untrained]
     fractions = sorted({_quarter(p.fraction) for p in moving or kept})
     order = [v for v in dict.fromkeys([*variants, *(p.variant for p in kept)]) if any(p.variant == v for p in kept)]
-    order.sort(key=lambda v: v not in still)
+    order.sort(key=lambda v: v not in untrained)
     more = len(order) - MOST_VARIANTS
     note = f"Left out: {more} of {len(order)} methods, those ranked last." if more > 0 else ""
     order = order[:MOST_VARIANTS]
     nearest_last = sorted(kept, key=lambda p: -abs(p.fraction - _quarter(p.fraction)))
     cells = {
-        (p.variant, None if p.variant in still else _quarter(p.fraction), p.prompt, p.split): p.image
+        (p.variant, None if p.variant in untrained else _quarter(p.fraction), p.prompt, p.split): p.image
         for p in nearest_last
     }
     rows: Cells = {
         fraction: {
-            variant: tuple(cells.get((variant, None if variant in still else fraction, *column)) for column in columns)
+            variant: tuple(
+                cells.get((variant, None if variant in untrained else fraction, *column)) for column in columns
+            )
             for variant in order
         }
         for fraction in fractions
@@ -94,22 +103,22 @@ def arrange(
     return Sheet(seed, columns, tuple(opened), opened, left_out, size, tuple(dict.fromkeys(unreadable)))
 
 
-def seed_to_show(pairs: Iterable[tuple[str, int]], still: Iterable[str] = ()) -> int:
+def seed_to_show(pairs: Iterable[tuple[str, int]], untrained: Iterable[str] = ()) -> int:
     """The lowest seed that most trained variants have.
 
     Args:
-        pairs: variant and seed of everything that could be shown; not empty.
-        still: variants that train nothing, which decide only where there are no others.
+        pairs: (variant, seed) of every sample; not empty.
+        untrained: variants that do not train, which count only where there are no others.
     """
-    pairs, still = set(pairs), set(still)
+    pairs, untrained = set(pairs), set(untrained)
     variants: dict[int, set[str]] = {}
-    for variant, seed in {pair for pair in pairs if pair[0] not in still} or pairs:
+    for variant, seed in {pair for pair in pairs if pair[0] not in untrained} or pairs:
         variants.setdefault(seed, set()).add(variant)
     return max(variants, key=lambda seed: (len(variants[seed]), -seed))
 
 
 def grid(rows: Mapping[str, Mapping[str, Image.Image]], size: int = 96) -> Image.Image:
-    """One picture: a row a variant in the mapping's order, a column a prompt, on white with labels.
+    """One picture of a grid on white with labels: a row a variant in the mapping's order, a column a prompt.
 
     Args:
         rows: variant -> prompt -> image; a missing one is left blank.
@@ -157,7 +166,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def data_uri(image: Image.Image, size: int = THUMBNAIL) -> str:
-    """A picture inside a page: JPEG with all its colours, so that not even small pictures show blocks."""
+    """The picture as a data URI: a JPEG, in full colour resolution where small, as blocks would show there."""
     image = image.convert("RGB")
     image.thumbnail((size, size), Image.Resampling.BICUBIC)
     buffer = io.BytesIO()
@@ -168,7 +177,7 @@ def data_uri(image: Image.Image, size: int = THUMBNAIL) -> str:
 
 
 def column_words(prompt: str, split: str) -> str:
-    """The prompt, marked where it was held out."""
+    """The prompt, marked where it is held out."""
     return prompt if split == "train" else f"{prompt} ({SPLIT_WORDS[split].split()[0]})"
 
 
@@ -198,10 +207,10 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
 
 
 def _fit(columns: Columns, rows: Cells, most: float) -> tuple[Columns, Cells, int, str]:
-    """Makes pictures smaller, then leaves out prompts, then the stages between the ends, until all take `most` bytes.
+    """Reduces the pictures to `most` bytes: makes them smaller, then drops prompts, then the stages between the ends.
 
     Returns:
-        The columns and rows that stay, the size of a picture, and a sentence on what is left out, empty for nothing.
+        The columns and rows that stay, the size of a picture, and a sentence on what is left out ("" for nothing).
     """
     images = [i for of_fraction in rows.values() for row in of_fraction.values() for i in row if i is not None]
     some = (_opened(image, []) for image in images[:: max(1, len(images) // 8)])
@@ -223,12 +232,12 @@ def _fit(columns: Columns, rows: Cells, most: float) -> tuple[Columns, Cells, in
     left_out = [f"{len(columns) - len(chosen)} of {len(columns)} prompts"] if len(chosen) < len(columns) else []
     left_out += ["the points between first and last"] if len(stages) < len(rows) else []
     kept = {stage: {v: tuple(row[i] for i in chosen) for v, row in rows[stage].items()} for stage in stages}
-    told = f"Left out to keep the page light: {listing(left_out)}." if left_out else ""
-    return tuple(columns[i] for i in chosen), kept, THUMBNAIL, told
+    dropped = f"Left out to keep the page light: {listing(left_out)}." if left_out else ""
+    return tuple(columns[i] for i in chosen), kept, THUMBNAIL, dropped
 
 
 def _some_of_both(columns: Columns, count: int) -> list[int]:
-    """Places of `count` columns, a third of them held out where there are any."""
+    """The indices of `count` columns, a third of them held-out prompts where there are any."""
     heldout = [i for i, (_, split) in enumerate(columns) if split != "train"]
     train = [i for i, (_, split) in enumerate(columns) if split == "train"]
     some = min(len(heldout), max(count // 3, count - len(train)))
@@ -245,7 +254,7 @@ def _all_opened(
 
 
 def _opened(image: Image.Image | Path, unreadable: list[Path]) -> Image.Image | None:
-    """The picture; None for a file that is damaged, which is added to `unreadable`."""
+    """The picture; None for a damaged file, whose path is added to `unreadable`."""
     if isinstance(image, Image.Image):
         return image
     try:
@@ -257,4 +266,4 @@ def _opened(image: Image.Image | Path, unreadable: list[Path]) -> Image.Image | 
 
 
 DAMAGED = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
-"""What Pillow raises of a file that is cut short, overwritten or no picture."""
+"""The errors that Pillow raises for a file that is cut short, overwritten or no picture."""

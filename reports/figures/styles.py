@@ -1,27 +1,32 @@
 """One colour and line style a method, the same on every figure of every report.
 
-The colours keep apart under the common colour-blindnesses (Okabe & Ito's palette and its neighbours); families of
-methods share a hue region: gradient blue and green, policy gradient orange and red, reward-weighted purple.
-A name that is not known takes a colour by its hash, the next free one if two such names meet in a report.
+A method brings its colours (`meta.MethodFacts`). One without any takes a colour by the hash of its name, the next free
+one where two such names meet in a report.
 """
 
 import colorsys
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
 
+from reports.meta import MethodFacts
+
 Dashes = Literal["solid"] | tuple[float, tuple[float, ...]]
-SOLID: Dashes = "solid"
-DASHED: Dashes = (0, (5, 2))
-DASHDOT: Dashes = (0, (6, 2, 1.5, 2))
-DOTTED: Dashes = (0, (1.5, 1.5))
+LINES: dict[str, Dashes] = {
+    "solid": "solid",
+    "dashed": (0, (5, 2)),
+    "dashdot": (0, (6, 2, 1.5, 2)),
+    "dotted": (0, (1.5, 1.5)),
+}
+SOLID, DASHED, DASHDOT, DOTTED = LINES.values()
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a variant is drawn. `colour` on light paper, `dark` on dark."""
+    """How a variant is drawn: its colour on light paper, its colour on dark paper, its line."""
 
     colour: str
     dark: str
@@ -32,24 +37,6 @@ class Style:
         return "none" if isinstance(self.dashes, str) else " ".join(f"{d * 1.8:g}" for d in self.dashes[1])
 
 
-KNOWN: dict[str, Style] = {
-    "base": Style("#6f7680", "#9aa2ad", DASHED),
-    "alignprop": Style("#0067a8", "#58b2ef"),
-    "trl-alignprop": Style("#4b8fc4", "#8ccbf5", DASHED),
-    "draft": Style("#008a67", "#3fc79f"),
-    "draft-lv": Style("#4aa88c", "#7fdcc0", DASHDOT),
-    "refl": Style("#2f9bd6", "#7cc8f2", DOTTED),
-    "ddpo": Style("#d1560a", "#f58b4c"),
-    "trl-ddpo": Style("#dc8a55", "#f7b48c", DASHED),
-    "dpok": Style("#c98a00", "#eebc4a", DASHDOT),
-    "rwr": Style("#a8508f", "#dc92c6"),
-    "rwr-sparse": Style("#c283b1", "#ecbcdf", DASHED),
-    "raft": Style("#7a4fa3", "#b795da", DASHDOT),
-    "d3po": Style("#8a2d3b", "#e07f8d"),
-    "dpo": Style("#b0606b", "#f0a7b1", DASHED),
-    "nft": Style("#6b6b00", "#c3c352"),
-    "best-of-n": Style("#444b54", "#c4cad2", DOTTED),
-}
 FALLBACK = (
     Style("#3b3fa0", "#9296ee"),
     Style("#8f6b3a", "#cfa972"),
@@ -60,43 +47,44 @@ FALLBACK = (
 )
 
 
-def styles(frame: pd.DataFrame) -> dict[str, Style]:
+def styles(frame: pd.DataFrame, methods: Mapping[str, MethodFacts]) -> dict[str, Style]:
     """Variant -> style, from the columns `method` and `variant` of any frame.
 
-    A variant named like a known method is drawn as that method. Several variants of one method share its hue and
-    differ in lightness and dashes, in the order of their names.
+    A variant named like a method is drawn as that method. Several variants of one method share its hue and differ in
+    lightness and dashes, in the order of their names.
+
+    Args:
+        methods: method -> its facts, those of methods that are not in the frame included.
     """
+    known = {
+        name: Style(facts.colour, facts.dark, LINES[facts.line])
+        for name, facts in methods.items()
+        if facts.colour and facts.dark
+    }
     pairs = frame[["method", "variant"]].astype(str).drop_duplicates()
-    hues = _hues(sorted(set(pairs["method"])))
+    hues = known | _by_hash(sorted(set(pairs["method"]) - set(known)))
     chosen: dict[str, Style] = {}
     for method, rows in pairs.groupby("method"):
         variants = sorted(rows["variant"], key=lambda v: (v != method, v))
         rank = 0
         for variant in variants:
-            if variant in KNOWN:
-                chosen[variant] = KNOWN[variant]
-                rank += variant == method
-            else:
-                chosen[variant] = _shade(hues[str(method)], rank)
-                rank += 1
+            chosen[variant] = known.get(variant) or _shade(hues[str(method)], rank)
+            rank += variant not in known or variant == method
     return chosen
 
 
-def _hues(methods: list[str]) -> dict[str, Style]:
-    free = {style.colour: style for style in FALLBACK}
-    hues = {}
-    rounds = iter((DASHED, DASHDOT, DOTTED))
+def _by_hash(methods: list[str]) -> dict[str, Style]:
+    free: dict[str, Style] = {}
+    found = {}
+    rounds = iter((SOLID, DASHED, DASHDOT, DOTTED))
     for method in methods:
-        if method in KNOWN:
-            hues[method] = KNOWN[method]
-            continue
         if not free:  # the same colours once more, in other dashes
             dashes = next(rounds, SOLID)
             free = {style.colour: replace(style, dashes=dashes) for style in FALLBACK}
         start = int(hashlib.sha256(method.encode()).hexdigest(), 16) % len(FALLBACK)
         order = [*FALLBACK[start:], *FALLBACK[:start]]
-        hues[method] = free.pop(next(style.colour for style in order if style.colour in free))
-    return hues
+        found[method] = free.pop(next(style.colour for style in order if style.colour in free))
+    return found
 
 
 def _shade(style: Style, rank: int) -> Style:

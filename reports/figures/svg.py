@@ -1,4 +1,4 @@
-"""Figures as a part of a page: colours are CSS variables, so one figure serves light and dark, and text is text."""
+"""Figures as SVG for a page: colours are CSS variables, so that one figure serves light and dark, and text is text."""
 
 import base64
 import io
@@ -21,7 +21,7 @@ def page_svg(figure: Figure, name: str, label: str) -> str:
 
     Args:
         name: unique on the page; the element's ids are derived from it.
-        label: what a screen reader says.
+        label: the text for screen readers.
     """
     buffer = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
@@ -44,7 +44,7 @@ def page_svg(figure: Figure, name: str, label: str) -> str:
 
 
 def _lighter(match: re.Match[str]) -> str:
-    """A picture of many lines in a palette of 128 colours: a fifth of the bytes, and it looks the same."""
+    """A rasterised picture reduced to 128 colours: a fifth of the bytes, without a visible difference."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(match[0]))) as picture:
         few = picture.convert("RGBA").quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -1,15 +1,15 @@
-"""How one result stands to others: a run beside a baseline (the gate), two runs side by side, steps over many results.
+"""Comparison of results: a run against a baseline (the gate), two runs side by side, steps over many results.
 
-The modules, each importing only those above it:
+Each module imports only modules above it:
 
-- `measures.py`       one value a seed of each statistic that a gate compares
-- `baseline.py`       what a run is held against
-- `exact.py`          curves point by point
-- `verdict.py`        the verdict's words and shape
-- `drafts.py`         one method of a run beside its baseline, measured
-- `gate.py`           the verdict: `check`, with Holm's procedure over all methods
+- `measures.py`       the statistics that a gate compares, one value a seed
+- `baseline.py`       the baseline that a run is held against
+- `exact.py`          the comparison of curves point by point
+- `verdict.py`        the verdicts as plain data
+- `drafts.py`         one method of a run measured beside its baseline, before p-values are adjusted
+- `gate.py`           `check`: the verdict, with Holm's procedure over all methods
 - `gate_text.py`      the verdict as tables, Markdown, JUnit XML, JSON
-- `baseline_text.py`  what a baseline holds and is able to see
+- `baseline_text.py`  a baseline's contents and its power in words
 - `contrast.py`       two runs side by side
 - `change_points.py`, `history.py`  steps over many results
 """

@@ -1,7 +1,7 @@
-"""A baseline: what a run is held against, as plain data that a person can review in a diff.
+"""The baseline that a run is held against, as plain data that a person can review in a diff.
 
-`make` takes one from a run's frames with defaults that follow from its own spread over seeds; everything under
-`tolerance`, `detects`, `primary`, `test` and `gate` may be edited in the file afterwards.
+`make` computes one from a run's frames, with defaults from its spread over seeds. The fields `tolerance`, `detects`,
+`primary`, `test` and `gate` may be edited in the file afterwards.
 """
 
 import math
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from reports.choices import PRIMARY
 from reports.formatting import listing
 from reports.frame import select, untrained_variants
+from reports.names import MACHINES_OWN, PEAK_MEMORY
 from reports.regression import measures
 from reports.statistics import evidence
 from reports.statistics.evidence import ALPHA, POWER, Test
@@ -22,14 +23,14 @@ DIGITS = 6
 """Significant digits of stored values: a hundred times finer than any difference of interest."""
 
 PRIMARY_SHARE = 0.8
-"""Of α; the primary statistics of all methods share it alike, all the others share the rest."""
+"""The share of α that the primary statistics of all methods divide equally; the other statistics divide the rest."""
 
 SHARE_OF_GAIN = 0.05
 STANDARD_ERRORS = 1.5
-"""A default tolerance is the larger of this share of what training gained and so many standard errors of the difference
-between two unrelated runs: a finer one would often be exceeded by luck, and the verdict be "inconclusive"."""
+"""A default tolerance is the larger of `SHARE_OF_GAIN` of the gain and `STANDARD_ERRORS` of the difference between two
+unrelated runs. Chance alone would often exceed a finer one, and the verdict would be "inconclusive"."""
 
-COST_TOLERANCES = {"nfe": 0.01, "flops": 0.01, "peak_memory_bytes": 0.2, "train_seconds": 0.25}
+COST_TOLERANCES = {"nfe": 0.01, "flops": 0.01, PEAK_MEMORY: 0.2, "train_seconds": 0.25}
 TO_TARGET_TOLERANCE = 0.05
 UNTRAINED_TOLERANCE = 1e-3
 
@@ -41,14 +42,14 @@ class _Data(BaseModel):
 
 
 class Statistic(_Data):
-    """One figure of one method.
+    """One statistic of one method.
 
     Attributes:
-        direction: which is better.
-        tolerance: a loss up to it passes; in the figure's own unit.
-        gate: whether a loss can fail the gate; what is not gated is shown.
+        direction: whether higher or lower is better.
+        tolerance: the largest loss that passes, in the statistic's unit.
+        gate: whether a loss can fail the gate; a statistic that is not gated is only shown.
         values: seed -> value.
-        prompts: prompt -> seed -> the figure on this prompt alone; kept for the primary statistic.
+        prompts: prompt -> seed -> the statistic on this prompt alone; kept for the primary statistic.
     """
 
     direction: Direction
@@ -59,7 +60,7 @@ class Statistic(_Data):
 
 
 class Curves(_Data):
-    """seed -> the points of its curve: the budget's axis, and the reward on each split."""
+    """The points of every seed's curve: seed -> the budget's axis, and the reward on each split."""
 
     axis: dict[int, list[float]]
     train: dict[int, list[float]]
@@ -67,16 +68,16 @@ class Curves(_Data):
 
 
 class MethodBaseline(_Data):
-    """One method on one reward.
+    """One variant of a method in a baseline.
 
     Attributes:
-        method: its own name; the key in `Baseline.methods` is the variant's.
-        trains: False for one that only samples, and whose figures do not depend on the seed's luck.
+        method: the method's name; the key in `Baseline.methods` is the variant's.
+        trains: False for a method that only samples, whose statistics do not vary with the seed.
         primary: the statistic that is tested first and carries most of α.
         test: "paired" by seed, prompt and noise, or "pooled" over seeds.
-        detects: the loss of the primary statistic that the gate claims to see with `Baseline.power`; None for no claim.
+        detects: the loss of the primary statistic that the gate finds with `Baseline.power`; None for no claim.
         start: the reward before training.
-        span: the stretch of the axis on which areas are taken.
+        span: the stretch of the axis over which areas are taken.
         target: the reward whose cost is compared.
     """
 
@@ -110,7 +111,7 @@ class MethodBaseline(_Data):
 
     @property
     def gain(self) -> float | None:
-        """How far training raised the primary statistic, where that is a reward."""
+        """The gain of the primary statistic by training; None where that is no reward."""
         values = self.statistics[self.primary].values
         start = self.start
         if self.primary == "heldout":
@@ -120,13 +121,13 @@ class MethodBaseline(_Data):
 
 
 class Baseline(_Data):
-    """A whole run, as `check` needs it.
+    """The baseline of a whole run, as `check` needs it.
 
     Attributes:
-        protocol: what must be the same for numbers to be comparable.
-        fingerprint: what must be the same too for curves to be equal point by point.
+        protocol: the facts that must be equal for numbers to be comparable.
+        fingerprint: the facts that must be equal too for curves to be equal point by point.
         provenance: where the numbers come from.
-        settings: variant -> its settings in the sweep, to tell what changed.
+        settings: variant -> its settings in the sweep, by which changed settings are named.
     """
 
     format: Literal[1] = 1
@@ -142,7 +143,7 @@ class Baseline(_Data):
     methods: dict[str, MethodBaseline] = Field(min_length=1)
 
     def shares(self) -> dict[tuple[str, str], float]:
-        """(variant, statistic) -> its share of α, for all that are gated."""
+        """(variant, statistic) -> its share of α, for every gated statistic."""
         return shares(
             {
                 variant: (entry.primary, [name for name, figure in entry.statistics.items() if figure.gate])
@@ -155,7 +156,7 @@ def shares(gated: Mapping[str, tuple[str, list[str]]]) -> dict[tuple[str, str], 
     """Shares of α that add up to one.
 
     Args:
-        gated: variant -> (its primary statistic, all its gated ones).
+        gated: variant -> (its primary statistic, all its gated statistics).
     """
     others = sum(len([name for name in names if name != primary]) for primary, names in gated.values())
     first = PRIMARY_SHARE if others else 1.0
@@ -186,13 +187,13 @@ def make(
     """The baseline of a run whose trials are all done.
 
     Args:
-        primary: the statistic that carries most of α, of `choices.PRIMARY`.
-        primaries: variant -> another one.
+        primary: the statistic that carries most of α, one of `choices.PRIMARY`.
+        primaries: variant -> its primary statistic, where that is another one.
 
     Raises:
         ValueError: a value is not finite, a variant lacks the primary statistic, or there is no such variant.
     """
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     chief = {str(variant): primary for variant in curves["variant"].unique()} | dict(primaries or {})
     unknown = set(chief) - set(curves["variant"])
     if unknown:
@@ -201,7 +202,7 @@ def make(
     for variant, rows in curves.groupby("variant", sort=False):
         own = evaluation[evaluation["variant"] == variant] if not evaluation.empty else evaluation
         chosen = target_of(rows, target)
-        aim = None if variant in still else chosen
+        aim = None if variant in untrained else chosen
         measured = measures.measure(rows, own, axis, target=aim, by_prompt=chief[str(variant)])
         found[str(variant)] = (rows, measured, chosen)
     for variant, (_, measured, _) in found.items():
@@ -210,13 +211,11 @@ def make(
         bad = [name for name, values in measured.values.items() if any(not math.isfinite(v) for v in values.values())]
         if bad:
             raise ValueError(f"{variant}: {', '.join(bad)} is not finite in every seed")
-    shared = shares(
-        {v: (chief[v], [n for n in m.values if n not in measures.MACHINES_OWN]) for v, (_, m, _) in found.items()}
-    )
+    shared = shares({v: (chief[v], [n for n in m.values if n not in MACHINES_OWN]) for v, (_, m, _) in found.items()})
     methods = {}
     for variant, (rows, measured, chosen) in found.items():
         level = alpha * shared[variant, chief[variant]]
-        methods[variant] = _method(rows, measured, axis, chief[variant], chosen, variant not in still, level, power)
+        methods[variant] = _method(rows, measured, axis, chief[variant], chosen, variant not in untrained, level, power)
     return Baseline(
         name=name, reward=reward, axis=axis, alpha=alpha, power=power, protocol=dict(protocol),
         fingerprint=dict(fingerprint), provenance=dict(provenance), settings=dict(settings), methods=methods,
@@ -242,7 +241,7 @@ def _method(
         name: Statistic(
             direction=measures.direction(name),  # type: ignore[arg-type]
             tolerance=_tolerance(name, values, gain, trains),
-            gate=name not in measures.MACHINES_OWN,
+            gate=name not in MACHINES_OWN,
             values=_rounded(values),
             prompts={p: _rounded(v) for p, v in measured.prompts.items()} if name == primary else {},
         )
@@ -265,9 +264,9 @@ def _method(
 def detectable(
     figure: Statistic, trains: bool, test: Test, run_seeds: int, alpha: float, power: float = POWER
 ) -> float | None:
-    """The loss that a run of `run_seeds` seeds is caught with, with probability `power`; None where there is none.
+    """The loss that a run of `run_seeds` seeds shows with probability `power`; None where no loss is shown so surely.
 
-    From the baseline's own spread over seeds, as `evidence.expected_power` says.
+    It follows from the baseline's spread over seeds (`evidence.expected_power`).
     """
     spread = evidence.standard_deviation(list(figure.values.values()))
     if not trains or spread == 0:
@@ -279,7 +278,7 @@ def detectable(
 
 
 def _tolerance(name: str, values: Mapping[int, float], gain: float, trains: bool) -> float:
-    """A share of what is to be kept, and no finer than what the spread over seeds lets one tell."""
+    """The default tolerance: a share of the gain or cost, but not finer than the spread over seeds resolves."""
     level = abs(sum(values.values()) / len(values))
     if name in COST_TOLERANCES:
         return rounded_up(COST_TOLERANCES[name] * level)
@@ -292,7 +291,7 @@ def _tolerance(name: str, values: Mapping[int, float], gain: float, trains: bool
 
 
 def target_of(rows: pd.DataFrame, wanted: float | None) -> float | None:
-    """The sweep's own target if every seed reached it, else half of what training gained; None if it gained nothing."""
+    """The sweep's target if every seed reached it, else the reward at half of the gain; None without a gain."""
     train = select(rows, "reward", "train")
     best = train.groupby("trial")["value"].max()
     start = float(train.loc[train["point"] == 0, "value"].median())
@@ -303,7 +302,7 @@ def target_of(rows: pd.DataFrame, wanted: float | None) -> float | None:
 
 
 def curves_of(rows: pd.DataFrame, axis: str) -> Curves:
-    """The points of every seed, rounded."""
+    """The points of every seed's curve, rounded."""
     found: dict[str, dict[int, list[float]]] = {"axis": {}, "train": {}, "heldout": {}}
     for split in ("train", "heldout"):
         for seed, curve in measures.by_seed(select(rows, "reward", split)):
@@ -317,12 +316,12 @@ def _rounded(values: Mapping[int, float]) -> dict[int, float]:
 
 
 def rounded(value: float, digits: int = DIGITS) -> float:
-    """To significant digits."""
+    """The value rounded to significant digits."""
     return float(f"{float(value):.{digits - 1}e}")
 
 
 def rounded_up(value: float, digits: int = 2) -> float:
-    """To significant digits, upwards."""
+    """The value rounded up to significant digits."""
     if value <= 0 or not math.isfinite(value):
         return value
     unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)

@@ -1,4 +1,4 @@
-"""What a baseline holds, as a table, and what it is able to see, as sentences."""
+"""A baseline's contents as a table, and its power as sentences."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from reports.tables.table import Table
 
 
 def table(baseline: Baseline) -> Table:
-    """A line a statistic: mean and range over seeds, direction, tolerance."""
+    """The table of a baseline, a row a statistic: mean and range over seeds, direction, tolerance."""
     rows = []
     for variant, entry in baseline.methods.items():
         for name, statistic in entry.statistics.items():
@@ -36,12 +36,12 @@ def table(baseline: Baseline) -> Table:
 
 
 def claims(baseline: Baseline) -> list[str]:
-    """What the gate can see with as many seeds, method by method."""
+    """A sentence for each method on the loss that the gate finds in a run of as many seeds."""
     return [_claim(variant, entry, baseline) for variant, entry in baseline.methods.items()]
 
 
 def changes(before: Baseline, after: Baseline) -> Iterator[str]:
-    """What an update moved, a line a primary statistic."""
+    """The changes of an updated baseline, a line for each method's primary statistic."""
     for variant in dict.fromkeys([*before.methods, *after.methods]):
         old, new = before.methods.get(variant), after.methods.get(variant)
         if old is None or new is None:
@@ -49,8 +49,8 @@ def changes(before: Baseline, after: Baseline) -> Iterator[str]:
             continue
         was, now = (_mean(entry.statistics[entry.primary]) for entry in (old, new))
         words, unit = measures.words(new.primary, after.axis), _unit(new, after)
-        told = unit.worded(f"{unit.text(was)} → {unit.text(now)}")
-        yield f"{variant}: {words} {told} ({unit.text(now - was, signed=True)})"
+        moved = unit.worded(f"{unit.text(was)} → {unit.text(now)}")
+        yield f"{variant}: {words} {moved} ({unit.text(now - was, signed=True)})"
 
 
 def _claim(variant: str, entry: MethodBaseline, baseline: Baseline) -> str:
@@ -66,7 +66,7 @@ def _claim(variant: str, entry: MethodBaseline, baseline: Baseline) -> str:
 
 
 def _share(entry: MethodBaseline) -> str:
-    """The loss against what training gained; one that is larger than that says little."""
+    """A clause that sets the detected loss against the gain of training; a loss above the gain says little."""
     if entry.gain is None or entry.detects is None:
         return ""
     if entry.gain <= 0:
@@ -78,7 +78,7 @@ def _share(entry: MethodBaseline) -> str:
 
 
 def _unit(entry: MethodBaseline, baseline: Baseline) -> Unit:
-    """Of the primary statistic."""
+    """The unit of the primary statistic."""
     return Unit.of(measures.axis_of(entry.primary, baseline.axis), entry.statistics[entry.primary].values.values())
 
 

@@ -1,13 +1,13 @@
-"""Where a series of results changed its level: E-divisive change points.
+"""The places where a series of results changed its level: E-divisive change points.
 
 Matteson and James 2014 (J. Am. Stat. Assoc. 109:334), as Daly et al. 2020 (ICPE, arXiv 2003.00584) use it on the
 history of a performance suite. The energy statistic of a split into X (n values) and Y (m values),
 
     Q = nm / (n + m) · [ 2/(nm) Σ |x_i − y_j| − 1/C(n,2) Σ_{i<k} |x_i − x_k| − 1/C(m,2) Σ_{j<k} |y_j − y_k| ],
 
-is largest at the best split; it is kept if few permutations of the values within the present segments reach as large a
-one, and the search goes on in the parts, until a split is not significant. O(n²) a permutation. It sees a step that
-neighbours, which differ by noise, do not show, and a slow drift as a step in its middle.
+is largest at the best split. The split is kept if few permutations of the values within the present segments reach as
+large a statistic; the search then goes on in both parts, until a split is not significant. A permutation costs O(n²).
+The search finds steps that two noisy neighbours do not show, and reports a slow drift as a step in its middle.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SIGNIFICANCE = 0.01
-"""Of a split; a history has a dozen figures, and each of them is searched."""
+"""Largest p-value of a split; it is strict, as each of a history's dozen statistics is searched."""
 
 PERMUTATIONS = 999
 LEAST_SEGMENT = 2
-"""One result alone is an outlier, not a level."""
+"""Fewest results in a segment; a single result is an outlier, not a level."""
 
 LEAST_RESULTS = 10
-"""Of nine no split can be significant: 4 against 5 leaves 126 orders, and either extreme is as large."""
+"""Fewest results of a series. With nine no split is significant: 4 against 5 allow 126 orders, of which two are as
+extreme as any."""
 
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """A new level begins at `index`; `p` is the share of permutations with as large a step."""
+    """The index at which a new level begins, and the share of permutations with as large a step."""
 
     index: int
     p: float
@@ -42,8 +43,8 @@ def change_points(
 
     Args:
         values: finite, `[n]`.
-        significance: of each split.
-        seed: of the permutations, so that a history reads the same every time.
+        significance: largest p-value of a split.
+        seed: random seed of the permutations; a fixed one gives the same change points every time.
     """
     series = np.asarray(values, dtype=float)
     generator = np.random.default_rng(seed)
@@ -65,7 +66,7 @@ def change_points(
 
 
 def _best(series: NDArray[np.float64], cuts: list[int]) -> tuple[float, int | None]:
-    """The largest statistic over all splits of all segments, and where it is."""
+    """The largest statistic over all splits of all segments, and the index of that split."""
     best, where = 0.0, None
     for start, end in pairwise(cuts):
         statistics = _energy(series[start:end])

@@ -1,8 +1,8 @@
-"""Two runs side by side: per method and metric the difference with its uncertainty, and a word for it.
+"""Two runs side by side: for each method and metric the difference, its uncertainty and a verdict.
 
-The difference is taken over seeds; prompts and evaluation noise are the same on both sides. The test is that of
-`evidence.py`, two-sided, with Holm's procedure over the methods of a metric. Under five seeds the range over seeds is
-shown and no interval is claimed.
+Differences are taken over seeds; prompts and evaluation noise are the same on both sides. The test is that of
+`statistics/evidence.py`, two-sided, adjusted by Holm's procedure over the methods of a metric. Under five seeds the
+range over seeds is shown and no interval.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,22 +11,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from reports.formatting import measured, with_range
-from reports.frame import SPLIT_WORDS, finished, metrics_in, select, untrained_variants
+from reports.formatting import measured, p_value, with_range
+from reports.frame import finished, metrics_in, select, untrained_variants
+from reports.names import GATE_AXES, MACHINES_OWN, SPLIT_WORDS, SPLITS
 from reports.regression import measures
 from reports.regression.baseline import UNTRAINED_TOLERANCE
 from reports.regression.gate_text import crossed_note
 from reports.regression.units import Unit
 from reports.statistics import evidence
+from reports.statistics.comparison import shared_span
 from reports.tables.table import Table
 
 BETTER, WORSE, SAME, NOT_COMPARABLE = "better", "worse", "no difference shown", "not comparable"
 
-CURVE = ("area", measures.TO_TARGET, "nfe", "flops")
-LOWER_IS_BETTER = ("drift train", "drift heldout", measures.TO_TARGET, "nfe", "flops")
+COSTS = (measures.TO_TARGET, *(axis for axis in GATE_AXES if axis not in MACHINES_OWN))
+CURVE = ("area", *COSTS)
+LOWER_IS_BETTER = (*(f"drift {split}" for split in SPLITS), *COSTS)
 
 Values = dict[str, dict[int, float]]
-"""metric -> seed -> value; a metric is "reward train", "gold heldout" or one of `CURVE`."""
+"""Metric -> seed -> value; a metric is a name with its split, such as "reward train", or one of `CURVE`."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,15 @@ class Contrast:
     """One metric of one method, B against A.
 
     Attributes:
-        first, second: means over seeds, those that both have where they are paired; None where a run has none.
+        first, second: means over seeds of A and of B, over shared seeds where they are paired; None without a value.
         difference: B − A.
         spread: the 95 % Student-t interval of the difference where `interval`, else its range over shared seeds.
-        crossed: bootstrap interval over seeds and prompts, from five seeds on.
-        p: two-sided, adjusted.
-        seeds: finished, on each side.
-        why: of "not comparable".
-        axis: that a cost is counted on, such as "flops"; "" for a reward.
-        bounds: whether each side's mean is a lower bound, as a seed never reached the target.
+        crossed: bootstrap interval of the difference over seeds and prompts, from five seeds on.
+        p: two-sided and adjusted p-value.
+        seeds: numbers of finished seeds of A and of B.
+        why: the reason for "not comparable".
+        axis: the axis of a cost, such as "flops"; "" for a reward.
+        bounds: whether each mean is a lower bound, as a seed never reached the target.
     """
 
     variant: str
@@ -78,18 +81,19 @@ def compare(
     clashing: Collection[str] = (),
     alpha: float = evidence.ALPHA,
 ) -> list[Contrast]:
-    """Every metric of every method that either run has.
+    """The contrasts of every metric of every method that either run has.
 
     Args:
         first, second: A and B.
-        axis: the budget's.
-        target: whose cost is compared; None where the runs have none in common.
-        clashing: metrics, such as "gold", that something else gives in each run; they are not compared.
+        axis: the budget's column.
+        target: the reward whose cost is compared; None where the runs do not share one.
+        clashing: metrics, such as "gold", that the two runs compute by different rewards; they are not compared.
+        alpha: of the verdicts, after adjustment.
     """
     sides = (first, second)
     variants = list(dict.fromkeys(map(str, [*first.curves["variant"], *second.curves["variant"]])))
-    still = tuple(untrained_variants(side.curves) for side in sides)
-    pairs = [_pair(variant, sides, still, axis, target) for variant in variants]
+    untrained = tuple(untrained_variants(side.curves) for side in sides)
+    pairs = [_pair(variant, sides, untrained, axis, target) for variant in variants]
     found: list[Contrast] = []
     for metric in dict.fromkeys(metric for pair in pairs for values in pair.values for metric in values):
         same = metric.rpartition(" ")[0] not in clashing
@@ -105,9 +109,9 @@ class _Pair:
     """One method on both sides.
 
     Attributes:
-        values: of its finished trials.
-        censored: whether a seed never reached the target.
-        trains: None where a side does not have the method.
+        values: of its finished trials, on each side.
+        censored: whether a seed never reached the target, on each side.
+        trains: whether it trains, on each side; None where a side does not have the method.
     """
 
     variant: str
@@ -117,13 +121,13 @@ class _Pair:
 
 
 def _pair(
-    variant: str, sides: tuple[Side, Side], still: tuple[set[str], ...], axis: str, target: float | None
+    variant: str, sides: tuple[Side, Side], untrained: tuple[set[str], ...], axis: str, target: float | None
 ) -> _Pair:
-    """Areas are taken on the stretch that both sides have seen."""
+    """Measures one method on both sides, with areas over the stretch of the axis that both cover."""
     rows = [side.curves[side.curves["variant"] == variant] for side in sides]
-    trains = [variant not in names if len(own) else None for names, own in zip(still, rows, strict=True)]
+    trains = [variant not in names if len(own) else None for names, own in zip(untrained, rows, strict=True)]
     rows = [finished(own) for own in rows]
-    spans = [measures.shared_span(select(own, "reward", "train"), axis) for own in rows]
+    spans = [shared_span(select(own, "reward", "train"), axis) for own in rows]
     span = None
     if spans[0] is not None and spans[1] is not None:
         span = (max(spans[0][0], spans[1][0]), min(spans[0][1], spans[1][1]))
@@ -166,25 +170,25 @@ def _contrast(pair: _Pair, metric: str, axis: str, same_measure: bool) -> Contra
         return replace(plain, why=f"it trains in {'A' if pair.trains[0] else 'B'} only")
     if all(bounds):
         return replace(plain, why="neither run reaches the target in every seed")
-    if not pair.trains[0]:  # no seed's luck is in it
+    if not pair.trains[0]:  # an untrained method does not vary with the seed
         difference = plain.second - plain.first
         rounding = UNTRAINED_TOLERANCE * max(abs(plain.first), abs(plain.second))
         return replace(plain, difference=difference, p=float(abs(difference) <= rounding), verdict=SAME)
     rises = {seed: -loss for seed, loss in measures.seed_losses(before, after, "higher").items()}
     if len(rises) >= evidence.SEEDS_FOR_PAIRING:
-        seen = evidence.paired(list(rises.values()))
-        # Means of the seeds that are compared, or they would not differ by the difference beside them.
+        found = evidence.paired(list(rises.values()))
+        # The means are over the compared seeds alone, so that they differ by the difference shown beside them.
         plain = replace(plain, first=_mean({s: before[s] for s in rises}), second=_mean({s: after[s] for s in rises}))
     else:
-        seen = evidence.pooled(list(before.values()), list(after.values()), -1.0)
+        found = evidence.pooled(list(before.values()), list(after.values()), -1.0)
     spread = (min(rises.values()), max(rises.values())) if rises else None
     certain = not any(bounds)
     return replace(
         plain,
-        difference=seen.loss,
-        spread=(seen.interval or spread) if certain else None,
-        interval=certain and seen.interval is not None,
-        p=min(1.0, 2 * min(seen.p, seen.p_gain)),
+        difference=found.loss,
+        spread=(found.interval or spread) if certain else None,
+        interval=certain and found.interval is not None,
+        p=min(1.0, 2 * min(found.p, found.p_gain)),
         verdict=SAME,
     )
 
@@ -194,7 +198,7 @@ def _mean(values: Mapping[int, float]) -> float | None:
 
 
 def _judged(family: list[Contrast], alpha: float) -> list[Contrast]:
-    """Holm over the methods of one metric."""
+    """The contrasts of one metric with adjusted p-values and verdicts."""
     known = [contrast for contrast in family if contrast.p is not None]
     adjusted = evidence.holm([contrast.p or 0.0 for contrast in known], [1.0] * len(known))
     judged = [_named(contrast, p, alpha) for contrast, p in zip(known, adjusted, strict=True)]
@@ -205,14 +209,14 @@ def _named(contrast: Contrast, p: float, alpha: float) -> Contrast:
     difference = contrast.difference or 0.0
     if p > alpha or difference == 0:
         return replace(contrast, p=p)
-    if contrast.bounds[0 if difference > 0 else 1]:  # the bound could lie on the other side of the other's value
+    if contrast.bounds[0 if difference > 0 else 1]:  # the true value may lie on the other side
         return replace(contrast, p=p)
     better = (difference < 0) == (contrast.metric in LOWER_IS_BETTER)
     return replace(contrast, p=p, verdict=BETTER if better else WORSE)
 
 
 def _with_crossed(contrast: Contrast, first: Side, second: Side) -> Contrast:
-    """Adds the interval over seeds and prompts, where prompts were measured one by one."""
+    """The contrast with its interval over seeds and prompts, where there are values by prompt."""
     metric, _, split = contrast.metric.rpartition(" ")
     if not contrast.interval or not metric:
         return contrast
@@ -224,7 +228,7 @@ def _with_crossed(contrast: Contrast, first: Side, second: Side) -> Contrast:
 
 
 def _last_by_prompt(side: Side, variant: str, metric: str, split: str) -> pd.DataFrame:
-    """Seeds × prompts, at the last point of each finished trial."""
+    """The values `[seeds, prompts]` at the last point of each finished trial."""
     done = finished(side.curves[side.curves["variant"] == variant])["trial"].unique()
     rows = select(side.evaluation[side.evaluation["trial"].isin(done)], metric, split)
     last = rows[rows["point"] == rows.groupby("trial")["point"].transform("max")]
@@ -239,11 +243,11 @@ def _words(metric: str, axis: str) -> str:
 
 
 def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_changed: bool = False) -> Table:
-    """A line a metric.
+    """The table of contrasts, a row a metric.
 
     Args:
-        names: of A and B.
-        only_changed: leaves out what shows no difference.
+        names: of A and of B.
+        only_changed: leaves out metrics without a shown difference.
     """
     shown = [contrast for contrast in contrasts if not only_changed or contrast.verdict != SAME]
     rows = []
@@ -257,7 +261,7 @@ def contrast_table(contrasts: list[Contrast], names: tuple[str, str], only_chang
                 "A": f"{'≥ ' if contrast.bounds[0] else ''}{unit.text(contrast.first)}",
                 "B": f"{'≥ ' if contrast.bounds[1] else ''}{unit.text(contrast.second)}",
                 "difference": _difference(contrast, unit),
-                "p": "" if contrast.p is None else "<0.001" if contrast.p < 1e-3 else f"{contrast.p:.3f}",
+                "p": "" if contrast.p is None else p_value(contrast.p),
                 "seeds": "/".join(map(str, contrast.seeds)),
                 "verdict": f"{contrast.verdict}: {contrast.why}" if contrast.why else contrast.verdict,
             }
@@ -276,12 +280,12 @@ def _difference(contrast: Contrast, unit: Unit) -> str:
     if contrast.difference is None:
         return ""
     sign = "≤ " if contrast.bounds[0] else "≥ " if contrast.bounds[1] else ""
-    told = f"{sign}{unit.text(contrast.difference, signed=True)}"
+    text = f"{sign}{unit.text(contrast.difference, signed=True)}"
     if contrast.spread is None or contrast.spread[0] == contrast.spread[1]:
-        return told
+        return text
     if contrast.interval:
-        return f"{told} ± {unit.text((contrast.spread[1] - contrast.spread[0]) / 2)}"
-    return with_range(told, *(unit.text(value, signed=True) for value in contrast.spread))
+        return f"{text} ± {unit.text((contrast.spread[1] - contrast.spread[0]) / 2)}"
+    return with_range(text, *(unit.text(value, signed=True) for value in contrast.spread))
 
 
 def _note(contrasts: list[Contrast]) -> str:
@@ -301,7 +305,7 @@ def _note(contrasts: list[Contrast]) -> str:
         for contrast in contrasts
         if contrast.crossed is not None and contrast.metric.startswith("reward ")
     ]
-    told = (
+    text = (
         f" Bootstrap of seeds and prompts as crossed factors{crossed_note()}: {'; '.join(crossed)}." if crossed else ""
     )
-    return f"{'; '.join(parts)}.{told}"
+    return f"{'; '.join(parts)}.{text}"

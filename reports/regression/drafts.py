@@ -1,4 +1,4 @@
-"""One method of a run beside its baseline: whether it can be measured, and if so each statistic with its evidence."""
+"""One method of a run beside its baseline: each statistic with its evidence, or the reason why there is none."""
 
 import math
 from collections.abc import Mapping
@@ -9,35 +9,46 @@ import numpy as np
 import pandas as pd
 
 from reports.formatting import listing, number, sentence
-from reports.frame import BROKEN, DONE, GOING
+from reports.names import BROKEN, DONE, GOING
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic, rounded
 from reports.regression.exact import Agreement, agreement
 from reports.regression.verdict import FAILED, INCONCLUSIVE, NOT_COMPARABLE, MethodVerdict
 from reports.statistics import evidence
+from reports.statistics.comparison import shared_span
+from reports.statistics.evidence import Evidence
 
 LEAST_OVERLAP = 0.9
-"""Of the baseline's stretch of the axis; a curve that ends earlier is another comparison."""
+"""Least share of the baseline's stretch of the axis that a curve must cover to be compared with it."""
 
 SAME_MEAN = 1e-3
-"""Two means of the same values, kept in different precision."""
+"""Tolerance between two means of the same values that are stored in different precision."""
 
 
 @dataclass
 class Draft:
-    """One method, measured, before p-values are adjusted over all of them."""
+    """One measured method, before p-values are adjusted over all methods.
+
+    Attributes:
+        stopped: the verdict on a method that could not be measured.
+        before, after: statistic -> seed -> value, of the baseline and of the run.
+        evidence: statistic -> the result of its test.
+        adjusted: statistic -> (adjusted p of a loss, adjusted p of a gain).
+        prompts: prompt -> mean loss of the primary statistic on it, the largest first.
+        censored: seeds that never reached the target.
+    """
 
     variant: str
     entry: MethodBaseline
-    stopped: MethodVerdict | None = None  # it could not be measured
+    stopped: MethodVerdict | None = None
     before: dict[str, dict[int, float]] = field(default_factory=dict)
     after: dict[str, dict[int, float]] = field(default_factory=dict)
-    seen: dict[str, evidence.Evidence] = field(default_factory=dict)
-    adjusted: dict[str, tuple[float, float]] = field(default_factory=dict)  # p of a loss, p of a gain
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    adjusted: dict[str, tuple[float, float]] = field(default_factory=dict)
     agreement: Agreement | None = None
     crossed: tuple[float, float] | None = None
     prompts: dict[str, float] = field(default_factory=dict)
-    censored: frozenset[int] = frozenset()  # seeds that never reached the target
+    censored: frozenset[int] = frozenset()
 
 
 def draft_of(
@@ -51,6 +62,15 @@ def draft_of(
     compare_points: bool,
     fewer_seeds: bool,
 ) -> Draft:
+    """Measures one variant of a run beside its baseline.
+
+    Args:
+        entry: the variant's part of the baseline.
+        curves, evaluation, trials: the run's frames, of all variants.
+        untrained: whether the variant trains nothing in this run.
+        compare_points: whether curves are compared point by point.
+        fewer_seeds: whether seeds that the run did not plan may be missing.
+    """
     draft = Draft(variant, entry)
 
     def stop(verdict: str, reason: str) -> Draft:
@@ -95,19 +115,19 @@ def draft_of(
         found = agreement(entry.curves, rows, baseline.axis)
         draft.agreement = found if found.points or found.words else None  # no seed in common
     if draft.agreement is not None and draft.agreement.equal:
-        # What repeats is the same seeds' luck; other seeds would bring their own into the difference.
+        # Equal curves are compared over shared seeds; a seed of one side alone would add its own variation.
         for name in entry.statistics:
             shared = measures.on_both(draft.before[name], draft.after[name])
             draft.before[name], draft.after[name] = shared
     for name, figure in entry.statistics.items():
         if draft.after[name]:
-            draft.seen[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
+            draft.evidence[name] = _evidence(entry, figure, name, draft.before[name], draft.after[name], pairs)
     _by_prompt(draft, pairs)
     return draft
 
 
 def _torn(after: measures.Measured, primary: str) -> list[int]:
-    """Seeds whose values by prompt do not add up to the curve's; they are means of the same images."""
+    """Seeds whose values by prompt do not average to the curve's value, though both are means of the same images."""
     found = []
     for seed, value in after.values.get(primary, {}).items():
         own = [of_seed[seed] for of_seed in after.prompts.values() if seed in of_seed]
@@ -117,14 +137,14 @@ def _torn(after: measures.Measured, primary: str) -> list[int]:
 
 
 def _rounded(after: measures.Measured) -> measures.Measured:
-    """As the baseline's values are, so that what is equal differs by nothing."""
+    """The values rounded as the baseline stores its own, so that equal values have a difference of exactly zero."""
     values = {name: {seed: rounded(v) for seed, v in found.items()} for name, found in after.values.items()}
     prompts = {prompt: {seed: rounded(v) for seed, v in found.items()} for prompt, found in after.prompts.items()}
     return measures.Measured(values, prompts, after.span, after.censored)
 
 
 def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> tuple[list[str], list[str]]:
-    """What went wrong, and what is not there yet, a clause a trial."""
+    """(clauses on broken or missing trials, clauses on unfinished ones), a clause a trial."""
     by_seed = {int(row["seed"]): row for row in own.to_dict("records")} if not own.empty else {}
     active = any(row["status"] == "running" for row in by_seed.values())
     broken, going = [], []
@@ -146,8 +166,8 @@ def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> 
 def broken_words(row: Mapping[Any, Any]) -> str:
     """ "seed 0 failed (out of memory)"."""
     cause = row.get("cause")
-    told = f" ({cause.rstrip('.')})" if isinstance(cause, str) and cause else ""
-    return f"seed {row['seed']} {row['status']}{told}"
+    cause_words = f" ({cause.rstrip('.')})" if isinstance(cause, str) and cause else ""
+    return f"seed {row['seed']} {row['status']}{cause_words}"
 
 
 def _any_not_finite(rows: pd.DataFrame) -> bool:
@@ -156,9 +176,9 @@ def _any_not_finite(rows: pd.DataFrame) -> bool:
 
 
 def _overlap(entry: MethodBaseline, rows: pd.DataFrame, axis: str) -> tuple[float, float] | None:
-    """The stretch of the axis that both have seen, if it is nearly all of the baseline's."""
+    """The stretch of the axis that baseline and run cover, if it is at least `LEAST_OVERLAP` of the baseline's."""
     train = rows[(rows["metric"] == "reward") & (rows["split"] == "train")]
-    own = measures.shared_span(train, axis)
+    own = shared_span(train, axis)
     if own is None or entry.span is None:
         return None
     low, high = max(own[0], entry.span[0]), min(own[1], entry.span[1])
@@ -177,7 +197,7 @@ def _cut(entry: MethodBaseline, span: tuple[float, float] | None, axis: str) -> 
     assert span is not None
     area = {}
     for seed, values in entry.curves.train.items():
-        axis_points = entry.curves.axis[seed]  # rounded, so the span's own ends may lie just outside
+        axis_points = entry.curves.axis[seed]  # rounded, so the ends of the span may lie just outside
         low, high = max(span[0], axis_points[0]), min(span[1], axis_points[-1])
         area[seed] = measures.normalised_area(axis_points, values, low, high)
     return {"area": {seed: value for seed, value in area.items() if value is not None}}
@@ -190,12 +210,12 @@ def _evidence(
     before: Mapping[int, float],
     after: Mapping[int, float],
     pairs: Mapping[str, Mapping[int, float]],
-) -> evidence.Evidence:
+) -> Evidence:
     sign = 1.0 if figure.direction == "higher" else -1.0
-    if not entry.trains:  # no seed's luck is in it: one value says all
+    if not entry.trains:  # it does not vary with the seed, so no test is needed
         loss = sign * (float(np.mean(list(before.values()))) - float(np.mean(list(after.values()))))
         certain = 0.0 if abs(loss) > figure.tolerance else 1.0
-        return evidence.Evidence("paired", loss, 0.0, 0, certain if loss > 0 else 1.0, certain if loss < 0 else 1.0)
+        return Evidence("paired", loss, 0.0, 0, certain if loss > 0 else 1.0, certain if loss < 0 else 1.0)
     losses = measures.seed_losses(before, after, figure.direction)
     if name == entry.primary and figure.prompts and pairs:
         losses = _paired_losses(figure.prompts, pairs) or losses
@@ -207,14 +227,14 @@ def _evidence(
 def _paired_losses(
     before: Mapping[str, Mapping[int, float]], after: Mapping[str, Mapping[int, float]]
 ) -> dict[int, float]:
-    """seed -> mean loss over the prompts that both have; the noise of a prompt's images is the same on both sides."""
+    """Seed -> mean loss over the prompts that both have, whose images have the same noise on both sides."""
     prompts = [prompt for prompt in before if prompt in after]
     seeds = set.intersection(*(set(before[p]) & set(after[p]) for p in prompts)) if prompts else set()
     return {seed: float(np.mean([before[p][seed] - after[p][seed] for p in prompts])) for seed in sorted(seeds)}
 
 
 def _by_prompt(draft: Draft, pairs: Mapping[str, Mapping[int, float]]) -> None:
-    """Which prompts lost most, and the interval that other prompts would allow too."""
+    """Sets the loss on each prompt, and the interval of the loss over seeds and prompts."""
     before = draft.entry.statistics[draft.entry.primary].prompts
     prompts = [prompt for prompt in before if prompt in pairs]
     seeds = sorted(set.intersection(*(set(before[p]) & set(pairs[p]) for p in prompts))) if prompts else []

@@ -1,30 +1,27 @@
-"""Curves point by point: on the same machine, versions and threads an unchanged method repeats them bitwise."""
+"""Curves compared point by point: on one machine, versions and threads, an unchanged method repeats them bitwise."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from reports.frame import select
+from reports.regression.baseline import Curves
 from reports.regression.measures import by_seed
 
-if TYPE_CHECKING:
-    from reports.regression.baseline import Curves
-
 RELATIVE, ABSOLUTE = 1e-5, 1e-8
-"""|a − b| ≤ 1e-5 |b| + 1e-8: twice what the rounding of stored points to six digits costs."""
+"""Points are equal where |a − b| ≤ 1e-5 |b| + 1e-8, twice the error of rounding stored points to six digits."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two sets of curves agree.
+    """The agreement of two sets of curves.
 
     Attributes:
-        equal: every point of every seed does, within the tolerance.
-        points: compared.
-        largest: difference among them.
-        words: what is not equal, in a clause.
+        equal: whether every point of every seed is equal within the tolerance.
+        points: how many points were compared.
+        largest: the largest difference between them.
+        words: a clause on the first difference; "" without one.
     """
 
     equal: bool
@@ -33,12 +30,12 @@ class Agreement:
     words: str = ""
 
 
-def agreement(baseline: "Curves", rows: pd.DataFrame, axis: str) -> Agreement:
+def agreement(baseline: Curves, rows: pd.DataFrame, axis: str) -> Agreement:
     """Compares axis and rewards of every seed that the baseline has.
 
     Args:
-        rows: one variant's, of the curves frame.
-        axis: the budget's.
+        rows: one variant's rows of the curves frame.
+        axis: the budget's column.
     """
     points, largest, words = 0, 0.0, ""
     for split, stored in (("train", baseline.train), ("heldout", baseline.heldout)):

@@ -2,9 +2,9 @@
 
 A statistic has regressed when its loss is above its tolerance *and* the seeds show it: the p-value of a test over
 seeds (`evidence.py`), adjusted by Holm's weighted procedure over all methods and statistics, is at most α. Each
-method's primary statistic carries most of α; it alone can be inconclusive: when the seeds could not have shown the loss
-that the baseline claims to detect, or when its loss is above the tolerance and they show nothing. What was not measured
-is a failure, and what stands for something else is not compared. Plain data comes out; `gate_text.py` prints it.
+method's primary statistic carries most of α. It alone can be inconclusive: when the seeds could not have shown the loss
+that the baseline claims to detect, or when its loss is above the tolerance and not significant. A statistic that was
+not measured is a failure; a run with another protocol is not compared. `gate_text.py` prints the verdict.
 """
 
 import math
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.formatting import listing, plural, sentence
+from reports.formatting import capitalised, listing, p_value, plural, sentence
 from reports.frame import untrained_variants
+from reports.names import FAILURES
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline
 from reports.regression.drafts import Draft, broken_words, draft_of
@@ -31,18 +32,15 @@ from reports.regression.verdict import (
     REGRESSION,
     SEVERITY,
     SHOWN,
-    Finding,
     MethodVerdict,
     Mode,
-    Verdict,
+    RunVerdict,
+    StatisticVerdict,
     differences,
 )
 from reports.statistics import evidence
 
-FAILURES = ("failed", "diverged", "interrupted")
-"""Of `BROKEN`; skipped and pruned trials were meant to end so."""
-
-POWER_SLACK = 0.005  # of the quadrature and of rounding in the file
+POWER_SLACK = 0.005  # error of the quadrature, and of rounding in the baseline's file
 
 
 def check(
@@ -55,34 +53,38 @@ def check(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     mode: Mode = "auto",
     fewer_seeds: bool = False,
-) -> Verdict:
-    """Holds a run against a baseline.
+) -> RunVerdict:
+    """Compares a run with a baseline and returns the verdict.
 
     Args:
         curves, evaluation, trials: the run's frames (`frame.py`); may be empty.
-        protocol, fingerprint, settings: the run's, as the baseline has its own.
-        mode: "auto": equal curves on a like machine pass without statistics, all else is tested; "exact": curves must
-            be equal; "statistical": they are not compared.
-        fewer_seeds: a run that planned only some of the baseline's seeds is taken as it is.
+        protocol, fingerprint, settings: the run's; `Baseline` describes them.
+        mode: "auto": curves equal to the baseline's, on a machine like its own, pass without a test; "exact": curves
+            must be equal; "statistical": curves are not compared point by point.
+        fewer_seeds: whether the run may have planned only some of the baseline's seeds.
     """
 
-    def whole(verdict: str, reason: str, methods: Sequence[MethodVerdict] = (), notes: Sequence[str] = ()) -> Verdict:
-        return Verdict(
+    def whole(
+        verdict: str, reason: str, methods: Sequence[MethodVerdict] = (), notes: Sequence[str] = ()
+    ) -> RunVerdict:
+        return RunVerdict(
             baseline.name, baseline.reward, verdict, reason, tuple(methods), tuple(notes), baseline.power
         )  # fmt: skip
 
-    # A run in which nothing has begun cannot say yet what it runs on.
-    unsaid = {"hardware"} - set(protocol)
-    others = differences({key: value for key, value in baseline.protocol.items() if key not in unsaid}, protocol)
+    # A run without a started trial does not know its hardware yet.
+    unknown = {"hardware"} - set(protocol)
+    others = differences({key: value for key, value in baseline.protocol.items() if key not in unknown}, protocol)
     if others:
         return whole(NOT_COMPARABLE, f"Another protocol than the baseline's: {'; '.join(others)}.")
     elsewhere = differences(baseline.fingerprint, fingerprint)
     if mode == "exact" and elsewhere:
         return whole(NOT_COMPARABLE, f"Curves are equal only on a like machine: {'; '.join(elsewhere)}.")
     compare_points = mode != "statistical" and not elsewhere
-    still = untrained_variants(curves) if not curves.empty else set()
+    untrained = untrained_variants(curves) if not curves.empty else set()
     drafts = [
-        draft_of(variant, entry, baseline, curves, evaluation, trials, variant in still, compare_points, fewer_seeds)
+        draft_of(
+            variant, entry, baseline, curves, evaluation, trials, variant in untrained, compare_points, fewer_seeds
+        )
         for variant, entry in baseline.methods.items()
     ]
     judged = [_judge(draft, baseline, mode) for draft in _adjusted(drafts, baseline)]
@@ -94,25 +96,25 @@ def check(
 
 
 def _adjusted(drafts: list[Draft], baseline: Baseline) -> list[Draft]:
-    """Holm over the statistics that could be measured, which share all of α."""
+    """Sets the p-values adjusted by Holm's procedure over all measured statistics, which share all of α."""
     weights = baseline.shares()
     gated = [
         (draft, name)
         for draft in drafts
         if draft.stopped is None
-        for name in draft.seen
+        for name in draft.evidence
         if (draft.variant, name) in weights
     ]
     chosen = [weights[draft.variant, name] for draft, name in gated]
-    losses = evidence.holm([draft.seen[name].p for draft, name in gated], chosen)
-    gains = evidence.holm([draft.seen[name].p_gain for draft, name in gated], chosen)
+    losses = evidence.holm([draft.evidence[name].p for draft, name in gated], chosen)
+    gains = evidence.holm([draft.evidence[name].p_gain for draft, name in gated], chosen)
     for (draft, name), loss, gain in zip(gated, losses, gains, strict=True):
         draft.adjusted[name] = (loss, gain)
     return drafts
 
 
 def _failed_beside(baseline: Baseline, trials: pd.DataFrame) -> list[MethodVerdict]:
-    """Methods that the baseline does not know are not judged, but a trial that failed is a failure wherever it is."""
+    """The verdicts on methods outside the baseline: only those with a failed trial have one."""
     if trials.empty:
         return []
     found = []
@@ -129,7 +131,7 @@ def _judge(draft: Draft, baseline: Baseline, mode: Mode) -> MethodVerdict:
     entry = draft.entry
     if mode == "exact" and draft.agreement is None:
         return MethodVerdict(draft.variant, NOT_COMPARABLE, "No seed in common, so no curve can be compared.")
-    findings = tuple(_finding(draft, name, baseline) for name in _order(entry) if name in draft.seen)
+    findings = tuple(_finding(draft, name, baseline) for name in _order(entry) if name in draft.evidence)
     verdict, reason = _method_verdict(findings, baseline, draft.agreement, mode)
     notes = []
     if draft.agreement is not None and not draft.agreement.equal:
@@ -143,72 +145,72 @@ def _order(entry: MethodBaseline) -> list[str]:
     return [entry.primary, *(name for name in entry.statistics if name != entry.primary)]
 
 
-def _finding(draft: Draft, name: str, baseline: Baseline) -> Finding:
-    entry, figure, seen = draft.entry, draft.entry.statistics[name], draft.seen[name]
+def _finding(draft: Draft, name: str, baseline: Baseline) -> StatisticVerdict:
+    entry, figure, found = draft.entry, draft.entry.statistics[name], draft.evidence[name]
     primary = name == entry.primary
     power = detects = None
     if primary:
         power, detects = _power(draft, baseline)
     verdict = SHOWN
-    # What repeats the baseline's curves bitwise on the same machine has no luck in it: its costs differ for a reason.
+    # A run that repeats the baseline's curves has no random difference, so a difference in its costs is certain.
     certain = draft.agreement is not None and draft.agreement.equal
     if name in draft.adjusted:
         loss, gain = draft.adjusted[name]
-        if seen.loss > figure.tolerance and (certain or loss <= baseline.alpha):
+        if found.loss > figure.tolerance and (certain or loss <= baseline.alpha):
             verdict = REGRESSION
-        elif seen.loss < -figure.tolerance and (certain or gain <= baseline.alpha):
+        elif found.loss < -figure.tolerance and (certain or gain <= baseline.alpha):
             verdict = BETTER
-        elif primary and (seen.loss > figure.tolerance or (power or 0.0) < baseline.power - POWER_SLACK):
+        elif primary and (found.loss > figure.tolerance or (power or 0.0) < baseline.power - POWER_SLACK):
             verdict = INCONCLUSIVE
         else:
             verdict = PASSED
     before, after = _means(draft, name)
     adjusted = draft.adjusted[name][0] if name in draft.adjusted else None
-    return Finding(
-        name, measures.words(name, baseline.axis), primary, figure.direction, before, after, seen.loss,
-        figure.tolerance, seen, adjusted, detects, power, verdict, measures.axis_of(name, baseline.axis),
+    return StatisticVerdict(
+        name, measures.words(name, baseline.axis), primary, figure.direction, before, after, found.loss,
+        figure.tolerance, found, adjusted, detects, power, verdict, measures.axis_of(name, baseline.axis),
         bound=name == measures.TO_TARGET and bool(draft.censored), certain=certain,
     )  # fmt: skip
 
 
 def _means(draft: Draft, name: str) -> tuple[float, float]:
-    """Of the seeds that the loss is taken over: where they are paired, those that both sides have."""
+    """The means of baseline and run over the seeds of the loss: where they are paired, those that both sides have."""
     before, after = draft.before[name], draft.after[name]
-    if draft.seen[name].test == "paired" and draft.entry.trains:
+    if draft.evidence[name].test == "paired" and draft.entry.trains:
         before, after = measures.on_both(before, after)
     return float(np.mean(list(before.values()))), float(np.mean(list(after.values())))
 
 
 def _power(draft: Draft, baseline: Baseline) -> tuple[float, float | None]:
-    """To show the loss that the baseline claims to detect, and the loss that is shown with the baseline's power."""
+    """(power to show the loss that the baseline claims to detect, loss that is shown with the baseline's power)."""
     entry = draft.entry
     figure, spread = entry.statistics[entry.primary], entry.spread
     if not entry.trains or spread == 0:
         return 1.0, figure.tolerance
-    seen = draft.seen[entry.primary]
-    if seen.test == "none" or not math.isfinite(spread):
+    found = draft.evidence[entry.primary]
+    if found.test == "none" or not math.isfinite(spread):
         return 0.0, None
     alpha = baseline.alpha * baseline.shares()[draft.variant, entry.primary]
     n, m = len(entry.seeds), len(draft.after[entry.primary])
-    if seen.test == "paired":
-        n = m = seen.degrees + 1
-    factor = evidence.detectable_factor(figure.tolerance / spread, seen.test, n, m, alpha, baseline.power)
+    if found.test == "paired":
+        n = m = found.degrees + 1
+    factor = evidence.detectable_factor(figure.tolerance / spread, found.test, n, m, alpha, baseline.power)
     detects = factor * spread if math.isfinite(factor) else None
     if entry.detects is None:
         return 0.0, detects
-    # A tolerance that was raised by hand asks for no more seeds, so it is left out of the claim's power.
-    return evidence.expected_power(entry.detects / spread, 0.0, seen.test, n, m, alpha), detects
+    # The power is that of the test alone: a tolerance that was raised by hand does not call for more seeds.
+    return evidence.expected_power(entry.detects / spread, 0.0, found.test, n, m, alpha), detects
 
 
 def _method_verdict(
-    findings: Sequence[Finding], baseline: Baseline, agreement: Agreement | None, mode: Mode
+    findings: Sequence[StatisticVerdict], baseline: Baseline, agreement: Agreement | None, mode: Mode
 ) -> tuple[str, str]:
     worse = [finding for finding in findings if finding.verdict == REGRESSION]
     if worse:
         more = f"; {len(worse) - 1} more" if len(worse) > 1 else ""
-        return REGRESSION, f"{sentence([_lost(worse[0])])}{more}."
+        return REGRESSION, f"{capitalised(_lost(worse[0]))}{more}."
     if agreement is not None and mode == "exact" and not agreement.equal:
-        return REGRESSION, f"{agreement.words[:1].upper()}{agreement.words[1:]}."
+        return REGRESSION, f"{capitalised(agreement.words)}."
     if agreement is not None and agreement.equal:
         points = plural(agreement.points, "point")
         return IDENTICAL, f"Equal to the baseline at all {points} of its curves (relative tolerance {RELATIVE:g})."
@@ -218,8 +220,8 @@ def _method_verdict(
     better = [finding for finding in findings if finding.verdict == BETTER]
     if better:
         more = f"; {len(better) - 1} more" if len(better) > 1 else ""
-        return BETTER, f"{sentence([_won(better[0])])}{more}."
-    changed = sentence([_changed(primary)])
+        return BETTER, f"{capitalised(_won(better[0]))}{more}."
+    changed = capitalised(_changed(primary))
     sees = (
         f"; a loss of {unit_of(primary).amount(primary.detects)} would have shown"
         if primary.detects is not None
@@ -228,32 +230,33 @@ def _method_verdict(
     return PASSED, f"{changed}{sees}."
 
 
-def _lost(finding: Finding) -> str:
+def _lost(finding: StatisticVerdict) -> str:
     by = "certain, as the curves are equal" if finding.certain else _p(finding)
     return f"{_changed(finding)} ({by}, tolerance {unit_of(finding).amount(finding.tolerance)})"
 
 
-def _won(finding: Finding) -> str:
+def _won(finding: StatisticVerdict) -> str:
     return f"{_changed(finding)}, better than the tolerance of {unit_of(finding).amount(finding.tolerance)}"
 
 
-def _changed(finding: Finding) -> str:
+def _changed(finding: StatisticVerdict) -> str:
     return f"{finding.words} {change(finding)}"
 
 
-def _p(finding: Finding) -> str:
+def _p(finding: StatisticVerdict) -> str:
     assert finding.adjusted is not None
-    return "p < 0.001" if finding.adjusted < 1e-3 else f"p = {finding.adjusted:.3f}"
+    text = p_value(finding.adjusted)
+    return f"p < {text[1:]}" if text.startswith("<") else f"p = {text}"
 
 
-def _undecided(primary: Finding) -> str:
+def _undecided(primary: StatisticVerdict) -> str:
     unit = unit_of(primary)
-    if primary.loss > primary.tolerance and primary.seen.test != "none":
+    if primary.loss > primary.tolerance and primary.evidence.test != "none":
         return (
-            f"{sentence([_changed(primary)])}: a loss above the tolerance of {unit.amount(primary.tolerance)} "
+            f"{capitalised(_changed(primary))}: a loss above the tolerance of {unit.amount(primary.tolerance)} "
             f"that these seeds can neither show nor rule out ({_p(primary)}); run more seeds."
         )
-    if primary.seen.test == "none":
+    if primary.evidence.test == "none":
         return "One seed on each side shows nothing; run more seeds."
     if primary.detects is None:
         return "The baseline has one seed and claims no power; save it with more."
@@ -265,8 +268,8 @@ def _reason(verdict: str, methods: Sequence[MethodVerdict]) -> str:
         equal = sum(method.verdict == IDENTICAL for method in methods)
         if equal == len(methods):
             return f"{plural(equal, 'method')} identical to the baseline."
-        told = f", {equal} of them identical to the baseline" if equal else ""
-        return f"No loss shown in {plural(len(methods), 'method')}{told}."
+        identical = f", {equal} of them identical to the baseline" if equal else ""
+        return f"No loss shown in {plural(len(methods), 'method')}{identical}."
     worst = [method for method in methods if method.verdict == verdict]
     more = f" Likewise {listing(method.variant for method in worst[1:])}." if worst[1:] else ""
     return f"{worst[0].variant}: {worst[0].reason}{more}"

@@ -1,4 +1,4 @@
-"""The gate's verdict for people and programs: tables for a terminal, Markdown for a pull request, JUnit XML, JSON."""
+"""The gate's verdict as tables for a terminal, Markdown for a pull request, JUnit XML and JSON."""
 
 import dataclasses
 import re
@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from reports.formatting import NOTHING, measured
+from reports.formatting import NOTHING, measured, p_value
 from reports.regression.units import Unit, change, unit_of
 from reports.regression.verdict import (
     FAILED,
@@ -17,29 +17,29 @@ from reports.regression.verdict import (
     REGRESSION,
     SEVERITY,
     SHOWN,
-    Finding,
-    Verdict,
+    RunVerdict,
+    StatisticVerdict,
 )
 from reports.statistics.evidence import CROSSED_COVERAGE
 from reports.tables.table import Table
 from reports.writers.markdown import escaped, table_markdown
 
 _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 has no way to write; a cause may hold a terminal's colours."""
+"""Characters that XML 1.0 cannot hold; a trial's cause may contain a terminal's colour codes."""
 
 MARKS = {REGRESSION: "❌", FAILED: "❌", NOT_COMPARABLE: "⚠️", INCONCLUSIVE: "⚠️"}
 PROMPTS_SHOWN = 3
 
 
-def summary_table(verdict: Verdict) -> Table:
-    """A line a method: the verdict and why."""
+def summary_table(verdict: RunVerdict) -> Table:
+    """The table of methods: verdict and reason."""
     rows = [{"method": m.variant, "verdict": m.verdict, "why": m.reason} for m in verdict.methods]
     cells = pd.DataFrame(rows, columns=["method", "verdict", "why"])
     return Table(verdict.name, cells, text=("method", "verdict", "why"))
 
 
-def findings_table(verdict: Verdict) -> Table:
-    """A line a statistic: baseline, run, loss with its uncertainty, tolerance, p, verdict."""
+def findings_table(verdict: RunVerdict) -> Table:
+    """The table of statistics: baseline, run, loss with its uncertainty, tolerance, p, verdict."""
     rows = []
     for method in verdict.methods:
         for finding in method.findings:
@@ -62,22 +62,22 @@ def findings_table(verdict: Verdict) -> Table:
     return Table("Statistics", cells, _note(verdict), ("method", "statistic", "verdict"), grouped="method")
 
 
-def details(verdict: Verdict) -> list[str]:
-    """What else a reader should know, a sentence each."""
+def details(verdict: RunVerdict) -> list[str]:
+    """Further notes on the verdict, a sentence each."""
     lines = list(verdict.notes)
     for method in verdict.methods:
         lines += [f"{method.variant}: {note[:1].lower()}{note[1:]}" for note in method.notes]
         worst = [(prompt, loss) for prompt, loss in method.prompts.items() if loss > 0][:PROMPTS_SHOWN]
         if method.verdict == REGRESSION and worst:
-            told = ", ".join(f"{prompt} ({measured(-loss, signed=True)})" for prompt, loss in worst)
-            lines.append(f"{method.variant} lost most on: {told}.")
+            text = ", ".join(f"{prompt} ({measured(-loss, signed=True)})" for prompt, loss in worst)
+            lines.append(f"{method.variant} lost most on: {text}.")
         if method.crossed is not None and method.verdict != IDENTICAL:
             lines.append(f"{method.variant}: {_crossed(method.crossed)}")
     return lines
 
 
-def to_markdown(verdict: Verdict) -> str:
-    """For a pull request: the answer, a line a method, the statistics folded away where all is well."""
+def to_markdown(verdict: RunVerdict) -> str:
+    """The verdict as Markdown for a pull request; the statistics are folded away where the run passed."""
     mark = MARKS.get(verdict.verdict, "✅")
     parts = [f"## {mark} {escaped(verdict.name)}: {verdict.verdict}", escaped(verdict.reason)]
     if verdict.methods:
@@ -92,13 +92,16 @@ def to_markdown(verdict: Verdict) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def to_json(verdict: Verdict) -> dict[str, Any]:
-    """Plain data."""
+def to_json(verdict: RunVerdict) -> dict[str, Any]:
+    """The verdict as plain data."""
     return dataclasses.asdict(verdict) | {"passed": verdict.passed}
 
 
-def to_junit(verdict: Verdict) -> str:
-    """JUnit XML: a test case a gated statistic; a regression is a failure, what could not be judged an error."""
+def to_junit(verdict: RunVerdict) -> str:
+    """The verdict as JUnit XML, a test case for each gated statistic.
+
+    A regression is a failure; a statistic that could not be judged is an error.
+    """
     suite = ElementTree.Element("testsuite", name=f"bench check {verdict.name}")
     if not verdict.methods:
         _case(suite, verdict.name, "protocol", verdict.verdict, verdict.reason)
@@ -106,10 +109,10 @@ def to_junit(verdict: Verdict) -> str:
         where = f"{verdict.name}.{method.variant}"
         gated = [finding for finding in method.findings if finding.verdict != SHOWN]
         for finding in gated:
-            told = finding.verdict
-            if told == INCONCLUSIVE and method.verdict != INCONCLUSIVE:
-                told = method.verdict if method.verdict not in SEVERITY else told
-            _case(suite, where, finding.words, told, change(finding))
+            text = finding.verdict
+            if text == INCONCLUSIVE and method.verdict != INCONCLUSIVE:
+                text = method.verdict if method.verdict not in SEVERITY else text
+            _case(suite, where, finding.words, text, change(finding))
         if not gated or (method.verdict in SEVERITY and all(f.verdict not in SEVERITY for f in gated)):
             _case(suite, where, "trials" if not gated else "curves", method.verdict, method.reason)
     cases = list(suite)
@@ -130,26 +133,26 @@ def _case(suite: ElementTree.Element, where: str, name: str, verdict: str, messa
         ElementTree.SubElement(case, kind, type=verdict, message=message).text = f"{verdict}: {message}"
 
 
-def _loss(finding: Finding, unit: Unit) -> str:
-    told = unit.text(finding.loss)
-    interval = finding.seen.interval
+def _loss(finding: StatisticVerdict, unit: Unit) -> str:
+    text = unit.text(finding.loss)
+    interval = finding.evidence.interval
     if interval is not None and interval[0] != interval[1]:
-        told += f" ± {unit.text((interval[1] - interval[0]) / 2)}"
-    return told
+        text += f" ± {unit.text((interval[1] - interval[0]) / 2)}"
+    return text
 
 
-def _p(finding: Finding) -> str:
+def _p(finding: StatisticVerdict) -> str:
     if finding.adjusted is None:
         return ""
-    if finding.seen.test == "none":
+    if finding.evidence.test == "none":
         return NOTHING
-    return "<0.001" if finding.adjusted < 1e-3 else f"{finding.adjusted:.3f}"
+    return p_value(finding.adjusted)
 
 
 def crossed_note() -> str:
-    """What the crossed bootstrap's nominal 95 % is worth, in brackets."""
-    told = [f"{100 * share:.0f} % with {count} seeds" for count, share in CROSSED_COVERAGE.items()]
-    return f" (nominal 95 %; simulated coverage {', '.join(told)})"
+    """The simulated coverage of the crossed bootstrap's nominal 95 %, in brackets."""
+    text = [f"{100 * share:.0f} % with {count} seeds" for count, share in CROSSED_COVERAGE.items()]
+    return f" (nominal 95 %; simulated coverage {', '.join(text)})"
 
 
 def _crossed(crossed: tuple[float, float]) -> str:
@@ -157,14 +160,14 @@ def _crossed(crossed: tuple[float, float]) -> str:
     return f"loss {low} to {high} by a bootstrap of seeds and prompts as crossed factors{crossed_note()}."
 
 
-def _note(verdict: Verdict) -> str:
-    tests = {finding.seen.test for method in verdict.methods for finding in method.findings if finding.primary}
-    told = {
+def _note(verdict: RunVerdict) -> str:
+    tests = {finding.evidence.test for method in verdict.methods for finding in method.findings if finding.primary}
+    text = {
         "paired": "a t-test on each seed's difference, same prompts and noise",
         "pooled": "a two-sample t-test over seeds, same prompts and noise",
     }
     power = f"{100 * verdict.power:g} % power"
-    by = " or ".join(text for test, text in told.items() if test in tests) or "no test"
+    by = " or ".join(text for test, text in text.items() if test in tests) or "no test"
     return (
         "Means over seeds. A loss above zero is worse; ± is half of the 95 % Student-t interval, from five seeds on. "
         f"p: {by}, adjusted by Holm's procedure over methods and statistics. * carries most of α. "

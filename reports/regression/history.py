@@ -1,4 +1,4 @@
-"""Steps in the figures of many stored results, in the order in which they were made."""
+"""Steps in the statistics of many stored results, in the order of their times."""
 
 from dataclasses import dataclass
 
@@ -17,11 +17,12 @@ LEAST_STEP = 0.01
 
 @dataclass(frozen=True)
 class Step:
-    """A figure's level changed with `result`.
+    """A step in the level of one statistic.
 
     Attributes:
-        before, after: mean levels, up to the steps beside it.
+        result: the first result of the new level.
         previous: the last result of the old level.
+        before, after: means of the old and of the new level, up to the neighbouring steps.
         verdict: "better" or "worse".
     """
 
@@ -38,7 +39,7 @@ class Step:
 
 @dataclass(frozen=True)
 class History:
-    """Steps, newest first, and how many results each figure has."""
+    """The steps, newest first, and numbers of results, of series, and of series too short to search."""
 
     steps: tuple[Step, ...]
     results: int
@@ -50,9 +51,9 @@ def find_steps(results: pd.DataFrame, significance: float = SIGNIFICANCE, least:
     """The steps of every (variant, statistic).
 
     Args:
-        results: `COLUMNS`, a row a figure of a result; `value` is its mean over seeds.
-        significance: of each step.
-        least: steps below this share of the old level are left out.
+        results: `COLUMNS`, a row for each statistic of a result; `value` is its mean over seeds.
+        significance: largest p-value of a step.
+        least: smallest step, as a share of the old level.
     """
     steps: list[Step] = []
     short = series = 0
@@ -90,7 +91,7 @@ def _steps(variant: str, statistic: str, rows: pd.DataFrame, significance: float
 
 
 def steps_table(history: History, axis: str) -> Table:
-    """A line a step, the newest first."""
+    """The table of steps, the newest first."""
     rows = []
     for step in history.steps:
         unit = Unit.of(measures.axis_of(step.statistic, axis), (step.before, step.after))

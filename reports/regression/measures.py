@@ -1,4 +1,4 @@
-"""What a gate compares: one value a seed of each statistic, and of the curve's statistics one a prompt too."""
+"""The statistics that a gate compares: one value a seed, and of one statistic a value for each prompt too."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,25 +9,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from reports.choices import PRIMARY
-from reports.frame import axis_words, select
+from reports.frame import select
+from reports.names import GATE_AXES, axis_words
+from reports.statistics.comparison import shared_span
 from reports.statistics.curve import cost_to_target, normalised_area
-
-COSTS = ("nfe", "flops", "peak_memory_bytes", "train_seconds")
-MACHINES_OWN = ("peak_memory_bytes", "train_seconds")
-"""Shown between like machines, and never a regression: on a shared machine they measure the neighbours."""
 
 TO_TARGET = "cost_to_target"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One variant of a run.
+    """The statistics of one variant of a run.
 
     Attributes:
-        values: statistic -> seed -> value; NaN where it could not be taken.
-        prompts: prompt -> seed -> the value of one statistic on this prompt alone, its images averaged.
-        span: the stretch of the axis that every seed has seen.
-        censored: seeds that never reached the target; all that they spent stands in for its cost, a lower bound.
+        values: statistic -> seed -> value; NaN where it could not be computed.
+        prompts: prompt -> seed -> the value of one statistic on this prompt alone, averaged over its images.
+        span: the stretch of the axis over which areas are taken.
+        censored: seeds that never reached the target; their total cost is a lower bound of the target's.
     """
 
     values: dict[str, dict[int, float]]
@@ -37,12 +35,12 @@ class Measured:
 
 
 def direction(statistic: str) -> str:
-    """ "higher" or "lower": which is better."""
+    """ "higher" or "lower", whichever is better."""
     return "higher" if statistic in PRIMARY else "lower"
 
 
 def words(statistic: str, axis: str = "cost") -> str:
-    """A statistic as a table calls it."""
+    """The name of a statistic in a table."""
     known = {
         "area": "area under the reward",
         "final": "final reward",
@@ -53,12 +51,12 @@ def words(statistic: str, axis: str = "cost") -> str:
 
 
 def axis_of(statistic: str, axis: str) -> str:
-    """The axis that a cost is counted on; "" for what is no cost.
+    """The axis of a cost; "" for a statistic that is no cost.
 
     Args:
-        axis: the budget's.
+        axis: the budget's column.
     """
-    return axis if statistic == TO_TARGET else statistic if statistic in COSTS else ""
+    return axis if statistic == TO_TARGET else statistic if statistic in GATE_AXES else ""
 
 
 def measure(
@@ -69,19 +67,19 @@ def measure(
     target: float | None = None,
     by_prompt: str | None = None,
 ) -> Measured:
-    """Every statistic of one variant's finished trials.
+    """Computes every statistic of one variant's finished trials.
 
     Args:
-        curves: that variant's rows.
-        evaluation: likewise; may be empty.
-        axis: the budget's.
-        span: where areas are taken; the stretch that all its trials have seen unless given.
-        target: whose cost is taken; a seed that never reached it counts with all that it spent, a lower bound.
-        by_prompt: the statistic of `choices.PRIMARY` to take prompt by prompt too.
+        curves: the variant's rows.
+        evaluation: the variant's rows; may be empty.
+        axis: the budget's column.
+        span: the stretch over which areas are taken; by default the one that all its trials cover.
+        target: the reward whose cost is taken; a seed that never reached it counts with its total cost, a lower bound.
+        by_prompt: the statistic of `choices.PRIMARY` that is computed prompt by prompt too.
     """
     train, heldout = (select(curves, "reward", split) for split in ("train", "heldout"))
     own = span or shared_span(train, axis)
-    values: dict[str, dict[int, float]] = {name: {} for name in (*PRIMARY, TO_TARGET, *COSTS)}
+    values: dict[str, dict[int, float]] = {name: {} for name in (*PRIMARY, TO_TARGET, *GATE_AXES)}
     censored = set()
     for seed, curve in by_seed(train):
         x, y = curve[axis].to_numpy(float), curve["value"].to_numpy(float)
@@ -91,7 +89,7 @@ def measure(
             reached = cost_to_target(x, y, target)
             censored |= {seed} if reached is None else set()
             values[TO_TARGET][seed] = math.nan if np.isnan(y).any() else x[-1] if reached is None else reached
-        for cost in COSTS:
+        for cost in GATE_AXES:
             if cost in curve and curve[cost].notna().all():
                 values[cost][seed] = float(curve[cost].iloc[-1])
     for seed, curve in by_seed(heldout):
@@ -104,22 +102,13 @@ def measure(
 
 
 def by_seed(rows: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
-    """The rows of each seed; a variant has one trial a seed."""
+    """Yields each seed with its rows; a variant has one trial a seed."""
     for seed in sorted(set(rows["seed"])):
         yield int(seed), rows[rows["seed"] == seed]
 
 
-def shared_span(train: pd.DataFrame, axis: str) -> tuple[float, float] | None:
-    """The stretch of `axis` that every trial of `train` has seen; None where there is none."""
-    ends = train.groupby("trial")[axis].agg(["min", "max"])
-    if ends.empty:
-        return None
-    low, high = float(ends["min"].max()), float(ends["max"].min())
-    return (low, high) if high > low else None
-
-
 def _area(x: NDArray[np.float64], y: NDArray[np.float64], span: tuple[float, float] | None) -> float:
-    """A variant that trains nothing has one point: its area is its value."""
+    """The area over `span`; the last value where there is no span, as an untrained variant has only one point."""
     if span is None:
         return _last(y)
     found = normalised_area(x, y, *span)
@@ -127,14 +116,17 @@ def _area(x: NDArray[np.float64], y: NDArray[np.float64], span: tuple[float, flo
 
 
 def _last(values: NDArray[np.float64]) -> float:
-    """The last value; NaN where any is not finite, as what came after a NaN stands for nothing."""
+    """The last value; NaN where any value is not finite, as values after a NaN are meaningless."""
     return float(values[-1]) if np.isfinite(values).all() else math.nan
 
 
 def _per_prompt(
     curve: pd.DataFrame, evaluation: pd.DataFrame, axis: str, span: tuple[float, float] | None, statistic: str
 ) -> dict[str, dict[int, float]]:
-    """An area is linear in the curve, so the mean over prompts is the curve's own. Empty where a point is lacking."""
+    """Prompt -> seed -> the statistic on this prompt; empty where the evaluation lacks a point.
+
+    An area is linear in the curve, so the mean over prompts is the area of the whole curve.
+    """
     if evaluation.empty or curve.empty:
         return {}
     split = "heldout" if statistic == "heldout" else "train"
@@ -152,13 +144,13 @@ def _per_prompt(
 
 
 def on_both(before: Mapping[int, float], after: Mapping[int, float]) -> tuple[dict[int, float], dict[int, float]]:
-    """Both sides, cut to the seeds that both have."""
+    """Both sides, restricted to the seeds that both have."""
     seeds = sorted(set(before) & set(after))
     return {seed: before[seed] for seed in seeds}, {seed: after[seed] for seed in seeds}
 
 
 def seed_losses(before: Mapping[int, float], after: Mapping[int, float], better: str) -> dict[int, float]:
-    """seed -> how much worse, over the seeds that both have."""
+    """Seed -> loss, for the seeds that both sides have."""
     sign = 1.0 if better == "higher" else -1.0
     before, after = on_both(before, after)
     return {seed: sign * (value - after[seed]) for seed, value in before.items()}

@@ -1,21 +1,21 @@
-"""Figures of a gate as text: a reward as it was measured, a cost in the unit of its axis."""
+"""Numbers of a gate as text: a reward as a measurement, a cost in the unit of its axis."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reports.formatting import Scale, measured, number, scale_for
-from reports.regression.verdict import Finding
+from reports.regression.verdict import StatisticVerdict
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How the figures of one row are written; `scale` is None for a reward."""
+    """The unit of one row's numbers; `scale` is None for a reward."""
 
     scale: Scale | None
 
     @classmethod
     def of(cls, axis: str, values: Iterable[float]) -> "Unit":
-        """Of a cost that is counted on `axis`, or of a reward where that is "" (`measures.axis_of`)."""
+        """The unit of a cost on `axis`, or of a reward where `axis` is "" (`measures.axis_of`)."""
         return cls(scale_for(axis, values) if axis else None)
 
     def label(self, words: str) -> str:
@@ -27,20 +27,20 @@ class Unit:
         return number(value / self.scale.divisor, signed=signed)
 
     def worded(self, text: str) -> str:
-        """`text` with the unit behind it."""
+        """The text followed by the unit."""
         return f"{text} {self.scale.unit}".strip() if self.scale else text
 
     def amount(self, value: float | None) -> str:
-        """`text` of a value with the unit behind it."""
+        """The value as text, followed by the unit."""
         return self.worded(self.text(value))
 
 
-def unit_of(finding: Finding) -> Unit:
-    """What a finding's figures are written in."""
+def unit_of(finding: StatisticVerdict) -> Unit:
+    """The unit of a statistic's numbers."""
     return Unit.of(finding.axis, (finding.baseline, finding.run))
 
 
-def change(finding: Finding) -> str:
-    """ "14.0 → 15.2 TFLOP"."""
+def change(finding: StatisticVerdict) -> str:
+    """ "14.0 → 15.2 TFLOP": the baseline's mean and the run's."""
     unit, bound = unit_of(finding), "at least " if finding.bound else ""
     return unit.worded(f"{unit.text(finding.baseline)} → {bound}{unit.text(finding.run)}")

@@ -1,4 +1,4 @@
-"""The verdict's words and shape, as plain data: one for a run, one for a method, one for a statistic."""
+"""The verdicts on a run, on a method and on a statistic, as plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from reports.statistics.evidence import POWER, Evidence
 REGRESSION, FAILED, NOT_COMPARABLE, INCONCLUSIVE = "regression", "failed", "not comparable", "inconclusive"
 BETTER, PASSED, IDENTICAL = "better", "no loss shown", "identical"
 SEVERITY = (REGRESSION, FAILED, NOT_COMPARABLE, INCONCLUSIVE)
-"""What does not pass, worst first."""
+"""The verdicts that do not pass, worst first."""
 
 SHOWN = "shown only"
 """The verdict of a statistic that is not gated."""
@@ -19,17 +19,21 @@ Mode = Literal["auto", "exact", "statistical"]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One statistic of one method, means over seeds.
+class StatisticVerdict:
+    """The verdict on one statistic of one method.
 
     Attributes:
-        loss: above zero is worse, in the statistic's unit.
-        adjusted: Holm's p-value; None for what is not gated.
-        detects: the loss that these seeds show with the baseline's power; of the primary statistic only.
-        power: to show the loss that the baseline claims to detect; likewise.
-        certain: the curves are equal point by point, so that no seed's luck is in the difference.
-        axis: that a cost is counted on, such as "flops"; "" for a reward.
-        bound: `run` is a lower bound: a seed never reached the target, and all that it spent stands in.
+        words: the statistic's name in a table.
+        baseline, run: means over seeds.
+        loss: in the statistic's unit; above zero is worse.
+        tolerance: the largest loss that passes.
+        evidence: the result of the test.
+        adjusted: p-value of the loss, adjusted by Holm's procedure; None for a statistic that is not gated.
+        detects: the loss that these seeds show with the baseline's power; None but for the primary statistic.
+        power: of these seeds, to show the loss that the baseline claims to detect; None but for the primary statistic.
+        axis: the axis of a cost, such as "flops"; "" for a reward.
+        bound: whether `run` is a lower bound, as a seed never reached the target.
+        certain: whether the curves are equal point by point, so that the difference is not random.
     """
 
     statistic: str
@@ -40,7 +44,7 @@ class Finding:
     run: float
     loss: float
     tolerance: float
-    seen: Evidence
+    evidence: Evidence
     adjusted: float | None
     detects: float | None
     power: float | None
@@ -52,19 +56,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class MethodVerdict:
-    """One method.
+    """The verdict on one method.
 
     Attributes:
         reason: one sentence.
-        agreement: with the baseline's curves, point by point; None where the machine or the versions are others.
+        findings: the verdicts on its statistics.
+        agreement: with the baseline's curves, point by point; None on another machine or other versions.
         crossed: bootstrap interval of the primary loss over seeds and prompts, from five seeds on.
-        prompts: prompt -> mean loss of the primary statistic on it, the worst first.
+        prompts: prompt -> mean loss of the primary statistic on it, the largest first.
     """
 
     variant: str
     verdict: str
     reason: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[StatisticVerdict, ...] = ()
     agreement: Agreement | None = None
     crossed: tuple[float, float] | None = None
     prompts: Mapping[str, float] = field(default_factory=dict)
@@ -72,8 +77,13 @@ class MethodVerdict:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The whole run. `verdict` is one of `SEVERITY`, or "passed"; `power` the baseline's."""
+class RunVerdict:
+    """The verdict on a whole run.
+
+    Attributes:
+        verdict: one of `SEVERITY`, or "passed".
+        power: the baseline's.
+    """
 
     name: str
     reward: str
@@ -89,7 +99,7 @@ class Verdict:
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Where two nested mappings differ: "precision: fp32, now bf16"."""
+    """The differences between two nested mappings, such as "precision: fp32, now bf16"."""
     found = []
     for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key), after.get(key)

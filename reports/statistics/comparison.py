@@ -1,6 +1,6 @@
 """Statistics over the whole frame: per trial, per variant, against a baseline, and paired.
 
-Trials that are not done have no final value; they stay in every count ("2 of 3 seeds").
+A trial that is not done has no final value, and counts among the planned seeds all the same ("2 of 3 seeds").
 """
 
 import math
@@ -12,17 +12,19 @@ import numpy as np
 import pandas as pd
 
 from reports.frame import finished, runs_of, select, trials_in, untrained_variants
+from reports.names import PEAK_MEMORY
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary, crossing, normalised_area, summarise, t_interval
 from reports.statistics.evidence import crossed_interval
 
 
 def common_range(curves: pd.DataFrame, axis: str) -> tuple[float, float] | None:
-    """The stretch of the axis that every trained trial that is done has seen: areas are taken of no other.
+    """The stretch of `axis` that every trained, finished trial covers; areas are taken over it. None without one."""
+    return shared_span(finished(curves[~curves["variant"].isin(untrained_variants(curves))]), axis)
 
-    None where there is no such stretch.
-    """
-    trained = curves[~curves["variant"].isin(untrained_variants(curves))]
-    ends = finished(trained).groupby("trial")[axis].agg(["min", "max"])
+
+def shared_span(rows: pd.DataFrame, axis: str) -> tuple[float, float] | None:
+    """The stretch of `axis` that every trial of `rows` covers; None where there is none."""
+    ends = rows.groupby("trial")[axis].agg(["min", "max"])
     if ends.empty:
         return None
     low, high = float(ends["min"].max()), float(ends["max"].min())
@@ -30,27 +32,27 @@ def common_range(curves: pd.DataFrame, axis: str) -> tuple[float, float] | None:
 
 
 def final_values(curves: pd.DataFrame, metric: str, split: str) -> pd.DataFrame:
-    """The value of each finished trial at its last point: trial, method, variant, seed, point, value."""
+    """The value at each finished trial's last point. Columns: trial, method, variant, seed, point, value."""
     last = select(finished(curves), metric, split).groupby("trial").tail(1)
     return last[["trial", "method", "variant", "seed", "point", "value"]].reset_index(drop=True)
 
 
 def final_summaries(curves: pd.DataFrame, metric: str, split: str) -> dict[str, Summary]:
-    """The final values by variant, over seeds."""
+    """Variant -> summary of its final values over seeds."""
     return by_variant(final_values(curves, metric, split), "value")
 
 
 def areas(curves: pd.DataFrame, axis: str, metric: str = "reward", split: str = "train") -> pd.DataFrame:
-    """Normalised area under each finished trial's curve inside `common_range`: trial, variant, seed, value.
+    """The normalised area under each finished trial's curve over `common_range`. Columns: trial, variant, seed, value.
 
-    A variant that trains nothing stands still, so its area is its value. A trial that does not span the range has none.
+    An untrained variant's curve is constant, so its area is its value. A trial that does not cover the range has none.
     """
     span = common_range(curves, axis)
     rows = select(finished(curves), metric, split)
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     found = []
     for trial, variant, seed, curve in trials_in(rows, (axis, "value")):
-        if variant in still:
+        if variant in untrained:
             area: float | None = float(curve["value"][-1])
         else:
             area = None if span is None else normalised_area(curve[axis], curve["value"], *span)
@@ -66,11 +68,11 @@ def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
 def costs_to_target(
     curves: pd.DataFrame, target: float, axes: Sequence[str], metric: str = "reward", split: str = "train"
 ) -> pd.DataFrame:
-    """What each trained, finished trial had spent where its curve first reached the target: +inf if it never did.
+    """The cost of each trained, finished trial where its curve first reached the target; +inf if it never did.
 
-    Axes are interpolated at the same place between the same two points. Before the first evaluation nothing is
-    interpolated: what had been spent by then is an upper bound (`Crossing.only_by`), and so `at_most` says. 0 is a
-    curve that began at the target. Peak memory does not accumulate, so it is the peak at the later of the two points.
+    All axes are interpolated at the same place between the same two points. Up to the first evaluation nothing is
+    interpolated: the cost at that evaluation is an upper bound (`Crossing.only_by`), marked in `at_most`. A cost of 0
+    belongs to a curve that began at the target. Peak memory does not accumulate, so it is the peak at the later point.
     Columns: trial, variant, seed, reached, at_most, and one an axis.
     """
     rows = select(finished(curves), metric, split)
@@ -84,40 +86,40 @@ def costs_to_target(
             if place is None:
                 row[axis] = math.inf
             else:
-                later = place.only_by or axis == "peak_memory_bytes"
+                later = place.only_by or axis == PEAK_MEMORY
                 row[axis] = float(curve[axis][place.index]) if later else place.at(curve[axis])
         found.append(row)
     return pd.DataFrame(found, columns=["trial", "variant", "seed", "reached", "at_most", *axes])
 
 
 def cost_summaries(costs: pd.DataFrame, axis: str) -> dict[str, Summary]:
-    """What `costs_to_target` found, by variant over seeds, with what of it is an upper bound."""
-    return by_variant(costs, axis, None if axis == "peak_memory_bytes" else "at_most")
+    """Variant -> summary over seeds of the costs from `costs_to_target`, with which figures are upper bounds."""
+    return by_variant(costs, axis, None if axis == PEAK_MEMORY else "at_most")
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times less than the baseline a variant spent, over the seeds that both have."""
+    """The baseline's cost divided by a variant's, over the seeds that both have."""
 
     summary: Summary
     at_least: bool
-    """A lower bound: a seed of the baseline never reached the target, so that all that it had spent stands in, or one
-    of the variant reached it before its first evaluation."""
+    """Whether it is a lower bound: a seed of the baseline never reached the target, so its total cost is taken instead,
+    or a seed of the variant reached the target before its first evaluation."""
     at_most: bool = False
-    """An upper bound: a seed of the baseline reached it before its first evaluation."""
+    """Whether it is an upper bound: a seed of the baseline reached the target before its first evaluation."""
 
 
 def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, axis: str) -> dict[str, Ratio]:
-    """Baseline's cost / variant's cost, seed by seed; a seed in which the variant never got there counts as 0.
+    """Variant -> baseline's cost / variant's cost, seed by seed; 0 for a seed in which the variant missed the target.
 
-    A seed in which both reached the target before their first evaluation has no ratio (NaN), and a variant with a lower
-    bound in one seed and an upper bound in another is left out: its median could lie anywhere.
+    A seed in which both reached the target before their first evaluation has no ratio (NaN). A variant with a lower
+    bound in one seed and an upper bound in another is left out, as its median could lie anywhere.
 
     Args:
-        costs: as `costs_to_target` returns them.
-        spent: what each trial had spent at its end: trial and one column an axis.
-        baseline: the variant to divide.
-        axis: which cost.
+        costs: the result of `costs_to_target`.
+        spent: the total cost of each trial: trial and one column an axis.
+        baseline: the variant whose cost is divided.
+        axis: the cost that is compared.
     """
     ends = spent.set_index("trial")[axis]
     reference = costs[costs["variant"] == baseline].drop_duplicates("seed").set_index("seed")
@@ -139,24 +141,25 @@ def ratios_to_baseline(costs: pd.DataFrame, spent: pd.DataFrame, baseline: str, 
     }
 
 
-def pick_baseline(curves: pd.DataFrame, wanted: str | None) -> str | None:
-    """The trained, finished variant that ratios refer to: the wanted one, else `ddpo`, else the lowest final reward."""
+def pick_baseline(curves: pd.DataFrame, wanted: str | None, reference: str | None) -> str | None:
+    """The trained, finished variant that ratios refer to; None where fewer than two could be compared.
+
+    It is `wanted`, else the variant named like the method `reference`, else another variant of that method, else the
+    variant with the lowest final reward.
+    """
     finals = final_summaries(curves, "reward", "train")
-    still = untrained_variants(curves)
-    trained = {v: s for v, s in finals.items() if v not in still}
-    for name in (wanted, "ddpo"):
+    untrained = untrained_variants(curves)
+    trained = {v: s for v, s in finals.items() if v not in untrained}
+    methods = curves.drop_duplicates("variant").set_index("variant")["method"]
+    for name in (wanted, reference, *(v for v in trained if methods[v] == reference)):
         if name in trained:
             return name
-    methods = curves.drop_duplicates("variant").set_index("variant")["method"]
-    ddpo = [v for v in trained if methods[v] == "ddpo"]
-    if ddpo:
-        return ddpo[0]
     finite = {v: s for v, s in trained.items() if not math.isnan(s.median)}
     return min(finite, key=lambda v: finite[v].median) if len(finite) > 1 else None
 
 
 def start_value(curves: pd.DataFrame) -> float:
-    """The reward before any training: the median over trials of the first point; NaN if none was taken at 0."""
+    """The reward before any training: the median over trials of their point at step 0; NaN where none has one."""
     rows = select(curves, "reward", "train").groupby("trial").head(1)
     steps = rows["steps"] if rows["steps"].notna().any() else rows["point"]
     return float(rows.loc[steps == 0, "value"].median())
@@ -167,7 +170,7 @@ class Paired:
     """A variant minus another on the same prompts and the same noise, after training."""
 
     variant: str
-    over_seeds: Summary  # of the mean difference in each seed
+    over_seeds: Summary  # of each seed's mean difference
     better: float  # share of pairs in which the variant is higher
     pairs: int
     interval: tuple[float, float] | None  # of the mean, over seeds and prompts as crossed factors, from five seeds on
@@ -176,20 +179,20 @@ class Paired:
 
     @property
     def clear_seeds(self) -> int:
-        """Seeds whose own interval over prompts excludes zero, given that trained model."""
+        """How many seeds have an interval over prompts that excludes zero."""
         return self.above + self.below
 
 
 def paired_with(rows: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str] | None = None) -> dict[str, Paired]:
-    """Differences at each trial's last point, pair by pair, of every variant that shares a prompt and noise.
+    """Variant -> its paired differences from the reference at the last point, over shared prompts and noise.
 
-    Seeds are paired with the same seed of the reference, or with its only seed if it has one (a model that trains
-    nothing needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
+    Seeds are paired with the same seed of the reference, or with its only seed where it has one (an untrained model
+    needs no more). The samples of a prompt are averaged before the interval over prompts is taken.
 
     Args:
-        rows: of `last_values`, of one metric on one split.
-        reference: likewise, of the variant that is subtracted.
-        on: the columns that pair them, where it is not by seed.
+        rows: rows of `last_values`, of one metric on one split.
+        reference: the same of the variant that is subtracted.
+        on: the columns that pair the two; by default seed, prompt and sample.
     """
     if on is None:
         on = ["prompt", "sample"] if reference["seed"].nunique() == 1 else ["seed", "prompt", "sample"]
@@ -229,27 +232,27 @@ def paired_with(rows: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str] |
 
 
 def _interval(differences: pd.DataFrame) -> tuple[float, float] | None:
-    """Seeded, so that the same frames give the same page; None where a seed lacks a prompt."""
+    """The crossed bootstrap's interval, from a fixed random seed; None where a seed lacks a prompt."""
     values = differences.pivot(index="seed", columns="prompt", values="difference").to_numpy(dtype=float)
     return crossed_interval(values) if np.isfinite(values).all() else None
 
 
 def last_values(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """The rows of each trial's last point by metric and split, the only ones that pairing looks at."""
+    """The rows of each trial's last point, by metric and split."""
     last = evaluation.groupby(["trial", "metric", "split"], observed=True)["point"].transform("max")
     return evaluation[evaluation["point"] == last]
 
 
 def spent(curves: pd.DataFrame) -> pd.DataFrame:
-    """The last row of every trial, for its axes: what it spent in all."""
+    """The last row of every trial, whose axes are its total cost."""
     return curves.sort_values("point", kind="stable").groupby("trial").tail(1).reset_index(drop=True)
 
 
 def by_variant(values: pd.DataFrame, column: str, bounds: str | None = None) -> dict[str, Summary]:
-    """A column summed up by variant, over seeds; variants in the order of the rows.
+    """Variant -> summary of a column over seeds, variants in the order of the rows.
 
     Args:
-        bounds: the column that says which values are upper bounds.
+        bounds: the Boolean column that marks upper bounds.
     """
     numbers, places = values[column].to_numpy(dtype=float), values.groupby("variant").indices
     at_most = np.zeros(len(values), bool) if bounds is None else values[bounds].to_numpy(bool)

@@ -1,7 +1,7 @@
-"""Arithmetic on one curve, or on one value a seed. No frames here; `comparison.py` applies it to them.
+"""Arithmetic on one curve, or on one value a seed; `comparison.py` applies it to frames.
 
-Everywhere: an axis is a sequence that does not decrease, values belong to its points, higher is better, and
-nothing is said about what lies outside the observed points.
+In every function an axis is a sequence that does not decrease, the values belong to its points, and higher is better.
+Nothing is extrapolated beyond the observed points.
 """
 
 import math
@@ -19,18 +19,18 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Crossing:
-    """Where a curve first reaches a target: `fraction` of the way from point `index` - 1 to point `index`.
+    """The place where a curve first reaches a target: `fraction` of the way from point `index` - 1 to point `index`.
 
     Attributes:
-        seen_before: whether the point before was measured, so that the place between the two can be estimated.
+        between_known: whether the point before is finite, so that the place between the two can be estimated.
     """
 
     index: int
     fraction: float
-    seen_before: bool = True
+    between_known: bool = True
 
     def at(self, axis: ArrayLike) -> float:
-        """The axis there, by linear interpolation between the two points."""
+        """The axis at that place, by linear interpolation between the two points."""
         axis = np.asarray(axis, dtype=float)
         if self.index == 0:
             return float(axis[0])
@@ -39,19 +39,19 @@ class Crossing:
 
     @property
     def only_by(self) -> bool:
-        """Whether all that is known is that it was reached by point `index`.
+        """Whether the place is only known to lie before point `index`.
 
-        Nothing is known of how a curve rises from the untrained model to its first evaluation: a straight line between
-        them says 0.6 queries where a method has learned nothing, and any other number where it has.
+        Between the untrained model and the first evaluation no interpolation holds: a straight line would give 0.6
+        queries to a method that has learned nothing.
         """
-        return self.index == 1 or (self.index > 1 and not self.seen_before)
+        return self.index == 1 or (self.index > 1 and not self.between_known)
 
 
 def crossing(values: ArrayLike, target: float) -> Crossing | None:
     """The first place where the piecewise linear curve reaches `target`, or None.
 
-    A point that is not finite joins nothing: if the curve is above the target after it, it is taken as reached at
-    that later point, the first place where it was seen.
+    No line is drawn from or to a point that is not finite: a curve that is above the target after such a point has
+    reached it at the later point.
     """
     values = np.asarray(values, dtype=float)
     reached = np.flatnonzero(np.isfinite(values) & (values >= target))
@@ -60,7 +60,7 @@ def crossing(values: ArrayLike, target: float) -> Crossing | None:
     index = int(reached[0])
     before = values[index - 1] if index else math.nan
     if not math.isfinite(before):
-        return Crossing(index, 1.0, seen_before=False)
+        return Crossing(index, 1.0, between_known=False)
     return Crossing(index, float((target - before) / (values[index] - before)))
 
 
@@ -71,10 +71,10 @@ def cost_to_target(axis: ArrayLike, values: ArrayLike, target: float) -> float |
 
 
 def normalised_area(axis: ArrayLike, values: ArrayLike, low: float, high: float) -> float | None:
-    """Mean height of the piecewise linear curve over [low, high]: (1 / (high - low)) ∫ value d axis.
+    """The mean height of the piecewise linear curve over [low, high]: (1 / (high - low)) ∫ value d axis.
 
-    None if the curve does not span the range, NaN if a point within it is NaN. At a step of the axis with no
-    width, the later point counts from there on.
+    None if the curve does not cover the range, NaN if a point within it is NaN. Where two points share a place on the
+    axis, the later one counts from there on.
     """
     axis, values = np.asarray(axis, dtype=float), np.asarray(values, dtype=float)
     if axis.size == 0 or not high > low or axis[0] > low or axis[-1] < high:
@@ -83,7 +83,7 @@ def normalised_area(axis: ArrayLike, values: ArrayLike, low: float, high: float)
     left, right = np.interp([low, high], axis, values)
     grid = np.concatenate([[low], axis[inside], [high]])
     heights = np.concatenate([[left], values[inside], [right]])
-    return float(((heights[1:] + heights[:-1]) / 2 * np.diff(grid)).sum() / (high - low))
+    return float(np.trapezoid(heights, grid) / (high - low))
 
 
 def best_of(axis: ArrayLike, values: ArrayLike) -> tuple[float, float] | None:
@@ -97,12 +97,14 @@ def best_of(axis: ArrayLike, values: ArrayLike) -> tuple[float, float] | None:
 
 @dataclass(frozen=True)
 class Summary:
-    """One value a seed, summed up. With a NaN among them every statistic is NaN: it is not dropped.
+    """Statistics of one value a seed. A NaN among the values is not dropped: it makes every statistic NaN.
 
     Attributes:
+        count: of all values.
         missing: how many of them are NaN.
-        interval: Student-t for the mean, from five seeds on.
-        at_most: which of "median", "low" and "high" are upper bounds, as they hang on a seed of which no more is known.
+        low, high: the range.
+        interval: Student-t interval of the mean, from five seeds on.
+        at_most: which of "median", "low" and "high" are upper bounds, as they depend on a seed that is one.
     """
 
     count: int
@@ -118,7 +120,7 @@ class Summary:
 def summarise(
     values: Sequence[float] | NDArray[np.float64], bounds: Sequence[bool] | NDArray[np.bool_] | None = None
 ) -> Summary | None:
-    """None for no values at all. +inf is allowed ("not reached") and moves the median and the range, as it should.
+    """The summary of one value a seed; None for no values. +inf is allowed ("not reached") and moves median and range.
 
     Args:
         bounds: which values are upper bounds of numbers above zero.
@@ -165,9 +167,9 @@ class Band:
 
 
 def band(curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]], points: int = 200) -> Band | None:
-    """Median and range of several curves where all of them were observed; None where that is nowhere.
+    """The median and range of several curves over the range that all of them cover; None where there is none.
 
-    The grid holds every observed point in the range, or `points` of them evenly if there are more.
+    The common axis holds every observed point in that range, or `points` evenly spaced ones where there are more.
     """
     curves = [(axis, values) for axis, values in curves if len(axis)]
     if not curves:

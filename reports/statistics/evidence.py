@@ -1,17 +1,17 @@
-"""Tests over seeds, and what they are able to see.
+"""Tests over seeds, and their power.
 
-The null hypothesis: the run is another draw of the process that the baseline was drawn from. The seed is what varies;
-prompts and evaluation noise are the same on both sides, so that whatever a prompt adds, it adds to both and cancels.
-Seeds are therefore the only replicates. Two images of one trained model are not: an equivalent change, with the same
-seeds, gives curves that differ like other seeds' do, and a test over prompts would call any seed's luck a finding.
+The null hypothesis: the run is another draw of the process that the baseline was drawn from. Only the seed varies;
+prompts and evaluation noise are the same on both sides, so the effect of a prompt cancels. Seeds are therefore the only
+replicates. Two images of one trained model are none: an equivalent change of the code, with the same seeds, gives
+curves that differ as those of other seeds do, and a test over prompts would call that a difference.
 
-- `paired`: Student's t on the difference of each seed. Under the null the two sides of a seed are exchangeable, so
-  their difference is symmetric about zero, whether they are nearly equal (another machine) or unrelated (an equivalent
+- `paired`: Student's t on each seed's difference. Under the null the two sides of a seed are exchangeable, so their
+  difference is symmetric about zero, whether they are nearly equal (another machine) or unrelated (an equivalent
   implementation). n − 1 degrees of freedom.
-- `pooled`: Student's two-sample t. Two seeds of each side, or one against several, are enough; where the sides of a
-  seed are alike it is conservative. n + m − 2 degrees of freedom.
+- `pooled`: Student's two-sample t. Two seeds on each side, or one against several, are enough; where the sides of a
+  seed are correlated the test is conservative. n + m − 2 degrees of freedom.
 
-"Loss" is always in the direction in which a statistic gets worse.
+A loss is above zero where a statistic got worse, whichever direction is better.
 """
 
 import math
@@ -27,27 +27,27 @@ from scipy import optimize, special, stats
 Test = Literal["paired", "pooled"]
 
 ALPHA = 0.05
-"""Chance that a gate without any change says "regression", over all its methods and statistics."""
+"""Chance that a gate calls an unchanged run a regression, over all its methods and statistics."""
 
 POWER = 0.8
 SEEDS_FOR_PAIRING = 5
-"""Below it the paired test has too few degrees of freedom: with three seeds and two methods it asks for 4.3 standard
-errors, the pooled test for 2.8."""
+"""With fewer seeds the paired test has too few degrees of freedom: with three seeds and two methods a loss must be 4.3
+standard errors to be significant, in the pooled test 2.8."""
 
 _GRID = 100  # quantiles in each direction of `expected_power`
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the seeds say of a loss.
+    """The result of a test over seeds.
 
     Attributes:
-        test: which test; "none" where there are too few seeds for any.
+        test: its name; "none" where there are too few seeds for any.
         loss: mean over seeds; above zero is worse.
-        error: its standard error, NaN without a test.
-        degrees: of freedom.
+        error: standard error of the loss, NaN without a test.
+        degrees: degrees of freedom.
         p: chance of a loss at least this large under the null.
-        p_gain: chance of a gain at least this large.
+        p_gain: chance of a gain at least this large under the null.
         interval: 95 % Student-t interval of the loss, from five seeds on.
     """
 
@@ -61,14 +61,14 @@ class Evidence:
 
 
 def paired(losses: ArrayLike) -> Evidence:
-    """Student's t on one loss a seed."""
+    """Student's t-test on one loss a seed."""
     losses = np.asarray(losses, dtype=float)
     error = float(losses.std(ddof=1) / math.sqrt(losses.size)) if losses.size > 1 else math.nan
     return _evidence("paired", float(losses.mean()), error, losses.size - 1, losses.size)
 
 
 def pooled(baseline: ArrayLike, run: ArrayLike, sign: float = 1.0) -> Evidence:
-    """Student's two-sample t, variances pooled: under the null both sides have the same.
+    """Student's two-sample t-test with pooled variance, as both sides have the same variance under the null.
 
     Args:
         baseline, run: one value a seed.
@@ -87,7 +87,7 @@ def pooled(baseline: ArrayLike, run: ArrayLike, sign: float = 1.0) -> Evidence:
 def _evidence(test: Test, loss: float, error: float, degrees: int, seeds: int) -> Evidence:
     if degrees < 1 or not math.isfinite(loss):
         return Evidence("none", loss, math.nan, 0, 1.0, 1.0)
-    if error <= 1e-12 * abs(loss):  # nothing varies: a ledger's counts, or a method that trains nothing
+    if error <= 1e-12 * abs(loss):  # nothing varies: the meter's counts, or an untrained method
         interval = (loss, loss) if seeds >= 5 else None
         return Evidence(test, loss, 0.0, degrees, 0.0 if loss > 0 else 1.0, 0.0 if loss < 0 else 1.0, interval)
     t = loss / error
@@ -97,10 +97,13 @@ def _evidence(test: Test, loss: float, error: float, degrees: int, seeds: int) -
 
 
 def holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
-    """Adjusted p-values of Holm's weighted step-down procedure (Holm 1979, Scand. J. Statist. 6, section 4).
+    """The adjusted p-values of Holm's weighted step-down procedure (Holm 1979, Scand. J. Statist. 6, section 4).
 
-    The chance of any false rejection is at most α when those with an adjusted p ≤ α are rejected, whatever the
-    dependence between the tests. A weight is a hypothesis' share of α in the first step.
+    Rejecting the hypotheses whose adjusted p is at most α keeps the chance of any false rejection at most α, whatever
+    the dependence between the tests.
+
+    Args:
+        weights: each hypothesis' share of α in the first step.
     """
     order = sorted(range(len(p_values)), key=lambda i: p_values[i] / weights[i])
     left, worst = sum(weights), 0.0
@@ -113,12 +116,12 @@ def holm(p_values: Sequence[float], weights: Sequence[float]) -> list[float]:
 
 
 def default_test(baseline_seeds: int, run_seeds: int) -> Test:
-    """By the number of seeds alone, so that the choice knows nothing of the values."""
+    """The test for these numbers of seeds. The choice does not depend on the values, which would bias it."""
     return "paired" if min(baseline_seeds, run_seeds) >= SEEDS_FOR_PAIRING else "pooled"
 
 
 def standard_deviation(values: ArrayLike) -> float:
-    """Over seeds, n − 1; NaN for one."""
+    """The standard deviation over seeds with divisor n − 1; NaN for one value."""
     values = np.asarray(values, dtype=float)
     return float(values.std(ddof=1)) if values.size > 1 else math.nan
 
@@ -126,16 +129,16 @@ def standard_deviation(values: ArrayLike) -> float:
 def expected_power(
     loss: float, tolerance: float, test: Test, baseline_seeds: int, run_seeds: int, alpha: float
 ) -> float:
-    """Chance that a loss is called a regression: significant and above the tolerance.
+    """The chance that a true loss is found to be significant and above the tolerance.
 
-    `loss` and `tolerance` are in units of the standard deviation s that *this baseline* shows, and the chance is over
-    baselines too, whose s errs with few seeds. With u = (n − 1) s² / σ² ~ χ²(n − 1), and Z standard normal:
+    `loss` and `tolerance` are in units of the standard deviation s of *this baseline*'s seeds. The chance is over
+    baselines too, as s is uncertain with few seeds. With u = (n − 1) s² / σ² ~ χ²(n − 1), and Z standard normal:
 
         pooled: P(Z c + loss·s > t c s_p),    (n + m − 2) s_p² / σ² = u + χ²(m − 1),   c² = 1/n + 1/m
         paired: P(Z c + loss·s > t s_d / √n), (n − 1) s_d² / σ² ~ χ²(n − 1; non-centrality u),   c² = 2/n
 
-    which holds for values that are normal over seeds and, for pairs, unrelated; where the sides of a seed are alike
-    there is more power than this.
+    This holds for values that are normal over seeds and, for pairs, uncorrelated; where the sides of a seed are
+    correlated the power is higher.
     """
     n, m = baseline_seeds, run_seeds
     degrees = n - 1 if test == "paired" else n + m - 2
@@ -149,7 +152,7 @@ def expected_power(
 
 @lru_cache(maxsize=64)
 def _spreads(test: Test, n: int, m: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """s / σ and the test's standard error / σ, over a grid of their joint quantiles."""
+    """(s / σ, the test's standard error / σ) over a grid of their joint quantiles."""
     share = (np.arange(_GRID) + 0.5) / _GRID
     u = stats.chi2.ppf(share, n - 1)[:, None]
     if test == "paired":
@@ -163,7 +166,7 @@ def _spreads(test: Test, n: int, m: int) -> tuple[NDArray[np.float64], NDArray[n
 def detectable_factor(
     tolerance: float, test: Test, baseline_seeds: int, run_seeds: int, alpha: float, power: float = POWER
 ) -> float:
-    """The smallest loss that is seen with `power`, in units of the baseline's standard deviation over seeds."""
+    """The smallest loss that is found with `power`, in units of the baseline's standard deviation over seeds."""
 
     def missing(loss: float) -> float:
         return expected_power(loss, tolerance, test, baseline_seeds, run_seeds, alpha) - power
@@ -177,9 +180,9 @@ def detectable_factor(
 def crossed_interval(
     differences: NDArray[np.float64], draws: int = 2000, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Percentile bootstrap of the mean that resamples seeds and prompts as crossed factors (Owen 2007, pigeonhole).
+    """The percentile bootstrap interval of the mean, resampling seeds and prompts as crossed factors (Owen 2007).
 
-    One draw of prompts for all seeds, as all seeds see the same prompts.
+    Each draw takes one set of prompts for all seeds, as all seeds are evaluated on the same prompts.
 
     Args:
         differences: `[seeds, prompts]`.

@@ -1,9 +1,9 @@
 """What training gained over the untrained model, on the same prompts and noise, and which gains are clear.
 
-The untrained model is `base` where it ran, else each trial's own first point. A gain is clear where Student's t over
-seeds says so, as in `bench compare` (two-sided, 95 %; the untrained model has no luck of its own, so the differences
-are tested whatever their number), or, under five seeds, where every seed is clear by itself: its interval over prompts
-lies on one side of zero, the "clear seeds" of the paired table.
+The untrained model is a method of its own where one ran, else each trial's first point. A gain is clear where Student's
+t over seeds shows it (two-sided, 95 %, as in `bench compare`; the untrained model does not vary with the seed, so the
+differences are tested whatever their number). Under five seeds it is also clear where every seed is clear by itself:
+the interval of its gain over prompts excludes zero.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports.frame import base_variant, finished, select, untrained_variants
+from reports.meta import Meta
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary, summarise, t_interval
 from reports.statistics.places import ROUNDING
@@ -22,9 +23,9 @@ class Gain:
     """A variant after training minus the untrained model.
 
     Attributes:
-        over_seeds: of the mean difference in each seed.
-        clear_seeds: seeds whose own interval over prompts lies off zero; None where values by prompt are not known.
-        direction: 1 where it is clearly above, −1 where it is clearly below, else 0.
+        over_seeds: summary over seeds of each seed's mean gain.
+        clear_seeds: how many seeds have an interval over prompts that excludes zero; None without values by prompt.
+        direction: 1 where the gain is clearly above zero, −1 where it is clearly below, else 0.
     """
 
     over_seeds: Summary
@@ -33,13 +34,15 @@ class Gain:
 
 
 def gains(curves: pd.DataFrame, evaluation: pd.DataFrame | None = None, metric: str = "reward") -> dict[str, Gain]:
-    """Every trained variant's, over its trials that are done, on training prompts.
+    """Variant -> its gain on training prompts over its finished trials, for every trained variant.
 
     Args:
-        curves, evaluation: validated frames; without values by prompt the seeds alone decide.
+        curves: validated.
+        evaluation: validated; without values by prompt a gain is clear by the seeds alone.
+        metric: whose gain is taken.
     """
     done = finished(curves)
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     rows = select(done, metric, "train")
     ends = rows.groupby("trial").tail(1)
     base = base_variant(rows)
@@ -50,7 +53,7 @@ def gains(curves: pd.DataFrame, evaluation: pd.DataFrame | None = None, metric: 
     else:
         starts = ends[ends["variant"] == base].set_index("seed")["value"]
         ends = ends.assign(start=ends["seed"].map(starts) if len(starts) > 1 else starts.mean())
-    moved = ends[~ends["variant"].isin(still)]
+    moved = ends[~ends["variant"].isin(untrained)]
     # A seed without a partner is compared with nothing; a value that is NaN makes the whole gain NaN.
     moved = moved[moved["start"].notna() | moved["value"].isna()]
     paired = _paired(evaluation, set(moved["trial"]), base, done, metric) if evaluation is not None else {}
@@ -62,12 +65,12 @@ def gains(curves: pd.DataFrame, evaluation: pd.DataFrame | None = None, metric: 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The variant that costs could be measured against.
+    """The variant whose costs the other variants' are divided by.
 
     Attributes:
-        variant: its name; None where nothing can be it.
-        beats: whether it clearly beat the untrained model. What one that learned nothing had spent when it stood where
-            it began is no measure of anything, so nothing is divided by its costs.
+        variant: its name; None where there are not two variants to compare.
+        beats: whether it clearly beat the untrained model. Costs are never divided by those of a variant that learned
+            nothing: it spent them without getting anywhere.
     """
 
     variant: str | None
@@ -78,22 +81,22 @@ class Baseline:
         return self.variant if self.beats else None
 
 
-def baseline(curves: pd.DataFrame, wanted: str | None, gained: Mapping[str, Gain]) -> Baseline:
-    """Of `comparison.pick_baseline`, with what it gained."""
-    name = comparison.pick_baseline(curves, wanted)
+def baseline(curves: pd.DataFrame, meta: Meta, gained: Mapping[str, Gain]) -> Baseline:
+    """The variant that `comparison.pick_baseline` picks, and whether it clearly gained."""
+    name = comparison.pick_baseline(curves, meta.baseline, meta.reference)
     gain = gained.get(name) if name else None
     return Baseline(name, gain is not None and gain.direction > 0)
 
 
 def untrained_words(curves: pd.DataFrame) -> str:
-    """What gains are measured from, in a sentence."""
+    """The words for the model that gains are measured from."""
     return "the untrained model" if base_variant(finished(curves)) is None else "the base model"
 
 
 def _paired(
     evaluation: pd.DataFrame, trials: set[str], base: str | None, done: pd.DataFrame, metric: str
 ) -> dict[str, comparison.Paired]:
-    """Prompt by prompt; empty where values by prompt are not known."""
+    """Each variant paired with the untrained model by prompt and noise; empty without values by prompt."""
     rows = evaluation[(evaluation["metric"] == metric) & (evaluation["split"] == "train")]
     rows = rows[rows["trial"].isin([*trials, *done.loc[done["variant"] == base, "trial"].unique()])]
     if rows.empty:

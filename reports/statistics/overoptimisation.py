@@ -1,7 +1,7 @@
-"""Goodhart's law in numbers: where gold fell while the reward that stands for it rose.
+"""Goodhart's law in numbers: trials whose gold fell while the reward that stands for it rose.
 
-Gao, Schulman and Hilton 2022 (arXiv 2210.10760) call it over-optimisation, and the measure that the reward stands for
-gold. Every point of a curve is of the same prompts and the same noise, so a trial is compared with its own start.
+Gao, Schulman and Hilton 2022 (arXiv 2210.10760) call this over-optimisation, and call the measure that the reward
+stands for gold. Every point of a curve has the same prompts and noise, so a trial is compared with its own first point.
 """
 
 import math
@@ -12,51 +12,50 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports.formatting import listing, measured, number
-from reports.frame import axis_words, finished, metrics_in, select, trials_in, untrained_variants
+from reports.formatting import capitalised, listing, measured, number
+from reports.frame import finished, metrics_in, select, trials_in, untrained_variants
 from reports.meta import Meta
+from reports.names import axis_words
 from reports.statistics.curve import best_of
 
 MARGIN = 0.05
-"""Gold has fallen where it is lower by this share of what it was: less is the noise of a few dozen images."""
-
+"""Gold has fallen where it lost this share of its value; a smaller change is the noise of a few dozen images."""
 
 HELDOUT_SHARE = 0.1
-"""Of what training gained: so much less on held-out prompts is no noise beside it."""
+"""The held-out reward has fallen where it lost this share of the gain on training prompts."""
 
 COLLAPSE = 0.25
-"""Diversity has collapsed where every seed keeps less than this share of what it began with.
+"""Diversity has collapsed where every seed keeps less than this share of its diversity before training.
 
-In the embedded sweeps (docs/results) the methods that paint one picture for every prompt keep 0.09 to 0.20 in each seed
-(alignprop on aesthetics and on file size, refl, trl-alignprop). Every other method keeps more than 0.25 in some seed;
-best-of-n keeps 0.31 to 0.38 with the highest gold of all, so that half would accuse it.
+In the embedded sweeps (docs/results) the methods that paint one picture for every prompt keep 0.09 to 0.20 in each
+seed, and every other method keeps more than 0.25 in some seed. A share of a half would accuse the method that trains
+nothing and selects the best of several samples: it keeps 0.31 to 0.38 and has the highest gold of all.
 """
 
 FAR = 0.25
-"""The model has gone far where the drift of every seed is above this.
+"""The model is far from the untrained one where the drift of every seed is above this.
 
-Drift is the mean square by which the predicted noise moved, and noise itself has a mean square of one. In the embedded
-sweeps it is 1.4 to 1.9 for draft and draft-lv, 0.35 to 0.61 for alignprop, refl and trl-alignprop on aesthetics, whose
-gold is gone, and 0.21 at most for every other method.
+Drift is the mean square by which the predicted noise moved; noise itself has a mean square of one. In the embedded
+sweeps (docs/results) drift is 0.35 to 1.9 for the methods whose gold is gone, and at most 0.21 for every other method.
 """
 
 
 @dataclass(frozen=True)
 class Course:
-    """What became of gold, or of another measure, on training prompts.
+    """The course of gold, or of another metric, over one variant's trials.
 
     Attributes:
-        variant: whose.
-        seeds: finished trials that measured reward and gold.
-        fell: in how many of them it ended below its own start while the reward ended above its own.
-        turned: in how many it fell from a peak after the start.
+        variant: the variant's name.
+        seeds: how many finished trials measured both the reward and the metric.
+        fell: in how many of them the metric ended below its start while the reward ended above its start.
+        turned: in how many the metric fell from a peak after the start.
         start: mean over seeds before training.
         end: mean over seeds after training.
-        peak: median over seeds of the axis where it was highest.
-        rose: in how many it ended above its own start.
-        shares: lowest and highest over seeds of the end divided by the start; NaN where one starts at 0.
+        peak: median over seeds of the place on the axis where the metric was highest.
+        rose: in how many seeds the metric ended above its start.
+        shares: lowest and highest over seeds of end / start; NaN where a seed starts at 0.
         ends: lowest and highest end over seeds.
-        peaks: lowest and highest over seeds of the axis where it was highest.
+        peaks: lowest and highest over seeds of the place where the metric was highest.
     """
 
     variant: str
@@ -73,22 +72,22 @@ class Course:
 
     @property
     def mostly_fell(self) -> bool:
-        """Whether in more than half of the seeds."""
+        """Whether the metric fell in more than half of the seeds."""
         return 2 * self.fell > self.seeds
 
 
 def courses(curves: pd.DataFrame, axis: str, metric: str = "gold", split: str = "train") -> dict[str, Course]:
-    """Each trained variant's, of gold or of another measure beside the training reward; empty where there is none.
+    """Variant -> the course of a metric beside the training reward, for every trained variant that measured both.
 
-    The reward itself, on held-out prompts, has fallen where it lost a share of what training gained.
+    The held-out reward (`metric` "reward", `split` "heldout") has fallen by `HELDOUT_SHARE`, other metrics by `MARGIN`.
     """
     done = finished(curves)
     reward = {trial: curve["value"] for trial, _, _, curve in trials_in(select(done, "reward", "train"), ["value"])}
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     found: dict[str, list[_Seed]] = {}
     for trial, variant, _, course in trials_in(select(done, metric, split), [axis, "value"]):
         best = best_of(course[axis], course["value"])
-        if variant in still or best is None or trial not in reward:
+        if variant in untrained or best is None or trial not in reward:
             continue
         start, end = float(course["value"][0]), float(course["value"][-1])
         gain = float(reward[trial][-1]) - float(reward[trial][0])
@@ -100,21 +99,20 @@ def courses(curves: pd.DataFrame, axis: str, metric: str = "gold", split: str = 
 
 
 def collapsed(curves: pd.DataFrame, axis: str) -> dict[str, Course]:
-    """The courses of diversity of the variants that lost it in every seed."""
+    """Variant -> the course of its diversity, for variants whose diversity collapsed in every seed."""
     return {v: c for v, c in courses(curves, axis, "diversity").items() if c.start > 0 and c.shares[1] < COLLAPSE}
 
 
 def far_off(curves: pd.DataFrame, axis: str) -> dict[str, Course]:
-    """The courses of drift of the variants that went far from the untrained model in every seed."""
+    """Variant -> the course of its drift, for variants far from the untrained model in every seed."""
     return {v: c for v, c in courses(curves, axis, "drift").items() if c.ends[0] > FAR}
 
 
 def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
-    """Which variants were over-optimised in most of their seeds, and which turned in all; None where none was.
+    """The sentences on variants over-optimised in most of their seeds; None where there is none.
 
-    A peak is the highest of many noisy points, so one seed's alone says little. Where gold did not fall, another reward
-    beside it may have: the file is smaller, and the animal gone. Where there is no gold, or none that fell, diversity
-    and drift say what they can.
+    A peak is the highest of many noisy points, so a variant whose gold only turned is named where it turned in every
+    seed. Of variants whose gold did not fall, other rewards that fell are named, collapsed diversity and large drift.
     """
     axis = meta.budget_column
     gold = courses(curves, axis).values()
@@ -125,25 +123,26 @@ def warning(curves: pd.DataFrame, meta: Meta) -> str | None:
         for course in gold
         if course.turned == course.seeds and course not in fell
     ]
-    told = [f"Gold fell while the reward rose: {_listed(fell, axis)}."] if fell else []
-    told += [f"Gold rose and fell again: {listing(turned)}."] if turned else []
-    unseen = [course for course in courses(curves, axis, "reward", "heldout").values() if course.mostly_fell]
-    if unseen:
-        told.append(f"The reward rose on training prompts and fell on held-out ones: {_listed(unseen, axis)}.")
+    sentences = [f"Gold fell while the reward rose: {_listed(fell, axis)}."] if fell else []
+    sentences += [f"Gold rose and fell again: {listing(turned)}."] if turned else []
+    heldout = [course for course in courses(curves, axis, "reward", "heldout").values() if course.mostly_fell]
+    if heldout:
+        sentences.append(f"The reward rose on training prompts and fell on held-out ones: {_listed(heldout, axis)}.")
     known = {course.variant for course in fell}
     for metric in metrics_in(curves):
         if metric.startswith("reward/"):
             others = courses(curves, axis, metric).values()
             lost = [course for course in others if course.mostly_fell and course.variant not in known]
-            told += [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost, axis)}."] if lost else []
+            sentences += (
+                [f"{meta.metric_words(metric)} fell while the reward rose: {_listed(lost, axis)}."] if lost else []
+            )
     same = [course for variant, course in collapsed(curves, axis).items() if variant not in known]
     if same:
-        words = meta.metric_words("diversity")
-        told.append(f"{words[:1].upper()}{words[1:]} collapsed: {_kept(same)}.")
+        sentences.append(f"{capitalised(meta.metric_words('diversity'))} collapsed: {_kept(same)}.")
     gone = [course for variant, course in far_off(curves, axis).items() if variant not in known]
     if gone:
-        told.append(f"The model went far from the untrained one: {_drifted(gone)}.")
-    return " ".join(told) or None
+        sentences.append(f"The model went far from the untrained one: {_drifted(gone)}.")
+    return " ".join(sentences) or None
 
 
 def _kept(found: list[Course]) -> str:
@@ -163,7 +162,7 @@ def _listed(found: list[Course], axis: str) -> str:
 
 
 def _peak(course: Course, axis: str) -> str:
-    """Where it turned: nothing where it was highest before training."""
+    """A clause on where the metric was highest; "" where that was before training."""
     return f", highest at {number(course.peak)} {axis_words(axis)}" if course.peak > 0 else ""
 
 
@@ -203,7 +202,7 @@ def _course(variant: str, rows: list[_Seed]) -> Course:
 
 
 def _range(values: list[float]) -> tuple[float, float]:
-    """NaN where one is NaN."""
+    """(lowest, highest); NaN where a value is NaN."""
     return float(np.min(values)), float(np.max(values))
 
 

@@ -1,4 +1,4 @@
-"""What a setting does: the variants of one method beside each other, with the settings in which they differ."""
+"""Ablations: the variants of one method side by side, with the settings in which they differ."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, measured, number, scale_for
-from reports.frame import MACHINES_OWN, axis_words, finished, untrained_variants
+from reports.frame import finished, untrained_variants
 from reports.machines import speed_classes
 from reports.meta import Meta
+from reports.names import ABLATION_AXES, MACHINES_OWN, axis_words
 from reports.statistics import comparison
 from reports.tables.table import (
     VALUE,
@@ -25,15 +26,14 @@ from reports.tables.table import (
 )
 
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"))
-COSTS = ("reward_queries", "flops", "peak_memory_bytes")
 
 
 def tables(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Table]:
-    """One table a method that has several trained variants, in the order of the ranking."""
+    """A table for each method that has several trained variants, in the order of the ranking."""
     if curves.empty:
         return []
-    still = untrained_variants(curves)
-    order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
+    untrained = untrained_variants(curves)
+    order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in untrained]
     methods = trials.drop_duplicates("variant").set_index("variant")["method"].astype(str)
     grouped: dict[str, list[str]] = {}
     for variant in order:
@@ -42,7 +42,7 @@ def tables(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Table
 
 
 def differing(settings: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The names of the settings that are not the same in all, in their own order; an absent one differs."""
+    """The names of the settings that differ between variants, in their order; a setting that one lacks differs."""
     names = list(dict.fromkeys(name for values in settings.values() for name in values))
     return [name for name in names if len({repr(values.get(name)) for values in settings.values()}) > 1]
 
@@ -60,8 +60,8 @@ def _table(method: str, variants: Sequence[str], curves: pd.DataFrame, trials: p
     settings = {variant: known.get(variant, {}) for variant in variants}
     names = differing(settings)
     found = {pair: comparison.final_summaries(curves, *pair) for pair in MEASURES}
-    axes = [axis for axis in dict.fromkeys((meta.budget_column, *COSTS)) if curves[axis].notna().any()]
-    if speed_classes(trials):  # one column cannot hold what two machines needed
+    axes = [axis for axis in dict.fromkeys((meta.budget_column, *ABLATION_AXES)) if curves[axis].notna().any()]
+    if speed_classes(trials):  # seconds and memory of two machines do not share a column
         axes = [axis for axis in axes if axis not in MACHINES_OWN or axis == meta.budget_column]
     ends = comparison.spent(finished(curves))
     scales = {axis: scale_for(axis, ends[axis]) for axis in axes}

@@ -1,4 +1,4 @@
-"""Tables of what was spent: the cost of reaching each target, and every trial with its status, cause and cost."""
+"""Tables of costs: the cost of reaching each target, and every trial with its status, cause and cost."""
 
 import shlex
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from reports.formatting import NOTHING, Scale, measured, number, scale_for, with_range
-from reports.frame import BROKEN, GOING, MACHINES_OWN, SECONDS, untrained_variants
+from reports.frame import select, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
+from reports.names import BROKEN, EFFICIENCY_AXES, GOING, MACHINES_OWN, PEAK_MEMORY, SECONDS, TRIAL_AXES
 from reports.statistics import comparison, gains
 from reports.statistics.curve import Summary
 from reports.statistics.gains import Gain
@@ -26,15 +27,10 @@ from reports.tables.table import (
     target_cell,
 )
 
-EFFICIENCY_AXES = (
-    "steps", "reward_queries", "nfe", "flops", "train_seconds", "device_seconds", "peak_memory_bytes",
-)  # fmt: skip
-TRIAL_AXES = (*EFFICIENCY_AXES[:-1], "eval_seconds", "peak_memory_bytes")
-
 
 @dataclass(frozen=True)
 class Target:
-    """A reward whose cost is compared, and how it is called in a sentence."""
+    """A reward whose cost is compared, and its name in a sentence."""
 
     words: str
     value: float
@@ -42,13 +38,13 @@ class Target:
 
 
 def targets(curves: pd.DataFrame, meta: Meta, gained: Mapping[str, Gain] | None = None) -> list[Target]:
-    """The sweep's own target if it has one, then the final median reward of a baseline that clearly beat no training.
+    """The sweep's target if it has one, then the baseline's final median reward if its gain is clear.
 
     Args:
-        gained: as `gains` gives it; without it the seeds alone say what is clear.
+        gained: the result of `gains.gains`; None computes it without values by prompt.
     """
     found = [] if meta.target is None else [Target("the target", meta.target)]
-    baseline = gains.baseline(curves, meta.baseline, gains.gains(curves) if gained is None else gained).usable
+    baseline = gains.baseline(curves, meta, gains.gains(curves) if gained is None else gained).usable
     finals = comparison.final_summaries(curves, "reward", "train")
     if baseline in finals and len(finals) > 1:
         value, start = finals[baseline].median, comparison.start_value(curves)
@@ -64,16 +60,16 @@ def efficiency(
     target: Target,
     gained: Mapping[str, Gain] | None = None,
 ) -> Table | None:
-    """Steps, queries, NFE, FLOPs, seconds and peak memory to the target, and how many times less than the baseline.
+    """The table of each variant's cost to a target, and how many times less that is than the baseline's.
 
     Seconds and memory of different kinds of machine stand in columns of their own. No cost is divided by that of a
-    baseline that did not clearly beat the untrained model. None where no trained trial is done.
+    baseline without a clear gain. None where no trained trial is done.
     """
     axes = [axis for axis in EFFICIENCY_AXES if curves[axis].notna().any()]
     costs = comparison.costs_to_target(curves, target.value, axes)
     if costs.empty:
         return None
-    baseline = gains.baseline(curves, meta.baseline, gains.gains(curves) if gained is None else gained)
+    baseline = gains.baseline(curves, meta, gains.gains(curves) if gained is None else gained)
     ends = comparison.spent(curves)
     columns = [
         column
@@ -82,8 +78,8 @@ def efficiency(
     ]  # fmt: skip
     counts = seed_counts(trials)
     complete = {variant for variant, (done, planned) in counts.items() if done == planned}
-    still = untrained_variants(curves)
-    order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in still]
+    untrained = untrained_variants(curves)
+    order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in untrained]
     reaching = costs.groupby("variant")["reached"].sum()
     rows, best = [], set()
     for variant in order:
@@ -95,7 +91,7 @@ def efficiency(
     for column in columns:
         if column.axis in SECONDS and not meta.seconds_comparable:
             continue
-        # The seeds that survived are no median over all: they can be the lucky ones.
+        # A median over the seeds that survived is no median over all seeds: they may be the lucky ones.
         whole = {v: s for v, s in column.found.items() if v in complete}
         if len(column.found) > 1:
             best |= {(order.index(v), column.header) for v in _lowest(whole)}
@@ -105,7 +101,7 @@ def efficiency(
 
 
 def _lowest(found: Mapping[str, Summary]) -> list[str]:
-    """Who has the lowest median that is finite; nobody where an upper bound leaves it open."""
+    """The variants with the lowest finite median; empty where an upper bound leaves open which they are."""
     medians = {v: s.median for v, s in found.items() if s.median < float("inf")}
     best = [v for v, median in medians.items() if median == min(medians.values())]
     bounds = [v for v in medians if "median" in found[v].at_most]
@@ -114,7 +110,7 @@ def _lowest(found: Mapping[str, Summary]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Column:
-    """One axis, on one kind of machine where it belongs to the machine."""
+    """One axis; of an axis that depends on the machine, one kind of machine."""
 
     axis: str
     header: str
@@ -132,11 +128,11 @@ def _columns(
         own = costs if kind is None else costs[costs["trial"].map(classes) == kind]
         if own.empty:
             continue
-        seen = own[own["reached"]] if own["reached"].any() else ends[ends["trial"].isin(own["trial"])]
-        scale = scale_for(axis, seen[axis])
-        # A peak is not spent, so it has no "times less".
+        reached = own[own["reached"]] if own["reached"].any() else ends[ends["trial"].isin(own["trial"])]
+        scale = scale_for(axis, reached[axis])
+        # A peak is no cost that adds up, so it is not divided.
         ratios = {}
-        if baseline is not None and axis != "peak_memory_bytes":
+        if baseline is not None and axis != PEAK_MEMORY:
             ratios = comparison.ratios_to_baseline(own, ends, baseline, axis)
         header = axis_header(axis, scale) + ("" if kind is None else f"\non {kind}")
         found.append(_Column(axis, header, scale, comparison.cost_summaries(own, axis), ratios))
@@ -177,7 +173,7 @@ SECONDS_NOTE = "Seconds are not ranked: trials shared the machine, so they measu
 
 
 def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
-    """Every trial: the broken ones first, then those still going, then the finished; status, cause and cost."""
+    """The table of all trials with status, cause and cost: broken trials first, then unfinished, then finished ones."""
     ends = comparison.spent(curves).set_index("trial") if not curves.empty else pd.DataFrame()
     spent = {axis: _spent(trials, ends, axis) for axis in TRIAL_AXES}
     spent = {axis: values for axis, values in spent.items() if values.notna().any()}
@@ -211,7 +207,7 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
 
 
 def command_of(trial: Mapping[Any, Any], meta: Meta) -> str:
-    """The command that made the trial; for one that has not begun, its run's."""
+    """The command that started the trial; the run's command for a trial that has not begun."""
     record = trial["provenance"]
     command = record.get("command") if isinstance(record, Mapping) else None
     if not command:
@@ -224,18 +220,17 @@ def _place(status: str) -> int:
 
 
 def _spent(trials: pd.DataFrame, ends: pd.DataFrame, axis: str) -> pd.Series:
-    """From the trial's own record where it has one, else from its last point."""
+    """Each trial's total on an axis: from its record where it has one, else from its last point."""
     own = trials["axes"].map(lambda axes: axes.get(axis) if isinstance(axes, dict) else None)
-    seen = trials["trial"].map(ends[axis]) if axis in ends else pd.Series(float("nan"), index=trials.index)
-    return pd.to_numeric(own, errors="coerce").astype(float).fillna(seen)
+    at_end = trials["trial"].map(ends[axis]) if axis in ends else pd.Series(float("nan"), index=trials.index)
+    return pd.to_numeric(own, errors="coerce").astype(float).fillna(at_end)
 
 
 def _last_rewards(curves: pd.DataFrame) -> dict[str, float]:
     if curves.empty:
         return {}
-    rows = curves[(curves["metric"] == "reward") & (curves["split"] == "train")]
-    last = rows.sort_values("point", kind="stable").drop_duplicates("trial", keep="last")
-    return {str(trial): float(value) for trial, value in zip(last["trial"], last["value"], strict=True)}
+    last = select(curves, "reward", "train").groupby("trial")["value"].last(skipna=False)
+    return {str(trial): float(value) for trial, value in last.items()}
 
 
 def _text(cause: object) -> str:

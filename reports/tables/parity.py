@@ -1,44 +1,46 @@
-"""Implementation parity: a peer's trainer (`trl-alignprop`, `trl-ddpo`) beside ours, seed by seed."""
+"""Implementation parity: another implementation of a method beside ours, seed by seed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
 from reports.formatting import NOTHING, number, plural, scale_for, with_range
-from reports.frame import DONE, SPLIT_WORDS, axis_words, finished, untrained_variants
+from reports.frame import finished, untrained_variants
 from reports.machines import speed_classes
-from reports.meta import Meta
+from reports.meta import Meta, MethodFacts
+from reports.names import DONE, MACHINES_OWN, PARITY_AXES, PEAK_MEMORY, SPLIT_WORDS, axis_words
 from reports.statistics import comparison
 from reports.statistics.curve import summarise
 from reports.tables.table import Cell, Table, cost_cell, ranged, value_cell
 
-PEERS = ("trl-",)
 MEASURES = (("reward", "train"), ("reward", "heldout"), ("gold", "train"), ("diversity", "train"), ("drift", "train"))
-PER_STEP = ("reward_queries", "nfe", "flops", "train_seconds")
 
 
-def pairs(curves: pd.DataFrame) -> list[tuple[str, str]]:
-    """(ours, the peer's) for every trained variant of a peer's method whose counterpart ran too."""
+def pairs(curves: pd.DataFrame, methods: Mapping[str, MethodFacts]) -> list[tuple[str, str]]:
+    """(ours, the peer's) for every trained variant of a peer's method whose counterpart ran too.
+
+    Of several variants of ours, the one whose name differs from the peer's as the methods' names do.
+    """
     if curves.empty:
         return []
     known = curves.drop_duplicates("variant").set_index("variant")["method"].astype(str)
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     found = []
     for variant, method in known.items():
-        prefix = next((p for p in PEERS if method.startswith(p)), None)
-        if prefix is None or variant in still:
+        peer_of = methods[method].peer_of if method in methods else None
+        if peer_of is None or variant in untrained:
             continue
-        ours = [v for v in known.index if known[v] == method.removeprefix(prefix) and v not in still]
-        same = [v for v in ours if v == str(variant).removeprefix(prefix)]
+        ours = [v for v in known.index if known[v] == peer_of and v not in untrained]
+        same = [v for v in ours if v == str(variant).removeprefix(method.removesuffix(peer_of))]
         if ours:
             found.append((str((same or ours)[0]), str(variant)))
     return found
 
 
 def tables(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[Table]:
-    """A table a pair: final rewards with their difference, and what a step costs with the ratio."""
-    return [_table(ours, peer, curves, trials, meta) for ours, peer in pairs(curves)]
+    """A table for each pair: final rewards with their difference, costs of a step with their ratio."""
+    return [_table(ours, peer, curves, trials, meta) for ours, peer in pairs(curves, meta.methods)]
 
 
 def _table(ours: str, peer: str, curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
@@ -51,16 +53,15 @@ def _table(ours: str, peer: str, curves: pd.DataFrame, trials: pd.DataFrame, met
     ends = comparison.spent(finished(curves))
     classes = speed_classes(trials)
     machines = {classes.get(str(t)) for t in ends.loc[ends["variant"].isin((ours, peer)), "trial"]}
-    for axis in (*PER_STEP, "peak_memory_bytes"):
-        ownmachine = axis in ("train_seconds", "peak_memory_bytes")
-        if ends[axis].isna().all() or (ownmachine and len(machines) > 1):
+    for axis in PARITY_AXES:
+        if ends[axis].isna().all() or (axis in MACHINES_OWN and len(machines) > 1):
             continue
-        per = 1.0 if axis == "peak_memory_bytes" else ends["steps"].where(ends["steps"] > 0)
+        per = 1.0 if axis == PEAK_MEMORY else ends["steps"].where(ends["steps"] > 0)
         values = _by_seed(ends.assign(cost=ends[axis] / per), "cost", ours, peer)
         if values is None:
             continue
         scale = scale_for(axis, values.to_numpy().ravel())
-        words = axis_words(axis) if axis == "peak_memory_bytes" else f"{axis_words(axis)} a step"
+        words = axis_words(axis) if axis == PEAK_MEMORY else f"{axis_words(axis)} a step"
         rows.append(_row(scale.label(words), ours, peer, values, lambda s, c=scale: cost_cell(s, c),
                          lambda a, b: b / a, suffix="×"))  # fmt: skip
     seeds = trials.loc[trials["variant"].isin((ours, peer)) & (trials["status"] == DONE)].groupby("variant")["seed"]
@@ -89,17 +90,17 @@ def _row(
 ) -> dict[str, str | Cell]:
     both = values.dropna()
     summary = summarise(np.asarray(difference(both[ours], both[peer]), dtype=float)) if len(both) else None
-    told: str | Cell = NOTHING
+    difference_cell: str | Cell = NOTHING
     if summary is not None:
         found = (summary.median, summary.low, summary.high)
-        numbers = ranged(*found, name="ratio" if suffix else "difference")  # one column has both
-        told = Cell(with_range(*(number(v, signed=signed) + suffix for v in found)), numbers)
+        numbers = ranged(*found, name="ratio" if suffix else "difference")  # the column holds ratios and differences
+        difference_cell = Cell(with_range(*(number(v, signed=signed) + suffix for v in found)), numbers)
     shown = {v: cell(summarise(values[v].dropna().to_numpy())) for v in (ours, peer)}
-    return {"measure": name, **shown, "peer against ours": told}
+    return {"measure": name, **shown, "peer against ours": difference_cell}
 
 
 def _by_seed(rows: pd.DataFrame, column: str, ours: str, peer: str) -> pd.DataFrame | None:
-    """A row a seed, a column each of the two; None where neither has a value."""
+    """The values of the two variants, a row a seed; None where there is no value."""
     kept = rows[rows["variant"].isin((ours, peer))]
     wide = kept.pivot_table(index="seed", columns="variant", values=column, aggfunc="first", dropna=False)
     return wide.reindex(columns=[ours, peer]) if len(wide) and wide.notna().to_numpy().any() else None

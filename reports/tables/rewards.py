@@ -1,4 +1,4 @@
-"""The ranking, the rewards and the paired differences. Raw numbers come from `statistics/comparison.py`."""
+"""The tables of the ranking, the rewards and the paired differences; `statistics/` computes their numbers."""
 
 import math
 from collections.abc import Iterable
@@ -6,8 +6,9 @@ from collections.abc import Iterable
 import pandas as pd
 
 from reports.formatting import NOTHING, measured, number, scale_for
-from reports.frame import DONE, SPLIT_WORDS, axis_words, base_variant, metrics_in, untrained_variants
+from reports.frame import base_variant, metrics_in, untrained_variants
 from reports.meta import Meta
+from reports.names import DONE, SPLIT_WORDS, axis_words
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL
 from reports.statistics.evidence import CROSSED_COVERAGE
@@ -28,7 +29,7 @@ from reports.tables.table import (
 
 
 def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
-    """The table at the top: place, seeds, final rewards, area, cost to the target, what it spent."""
+    """The ranking: place, seeds, final rewards, area, cost to the target, total cost."""
     axis = meta.budget_column
     columns = {
         f"{metric}\n{SPLIT_WORDS[split]}": comparison.final_summaries(curves, metric, split)
@@ -42,7 +43,7 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
         costs = comparison.cost_summaries(comparison.costs_to_target(curves, meta.target, [axis]), axis)
     scale = scale_for(axis, ends[axis])
     counts = seed_counts(trials)
-    still = untrained_variants(curves)
+    untrained = untrained_variants(curves)
     rows = []
     ranked = ranked_variants(curves, trials, meta)
     possible = possible_places(curves, ranked, meta)
@@ -57,15 +58,15 @@ def ranking(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
         row["area under\nthe reward"] = median_cell(areas.get(variant))
         if costs is not None:
             header = scale.label(f"{axis_words(axis)}\nto {measured(meta.target)}")
-            row[header] = NOTHING if variant in still else target_cell(costs.get(variant), scale)
+            row[header] = NOTHING if variant in untrained else target_cell(costs.get(variant), scale)
         own = comparison.summarise(ends.loc[ends["variant"] == variant, axis].to_numpy())
-        row[scale.label(f"{axis_words(axis)}\nspent")] = NOTHING if variant in still else cost_cell(own, scale)
+        row[scale.label(f"{axis_words(axis)}\nspent")] = NOTHING if variant in untrained else cost_cell(own, scale)
         rows.append(row)
     return Table.of("Ranking", rows, _ranking_note(curves, meta, [c for c, _ in counts.values()]))
 
 
 def _place(possible: tuple[int, int] | None) -> str | Cell:
-    """ "2", or "2–4" where the seeds do not say which."""
+    """ "2", or "2–4" where the seeds leave several places open."""
     if possible is None:
         return NOTHING
     text = "–".join(map(str, dict.fromkeys(possible)))
@@ -76,7 +77,7 @@ def _ranking_note(curves: pd.DataFrame, meta: Meta, seeds: list[int]) -> str:
     span = comparison.common_range(curves, meta.budget_column)
     words = axis_words(meta.budget_column)
     if span is None:
-        area = "No stretch of the budget was seen by every trial, so there is no area and no rank"
+        area = "No stretch of the budget is covered by every trial, so there is no area and no rank"
     else:
         scale = scale_for(meta.budget_column, span)
         area = (
@@ -99,7 +100,7 @@ def _places_note(seeds: list[int]) -> str:
 
 
 def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
-    """Methods × (training prompts, held-out prompts, each other reward, gold, diversity, drift), after training."""
+    """The table of all metrics on both splits after training, a row a variant, the untrained model first."""
     columns = {
         metric_header(metric, split, meta): comparison.final_summaries(curves, metric, split)
         for metric, split in _pairs(curves, metrics_in(curves))
@@ -115,7 +116,10 @@ def rewards(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table:
 
 
 def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table | None:
-    """Each method minus the untrained model on the same prompts and noise; None without per-prompt values or base."""
+    """Each variant minus the untrained model on the same prompts and noise.
+
+    None without values by prompt, or where the untrained model did not run as a method of its own.
+    """
     base = base_variant(curves)
     if evaluation.empty or base is None:
         return None
@@ -127,13 +131,13 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
         own = of_measure["variant"] == base
         differences[metric, split] = comparison.paired_with(of_measure[~own], of_measure[own])
     rows: list[dict[str, str | Cell]] = []
-    seen: list[int] = []
+    counts: list[int] = []
     for variant, _ in ranked_variants(curves, trials, meta):
         for (metric, split), of_variant in differences.items():
             found = of_variant.get(variant)
             if found is None:
                 continue
-            seen.append(found.over_seeds.count)
+            counts.append(found.over_seeds.count)
             rows.append({
                 "method": variant,
                 "measure": f"{meta.metric_words(metric)}, {SPLIT_WORDS[split]}",
@@ -143,10 +147,10 @@ def paired(curves: pd.DataFrame, evaluation: pd.DataFrame, trials: pd.DataFrame,
                 ),
                 "clear seeds": f"{found.clear_seeds} of {found.over_seeds.count}",
             })  # fmt: skip
-    if not seen:
+    if not counts:
         return None
     note = (
-        f"Each method minus {base} on the same prompts and the same noise, after training. {_paired_note(seen)} "
+        f"Each method minus {base} on the same prompts and the same noise, after training. {_paired_note(counts)} "
         "Pairs better: the share in which the method scores higher. Clear seeds: those whose 95 % Student-t interval "
         "over prompts excludes zero, given that trained model."
     )

@@ -1,7 +1,6 @@
-"""A table of formatted strings with the numbers behind them, and in which order methods stand.
+"""A table of formatted strings with the numbers behind them, and the order of methods in it.
 
-A `Table` knows its title, its cells and what must be said under it: page, Markdown and terminal print its text, CSV and
-JSON give its numbers.
+A `Table` has a title, cells and a note. Page, Markdown and terminal print its text; CSV and JSON hold its numbers.
 """
 
 import math
@@ -11,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.formatting import AT_THE_START, NOT_REACHED, NOTHING, Scale, measured, number, with_range
-from reports.frame import DONE, SPLIT_WORDS, axis_words, untrained_variants
+from reports.formatting import AT_THE_START, NOT_REACHED, NOTHING, Scale, capitalised, measured, number, with_range
+from reports.frame import untrained_variants
 from reports.meta import Meta
+from reports.names import DONE, SPLIT_WORDS, axis_words
 from reports.statistics import comparison
 from reports.statistics.curve import SEEDS_FOR_AN_INTERVAL, Summary
 from reports.statistics.places import places
@@ -23,18 +23,18 @@ VALUE = "value"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, and the numbers behind it, not rounded.
+    """A cell's text, and the numbers behind it, not rounded.
 
     Attributes:
-        numbers: by name. "value" is in the unit of the column, as are its range, "low" and "high", and the "half-width"
-            of its interval; others say themselves what they are. What is not known is left out.
+        numbers: by name. "value", its range "low" and "high" and the "half-width" of its interval are in the unit of
+            the column; any other name says what its number is. A number that is not known is left out.
     """
 
     text: str
     numbers: Mapping[str, float]
 
     def beside(self, text: str, numbers: Mapping[str, float]) -> "Cell":
-        """With a second line."""
+        """The cell with a second line of text and its numbers."""
         return Cell(f"{self.text}\n{text}", {**self.numbers, **numbers})
 
 
@@ -43,9 +43,10 @@ class Table:
     """A table ready to print.
 
     Attributes:
-        cells: text; a column is named by its header, which may have several lines.
+        cells: text; a column's name is its header, which may have several lines.
+        note: printed under the table.
         text: left-aligned columns.
-        best: (row, column) of cells to set in bold.
+        best: (row, column) of the cells in bold.
         numbers: (row, column) -> `Cell.numbers`.
         grouped: a column whose value is printed once where it repeats.
     """
@@ -60,7 +61,7 @@ class Table:
 
     @classmethod
     def of(cls, title: str, rows: Sequence[Mapping[str, str | Cell]], note: str = "", **more: Any) -> "Table":
-        """From rows whose cells are text, or `Cell`s."""
+        """A table from rows of cells, each a text or a `Cell`."""
         cells = [{name: cell.text if isinstance(cell, Cell) else cell for name, cell in row.items()} for row in rows]
         numbers = {
             (index, name): cell.numbers
@@ -72,19 +73,19 @@ class Table:
 
     @property
     def printed(self) -> pd.DataFrame:
-        """`cells` as they are printed, the grouped column blank where it repeats."""
+        """`cells` with the grouped column left blank where its value repeats."""
         if not self.grouped or self.grouped not in self.cells:
             return self.cells
         column = self.cells[self.grouped]
         return self.cells.assign(**{self.grouped: column.where(column != column.shift(), "")})
 
     def without(self, *columns: str) -> "Table":
-        """The same without these columns, where it has them."""
+        """The table without these columns; a column that it does not have is ignored."""
         return replace(self, cells=self.cells.drop(columns=list(columns), errors="ignore"))
 
     @property
     def headers(self) -> dict[str, str]:
-        """Column -> its header in one line, a number behind one that another column has too."""
+        """Column -> its header in one line; a header that several columns share is numbered."""
         found: dict[str, str] = {}
         for column in map(str, self.cells.columns):
             words = column.replace("\n", " ")
@@ -93,7 +94,7 @@ class Table:
         return found
 
     def records(self) -> list[dict[str, Any]]:
-        """A row each for JSON: text, or where there are numbers, these beside the text."""
+        """The rows for JSON: a cell is its text, or a mapping of its text and numbers."""
         found: list[dict[str, Any]] = [{} for _ in range(len(self.cells))]
         for column, header in self.headers.items():
             for index, text in enumerate(self.cells[column]):
@@ -116,19 +117,19 @@ def metric_header(metric: str, split: str, meta: Meta) -> str:
 
 
 def ranged(value: float, low: float, high: float, name: str = "") -> dict[str, float]:
-    """`Cell.numbers` of a value with its range: the column's own, or one that is called `name`."""
+    """`Cell.numbers` of a value with its range: the column's own value, or one under `name`."""
     names = (name, f"{name}, low", f"{name}, high") if name else (VALUE, "low", "high")
     return dict(zip(names, (value, low, high), strict=True))
 
 
 def range_cell(value: float, low: float, high: float, signed: bool = False) -> Cell:
-    """A measurement with its range."""
+    """The cell of a measurement with its range."""
     text = with_range(*(measured(each, signed=signed) for each in (value, low, high)))
     return Cell(text, ranged(value, low, high))
 
 
 def value_cell(summary: Summary | None, signed: bool = False) -> str | Cell:
-    """The mean over seeds with its range, or from five seeds on with the half-width of its Student-t interval."""
+    """The mean over seeds with its range, or from five seeds on with half of its Student-t interval."""
     if summary is None:
         return NOTHING
     if summary.missing:
@@ -149,7 +150,7 @@ def median_cell(summary: Summary | None) -> str | Cell:
 
 
 def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
-    """The median over seeds of what was spent, with its range."""
+    """The median over seeds of a cost, with its range."""
     if summary is None or summary.missing:
         return value_cell(summary)
     middle, low, high = (value / scale.divisor for value in (summary.median, summary.low, summary.high))
@@ -157,10 +158,10 @@ def cost_cell(summary: Summary | None, scale: Scale) -> str | Cell:
 
 
 def target_cell(summary: Summary | None, scale: Scale) -> str | Cell:
-    """The median over seeds of what had been spent when a target was reached, with its range.
+    """The median over seeds of the cost of a target, with its range.
 
-    +inf reads "not reached", and ∞ in a range; 0 reads "at the start"; an upper bound has a ≤, and "at most" of the
-    same name beside its number.
+    +inf is printed as "not reached", in a range as ∞; 0 as "at the start"; an upper bound with a ≤, and with "at most"
+    among the cell's numbers.
     """
     if summary is None or summary.missing:
         return value_cell(summary)
@@ -175,14 +176,18 @@ def target_cell(summary: Summary | None, scale: Scale) -> str | Cell:
 
 
 def number_cell(value: float | None, scale: Scale) -> str | Cell:
-    """One number in a column's unit; a dash where it is not known."""
+    """A number in the column's unit; a dash where it is not known."""
     if value is None or math.isnan(value):
         return NOTHING
     return Cell(number(value / scale.divisor), {VALUE: value / scale.divisor})
 
 
 def spread_note(counts: Iterable[int]) -> str:
-    """What the figure in brackets means, for tables of `value_cell`."""
+    """The note on the range or interval in the cells of `value_cell`; "" for no counts.
+
+    Args:
+        counts: of seeds, one a row.
+    """
     few = any(count < SEEDS_FOR_AN_INTERVAL for count in counts)
     many = any(count >= SEEDS_FOR_AN_INTERVAL for count in counts)
     parts = []
@@ -190,8 +195,7 @@ def spread_note(counts: Iterable[int]) -> str:
         parts.append("mean over seeds (range); under five seeds no interval is claimed")
     if many:
         parts.append("mean over seeds ± half of the 95 % Student-t interval")
-    text = "; from five seeds on ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return f"{capitalised('; from five seeds on '.join(parts))}." if parts else ""
 
 
 def seed_counts(trials: pd.DataFrame) -> dict[str, tuple[int, int]]:
@@ -201,11 +205,11 @@ def seed_counts(trials: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 
 def ranked_variants(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> list[tuple[str, int | None]]:
-    """Every variant, best first, with its place, None for one that is not ranked.
+    """Every variant, best first, with its place; None instead of a place for a variant that is not ranked.
 
-    Ranked by the median normalised area under the training reward over the budget axis. A variant is ranked only when
-    all its planned seeds are done and none is NaN: a method is not to win by the seeds that survived. What the seeds
-    leave open of a place, `possible_places` says.
+    The rank is by the median normalised area under the training reward over the budget axis. A variant is ranked only
+    when all its planned seeds are done and none is NaN, so that no method wins by the seeds that survived.
+    `possible_places` gives the places that the seeds leave open.
     """
     areas = comparison.area_summaries(curves, meta.budget_column) if not curves.empty else {}
     counts = seed_counts(trials)
@@ -225,10 +229,10 @@ def ranked_variants(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> l
 def possible_places(
     curves: pd.DataFrame, ranked: Sequence[tuple[str, int | None]], meta: Meta
 ) -> dict[str, tuple[int, int]]:
-    """Of every ranked variant the first and the last place that its seeds leave possible, by its areas.
+    """Ranked variant -> the first and the last place that its seeds leave open, by their areas.
 
     Args:
-        ranked: of `ranked_variants`.
+        ranked: the result of `ranked_variants`.
     """
     found = comparison.areas(curves, meta.budget_column)
     seeds = {str(v): dict(zip(of["seed"], of["value"], strict=True)) for v, of in found.groupby("variant", sort=False)}

@@ -1,23 +1,22 @@
-"""How the methods' settings were found, and what finding them cost."""
+"""The search for the methods' settings, and its cost."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from reports.formatting import NOTHING, listing, number, plural, scale_for
-from reports.frame import axis_words
 from reports.meta import Meta
+from reports.names import TUNING_AXES, axis_words
 from reports.tables.table import Cell, Table, number_cell, range_cell
 
-SHOWN_COSTS = ("reward_queries", "nfe", "flops", "device_seconds")
 ALGORITHMS = {"random": "random search", "optuna": "Optuna's TPE", "asha": "ASHA"}
 
 
 def table(meta: Meta) -> Table | None:
-    """A row a method: what was tried, what was chosen and what it cost; None where nothing was searched for."""
+    """A row for each method: configurations tried, settings chosen, cost. None where no settings were searched for."""
     if meta.tuning is None:
         return None
     search, methods = meta.tuning["search"], meta.tuning["methods"]
-    scales = {axis: scale_for(axis, [method["cost"][axis] for method in methods]) for axis in SHOWN_COSTS}
+    scales = {axis: scale_for(axis, [method["cost"][axis] for method in methods]) for axis in TUNING_AXES}
     rows = []
     for method in methods:
         scores = [row["score"] for row in method["configurations"] if row["score"] is not None]

@@ -13,7 +13,7 @@ from reports.figures import pictures
 from reports.figures.curves import STYLE, png
 from reports.formatting import NOTHING, cell_parts
 from reports.tables.table import VALUE, Table
-from reports.writers import markdown
+from reports.writers import report_markdown
 
 ENDINGS = {"csv": "csv", "latex": "tex"}
 _LATEX = {
@@ -42,7 +42,7 @@ def figures(document: Document, kind: str, shown: bool = False) -> dict[str, byt
     found = {}
     for prefix, part in _parts(document):
         for name, draw in part.drawings.items():
-            if shown and name not in markdown.shown(part):
+            if shown and name not in report_markdown.shown(part):
                 continue
             found[f"figures/{prefix}{name}.{kind}"] = png(draw()) if kind == "png" else vector(draw(), kind, name)
         if part.sheet is not None and kind != "svg":
@@ -52,7 +52,7 @@ def figures(document: Document, kind: str, shown: bool = False) -> dict[str, byt
 
 
 def to_csv(table: Table) -> str:
-    """The table's numbers, not rounded, in the unit of their header; text where a cell has none.
+    """The table as CSV: its numbers, not rounded, in the unit of their header; the text of a cell without numbers.
 
     A column "reward" that has a range is followed by "reward, low" and "reward, high".
     """
@@ -70,7 +70,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""A `table` float: booktabs' rules, the title as its caption, the note under it."""
+    r"""The table as a LaTeX `table` float: booktabs' rules, the title as its caption, the note under it."""
     columns = list(table.cells.columns)
     layout = "".join("l" if column in table.text else "r" for column in columns)
     lines = [" & ".join(_latex_cell(column) for column in columns) + r" \\", r"\midrule"]
@@ -88,18 +88,18 @@ def to_latex(table: Table) -> str:
 
 
 def latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """The text with LaTeX's special characters escaped."""
     return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def slug(title: str) -> str:
-    """ "Cost to ddpo’s final reward, 4.78" -> "cost-to-ddpos-final-reward"; numbers after a comma are left out."""
+    """ "Cost to mine’s final reward, 4.78" -> "cost-to-mines-final-reward"; numbers after a comma are left out."""
     words = re.sub(r", [\d.,−]+$", "", title).lower().replace("’", "")
     return re.sub(r"[^a-z0-9]+", "-", words).strip("-")
 
 
 def vector(figure: Figure, kind: str, name: str) -> bytes:
-    """A figure as PDF (fonts embedded) or SVG (text as text), the same bytes for the same figure."""
+    """The figure as PDF (fonts embedded) or SVG (text as text); the same figure gives the same bytes."""
     buffer = io.BytesIO()
     undated = {"Date": None} if kind == "svg" else {"CreationDate": None, "Producer": None, "Creator": None}
     with mpl.rc_context(STYLE | {"pdf.fonttype": 42, "svg.hashsalt": name}):
@@ -108,7 +108,7 @@ def vector(figure: Figure, kind: str, name: str) -> bytes:
 
 
 def _latex_cell(text: object, best: bool = False) -> str:
-    """With the value of the best in bold, and not its range."""
+    """A cell as LaTeX; of a best cell the value is bold, and not its range."""
     value = cell_parts(str(text))[0]
     parts = [latex(part) for part in str(text)[len(value) :].split("\n")]
     parts[0] = (rf"\textbf{{{latex(value)}}}" if best else latex(value)) + parts[0]

@@ -11,17 +11,17 @@ from reports.document import Document
 from reports.figures.pictures import column_words, data_uri
 from reports.figures.svg import palette_css
 from reports.formatting import amount, cell_parts, listing, plural
-from reports.frame import DONE, axis_words
+from reports.names import DONE, axis_words
 from reports.tables.table import Table
 
 MOST_ROWS = 1_000
-"""Of a table on the page, which stays under ten megabytes."""
+"""Most rows of a table on the page, which stays under ten megabytes."""
 
 HERE = Path(__file__).parent
 
 
 def to_html(document: Document) -> str:
-    """The whole page."""
+    """The document as one HTML page."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -47,7 +47,7 @@ def to_html(document: Document) -> str:
 
 
 def _part(document: Document, index: int) -> dict[str, Any]:
-    """What the template asks of one document."""
+    """The template's variables for one document."""
     return {
         "document": document,
         "id": f"part-{index + 1}",
@@ -64,7 +64,7 @@ def _asset(name: str) -> Markup:
 
 
 def first_rows(table: Table, most: int = MOST_ROWS) -> Table:
-    """A table cut to `most` rows with a note on those left out: the lowest ranked, or of trials the finished."""
+    """The table cut to `most` rows, with a note on the rows left out, which are the last ones."""
     left_out = table.cells[most:]
     if left_out.empty:
         return table
@@ -76,7 +76,7 @@ def first_rows(table: Table, most: int = MOST_ROWS) -> Table:
 
 
 def cell_html(text: object) -> Markup:
-    """A cell: the range after a value and any second line are set quieter than the value."""
+    """A cell as HTML, with classes that set the range and any further line quieter than the value."""
     first, around, more = cell_parts(str(text))
     value = Markup("<span class=value>{}</span>").format(first)
     if around:
@@ -87,7 +87,7 @@ def cell_html(text: object) -> Markup:
 
 
 def _facts(document: Document) -> list[str]:
-    """The line under the title: how much there is to read."""
+    """The line under the title: numbers of methods, seeds and trials, and the budget."""
     trials, meta = document.trials.cells, document.meta
     facts = [plural(trials["method"].nunique(), "method"), plural(trials["seed"].nunique(), "seed")]
     done = int((trials["status"] == DONE).sum())

@@ -1,4 +1,4 @@
-"""The page as a PDF: a browser prints it, so that paper shows what the page shows."""
+"""The page as a PDF, printed by a browser, so that paper and page look the same."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ LIMIT_SECONDS = 180
 
 
 class NoBrowserError(RuntimeError):
-    """There is no browser, or it did not print."""
+    """There is no browser on the path, or it did not print the page."""
 
 
 def browser() -> str | None:
@@ -19,10 +19,10 @@ def browser() -> str | None:
 
 
 def to_pdf(page: str) -> bytes:
-    """The page as it prints, A4 or Letter as the page's own style says.
+    """The page as a PDF, in the paper size of the page's style.
 
     Raises:
-        NoBrowserError: saying what to do.
+        NoBrowserError: there is no browser, or it did not print.
     """
     program = browser()
     if program is None:

@@ -71,14 +71,6 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 
 @pytest.fixture(autouse=True)
-def unpredicted(monkeypatch):
-    """No run is predicted beside: hundreds of short ones would each start a process. A module that asks for it says so
-    by a fixture of this name.
-    """
-    monkeypatch.setattr("bench.plan.memory.beside.Prediction.__enter__", lambda prediction: prediction)
-
-
-@pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
     """Reports have no figures: hundreds of runs would each draw for two seconds what tests/reports looks at. A module
     that asks for them says so by a fixture of this name.

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from reports.figures.pictures import Picture
-from reports.meta import Meta
+from reports.meta import Meta, MethodFacts
 
 ANIMALS = ("cat", "dog", "horse", "monkey", "rabbit", "zebra")
 HELDOUT = ("snail", "lobster")
@@ -18,6 +18,13 @@ METHODS = {
     "rwr": (8, 256, 26, 0.08, 0.04, 0.055),
 }
 
+FACTS = {
+    "base": MethodFacts("untrained", "#6f7680", "#9aa2ad", "dashed"),
+    "alignprop": MethodFacts("gradient", "#0067a8", "#58b2ef"),
+    "trl-alignprop": MethodFacts("gradient", "#4b8fc4", "#8ccbf5", "dashed", peer_of="alignprop"),
+    "ddpo": MethodFacts("policy gradient", "#d1560a", "#f58b4c", reference=True),
+    "rwr": MethodFacts("reward-weighted", "#a8508f", "#dc92c6"),
+}
 META = Meta(
     name="aesthetic",
     budget_axis="reward_queries",
@@ -29,7 +36,13 @@ META = Meta(
     evaluation="64 images on fixed prompts and noise, DDIM with 20 steps, eta 0, guidance 2.",
     command="bench run sweeps/aesthetic.yaml",
     versions={"torch": "2.13.0", "diffusers": "0.42.1"},
+    methods=FACTS,
 )
+
+
+def family_of(method):
+    """What the harness writes into the curves' column `family`."""
+    return FACTS[method].family if method in FACTS else None
 
 
 def make_run(methods=METHODS, seeds=(0, 1, 2)):
@@ -72,7 +85,7 @@ def _trial(variant, seed, points, queries, nfe, gain, gold_gain, second):
         }  # fmt: skip
         for (metric, split), value in values.items():
             row = {"sweep": "aesthetic", **identity, "status": "done", "point": point, "split": split, "metric": metric}
-            curves.append({**row, "value": value, **axes})
+            curves.append({**row, "family": family_of(variant), "value": value, **axes})
             if metric in ("reward", "gold") and point in (0, points - 1):
                 prompts = ANIMALS if split == "train" else HELDOUT
                 for index, prompt in enumerate(prompts):

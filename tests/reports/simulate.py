@@ -16,7 +16,7 @@ import pandas as pd
 
 from reports.regression.baseline import Baseline, make
 from reports.regression.gate import check
-from reports.regression.verdict import Verdict
+from reports.regression.verdict import RunVerdict
 from reports.statistics import evidence
 from reports.statistics.curve import t_interval
 
@@ -65,13 +65,13 @@ def baseline_of(grids: dict[str, np.ndarray], primary: str = "final") -> Baselin
     )  # fmt: skip
 
 
-def verdict_of(baseline: Baseline, grids: dict[str, np.ndarray], **options) -> Verdict:
+def verdict_of(baseline: Baseline, grids: dict[str, np.ndarray], **options) -> RunVerdict:
     return check(baseline, *frames(grids), **KNOWN, mode="statistical", **options)
 
 
 def verdicts(
     pairs: int, seeds: int, prompts: int, alike: float, seed: int, methods: int = 2, gain: float = 8.0
-) -> Iterator[tuple[Baseline, Verdict]]:
+) -> Iterator[tuple[Baseline, RunVerdict]]:
     """Baselines and unchanged runs, through the frames and the whole gate."""
     generator = np.random.default_rng(seed)
     for _ in range(pairs):

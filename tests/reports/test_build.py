@@ -156,7 +156,9 @@ def test_names_cannot_inject_markup_or_mathematics(run, meta, tmp_path):
 
 
 def test_figures_are_well_formed_and_follow_the_readers_mode(run, meta):
-    figure = figures.panel(run[0], "nfe", "reward", "train", meta, styles(run[0]), {"target": 1.0, "ddpo": 0.8})
+    figure = figures.panel(
+        run[0], "nfe", "reward", "train", meta, styles(run[0], meta.methods), {"target": 1.0, "ddpo": 0.8}
+    )
     svg = page_svg(figure, "f-1", 'a "label" <here>')
     root = ET.fromstring(svg)
     assert root.attrib["aria-label"] == 'a "label" <here>'
@@ -166,7 +168,7 @@ def test_figures_are_well_formed_and_follow_the_readers_mode(run, meta):
 
 
 def test_base_is_a_level_line_and_seeds_are_all_drawn(run, meta):
-    axes = figures.panel(run[0], "reward_queries", "reward", "train", meta, styles(run[0])).axes[0]
+    axes = figures.panel(run[0], "reward_queries", "reward", "train", meta, styles(run[0], meta.methods)).axes[0]
     level = [line for line in axes.lines if len(set(line.get_ydata())) == 1]
     assert len(level) == 1
     seeds = [c for c in axes.collections if isinstance(c, LineCollection)]
@@ -177,7 +179,7 @@ def test_base_is_a_level_line_and_seeds_are_all_drawn(run, meta):
 def test_a_wide_spread_asks_for_a_log_axis_and_a_far_target_does_not_flatten(make_run, meta):
     curves = make_run()[0]
     curves.loc[curves["variant"] == "ddpo", "nfe"] *= 50
-    axes = figures.panel(curves, "nfe", "reward", "train", meta, styles(curves), {"target": 50.0}).axes[0]
+    axes = figures.panel(curves, "nfe", "reward", "train", meta, styles(curves, meta.methods), {"target": 50.0}).axes[0]
     assert axes.get_xscale() == "symlog"
     assert axes.get_ylim()[1] < 5
 

@@ -11,10 +11,11 @@ from reports.headline import headline
 from reports.meta import Meta
 from reports.tables import costs, rewards
 from reports.writers import exports
+from tests.reports.conftest import FACTS
 from tests.reports.statistics.test_comparison import curve, paired_rows
 from tests.reports.statistics.test_gains import NOISE, PROMPTS, STEADY
 
-META = Meta(name="t", budget_axis="reward_queries", budget_limit=100, reward="score")
+META = Meta(name="t", budget_axis="reward_queries", budget_limit=100, reward="score", methods=FACTS)
 
 
 def frames(methods, base=1.0, **others):

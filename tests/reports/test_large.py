@@ -57,7 +57,7 @@ def test_a_few_curves_are_lines_and_thousands_are_a_light_picture(make_run, meta
     few = curves[curves["seed"] < 3]
     drawn = {}
     for name, frame in (("few", few), ("many", curves)):
-        figure = panel(frame, "reward_queries", "reward", "train", meta, styles(curves))
+        figure = panel(frame, "reward_queries", "reward", "train", meta, styles(curves, meta.methods))
         drawn[name] = page_svg(figure, name, "a panel")
     assert "data:image/png" not in drawn["few"]
     assert "data:image/png" in drawn["many"]

@@ -5,8 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from reports.figures.styles import FALLBACK, KNOWN, styles
+from reports.figures.styles import FALLBACK, LINES, Style, styles
 from reports.formatting import amount, listing, measured, number, plural, scale_for, tick, with_range
+from tests.reports.conftest import FACTS
 
 
 @pytest.mark.parametrize(
@@ -58,29 +59,33 @@ def frame(*pairs):
     return pd.DataFrame(pairs, columns=["method", "variant"])
 
 
-def test_known_methods_keep_their_style_whatever_runs_beside_them():
-    alone = styles(frame(("ddpo", "ddpo")))
-    among = styles(frame(("ddpo", "ddpo"), ("zeta", "zeta"), ("alignprop", "alignprop")))
-    assert alone["ddpo"] == among["ddpo"] == KNOWN["ddpo"]
+def drawn(*pairs):
+    return styles(frame(*pairs), FACTS)
 
 
-def test_unknown_methods_take_a_stable_colour_of_their_own():
-    found = styles(frame(*[(f"mine-{i}", f"mine-{i}") for i in range(len(FALLBACK))]))
+def test_a_method_brings_its_style_whatever_runs_beside_it():
+    alone = drawn(("ddpo", "ddpo"))
+    among = drawn(("ddpo", "ddpo"), ("zeta", "zeta"), ("alignprop", "alignprop"))
+    assert alone["ddpo"] == among["ddpo"] == Style("#d1560a", "#f58b4c")
+    assert drawn(("base", "base"))["base"] == Style("#6f7680", "#9aa2ad", LINES["dashed"])
+
+
+def test_a_variant_named_like_a_method_is_drawn_as_that_method():
+    found = drawn(("alignprop", "alignprop"), ("alignprop", "ddpo"))
+    assert found["ddpo"] == Style("#d1560a", "#f58b4c")
+
+
+def test_methods_without_a_style_take_a_stable_colour_of_their_own():
+    names = [f"mine-{i}" for i in range(len(FALLBACK))]
+    found = drawn(*zip(names, names, strict=True))
     assert len({style.colour for style in found.values()}) == len(FALLBACK)
-    assert (
-        styles(frame(("mine-0", "mine-0")))["mine-0"] == styles(frame(("mine-0", "mine-0"), ("ddpo", "ddpo")))["mine-0"]
-    )
+    assert drawn(("mine-0", "mine-0"))["mine-0"] == drawn(("mine-0", "mine-0"), ("ddpo", "ddpo"))["mine-0"]
 
 
 def test_variants_of_one_method_differ_and_share_its_hue():
-    found = styles(frame(("alignprop", "alignprop"), ("alignprop", "full"), ("alignprop", "k1"), ("alignprop", "k5")))
-    assert found["alignprop"] == KNOWN["alignprop"]
+    found = drawn(("alignprop", "alignprop"), ("alignprop", "full"), ("alignprop", "k1"), ("alignprop", "k5"))
+    assert found["alignprop"] == Style("#0067a8", "#58b2ef")
     assert len({(style.colour, style.dashes) for style in found.values()}) == 4
-
-
-def test_colours_of_known_methods_are_distinct():
-    assert len({style.colour for style in KNOWN.values()}) == len(KNOWN)
-    assert len({style.dark for style in KNOWN.values()}) == len(KNOWN)
 
 
 def test_there_is_no_minus_zero():
@@ -101,5 +106,5 @@ def test_ticks_have_no_zeros_that_say_nothing():
 
 def test_ten_unknown_methods_are_told_apart():
     names = [f"mine-{n}" for n in range(10)]
-    found = styles(pd.DataFrame({"method": names, "variant": names}))
+    found = drawn(*zip(names, names, strict=True))
     assert len({(style.colour, style.dashes) for style in found.values()}) == 10

@@ -1,6 +1,5 @@
-"""Memory and time of a trial: predicted by a dry pass, fitted to a card, measured, and tabulated.
+"""Memory of a trial: predicted by arithmetic and a dry pass, fitted to a card, and tabulated in docs/memory.md.
 
-`prediction.py` says what a worker will hold, `fitting.py` which settings fit a card, `pace.py` how long a trial will
-take; `weighing.py` measures what a worker holds. `beside.py` predicts while a run's trials train.
-`python -m bench.plan.memory.table > docs/memory.md` writes the table.
+`prediction.py` says what a worker will hold, `fitting.py` which of a sweep's settings make it smaller and fit a card.
+`python -m bench.plan.memory.table` prints the table of docs/memory.md.
 """

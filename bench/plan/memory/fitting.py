@@ -1,177 +1,109 @@
-"""What of a sweep fits a card: stage of ZeRO, precision, checkpointing and micro-batch, the cheapest first.
+"""Changes of a sweep that make a trial smaller, and the first of them with which it fits a card.
 
-Cheap means: first the sweep's own precision, then as little recomputation as possible, then as little sharding, then
-micro-batches as large as possible, up to the sweep's. Only the precision changes what is learned.
+A change is offered only if the sweep's schema, the method's settings and what is installed accept it. First come those
+that keep the sweep's precision, then those that compute little twice, then those that shard nothing, and of each the
+largest micro-batch: only the precision changes what is learned.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+from pydantic import ValidationError
 
 from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError
-from bench.plan.memory.prediction import (
-    LEVELS,
-    build_rewards,
-    dry,
-    dry_score,
-    evaluation_bytes,
-    gathered_bytes,
-    held_by,
-    largest_step,
-    rollout_bytes,
-    rows_of_step,
-    with_gathered,
-)
-
-if TYPE_CHECKING:
-    from methods.base import Method
-    from models.policy import Policy
-    from rewards.base import Reward
+from bench.plan.memory.prediction import Memory
+from bench.plan.preflight import check_deepspeed
+from bench.sweep.schema import Resources
+from methods.base import TrainingSettings
+from methods.common.backprop import LEVELS, BackpropSettings
 
 GIB = 1 << 30
 HEADROOM = 0.1
 """Share of a card left free, for CUDA's context, kernels' workspaces and fragmentation. A choice, not a measurement."""
 
-WORTHWHILE = 0.95
-"""Share of the memory of the choice before it that a dearer one may need at most, to be worth a line."""
-
-CARDS = {
-    "t4": 16, "v100": 32, "rtx3090": 24, "rtx4080": 16, "rtx4090": 24, "rtx5090": 32, "l4": 24, "a10": 24, "l40s": 48,
-    "a6000": 48, "a100": 80, "a100-40": 40, "h100": 80, "h200": 141,
-}  # fmt: skip
-"""GiB of cards by name."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A choice that fits, or the smallest there is.
-
-    Attributes:
-        bytes: the trial's peak on each worker.
-        evaluation: whether evaluating takes more than training.
-    """
-
-    zero: int
-    precision: str
-    checkpointing: str | None
-    micro_batch: int | None
-    bytes: int
-    evaluation: bool = False
-
-    def overrides(self, trial: Trial) -> list[str]:
-        """`PATH=VALUE` for `--set`, of what differs from the sweep."""
-        settings, place = trial.settings, f"methods.{trial.variant}.settings"
-        wanted = {
-            "resources.zero": (trial.zero, self.zero),
-            "resources.precision": (trial.precision, self.precision),
-            f"{place}.checkpointing": (settings.get("checkpointing"), self.checkpointing),
-            f"{place}.micro_batch": (settings.get("micro_batch"), self.micro_batch),
-        }
-        return [f"{path}={new}" for path, (old, new) in wanted.items() if new is not None and new != old]
-
 
 def card_bytes(text: str) -> int:
-    """`24GB` (as makers count, GiB), or a card's name.
+    """`24GB` as makers of cards count it, in GiB.
 
     Raises:
-        BenchError: it is neither.
+        BenchError: it is no size.
     """
-    name = re.sub(r"^nvidia[ -]?|[ _]", "", text.lower())
-    if name in CARDS:
-        return CARDS[name] * GIB
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mg])(?:i?b)?", name)
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mg])(?:i?b)?", text.lower().replace(" ", ""))
     if not found or not float(found[1]):
-        what = f"{text!r} is neither a size nor a card's name"
-        raise BenchError(what, "--card", f"write 24GB, or one of {', '.join(CARDS)}")
+        raise BenchError(f"{text!r} is no size", "--card", "write 24GB, or 512MB")
     return int(float(found[1]) * (GIB if found[2] == "g" else 1 << 20))
 
 
-def fits(trial: Trial, card: int, most: int = 3) -> tuple[list[Fit], Fit | None]:
-    """Choices that fit `card` bytes, the cheapest first, at most `most`; and the smallest choice where none does.
-
-    Of choices that differ in the micro-batch only, the largest; a dearer one has to need less memory.
-    Nothing at all where a method brings a trainer of its own.
-
-    Raises:
-        MissingModelError: the model's configuration is not here.
-    """
-    if not load_method(trial.reference).exact:
-        return [], None
+def fit(trial: Trial, card: int, predict: Callable[[Trial], Memory]) -> tuple[Trial, Memory, bool]:
+    """The trial as it fits `card` bytes, its memory, and True; the smallest there is, and False, where nothing fits."""
     room = int((1 - HEADROOM) * card)
-    found: list[Fit] = []
-    smallest: Fit | None = None
-    seen: set[tuple[int, str, str | None]] = set()
-    for choice in _choices(trial, build_rewards(trial)):
-        if choice.bytes <= room:
-            kind = (choice.zero, choice.precision, choice.checkpointing)
-            worth = not found or choice.bytes <= WORTHWHILE * found[-1].bytes
-            new, seen = kind not in seen, seen | {kind}
-            if not new or not worth:
-                continue
-            found.append(choice)
-            if len(found) == most:
-                break
-        elif smallest is None or choice.bytes < smallest.bytes:
-            smallest = choice
-    return found, None if found else smallest
+    found: list[tuple[Trial, Memory]] = []
+    for kind in _kinds(trial):
+        for each in _micro_batches(kind, room, predict):
+            found.append((each, predict(each)))
+            if found[-1][1].total <= room:
+                return *found[-1], True
+    return *min(found, key=lambda pair: pair[1].total), False
 
 
-def _choices(trial: Trial, rewards: "Sequence[Reward]") -> Iterator[Fit]:
-    """Every choice, the cheapest first."""
+def differences(trial: Trial, changed: Trial) -> dict[tuple[str, str], Any]:
+    """What differs in the changed trial's sweep: (`settings` of the method or `resources`, name) -> value."""
+    return {key: value for key, value in _choices(changed).items() if value != _choices(trial)[key]}
+
+
+def smaller(trial: Trial) -> dict[tuple[str, str], Any]:
+    """Single changes, as `differences` has them, each of which makes a step smaller."""
+    changes: list[dict[str, Any]] = [
+        {"micro_batch": max(1, trial.settings.get("micro_batch", 1) // 2)},
+        {"checkpointing": "step"},
+        {"zero": 3 if trial.workers > 1 else trial.zero},
+        {"precision": "bf16"},
+    ]
+    changed = [_changed(trial, **change) for change in changes]
+    return {key: value for each in changed if each for key, value in differences(trial, each).items()}
+
+
+def _choices(trial: Trial) -> dict[tuple[str, str], Any]:
+    own = {("settings", name): trial.settings.get(name) for name in ("checkpointing", "micro_batch")}
+    return {**own, ("resources", "zero"): trial.zero, ("resources", "precision"): trial.precision}
+
+
+def _kinds(trial: Trial) -> Iterator[Trial]:
+    """The trial in every precision, level of checkpointing and stage of ZeRO, the cheapest first."""
+    level = trial.settings.get("checkpointing", "step")
+    levels = LEVELS if level == "auto" else LEVELS[LEVELS.index(level) :]
+    stages = (trial.zero, 3 if trial.workers > 1 else trial.zero)
+    for choice in product(dict.fromkeys((trial.precision, "bf16")), levels, dict.fromkeys(stages)):
+        kind = _changed(trial, **dict(zip(("precision", "checkpointing", "zero"), choice, strict=True)))
+        if kind is not None:
+            yield kind
+
+
+def _micro_batches(trial: Trial, room: int, predict: Callable[[Trial], Memory]) -> Iterator[Trial]:
+    """The trial, then with micro-batches halved down to one; at once with one where not even that fits."""
+    size, one = trial.settings.get("micro_batch", 1), _changed(trial, micro_batch=1) or trial
+    if predict(trial).total <= room or predict(one).total > room:
+        yield trial if predict(trial).total <= room else one
+        return
+    while size > 1:
+        size //= 2
+        yield _changed(trial, micro_batch=size) or one
+
+
+def _changed(trial: Trial, **changes: Any) -> Trial | None:
+    """The trial as the sweep would plan it with these settings and resources, those it has; None where it would not."""
     cls = load_method(trial.reference)
-    levels = LEVELS if cls.trains and "checkpointing" in trial.settings else (None,)
-    stages = range(4) if cls.trains and trial.workers > 1 else (trial.zero,)
-    score = dry_score(rewards[0])[0]
-    for precision in dict.fromkeys((trial.precision, "bf16")):
-        base = trial.model_copy(update={"precision": precision})
-        with dry(base) as policy:
-            evaluation = evaluation_bytes(base, policy, score)
-            for level in levels:
-                step = largest_step(_one_row(base, level), cls, policy, score).stored
-                step -= rollout_bytes(base, cls, policy)
-                for stage in stages:
-                    yield from _batches(_at(base, stage), cls, policy, rewards, level, step, evaluation)
-
-
-def _batches(
-    trial: Trial,
-    cls: "type[Method]",
-    policy: "Policy",
-    rewards: "Sequence[Reward]",
-    level: str | None,
-    row: int,
-    evaluation: int,
-) -> Iterator[Fit]:
-    """A choice for each micro-batch from the sweep's on down; a step's bytes are proportional to its rows.
-
-    Args:
-        row: activations of a step with one row a worker, without what its rollout keeps.
-        evaluation: and of an evaluation.
-    """
-    held = held_by(trial, cls, policy, rewards).total
-    kept = rollout_bytes(trial, cls, policy)
-    evaluating, live = held + evaluation, gathered_bytes(trial, cls, policy)
-    size = trial.settings.get("micro_batch") if cls.trains else None
-    rows = min(size or 1, -(-rows_of_step(trial, cls) // trial.workers))
-    while True:
-        step = kept + row * rows
-        peak = held + with_gathered(step, live)
-        yield Fit(trial.zero, trial.precision, level, size, max(peak, evaluating), evaluating > peak)
-        if rows == 1 or evaluating > peak:  # smaller batches would not help
-            return
-        rows //= 2
-        size = rows
-
-
-def _one_row(trial: Trial, level: str | None) -> Trial:
-    changes: dict[str, Any] = {"checkpointing": level} if level else {}
-    if "micro_batch" in trial.settings:
-        changes["micro_batch"] = 1
-    return trial.model_copy(update={"settings": {**trial.settings, **changes}})
-
-
-def _at(trial: Trial, stage: int) -> Trial:
-    return trial.model_copy(update={"zero": stage})
+    owned = {"micro_batch": TrainingSettings, "checkpointing": BackpropSettings}
+    own = {name: value for name, value in changes.items() if name in owned and issubclass(cls.Settings, owned[name])}
+    shared = {name: changes.get(name, getattr(trial, name)) for name in ("zero", "precision")}
+    try:
+        settings = cls.Settings(**{**trial.settings, **own}).model_dump(mode="json")
+        Resources(workers=trial.workers, offload="cpu" if trial.offload else "none", **shared)
+        check_deepspeed(shared["zero"])
+    except (ValidationError, BenchError):
+        return None
+    return trial.model_copy(update={"settings": settings, **shared})

@@ -54,6 +54,16 @@ def test_tables_and_figures_are_written_as_asked(cli, run, tmp_path):
     assert "to run it again" in (out / "tables/trials.csv").read_text()
 
 
+def test_a_run_whose_plan_lacks_the_methods_is_drawn_alike(cli, run):
+    assert cli("report", run).code == 0
+    before = (run / "report/report.html").read_bytes()
+    plan = json.loads((run / "plan.json").read_text())
+    assert plan.pop("methods")["base"]["family"] == "untrained"
+    (run / "plan.json").write_text(json.dumps(plan))
+    assert cli("report", run).code == 0
+    assert (run / "report/report.html").read_bytes() == before
+
+
 def test_a_baseline_is_named_or_refused(cli, run):
     assert cli("report", run, "--baseline", "alignprop").code == 0
     said = (run / "report/report.html").read_text()

@@ -65,9 +65,8 @@ class Slow(DDPO):
 
 
 def command(*arguments):
-    """`bench run ARGUMENTS` for a process of its own, with nothing predicted beside: that takes a core."""
-    words = ("run", "--no-predict", *map(str, arguments))
-    return [sys.executable, "-c", "from bench.cli import main; main()", *words]
+    """`bench run ARGUMENTS` for a process of its own."""
+    return [sys.executable, "-c", "from bench.cli import main; main()", "run", *map(str, arguments)]
 
 
 def run(*arguments, **options):

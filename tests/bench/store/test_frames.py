@@ -12,7 +12,8 @@ import bench.store.trial_folder
 from bench.results.report import pictures, report
 from bench.store.frames import EVALUATION_COLUMNS, RESULT_COLUMNS
 from bench.store.run_folder import RunFolder
-from reports.frame import AXES, validate_curves
+from reports.frame import validate_curves
+from reports.names import AXES
 
 ABOUT = {
     "name": "many",

@@ -17,7 +17,7 @@ from bench.store.files import write_atomically, write_json
 from bench.store.run_folder import RunFolder
 from bench.store.trial_folder import STALE_SECONDS, TrialFolder, slug
 from models.meter import Ledger
-from reports.frame import AXES
+from reports.names import AXES
 from tests.bench.bodies import add_point, one_trial
 
 

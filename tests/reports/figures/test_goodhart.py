@@ -13,7 +13,7 @@ def markers(axes, shape):
 
 @pytest.mark.parametrize("pair", goodhart.PAIRS)
 def test_the_turn_of_gold_is_marked_for_the_method_that_turned(run, meta, pair):
-    chosen = styles(run[0])
+    chosen = styles(run[0], meta.methods)
     axes = goodhart.figure(run[0], [pair], meta, chosen, goodhart.turned(run[0], meta)).axes[0]
     (diamond,) = markers(axes, "D")
     assert diamond.get_color() == chosen["alignprop"].colour
@@ -31,7 +31,7 @@ def test_what_was_not_measured_is_not_drawn(run):
 
 
 def test_on_paper_a_legend_says_which_line_is_which_method(run, meta):
-    chosen = styles(run[0])
+    chosen = styles(run[0], meta.methods)
     arguments = (run[0], list(goodhart.PAIRS), meta, chosen, {})
     (legend,) = goodhart.figure(*arguments, paper=True).legends
     assert [text.get_text() for text in legend.get_texts()] == [v for v in chosen if v != "base"]
@@ -44,7 +44,7 @@ def test_a_legend_of_long_names_stays_inside_its_figure(make_run, meta, pairs):
     names = {name: f"{name} (another-run)" for name in first["variant"].unique() if name != "base"}
     second = first.assign(variant=first["variant"].replace(names), trial=first["trial"] + "b")
     curves = pd.concat([first, second[second["variant"] != "base"]])
-    drawn = goodhart.figure(curves, goodhart.PAIRS[:pairs], meta, styles(curves), {}, paper=True)
+    drawn = goodhart.figure(curves, goodhart.PAIRS[:pairs], meta, styles(curves, meta.methods), {}, paper=True)
     drawn.draw_without_rendering()
     (legend,) = drawn.legends
     box = legend.get_window_extent()

@@ -5,8 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from reports.frame import AXES
+from reports.names import AXES
 from reports.statistics import comparison
+from tests.reports.conftest import family_of
 
 
 def curve(variant, seed, queries, values, status="done", method=None):
@@ -16,7 +17,8 @@ def curve(variant, seed, queries, values, status="done", method=None):
         axes = dict.fromkeys(AXES, float(spent)) | {"peak_memory_bytes": 100.0 + point}
         rows.append({
             "trial": f"{variant}-s{seed}", "method": method or variant, "variant": variant, "seed": seed,
-            "status": status, "point": point, "split": "train", "metric": "reward", "value": value, **axes,
+            "family": family_of(method or variant), "status": status, "point": point, "split": "train",
+            "metric": "reward", "value": value, **axes,
         })  # fmt: skip
     return rows
 
@@ -141,16 +143,16 @@ def test_a_seed_that_never_arrived_counts_as_infinite(small):
 @pytest.mark.parametrize(
     ("wanted", "expected"), [("alignprop", "alignprop"), (None, "ddpo"), ("absent", "ddpo"), ("base", "ddpo")]
 )
-def test_the_baseline_is_the_named_one_then_ddpo(small, wanted, expected):
-    assert comparison.pick_baseline(small, wanted) == expected
+def test_the_baseline_is_the_named_one_then_the_reference(small, wanted, expected):
+    assert comparison.pick_baseline(small, wanted, "ddpo") == expected
 
 
-def test_without_ddpo_the_baseline_is_the_worst_trained_method(small):
+def test_without_the_reference_the_baseline_is_the_worst_trained_method(small):
     renamed = small.assign(
         method=small["method"].replace("ddpo", "rwr"), variant=small["variant"].replace("ddpo", "rwr")
     )
-    assert comparison.pick_baseline(renamed, None) == "rwr"
-    assert comparison.pick_baseline(small[small["variant"] != "ddpo"], None) is None  # nothing to compare with
+    assert comparison.pick_baseline(renamed, None, "ddpo") == "rwr"
+    assert comparison.pick_baseline(small[small["variant"] != "ddpo"], None, "ddpo") is None  # nothing to compare with
 
 
 def paired_rows(variant, seed, values, point=1):

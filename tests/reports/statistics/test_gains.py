@@ -7,6 +7,7 @@ import pytest
 
 from reports.frame import validate_curves
 from reports.statistics.gains import baseline, gains, untrained_words
+from tests.reports.conftest import META
 from tests.reports.statistics.test_comparison import curve, paired_rows
 
 PROMPTS = [str(prompt) for prompt in range(6)]
@@ -96,7 +97,7 @@ def test_a_trial_that_is_not_done_gains_nothing():
 def test_nothing_is_measured_against_a_baseline_that_learned_nothing():
     for seeds, beats in (([NOISE], False), ([STEADY], True)):
         curves, evaluation = run(*seeds)
-        found = baseline(curves, "ddpo", gains(curves, evaluation))
+        found = baseline(curves, META, gains(curves, evaluation))
         assert (found.variant, found.beats, found.usable) == ("ddpo", beats, "ddpo" if beats else None)
 
 

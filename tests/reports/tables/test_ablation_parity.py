@@ -60,7 +60,7 @@ def test_without_ours_there_is_no_parity(variants, meta):
     curves, _, trials = variants
     alone = curves[curves["variant"] == "trl-alignprop"]
     assert parity.tables(alone, trials[trials["variant"] == "trl-alignprop"], meta) == []
-    assert parity.pairs(pd.DataFrame()) == []
+    assert parity.pairs(pd.DataFrame(), meta.methods) == []
 
 
 def test_seconds_of_different_machines_are_not_divided(variants, meta):

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from reports.build import Part, build_report, build_together, write_document
+from reports.build import ReportPart, build_report, build_together, write_document
 from reports.frame import finished, select
 from reports.statistics.curve import band
 from tests.reports.conftest import META, make_pictures, make_run
@@ -125,7 +125,7 @@ def test_a_picture_opens_large_with_its_way_through_training(chrome, page):
 def test_parts_that_cannot_be_compared_each_have_curves(chrome, tmp_path):
     run = make_run(seeds=(0,))
     parts = [
-        Part(*run, dataclasses.replace(META, name=name, protocol={"evaluation": words}), make_pictures())
+        ReportPart(*run, dataclasses.replace(META, name=name, protocol={"evaluation": words}), make_pictures())
         for name, words in (("one", "64 images"), ("two", "32 images"))
     ]
     page = write_document(build_together(parts), tmp_path, formats=("html",))[0]

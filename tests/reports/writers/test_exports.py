@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from reports.build import Part, build_report, build_together, write_document
-from reports.tables.memory import memory_table
+from reports.build import ReportPart, build_report, build_together, write_document
 from reports.tables.table import Cell, Table
 from reports.writers import exports, printing
 from reports.writers.markdown import table_markdown
@@ -90,17 +89,14 @@ def test_csv_keeps_words_beside_numbers_and_columns_of_one_name():
     assert table.records()[1] == {"method": "b", "k": "random", "x y": "3", "x y (2)": "4"}
 
 
-def test_csv_of_what_is_not_one_value(run, meta):
-    trials = run[2].assign(
-        memory=[[{"parameters": {"unet": 2**21}, "gradients": None}]] * len(run[2]),
-        predicted=[{"parameters": {"unet": 2**22}, "gradients": 2**20}] * len(run[2]),
-    )
-    text = exports.to_csv(memory_table(trials, ["ddpo"]))
-    assert text.splitlines()[0].startswith('method,"parameters (MiB), predicted","parameters (MiB), measured"')
+def test_csv_of_what_is_not_one_value():
+    """A cell of several values is a column for each; one that lacks a value in every row has no column of it."""
+    both, one = Cell("4 → 2", {"before": 4.0, "after": 2.0}), Cell("1 → –", {"before": 1.0})
+    text = exports.to_csv(Table.of("Title", [{"method": "ddpo", "weights (MiB)": both, "state (MiB)": one}]))
+    assert text.splitlines()[0].startswith('method,"weights (MiB), before","weights (MiB), after"')
     row = pd.read_csv(io.StringIO(text)).iloc[0]
-    assert (row["parameters (MiB), predicted"], row["parameters (MiB), measured"]) == (4, 2)
-    assert row["gradients (MiB), predicted"] == 1
-    assert "gradients (MiB), measured" not in row
+    assert (row["weights (MiB), before"], row["weights (MiB), after"]) == (4, 2)
+    assert not any(column.startswith("state") and column.endswith("after") for column in row.index)
 
 
 def test_figures_as_pdf(document):
@@ -131,7 +127,7 @@ def test_without_a_browser_a_pdf_says_what_is_missing_after_all_else_is_written(
 
 
 def test_parts_have_files_of_their_own(run, meta, make_pictures, tmp_path):
-    part = Part(one_axis(run[0]), run[1], run[2], meta, make_pictures())
+    part = ReportPart(one_axis(run[0]), run[1], run[2], meta, make_pictures())
     written = write_document(build_together([part, part]), tmp_path, ("csv", "png"))
     names = {path.relative_to(tmp_path).as_posix() for path in written}
     assert {"tables/ranking.csv", "tables/part-2-ranking.csv", "figures/part-2-pictures.png"} <= names
