@@ -167,7 +167,7 @@ def load_method(reference: str) -> "type[Method]":
 
 
 def presentation_of(reference: str) -> "Presentation":
-    """How reports show the method that `load_method` finds by `reference`."""
+    """The presentation in reports of the method that `load_method` loads by `reference`."""
     from methods import registry
 
     return registry.presentation(load_method(reference))
