@@ -1,17 +1,16 @@
-"""The harness: a sweep becomes trials, trials run somewhere, the store keeps what they did, a report compares them.
+"""The harness: it plans a sweep as trials, runs them, stores their curves and results, and compares them in a report.
 
 Storeys, lowest first; each imports from those below it, and its `__init__.py` says how to add to it:
 
-- `sweep/`        the YAML, and what it may say
-- `build/`        names and references to objects; a trial's policy, rewards and optimiser
-- `plan/`         a sweep as a list of trials: identity, preflight, costs
-- `store/`        what is written where, and what is whole of it
+- `sweep/`        the YAML file and its schema
+- `build/`        objects from names and references; a trial's policy, rewards and optimiser
+- `plan/`         the list of a sweep's trials: identity, preflight, costs
+- `store/`        the files of a run: where each is written, and whether it is complete
 - `run/`          a trial from start to end: loop, executors, workers, search, trackers
 - `results/`      frames for `reports/`, baselines, history
 - `conformance/`  `bench test`
-- `commands/`     one module a verb; `cli.py` names them
+- `commands/`     one module for each verb; `cli.py` lists the verbs
 
-Beside them stand what every storey uses: `errors.py`, `console.py`, `stopping.py`, `background.py`, `authors.py`,
-`digest.py`.
-This floor imports `models`, `rewards`, `methods` and `reports`; nothing imports it.
+Every storey may use the modules beside them: `errors.py`, `console.py`, `stopping.py`, `background.py`, `authors.py`,
+`digest.py`. `bench` imports `models`, `rewards`, `methods` and `reports`; none of those imports `bench`.
 """

@@ -1,4 +1,7 @@
-"""Where in its author's code an exception arose: methods and rewards are other people's, and so are their mistakes."""
+"""The line of a plug-in author's code at which an exception arose.
+
+Methods and rewards may come from files and packages outside this project; an error in one names its own line.
+"""
 
 import sysconfig
 import traceback
@@ -14,17 +17,20 @@ _libraries = tuple({Path(sysconfig.get_path(name)) for name in ("stdlib", "plats
 _packages: set[str] = set()
 
 
-def remember(module: str) -> None:
-    """Says that a module is named as a method's or a reward's, so that its package is own code wherever it lies."""
+def register(module: str) -> None:
+    """Counts the package of a plug-in's module as its author's code, even where it is installed in site-packages."""
     package = module.partition(".")[0]
     if package not in OURS:
         _packages.add(package)
 
 
 def place_of(error: BaseException) -> str | None:
-    """`file.py:12`: the innermost line of own code that an exception, or what it came from, passed; or None."""
-    for each in reversed(list(_causes(error))):
-        frames = [(frame, line) for frame, line in traceback.walk_tb(each.__traceback__) if _is_own(frame)]
+    """The innermost line of an author's code in an exception's traceback or its causes', as `file.py:12`.
+
+    None if the exception passed through no author's code.
+    """
+    for cause in reversed(list(_causes(error))):
+        frames = [(frame, line) for frame, line in traceback.walk_tb(cause.__traceback__) if _is_authors(frame)]
         if frames:
             frame, line = frames[-1]
             return f"{Path(frame.f_code.co_filename).name}:{line}"
@@ -37,7 +43,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__
 
 
-def _is_own(frame: FrameType) -> bool:
+def _is_authors(frame: FrameType) -> bool:
     name = frame.f_code.co_filename
     if name.startswith("<"):
         return False

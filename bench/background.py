@@ -1,4 +1,4 @@
-"""Something done again and again beside the main work."""
+"""A task that repeats in a background thread."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 def repeating(
     task: Callable[[], None], seconds: float, name: str, retry_on: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Calls `task` every `seconds` in a thread of its own while the block runs; the last call has ended after it.
+    """Calls `task` every `seconds` in a thread of its own while the block runs; leaving waits for a call to end.
 
     Args:
-        task: what to do.
+        task: the function to call.
         seconds: pause before each call, the first included.
-        name: of the thread.
-        retry_on: errors after which the next turn tries again; any other ends the thread.
+        name: the thread's name.
+        retry_on: errors after which the task is called again at the next turn; any other error ends the thread.
     """
     stop = threading.Event()
 

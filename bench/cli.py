@@ -1,4 +1,4 @@
-"""The `bench` command: verbs in the order a person uses them, exit codes, errors in one to three lines."""
+"""The `bench` command: its verbs, in the order in which a person uses them, its exit codes and its error messages."""
 
 import sys
 import traceback
@@ -12,15 +12,15 @@ from bench.authors import place_of
 from bench.errors import BAD_INPUT, DISK_FULL, GOOD, INTERNAL_ERROR, INTERRUPTED, BenchError, cause_of, disk_full
 
 WRONG_PLACE = (IsADirectoryError, NotADirectoryError, FileExistsError, PermissionError)
-"""What a place says that is not what it should be, which is the user's to mend."""
+"""Errors of a path that the user can mend: it is of another kind than expected, or access to it is denied."""
 
 VERBS = {
     "run": "Run a sweep: train, evaluate, report.",
     "plan": "List a sweep's trials and their cost; run nothing.",
-    "status": "Show how a run's trials stand.",
+    "status": "Show the status of a run's trials.",
     "report": "Write a run's comparison report.",
     "compare": "Compare two runs, method by method.",
-    "check": "Hold a run against a baseline: the gate for CI.",
+    "check": "Check a run against a baseline: the gate for CI.",
     "baseline": "Save, show or update a baseline.",
     "history": "Find where a figure changed over many results.",
     "merge": "Make one run of several machines' runs.",
@@ -32,7 +32,7 @@ VERBS = {
 
 
 class Verbs(click.Group):
-    """Verbs are imported when they are called, so `bench --help` imports none."""
+    """The group of verbs. A verb's module is imported when the verb is called, so `bench --help` imports none."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(VERBS)
@@ -74,8 +74,8 @@ def bench() -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Runs one command line; returns its exit code and never raises.
 
-    An error is told on standard error; with `--json` it is the answer too, as an object with `error`, `problems` (a
-    line each, all of them) and `exit_code`.
+    An error is written to standard error. With `--json` it is also written to standard output, as an object with
+    `error` (the first line), `problems` (every line) and `exit_code`.
     """
     with stopping.listening():
         return _run_command(arguments)
@@ -86,14 +86,14 @@ def _run_command(arguments: Sequence[str]) -> int:
     try:
         result = bench.main(list(arguments), prog_name="bench", standalone_mode=False)
         code = result if isinstance(result, int) else GOOD
-        return _interrupted(debug) if stopping.asked() and code != INTERRUPTED else code
+        return _interrupted(debug) if stopping.requests() and code != INTERRUPTED else code
     except (KeyboardInterrupt, click.Abort):
         return _interrupted(debug)
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read our output has gone, as `head` does
+        sys.stderr.close()  # the reader of our output has closed the pipe, as `head` does
         return GOOD
     except Exception as error:
-        if stopping.asked():  # a library may have made another exception of it
+        if stopping.requests():  # a library may have turned KeyboardInterrupt into another exception
             return _interrupted(debug)
         problem, code = _explained(error)
         if debug and not isinstance(error, click.ClickException):
@@ -106,7 +106,7 @@ def _run_command(arguments: Sequence[str]) -> int:
 
 
 def _explained(error: Exception) -> tuple[BenchError, int]:
-    """What a person can act on, and the exit code."""
+    """The exception as an error that a person can act on, and its exit code."""
     if isinstance(error, BenchError):
         return error, error.exit_code
     if isinstance(error, click.UsageError):
@@ -121,15 +121,17 @@ def _explained(error: Exception) -> tuple[BenchError, int]:
         do = "mend or move it, and run the same command again"
         return BenchError(f"cannot be used ({error.strerror})", str(error.filename2 or error.filename), do), BAD_INPUT
     if place_of(error):
-        return BenchError(f"own code failed: {cause_of(error)}", do="--debug shows the traceback"), BAD_INPUT
-    do = "this is a defect of the harness; --debug shows the traceback, which a report of it needs"
+        return BenchError(
+            f"the code of a method or reward failed: {cause_of(error)}", do="--debug shows the traceback"
+        ), BAD_INPUT
+    do = "this is a defect of the harness; please report it with the traceback that --debug shows"
     return BenchError(f"internal error: {cause_of(error)}", do=do), INTERNAL_ERROR
 
 
 def _interrupted(debug: bool) -> int:
     if debug and sys.exc_info()[0] is not None:
         traceback.print_exc()
-    console.note(f"{'interrupted' if stopping.asked() < 2 else 'stopped at once'}; {stopping.AGAIN}")
+    console.note(f"{'interrupted' if stopping.requests() < 2 else 'stopped at once'}; {stopping.AGAIN}")
     return INTERRUPTED
 
 
@@ -138,5 +140,5 @@ def _usage(error: click.UsageError) -> str | None:
 
 
 def main() -> None:
-    """The console script."""
+    """Runs the command line of this process and exits with its code; the console script `bench`."""
     sys.exit(run_command(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""What the verbs print: tables for people, JSON for programs, errors in one to three lines."""
+"""Output of the verbs: tables for people, JSON for programs, notes, warnings and errors."""
 
 import json
 import math
@@ -25,29 +25,31 @@ STATUS_STYLES = {
     "pruned": "dim",
     "planned": "dim",
 }
-WIDE = 200
-BETWEEN = 3
-"""Cells of padding and border that a column of a table takes."""
-LEAST_KEY = 12
+PIPE_WIDTH = 200
+"""Characters of a table's line if the output is no terminal."""
+COLUMN_BORDER = 3
+"""Characters of padding and border that a column of a table takes."""
+MIN_LABEL = 12
+"""Characters, at least, of the column with the row labels."""
 
 
 def say(text: str = "") -> None:
-    """A line for the reader on standard output."""
+    """Prints a line on standard output."""
     print(text, flush=True)
 
 
 def note(text: str) -> None:
-    """A line about what is going on, on standard error, so that standard output stays clean."""
+    """Prints a line about progress on standard error, so that standard output holds results alone."""
     print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """What a reader must know before reading a number, on standard error."""
+    """Prints a warning on standard error: something a person must know before reading the numbers."""
     note(f"warning: {text}")
 
 
 def say_json(value: Any) -> None:
-    """JSON for a program; a number that is not finite is null, as JSON has none."""
+    """Prints a value as JSON on standard output; a number that is not finite becomes null, as JSON has none."""
     print(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False), flush=True)
 
 
@@ -60,65 +62,65 @@ def _finite(value: Any) -> Any:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable[str] = ()) -> None:
-    """Prints `as_table`; in a terminal that is too narrow for its words, some columns under the others.
+    """Prints a table; in a terminal too narrow for all columns, as several tables below one another.
 
-    The leading columns, to the last left-aligned one among them, say what a row is of and are then repeated.
+    The leading columns hold the row labels and are repeated in each of these tables. Arguments as for `as_table`.
     """
-    kept = [[str(cell) for cell in row] for row in rows]
+    cells = [[str(cell) for cell in row] for row in rows]
     aligned = set(right)
     if not sys.stdout.isatty():
-        # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
-        Console(width=WIDE, highlight=False).print(as_table(columns, kept, aligned))
+        # In a pipe or a file each row is one line, so that it can be searched.
+        Console(width=PIPE_WIDTH, highlight=False).print(as_table(columns, cells, aligned))
         return
     console = Console(highlight=False)
-    for places, widths in _blocks(columns, kept, aligned, console.width):
-        cells = [[row[place] for place in places] for row in kept]
-        console.print(as_table([columns[place] for place in places], cells, aligned, widths))
+    for places, widths in _blocks(columns, cells, aligned, console.width):
+        block = [[row[place] for place in places] for row in cells]
+        console.print(as_table([columns[place] for place in places], block, aligned, widths))
 
 
 def _blocks(
     columns: Sequence[str], rows: Sequence[Sequence[str]], aligned: Collection[str], width: int
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """The columns that stand beside each other and their widths, so that no word is broken that fits a line."""
+    """Blocks of columns that fit in `width` without breaking a word: the places and the widths of their columns."""
     texts = [[column, *(row[place] for row in rows)] for place, column in enumerate(columns)]
-    whole = [max(map(cell_len, "\n".join(of).split("\n"))) for of in texts]
-    least = [min(max(map(cell_len, " ".join(of).split()), default=0), width - BETWEEN) for of in texts]
+    whole = [max(map(cell_len, "\n".join(text).split("\n"))) for text in texts]
+    least = [min(max(map(cell_len, " ".join(text).split()), default=0), width - COLUMN_BORDER) for text in texts]
 
     def fits(places: Sequence[int]) -> bool:
-        return sum(least[place] + BETWEEN for place in places) <= width
+        return sum(least[place] + COLUMN_BORDER for place in places) <= width
 
-    keys = list(range(_leading(columns, aligned)))
-    others = [place for place in range(len(columns)) if place not in keys]
-    while len(keys) > 1 and not all(fits([*keys, place]) for place in others):
-        others.insert(0, keys.pop())
-    if keys and others:  # what a row is of is broken rather than left out
+    labels = list(range(_label_count(columns, aligned)))
+    others = [place for place in range(len(columns)) if place not in labels]
+    while len(labels) > 1 and not all(fits([*labels, place]) for place in others):
+        others.insert(0, labels.pop())
+    if labels and others:  # a row label may wrap within words; it is never dropped
         widest = max(least[place] for place in others)
-        least[keys[0]] = min(least[keys[0]], max(LEAST_KEY, width - widest - 2 * BETWEEN))
-    block = list(keys)
-    for place in range(len(keys), len(columns)):
-        if len(block) > len(keys) and not fits([*block, place]):
+        least[labels[0]] = min(least[labels[0]], max(MIN_LABEL, width - widest - 2 * COLUMN_BORDER))
+    block = list(labels)
+    for place in range(len(labels), len(columns)):
+        if len(block) > len(labels) and not fits([*block, place]):
             yield block, _widths(block, least, whole, width)
-            block = list(keys)
+            block = list(labels)
         block.append(place)
     yield block, _widths(block, least, whole, width)
 
 
-def _leading(columns: Sequence[str], aligned: Collection[str]) -> int:
-    """How many columns say what a row is of: those to the end of the first left-aligned ones, but never all."""
-    first = 1 if columns and columns[0] in aligned else 0  # a number may stand before what it numbers
-    named = list(takewhile(lambda column: column not in aligned, columns[first:]))
-    return min(first + len(named), len(columns) - 1) if named else 0
+def _label_count(columns: Sequence[str], aligned: Collection[str]) -> int:
+    """The number of leading columns that hold row labels: the first left-aligned ones, but never all columns."""
+    first = 1 if columns and columns[0] in aligned else 0  # a rank may stand before the label
+    left = list(takewhile(lambda column: column not in aligned, columns[first:]))
+    return min(first + len(left), len(columns) - 1) if left else 0
 
 
 def _widths(places: Sequence[int], least: Sequence[int], whole: Sequence[int], width: int) -> list[int]:
-    """Each column's least, and a share of what is left as long as it needs more."""
-    found = [least[place] for place in places]
-    left = width - sum(found) - BETWEEN * len(found)
-    while left > 0 and (short := [i for i, place in enumerate(places) if found[i] < whole[place]]):
+    """Widths of a block's columns: the least width of each, widened in turn up to the whole text while room is left."""
+    widths = [least[place] for place in places]
+    left = width - sum(widths) - COLUMN_BORDER * len(widths)
+    while left > 0 and (short := [i for i, place in enumerate(places) if widths[i] < whole[place]]):
         for i in short[:left]:
-            found[i] += 1
+            widths[i] += 1
         left -= min(left, len(short))
-    return found
+    return widths
 
 
 def as_table(
@@ -127,13 +129,13 @@ def as_table(
     right: Iterable[str] = (),
     widths: Sequence[int | None] = (),
 ) -> Table:
-    """A table; cells are shown as they are, an empty one as nothing.
+    """Makes a table for `rich`; a cell that is a trial's status gets its colour.
 
     Args:
-        columns: their titles.
-        rows: of cells.
+        columns: titles of the columns.
+        rows: cells of each row, shown by `str`.
         right: titles of right-aligned columns.
-        widths: of the columns; as wide as they need be where there are none.
+        widths: characters of each column; a column without one is as wide as its text.
     """
     shown = Table(box=SIMPLE, pad_edge=False, header_style="bold")
     aligned = set(right)
@@ -145,7 +147,7 @@ def as_table(
 
 
 def error(problem: BenchError) -> None:
-    """An error on standard error."""
+    """Prints an error on standard error, its further lines indented."""
     lines = problem.lines()
     note(f"error: {lines[0]}")
     for line in lines[1:]:
@@ -153,22 +155,22 @@ def error(problem: BenchError) -> None:
 
 
 def number(value: float | None) -> str:
-    """`12,345`; a dash where it is not known."""
+    """A whole number with separators, `12,345`; a dash for None."""
     return "–" if value is None else f"{value:,.0f}"
 
 
 def value(number_: float | None) -> str:
-    """A reward to four digits; nothing where there is none."""
+    """A reward to four significant digits; an empty string for None."""
     return "" if number_ is None else f"{number_:.4g}"
 
 
 def plural(count: int, noun: str) -> str:
-    """`1 trial`, `2 trials`."""
+    """A count with its noun: `1 trial`, `2 trials`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in at most `width` characters; the middle goes, as a trial's name ends with what tells it apart."""
+    """`text` in at most `width` characters, without its middle: a trial's name differs from others at its end."""
     if len(text) <= width:
         return text
     tail = width // 2
@@ -176,7 +178,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`8s`, `3m12s`, `2h05m`, `3d04h`; nothing where it is not known."""
+    """A duration as `8s`, `3m12s`, `2h05m` or `3d04h`; an empty string for None."""
     if seconds is None:
         return ""
     whole = round(seconds)

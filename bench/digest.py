@@ -1,4 +1,4 @@
-"""The hash of a JSON-like value, by which trials and protocols are told apart."""
+"""The hash of a JSON-like value, which identifies trials and protocols."""
 
 import hashlib
 import json
@@ -6,6 +6,6 @@ from typing import Any
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a JSON-like value, whatever the order of its keys."""
+    """SHA-256 of a JSON-like value, 64 hexadecimal digits; the order of keys does not matter."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()

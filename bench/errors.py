@@ -1,7 +1,7 @@
-"""What can go wrong, and the exit code that says so.
+"""The errors of the harness, their exit codes, and the causes that tables show.
 
-Every error a person can act on is a `BenchError`: what is wrong, where, what to do, in one to three lines. The command
-line prints it without a traceback; anything else is an internal error (exit code 5).
+Every error that a person can act on is a `BenchError`: what is wrong, where, what to do, in one to three lines. The
+command line prints it without a traceback; any other exception is an internal error (exit code 5).
 """
 
 import errno
@@ -17,19 +17,16 @@ NOT_COMPARABLE = 4
 INTERNAL_ERROR = 5
 INTERRUPTED = 130
 
-MAX_LINES = 3
-"""Of an error; a sweep with several problems has a line for each."""
-
 DISK_FULL = "the disk is full (No space left on device)"
 
 
 class BenchError(Exception):
-    """What is wrong, where, and what to do about it.
+    """An error that a person can act on.
 
     Args:
         what: the problem, with the offending value.
-        where: a file, `file:line`, a key or an option.
-        do: what the reader can do; left out where the problem says it.
+        where: the place of the problem: a file, `file:line`, a key or an option.
+        do: the remedy; None if the problem names it already.
     """
 
     exit_code = BAD_INPUT
@@ -39,7 +36,7 @@ class BenchError(Exception):
         super().__init__("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
-        """At most `MAX_LINES` lines, each on its own meaningful."""
+        """The lines to print: place and problem first, then the remedy."""
         first = f"{self.where}: {self.what}" if self.where else self.what
         lines = [first, self.do] if self.do else [first]
         return [one_line(line) for line in lines]
@@ -49,7 +46,7 @@ class BenchError(Exception):
 
 
 class InvalidSweepError(BenchError):
-    """One or several problems in a sweep: a line for each, in the order of the file.
+    """A sweep with problems: one line for each, in the order of the file.
 
     Args:
         problems: complete sentences that begin with `file:line: key`.
@@ -67,50 +64,50 @@ class InvalidSweepError(BenchError):
 
 
 class LockedError(BenchError):
-    """Another process is writing there."""
+    """Another process is writing the same run, trial or file."""
 
 
 class NotComparableError(BenchError):
-    """Numbers that stand for different things were to be put together."""
+    """A comparison of numbers that were measured under different protocols."""
 
     exit_code = NOT_COMPARABLE
 
 
 class TrialsFailedError(BenchError):
-    """What was asked needs trials that are done, and some are not."""
+    """The command needs finished trials, and some failed or were not run."""
 
     exit_code = TRIALS_FAILED
 
 
 class Diverged(Exception):  # noqa: N818  # named as the status it leads to
-    """A trial's loss, reward or weights are no longer finite. The message is the cause its row shows."""
+    """A trial's loss, reward or weights are no longer finite. The trial's row shows the message as its cause."""
 
 
 def _line_number(problem: str) -> float:
-    """Where in its file a problem stands; what has no line, such as an option, comes last."""
+    """The line of a problem in its file; infinity for a problem without one, such as an option, which sorts last."""
     found = re.match(r".*?:(\d+): ", problem)
     return int(found[1]) if found else float("inf")
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """`text` on one line, cut where it is very long: a value from a file may be anything."""
+    """`text` on one line of at most `limit` printable characters, as a value from a file may hold anything."""
     flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
 class WorkerError(RuntimeError):
-    """One of a trial's worker processes failed; the message is what `cause_of` said there."""
+    """One of a trial's worker processes failed; the message is what `cause_of` returned there."""
 
 
 def ran_out_of_memory(cause: str) -> bool:
-    """Whether a cause (see `cause_of`) tells of a GPU's or the host's memory, in whichever process it ran out."""
+    """Whether a cause (see `cause_of`) says that a process ran out of GPU or host memory."""
     return re.search(r"MemoryError|out of memory|can't allocate memory|not enough memory", cause) is not None
 
 
 def disk_full(error: BaseException | None) -> bool:
-    """Whether an exception, or one that it came from, says that there is no space left, or no more of the quota."""
+    """Whether an exception, or one of its causes, says that the disk or the user's quota on it is full."""
     while error is not None:
-        # Libraries in other languages keep the number in their text only.
+        # A library that is not written in Python gives the error number in its message only.
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or f"os error {errno.ENOSPC}" in str(error):
             return True
         error = error.__cause__ or error.__context__
@@ -118,7 +115,7 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 def cause_of(error: BaseException) -> str:
-    """An exception as one line that a table can show, with the place in own code that it arose at."""
+    """An exception as one line for a table, with the line of the plug-in author's code at which it arose."""
     if disk_full(error):
         return f"{DISK_FULL}; free some space and run the sweep again to continue"
     message = one_line(str(error), 240)

@@ -1,8 +1,8 @@
-"""Ctrl-C, a polite kill and a terminal that closes: a stop that was asked for once is not forgotten.
+"""Stop requests: Ctrl-C, SIGTERM and a closed terminal, counted so that none is lost.
 
 Python raises `KeyboardInterrupt` wherever the main thread is at that moment, and libraries lose it: `torch.save` calls
-`write` from C++ and reports a RuntimeError, a destructor prints it, a reward may catch everything. So the stop is
-counted too, and what must not go on asks whether one has come.
+`write` from C++ and reports a RuntimeError, a destructor prints it, a reward may catch everything. Stop requests are
+therefore counted too, and code that must not go on after one checks the count.
 """
 
 import _thread
@@ -20,13 +20,13 @@ from bench.errors import INTERRUPTED
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 SAME_SECONDS = 1.0
-"""Signals so soon after one another are one wish: a wrapper that passes Ctrl-C on to a process that has had it."""
+"""Signals within this time are one stop request: a wrapper may pass on a Ctrl-C that the process received too."""
 
 AGAIN = "run the same command again to continue"
 
 
 class _Stops:
-    """How often this process was asked to stop, and what it is doing about it."""
+    """The number of stop requests to this process, the time of the last, and the blocks that delay it."""
 
     def __init__(self) -> None:
         self.forget()
@@ -43,11 +43,11 @@ _stops = _Stops()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Counts the stops that come while the block runs, and raises `KeyboardInterrupt` for each.
+    """Counts the stop requests that come while the block runs, and raises `KeyboardInterrupt` for each.
 
-    The second one cuts short what the first one left to do, but for the statuses (see `settling`); the third one ends
-    the process whatever it is doing. A signal that was ignored when the process began, as under `nohup`, stays ignored.
-    Outside the main thread nothing is listened to.
+    The second request also cuts short the work after the first, except the writing of statuses (see `settling`); the
+    third ends the process at once. A signal that was ignored when the process began, as under `nohup`, stays ignored.
+    Outside the main thread the block runs without any of this, as Python delivers signals to the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -55,37 +55,37 @@ def listening() -> Iterator[None]:
     _stops.forget()
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
-    heard = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
-    for number in heard:
+    handled = [number for number in numbers if before[number] not in (signal.SIG_IGN, None)]
+    for number in handled:
         signal.signal(number, _stop)
     try:
         yield
     finally:
-        for number in heard:
+        for number in handled:
             signal.signal(number, before[number])
         _stops.forget()
 
 
-def asked() -> int:
-    """How often a stop was asked for, since `listening` began."""
+def requests() -> int:
+    """The number of stop requests since `listening` began."""
     return _stops.count
 
 
 def forget() -> None:
-    """For a command that ends well by being stopped."""
+    """Sets the number of stop requests to 0, for a command whose normal end is a stop."""
     _stops.forget()
 
 
 def check() -> None:
-    """Raises `KeyboardInterrupt` where a stop was asked for, though it may have been lost since."""
+    """Raises `KeyboardInterrupt` if a stop was requested, even if a library has lost the exception since."""
     if _stops.count:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """A stop that comes inside the block leaves it as `KeyboardInterrupt`, whatever it was turned into in there."""
-    if threading.current_thread() is not threading.main_thread():  # Python stops no other
+    """Raises `KeyboardInterrupt` at the end of the block if a stop was requested in it and a library lost that."""
+    if threading.current_thread() is not threading.main_thread():  # Python delivers signals to no other
         yield
         return
     before = _stops.count
@@ -101,7 +101,7 @@ def heeded() -> Iterator[None]:
 
 @contextmanager
 def settling() -> Iterator[None]:
-    """What no stop must cut short, and takes seconds: it waits for the end of the block."""
+    """Delays a stop until the end of the block, which must not be cut short and takes seconds at most."""
     before = _stops.count
     _stops.settling += 1
     try:
@@ -113,7 +113,7 @@ def settling() -> Iterator[None]:
 
 
 def break_off() -> None:
-    """Raises `KeyboardInterrupt` in the main thread, from another one, where nobody has asked to stop."""
+    """Raises `KeyboardInterrupt` in the main thread from another thread, without counting a stop request."""
     _stops.breaking_off = True
     _thread.interrupt_main(signal.SIGTERM)
 
@@ -136,7 +136,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _leave_terminal() -> None:
-    """A terminal that is gone answers every line with an error, and nobody reads it."""
+    """Redirects output to the null device if its terminal has closed, as every write to it would raise."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         try:
@@ -149,6 +149,6 @@ def _leave_terminal() -> None:
 
 
 def _end() -> None:
-    """Whatever holds the process, a library or a dead network disk: the store stands a process that is killed."""
+    """Ends the process at once, whatever blocks it; files in the store stay readable when a process is killed."""
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"ended at once; {AGAIN}\n".encode())
     os._exit(INTERRUPTED)

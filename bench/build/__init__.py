@@ -1,5 +1,6 @@
-"""From names to objects: plugins, weights, and a trial's policy, rewards and optimiser as a plan and a run need them.
+"""From names to objects: plug-ins, weights, and the policy, rewards and optimiser of a trial.
 
-`plugins.py` finds what a name or a reference (`module:attr`, `file.py:attr`) stands for; `objects.py` makes a trial's
-parts from its specification (`trial_spec.py`). What a trial needs to be built from goes into its specification first.
+`plugins.py` loads the method, reward or model that a name or a reference (`module:attr`, `file.py:attr`) stands for;
+`objects.py` builds a trial's objects from its specification (`trial_spec.py`). A new kind of object needs its settings
+in the specification.
 """

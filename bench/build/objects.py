@@ -1,4 +1,4 @@
-"""A trial's policy, reward and optimiser, made from its specification: by the training loop, and by a dry pass."""
+"""Builds a trial's policy, rewards and optimiser from its specification, for training and for predicting memory."""
 
 import logging
 import os
@@ -35,14 +35,14 @@ def policy_of(trial: Trial, meter: Meter, workers: Workers, device: str) -> Poli
 
 
 def rewards_of(trial: Trial, device: str) -> dict[str, Reward]:
-    """Metric -> reward, on `device`: the optimised one under `reward`, gold, and those reported beside it."""
+    """Metric -> reward on `device`: the optimised one as `reward`, the gold reward, and those only reported."""
     return {metric: build_reward(ref.spec).to(device) for metric, ref in reward_metrics(trial).items()}
 
 
 def optimiser_of(
     trial: Trial, policy: Policy, settings: Settings, workers: Workers
 ) -> LocalOptimiser | ZeroOptimiser | None:
-    """AdamW over the policy's adapter, in this process or sharded over many; None for a method that trains nothing."""
+    """AdamW over the policy's adapter, for one process or sharded over workers; None for a method without training."""
     if not isinstance(settings, TrainingSettings):
         return None
     if trial.zero:
@@ -52,24 +52,26 @@ def optimiser_of(
 
 
 def for_all_workers(settings: Settings, workers: Workers) -> Settings:
-    """The settings as a method takes them: it sees all workers' rows at once, and `micro_batch` counts one worker's."""
+    """The settings with `micro_batch` multiplied by the number of workers: a sweep gives the rows of one worker,
+    but a method handles the rows of all workers at once.
+    """
     if workers.size == 1 or not isinstance(settings, TrainingSettings):
         return settings
     return settings.model_copy(update={"micro_batch": settings.micro_batch * workers.size})
 
 
 def dtype_of(trial: Trial) -> torch.dtype:
-    """What the frozen weights are held in."""
+    """The dtype of the frozen weights."""
     return {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
 
 
 def sampler_settings(sampler: Sampler) -> SamplerSettings:
-    """The schema's sampler as policies and methods take it."""
+    """The sampler of a sweep as policies and methods take it."""
     return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
 
 
 def exact_arithmetic() -> None:
-    """cuDNN's convolutions in the precision that was asked for, not TF32, and by algorithms that repeat."""
+    """Makes cuDNN use deterministic algorithms, and fp32 instead of TF32 for fp32 tensors."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False

@@ -1,7 +1,7 @@
-"""Names and references to objects: built-ins, entry points, `module:attr` and `file.py:attr`.
+"""Loads the object that a name or a reference stands for: built-ins, entry points, `module:attr` and `file.py:attr`.
 
-A file is loaded by its path under a name of its own; the import path is never touched, so a user's `models` package
-or `random.py` beside a sweep cannot shadow anything.
+A file is loaded by its path under a unique module name, and `sys.path` is never changed, so a user's `models` package
+or `random.py` beside a sweep cannot shadow a module of the same name.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bench.authors import place_of, remember
+from bench.authors import place_of, register
 from bench.errors import BenchError, cause_of
 from bench.sweep.overlay import suggestion
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rewards.base import Reward
 
 EMBEDDED_MODELS = {"emoji": "models"}
-"""Family -> the package whose folder of that name holds its versions: `emoji-v1` is `models/emoji/v1`."""
+"""Family -> the package with a folder of the family's versions: `emoji-v1` is `models/emoji/v1`."""
 
 TRACEBACK = "--debug shows the traceback"
 
@@ -39,7 +39,7 @@ def is_reference(name: str) -> bool:
 
 
 def resolve(reference: str, base: Path) -> str:
-    """The reference with a file's path made absolute, relative to `base` (the sweep's folder)."""
+    """The reference; if it names a file, with its path made absolute from `base` (the sweep's folder)."""
     target, colon, attribute = reference.rpartition(":")
     if not colon or not target.endswith(".py"):
         return reference
@@ -48,10 +48,10 @@ def resolve(reference: str, base: Path) -> str:
 
 
 def load_object(reference: str) -> Any:
-    """What `module:attr` or `/path/file.py:attr` names.
+    """The object that `module:attr` or `/path/file.py:attr` names.
 
     Raises:
-        BenchError: the module, the file or the attribute is not there, or importing it fails.
+        BenchError: the module, the file or the attribute does not exist, or importing it fails.
     """
     target, _, attribute = reference.rpartition(":")
     if not target or not attribute:
@@ -68,7 +68,7 @@ def load_object(reference: str) -> Any:
 
 
 def source_hash(reference: str) -> str:
-    """SHA-256 of the source that a reference is loaded from; of its name where there is no source."""
+    """SHA-256 of the source that a reference is loaded from, or of the module's name if it has no source."""
     import inspect
 
     target = reference.rpartition(":")[0]
@@ -84,7 +84,7 @@ def source_hash(reference: str) -> str:
 def _load_module(name: str) -> ModuleType:
     from rewards.containment import contained, drawing
 
-    remember(name)
+    register(name)
     if name in sys.modules:
         return sys.modules[name]
     try:
@@ -105,7 +105,7 @@ def _load_file(path: Path) -> ModuleType:
 
     if not path.is_file():
         raise BenchError(f"there is no file {path}")
-    # Named by its path and content: an edited file is loaded anew, the same one only once.
+    # The module's name has a hash of path and content: an edited file is loaded anew, an unchanged one only once.
     content = path.read_bytes()
     digest = hashlib.sha256(str(path).encode() + content).hexdigest()[:16]
     name = f"alignprop_bench_plugin_{digest}"
@@ -117,7 +117,7 @@ def _load_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        # What it draws is a constant of the file, wherever that lies.
+        # Random numbers that the file draws while it loads depend on its content, not on its path.
         with drawing("import"), contained(hashlib.sha256(content).hexdigest()):
             spec.loader.exec_module(module)
     except BaseException as error:
@@ -132,7 +132,7 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def installed(kind: str) -> dict[str, str]:
-    """Names that installed packages register in the group `alignprop_bench.<kind>`, with their references."""
+    """Name -> reference, as installed packages register them in the entry point group `alignprop_bench.<kind>`."""
     return {point.name: point.value for point in entry_points(group=f"alignprop_bench.{kind}")}
 
 
@@ -140,14 +140,18 @@ def installed(kind: str) -> dict[str, str]:
 
 
 def method_names() -> list[str]:
-    """Built-in and installed methods."""
+    """Names of the built-in and installed methods."""
     from methods import registry
 
     return [*registry.names(), *sorted(installed("methods"))]
 
 
 def load_method(reference: str) -> "type[Method]":
-    """The class of a built-in or installed method, or the one a reference names."""
+    """The class of a built-in or installed method, or of the method that a reference names.
+
+    Raises:
+        BenchError: there is no such method, or the reference names something else.
+    """
     from methods import registry
     from methods.base import Method
 
@@ -156,26 +160,26 @@ def load_method(reference: str) -> "type[Method]":
     target = installed("methods").get(reference, reference)
     if not is_reference(target):
         raise _unknown("method", reference, method_names())
-    found = load_object(target)
-    if not (isinstance(found, type) and issubclass(found, Method)):
+    cls = load_object(target)
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise BenchError(f"{reference} is no method: expected a subclass of methods.base.Method")
-    return found
+    return cls
 
 
 def presentation_of(reference: str) -> "Presentation":
-    """How reports show the method that `load_method` finds by `reference`."""
+    """The presentation in reports of the method that `load_method` loads by `reference`."""
     from methods import registry
 
     return registry.presentation(load_method(reference))
 
 
 def method_reference(name: str) -> str:
-    """Where a method comes from, as `module:Class` or `file.py:Class`."""
+    """The reference of a method's class, `module:Class` or `file.py:Class`; a reference is returned unchanged."""
     from methods import registry
 
     if name in registry.names():
-        found = registry.load(name)
-        return f"{found.__module__}:{found.__qualname__}"
+        cls = registry.load(name)
+        return f"{cls.__module__}:{cls.__qualname__}"
     return installed("methods").get(name, name)
 
 
@@ -183,20 +187,20 @@ def method_reference(name: str) -> str:
 
 
 def reward_names() -> list[str]:
-    """Built-in and installed rewards."""
+    """Names of the built-in and installed rewards."""
     from rewards import registry
 
     return [*registry.names(), *sorted(installed("rewards"))]
 
 
 def check_reward_name(name: str) -> None:
-    """Raises `BenchError` where a reward's name is unknown; imports nothing heavy and builds nothing."""
+    """Raises `BenchError` if a reward's name is unknown; imports nothing heavy and builds nothing."""
     if not is_reference(name) and name not in reward_names():
         raise _unknown("reward", name, reward_names())
 
 
 def resolve_reward(spec: "RewardSpec", base: Path) -> "RewardSpec":
-    """The reward with every file in it made absolute, relative to `base` (the sweep's folder), options included."""
+    """The reward's description with absolute paths, in its options too; relative ones are taken from `base`."""
     changes: dict[str, Any] = {
         name: str((base / value).resolve())
         for name, value in spec.options.items()
@@ -214,12 +218,12 @@ def resolve_reward(spec: "RewardSpec", base: Path) -> "RewardSpec":
 
 
 def build_reward(spec: "RewardSpec") -> "Reward":
-    """The reward a sweep asks for, built with its options, frozen.
+    """Builds the reward that a sweep describes, with its options and parts, and freezes its weights.
 
-    What it draws while it is built is the same in every trial, and what it does to the global state is undone.
+    Random numbers drawn while it is built are the same in every trial, and its changes of global state are undone.
 
     Raises:
-        BenchError: it is unknown, its weights are missing, or its options do not fit.
+        BenchError: the reward is unknown, its weights are missing, or it refuses its options.
     """
     from rewards.containment import contained, drawing
 
@@ -255,58 +259,62 @@ def _built(spec: "RewardSpec") -> "Reward":
     return (Ensemble if spec.ensemble else Clip)(parts, spec.shown, **spec.options)
 
 
-def _as_reward(found: Any, spec: "RewardSpec") -> "Reward":
+def _as_reward(plugin: Any, spec: "RewardSpec") -> "Reward":
+    """The reward that a plug-in gives, which is a class, an object or a scoring function."""
     from rewards.base import CallableReward, Reward
 
-    if isinstance(found, type) and issubclass(found, Reward):
-        return found(**spec.options)
-    if isinstance(found, Reward):
-        return found
-    if not callable(found):
-        raise BenchError(f"reward {spec.name} is a {type(found).__name__}; expected a Reward or a function")
-    function = partial(found, **spec.options) if spec.options else found
-    # A plain function says that it can be differentiated by an attribute: `score.differentiable = True`.
-    return CallableReward(function, name=spec.shown, differentiable=getattr(found, "differentiable", False))
+    if isinstance(plugin, type) and issubclass(plugin, Reward):
+        return plugin(**spec.options)
+    if isinstance(plugin, Reward):
+        return plugin
+    if not callable(plugin):
+        raise BenchError(f"reward {spec.name} is a {type(plugin).__name__}; expected a Reward or a function")
+    function = partial(plugin, **spec.options) if spec.options else plugin
+    # A function declares that it is differentiable by an attribute: `score.differentiable = True`.
+    return CallableReward(function, name=spec.shown, differentiable=getattr(plugin, "differentiable", False))
 
 
 # -- models ----------------------------------------------------------------------------------------------------
 
 
 def embedded_models() -> dict[str, Path]:
-    """Models that ship with the package: name -> folder."""
-    found: dict[str, Path] = {}
+    """Name -> folder of the models that ship with the package."""
+    models: dict[str, Path] = {}
     for family, package in EMBEDDED_MODELS.items():
         spec = importlib.util.find_spec(package)
         for root in (spec.submodule_search_locations or []) if spec else []:
             for folder in sorted((Path(root) / family).glob("v[0-9]*")):
                 if (folder / "model_index.json").is_file():
-                    found[f"{family}-{folder.name}"] = folder
-    return found
+                    models[f"{family}-{folder.name}"] = folder
+    return models
 
 
 def resolve_model(name: str, base: Path) -> str:
-    """A built-in or installed model's folder, a folder beside the sweep, or a hub id as it is.
+    """The folder (absolute) of a built-in or installed model or of a path, or a hub id unchanged.
+
+    Args:
+        name: a model's name, a path relative to `base`, or a hub id.
+        base: the sweep's folder.
 
     Raises:
-        BenchError: it is none of these.
+        BenchError: there is no such model or folder, and the name is no hub id.
     """
-    ours = embedded_models()
-    if name in ours:
-        return str(ours[name])
-    theirs = installed("models")
-    if name in theirs:
-        found = load_object(theirs[name])
-        return str(found() if callable(found) else found)
+    embedded = embedded_models()
+    if name in embedded:
+        return str(embedded[name])
+    registered = installed("models")
+    if name in registered:
+        folder = load_object(registered[name])
+        return str(folder() if callable(folder) else folder)
     path = Path(name).expanduser()
     path = path if path.is_absolute() else base / path
     if path.is_dir() or path.is_file():
         return str(path.resolve())
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name
-    known = [*ours, *theirs]
-    hint = suggestion(name, known)
-    there = f"there are {', '.join(known)}" if known else "none ships with this installation"
-    do = hint or f"{there}; or give a folder in diffusers layout, or a hub id owner/name"
+    names = [*embedded, *registered]
+    listed = f"there are {', '.join(names)}" if names else "none ships with this installation"
+    do = suggestion(name, names) or f"{listed}; or give a folder in diffusers layout, or a hub id owner/name"
     raise BenchError(f"there is no model {name!r}", None, do)
 
 

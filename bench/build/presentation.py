@@ -1,4 +1,4 @@
-"""How methods are shown in reports: written into `plan.json`, read from there, looked up for runs that lack it."""
+"""The presentation of a run's methods in reports: written to `plan.json`, or looked up for a run without it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -12,17 +12,17 @@ from reports.meta import MethodFacts
 
 
 def described(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
-    """Method -> its presentation without defaults, for `plan.json`; empty for a method that cannot be loaded."""
+    """Method -> its presentation, for `plan.json`: values that differ from the default; none if it cannot be loaded."""
     references = {trial.method: trial.reference for trial in trials}
     return {name: _plain(_known(reference)) for name, reference in references.items()}
 
 
 def facts_of(about: Mapping[str, Any]) -> dict[str, MethodFacts]:
-    """Method -> what reports need to know of it.
+    """Method -> its presentation, as reports take it.
 
     Args:
-        about: a run's `plan.json`. Of runs that do not say, as those of older versions, built-in methods are looked up
-            others have none.
+        about: the contents of a run's `plan.json`. In a run that was planned without presentations, each method is
+            looked up by its name; a method that cannot be loaded gets the default.
     """
     written = about.get("methods", {})
     names = dict.fromkeys(row["method"] for row in about["trials"])
@@ -32,7 +32,7 @@ def facts_of(about: Mapping[str, Any]) -> dict[str, MethodFacts]:
 def _known(reference: str) -> Presentation:
     try:
         return presentation_of(reference)
-    except BenchError:  # a run may name files and packages that are not here any more
+    except BenchError:  # a run may name files and packages that are no longer on this machine
         return Presentation()
 
 

@@ -1,4 +1,4 @@
-"""`Trial`: everything a worker needs to run one trial, fully resolved and picklable."""
+"""`Trial`: the specification of a trial, which holds everything a worker needs to run it and can be pickled."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,26 +9,28 @@ from bench.sweep.prompts import spread
 from bench.sweep.schema import Lora, Precision, RewardSpec, Sampler, Track
 
 IDENTITY_SHOWN = 8
+"""Hexadecimal digits of the identity in a trial's name."""
 
 SETTINGS = ("settings", "sampler", "lora", "precision", "workers", "zero")
-"""Of a trial's specification, what a variant may be told by."""
+"""Fields of `Trial` in which variants may differ, and which the report shows."""
 
 
 class Resolved(BaseModel):
-    """Frozen, and complete: nothing in it is looked up again."""
+    """Base of the specification's classes: frozen, with names and paths resolved by the planner."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RewardRef(Resolved):
-    """A reward with what identifies it.
+    """A reward of a trial, with the hashes that identify it.
 
     Attributes:
-        spec: as `bench.build.plugins.build_reward` takes it, with absolute files.
-        label: what tables call it; the metric is `reward/LABEL` unless it is the optimised one or gold.
-        weights: label -> SHA-256 of what it and its parts load.
-        fingerprint: hash of its version, weights and, where it is not ours, source.
-        embeds: whether diversity can be measured by its image features.
+        spec: the description for `bench.build.plugins.build_reward`, with absolute paths.
+        label: the name in tables; the metric is `reward/LABEL` unless it is the optimised or the gold reward.
+        differentiable: whether the reward has a gradient.
+        weights: label -> SHA-256 of the weights, for the reward and its parts.
+        fingerprint: hash of what decides its scores (see `bench.plan.identity.reward_fingerprint`).
+        embeds: whether the reward has image features, by which diversity can be measured.
     """
 
     spec: RewardSpec
@@ -40,7 +42,12 @@ class RewardRef(Resolved):
 
 
 class Budget(Resolved):
-    """The limit that all methods share, and the safety stops. Axes are the meter's, and `seconds`."""
+    """The limit of a trial, which all methods share, and further limits as safety stops.
+
+    Attributes:
+        axis, limit: the axis of the budget (`bench.sweep.schema.Axis`) and its limit.
+        stops: axis -> limit of each safety stop.
+    """
 
     axis: str
     limit: float
@@ -48,7 +55,15 @@ class Budget(Resolved):
 
 
 class EvaluationPlan(Resolved):
-    """When and how a trial is measured. `every` is in units of the budget's axis; `prompts` None means all."""
+    """When and how a trial is evaluated.
+
+    Attributes:
+        every: the distance between evaluations, in units of the budget's axis.
+        prompts: the number of prompts of each split, evenly spread; None for all.
+        images: images of each prompt.
+        seed: the seed of the evaluation noise.
+        sampler: the sampler of evaluation.
+    """
 
     every: float
     prompts: int | None = None
@@ -58,18 +73,20 @@ class EvaluationPlan(Resolved):
 
 
 class Trial(Resolved):
-    """One method, one variant, one seed.
+    """The specification of a trial: one variant of one method with one seed.
 
     Attributes:
         method: the method's own name.
-        reference: what `bench.build.plugins.load_method` loads it by.
-        settings: complete, for `Method.Settings(**settings)`.
+        reference: the method's name or reference for `bench.build.plugins.load_method`.
+        settings: all settings of the method, for `Method.Settings(**settings)`.
         model: a local folder (absolute) or a hub id.
+        model_name: the model as the sweep names it.
         sampler: the training sampler.
-        sampler_version: of the code that samples this model (see `models.schedulers`).
-        reward, rewards, gold: the optimised one, those reported beside it, and what it stands for.
-        threads: of arithmetic; the same in process and under Ray.
-        weights: name -> SHA-256, for the provenance.
+        sampler_version: version of the code that samples this model (see `models.schedulers`).
+        reward, rewards, gold: the optimised reward, those that are only reported, and the gold reward.
+        threads: threads of arithmetic, the same in process and under Ray.
+        gpus: GPUs of each worker, or a share of one.
+        weights: name -> SHA-256 of model and rewards, for the provenance.
         identity: SHA-256 of what decides the numbers, except the seed (see `bench.plan.identity`).
     """
 
@@ -105,28 +122,28 @@ class Trial(Resolved):
 
     @property
     def key(self) -> str:
-        """Its folder's name, and its name in tables: `ddpo-s0-1a2b3c4d`."""
+        """The trial's name in tables, and its folder's: `ddpo-s0-1a2b3c4d`."""
         return f"{self.variant}-s{self.seed}-{self.identity[:IDENTITY_SHOWN]}"
 
     @property
     def evaluated(self) -> dict[str, tuple[str, ...]]:
-        """Split -> the prompts that evaluation looks at; a split without prompts is left out."""
+        """Split -> the prompts that are evaluated; a split without prompts is left out."""
         splits = {"train": self.prompts_train, "heldout": self.prompts_heldout}
         return {split: spread(prompts, self.evaluate.prompts) for split, prompts in splits.items() if prompts}
 
 
 def reward_metrics(trial: Trial) -> dict[str, RewardRef]:
-    """Metric -> reward: the optimised one, its gold, and those reported beside it."""
+    """Metric -> reward of a trial: the optimised one, the gold reward, and those that are only reported."""
     others = {f"reward/{ref.label}": ref for ref in trial.rewards}
     return {"reward": trial.reward, **({"gold": trial.gold} if trial.gold else {}), **others}
 
 
 def flat_settings(spec: object) -> dict[str, Any] | None:
-    """A trial's settings by dotted name; None where it has not begun."""
+    """A stored specification's settings by dotted name, `lora.rank`; None for a trial that has not begun."""
     if not isinstance(spec, Mapping):
         return None
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name in SETTINGS:
         value = spec.get(name)
-        found |= {f"{name}.{key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
-    return found
+        flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, Mapping) else {name: value}
+    return flat

@@ -1,8 +1,9 @@
-"""AdamW under DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054): `methods.base.Optimiser` for many workers.
+"""AdamW for several workers, sharded by DeepSpeed ZeRO (Rajbhandari et al. 2020, arXiv 1910.02054).
 
-Stage 1 shards the optimiser's state, 2 the gradients too, 3 the weights, the frozen ones included. Stage 0 shards
-nothing: that is `SummedOptimiser`, which needs no DeepSpeed. DeepSpeed averages gradients over workers where a gradient
-here is a sum (`models/workers.py`), so losses are multiplied by their number.
+Both classes are a `methods.base.Optimiser`. Stage 1 shards the optimiser's state, stage 2 the gradients too, stage 3
+the weights too, frozen ones included. Stage 0 shards nothing: that is `SummedOptimiser`, which needs no DeepSpeed.
+DeepSpeed averages gradients over workers, but here the gradient is their sum (`models/workers.py`), so losses are
+multiplied by the number of workers.
 """
 
 from contextlib import AbstractContextManager
@@ -18,12 +19,12 @@ from models.policy import Policy
 from models.workers import Workers
 
 LIVE_ELEMENTS = 50_000_000
-"""Weights, at most, that stage 3 keeps whole between their uses, 200 MB in fp32. DeepSpeed's default, a thousand
+"""The most weights that stage 3 keeps gathered between their uses, 200 MB in fp32. DeepSpeed's default, a thousand
 million, would gather the whole of Stable Diffusion's denoiser on every worker."""
 
 
 class SummedOptimiser(LocalOptimiser):
-    """AdamW whole on every worker, its gradients summed over them: ZeRO's stage 0."""
+    """AdamW with its whole state on every worker and gradients summed over the workers: stage 0 of ZeRO."""
 
     def step(self) -> float:
         gradients = self.gradients()
@@ -35,14 +36,14 @@ class SummedOptimiser(LocalOptimiser):
 
 
 class ZeroOptimiser:
-    """AdamW over a policy's adapter, its state, gradients or weights sharded. The process group must exist.
+    """AdamW over a policy's adapter with sharded state, gradients or weights. The process group must exist.
 
     Args:
-        policy: under stage 3 the weights of its denoiser are sharded, in place.
-        settings: the method's.
-        workers: the group.
-        stage: of ZeRO, 1 to 3.
-        offload: whether the optimiser's state (and under stage 3 the weights) lie in the host's memory.
+        policy: the policy; stage 3 shards the weights of its denoiser in place.
+        settings: the method's settings.
+        workers: the group of workers.
+        stage: the ZeRO stage, 1 to 3.
+        offload: whether host memory holds the optimiser's state, and under stage 3 the weights.
     """
 
     def __init__(self, policy: Policy, settings: TrainingSettings, workers: Workers, stage: int, offload: bool = False):
@@ -71,7 +72,7 @@ class ZeroOptimiser:
         return float(self.engine.get_global_grad_norm())
 
     def state_dict(self) -> dict[str, Any]:
-        """Every worker's share: a collective call."""
+        """The shares of all workers; every worker must call this."""
         optimiser, masters = self._adamw()
         own = [
             {"master": master.detach().cpu().clone(), "state": _cloned(optimiser.state.get(master, {}))}
@@ -80,21 +81,19 @@ class ZeroOptimiser:
         return {"shares": self.workers.each(own), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes this worker's share; the policy's weights must have been loaded already.
+        """Loads this worker's share of a saved state; the policy's weights must have been loaded before.
 
         Raises:
-            ValueError: it was saved by another number of workers.
+            ValueError: the state was saved by another number of workers.
         """
         shares = state["shares"]
         if len(shares) != self.workers.size:
-            raise ValueError(
-                f"the checkpoint is of {len(shares)} workers and cannot be continued by {self.workers.size}"
-            )
+            raise ValueError(f"a checkpoint of {len(shares)} workers cannot be continued by {self.workers.size}")
         optimiser, masters = self._adamw()
         for master, saved in zip(masters, shares[self.workers.rank], strict=True):
             master.data.copy_(saved["master"])
             if saved["state"]:
-                # AdamW's count of steps stays on the host, the moments lie beside the weights.
+                # AdamW keeps its step count on the host and the moments on the weights' device.
                 optimiser.state[master] = {
                     name: value.clone() if name == "step" else value.to(master.device)
                     for name, value in saved["state"].items()
@@ -102,7 +101,7 @@ class ZeroOptimiser:
         self.updates = state["updates"]
 
     def _adamw(self) -> tuple[torch.optim.Optimizer, list[Tensor]]:
-        """The AdamW that DeepSpeed drives, and the weights of which this worker keeps the state."""
+        """The AdamW inside DeepSpeed, and the weights whose state this worker keeps."""
         outer = self.engine.optimizer
         if self.stage == 3:
             return outer.optimizer, list(outer.fp32_partitioned_groups_flat)
@@ -125,7 +124,7 @@ def _config(settings: TrainingSettings, workers: int, stage: int, elements: int,
         if offload:
             zero["offload_param"] = place
     return {
-        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed asks for it; a step here ends when the method says so
+        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed requires it; a step here ends when the method says so
         "train_batch_size": workers,
         "managed_gradient_accumulation": False,
         "gradient_clipping": settings.max_grad_norm,
@@ -136,7 +135,7 @@ def _config(settings: TrainingSettings, workers: int, stage: int, elements: int,
 
 
 def _gathered(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
-    """Whole weights inside the block, on every worker; what it writes is kept."""
+    """Gathers sharded weights on every worker inside the block; with `write`, changes by the first worker are kept."""
     import deepspeed
 
     return deepspeed.zero.GatheredParameters(parameters, modifier_rank=0 if write else None)

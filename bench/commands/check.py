@@ -21,7 +21,7 @@ EXIT_CODES = {
 }
 
 
-@click.command("check", short_help="Hold a run against a baseline.")
+@click.command("check", short_help="Check a run against a baseline.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--baseline", "file", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its JSON file."

@@ -229,7 +229,7 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
             with settled(todo, run), stopping.heeded():
                 chosen.execute(todo, run, line, address)
         except KeyboardInterrupt:
-            if stopping.asked() > 1:
+            if stopping.requests() > 1:
                 raise
             console.note("stopping, with a report of what there is; Ctrl-C again leaves it out")
             return True

@@ -30,7 +30,7 @@ OTHER_COLUMNS = 47
 NAMES_AT_LEAST = 20
 
 
-@click.command("status", short_help="Show how a run's trials stand.")
+@click.command("status", short_help="Show the status of a run's trials.")
 @click.argument("run", required=False)
 @click.option(
     "--watch",

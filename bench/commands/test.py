@@ -32,21 +32,21 @@ def command(method: str, overrides: tuple[str, ...], as_json: bool) -> int:
     cls = method_class(method)
     check_requirements(cls)
     settings = _settings(overrides)
-    findings = []
-    for finding in run_checks(cls, settings):
-        findings.append(finding)
+    records = []
+    for record in run_checks(cls, settings):
+        records.append(record)
         if not as_json:
-            _tell(finding)
-    failures = [finding for finding in findings if finding.outcome == "fail"]
+            _tell(record)
+    failures = [record for record in records if record.outcome == "fail"]
     seconds = time.perf_counter() - begun
     if as_json:
         rows = [
             {"check": f.check, "outcome": f.outcome, "reason": f.reason, "seconds": round(f.seconds, 3)}
-            for f in findings
+            for f in records
         ]
         console.say_json({"method": cls.name, "passed": not failures, "seconds": round(seconds, 3), "checks": rows})
     else:
-        counts = [f"{sum(f.outcome == outcome for f in findings)} {words}" for outcome, words in _WORDS.items()]
+        counts = [f"{sum(f.outcome == outcome for f in records)} {words}" for outcome, words in _WORDS.items()]
         console.say(f"{cls.name}: {', '.join(counts)}, in {seconds:.1f} s")
     return REGRESSION if failures else GOOD
 
@@ -54,20 +54,20 @@ def command(method: str, overrides: tuple[str, ...], as_json: bool) -> int:
 _WORDS = {"pass": "passed", "fail": "failed", "does not apply": "do not apply"}
 
 
-def _tell(finding: Any) -> None:
+def _tell(record: Any) -> None:
     from bench.conformance.suite import MARKS
 
-    mark = MARKS[finding.outcome]
+    mark = MARKS[record.outcome]
     if not sys.stdout.isatty():
-        console.say(f"{mark} {finding.check:<14} {finding.reason}")
+        console.say(f"{mark} {record.check:<14} {record.reason}")
         return
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
     terminal = Console(highlight=False)
-    terminal.print(Text.assemble((f"{mark} {finding.check}", STYLES[finding.outcome]), f"  {finding.seconds:.1f} s"))
-    terminal.print(Padding(Text(finding.reason, style="" if finding.outcome == "fail" else "dim"), (0, 0, 0, 2)))
+    terminal.print(Text.assemble((f"{mark} {record.check}", STYLES[record.outcome]), f"  {record.seconds:.1f} s"))
+    terminal.print(Padding(Text(record.reason, style="" if record.outcome == "fail" else "dim"), (0, 0, 0, 2)))
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A check, its verdict, and what it applies to."""
+"""A check of a method, the result of a check, and the needs that decide whether a check applies."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ Outcome = Literal["pass", "fail", "does not apply"]
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """How a check ended, and why in one sentence."""
+class CheckResult:
+    """The outcome of one check on one method, and the reason in one sentence."""
 
     outcome: Outcome
     reason: str
 
 
-def passed(reason: str) -> Verdict:
-    return Verdict("pass", reason)
+def passed(reason: str) -> CheckResult:
+    return CheckResult("pass", reason)
 
 
-def failed(reason: str) -> Verdict:
-    return Verdict("fail", reason)
+def failed(reason: str) -> CheckResult:
+    return CheckResult("fail", reason)
 
 
-def does_not_apply(reason: str) -> Verdict:
-    return Verdict("does not apply", reason)
+def does_not_apply(reason: str) -> CheckResult:
+    return CheckResult("does not apply", reason)
 
 
 @dataclass(frozen=True)
@@ -34,33 +34,33 @@ class Check:
     """One thing that every method must do.
 
     Attributes:
-        name: what the command line and the tests call it.
-        run: asks it of a method.
+        name: the check's name on the command line and in tests.
+        run: tries the method; what it raises counts as a failure.
     """
 
     name: str
-    run: Callable[[Subject], Verdict]
+    run: Callable[[Subject], CheckResult]
 
 
-Asked = Literal["steps", "trains", "exact", "samples"]
-"""What a check needs: a method that spends a budget, that trains, that is exact, that samples."""
+Need = Literal["steps", "trains", "exact", "samples"]
+"""The kind of method a check needs: one that spends a budget, that trains, that is exact, or that samples itself."""
 
 
-def check(name: str, *needs: Asked) -> Callable[[Callable[[Subject], Verdict]], Check]:
-    """Makes a function a check; it does not apply to a method that lacks one of `needs`."""
+def check(name: str, *needs: Need) -> Callable[[Callable[[Subject], CheckResult]], Check]:
+    """Makes a function a `Check` that does not apply to a method without one of `needs`."""
 
-    def make(function: Callable[[Subject], Verdict]) -> Check:
-        def run(subject: Subject) -> Verdict:
-            lacking = next((why for need in needs if (why := lacks(subject, need))), None)
-            return does_not_apply(lacking) if lacking else function(subject)
+    def make(function: Callable[[Subject], CheckResult]) -> Check:
+        def run(subject: Subject) -> CheckResult:
+            reason = next((why for need in needs if (why := _unmet(subject, need))), None)
+            return does_not_apply(reason) if reason else function(subject)
 
         return Check(name, run)
 
     return make
 
 
-def lacks(subject: Subject, need: Asked) -> str | None:
-    """Why the method has no such side; None where it has."""
+def _unmet(subject: Subject, need: Need) -> str | None:
+    """Why the method does not meet the need; None if it does."""
     cls = subject.cls
     if need == "steps" and not subject.steps:
         return "it takes no steps: it trains nothing and chooses nothing"

@@ -1,4 +1,4 @@
-"""Comparing states and gradients, and holding torch's global settings and generators still meanwhile."""
+"""Comparison of states and gradients, and blocks in which the global generators or the default dtype are fixed."""
 
 import math
 import random
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @contextmanager
 def global_generators(seed: int) -> Iterator[None]:
-    """Seeds torch's, Python's and NumPy's global generators for the block, and puts them back afterwards."""
+    """Seeds torch's, Python's and NumPy's global generators for the block, and restores their state afterwards."""
     before = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -28,7 +28,7 @@ def global_generators(seed: int) -> Iterator[None]:
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Tensors and modules that are made inside the block have this type, unless they say another."""
+    """Makes `dtype` torch's default for tensors and modules created inside the block."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -38,13 +38,13 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def global_state() -> list[Any]:
-    """What those generators hold, comparable with `same`."""
+    """The state of torch's, Python's and NumPy's global generators, comparable with `same`."""
     numpy: Any = np.random.get_state()
     return [torch.get_rng_state(), list(random.getstate()[1]), [part.tolist() for part in map(np.asarray, numpy)]]
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two states are bitwise the same."""
+    """Whether two states are bitwise the same; NaN equals NaN."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num())
     if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -55,7 +55,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def relative_error(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """‖ours − theirs‖ / ‖theirs‖ over all tensors together; NaN, which no comparison passes, where `theirs` is zero."""
+    """‖ours − theirs‖ / ‖theirs‖ over all tensors together; NaN, which passes no comparison, if `theirs` is zero."""
     a, b = (torch.cat([tensor.flatten() for tensor in tensors]) for tensors in (ours, theirs))
     length = float(b.norm())
     return float((a - b).norm()) / length if length else math.nan

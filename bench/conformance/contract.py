@@ -1,4 +1,4 @@
-"""What a method says of itself: its attributes, its settings, its costs, and what it wants of the reward."""
+"""Checks of what a method declares: its attributes, settings, costs and access to the reward."""
 
 import re
 from contextlib import suppress
@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from bench.conformance.check import Verdict, check, failed, passed
+from bench.conformance.check import CheckResult, check, failed, passed
 from bench.conformance.compare import same
-from bench.conformance.subject import Opaque, Rig, Subject
+from bench.conformance.subject import Rig, Subject, WithoutGradient
 from bench.conformance.training import not_finite
 from bench.console import plural
 from bench.errors import cause_of
@@ -19,8 +19,8 @@ GUIDANCES = (1.0, 2.0)
 
 
 @check("contract")
-def contract(subject: Subject) -> Verdict:
-    """Attributes, settings, prompts of a step and the keys of its cost."""
+def contract(subject: Subject) -> CheckResult:
+    """The attributes, the settings, the prompts of a step and the axes of its cost are complete and valid."""
     problems = [*_attributes(subject), *_settings(subject), *(_costs(subject) if subject.cls.trains else ())]
     if problems:
         return failed("; ".join(problems))
@@ -71,9 +71,9 @@ def _costs(subject: Subject) -> list[str]:
 
 
 @check("costs", "steps")
-def costs(subject: Subject) -> Verdict:
-    """What a step spends is what `cost` said: queries and images exactly, denoiser rows and updates at most."""
-    said = []
+def costs(subject: Subject) -> CheckResult:
+    """A step spends what `cost` declares: exactly for reward queries and images, at most for other axes."""
+    denoiser_rows = []
     for guidance in GUIDANCES:
         rig = subject.build(guidance=guidance)
         metrics = rig.step()
@@ -83,44 +83,49 @@ def costs(subject: Subject) -> Verdict:
             exact = axis in ("reward_queries", "images")
             if spent[axis] != cost[axis] if exact else spent[axis] > cost[axis]:
                 bound = "" if exact else "at most "
-                text = f"at guidance {guidance:g} a step spent {spent[axis]:g} {axis}; cost() says {bound}{cost[axis]}"
+                text = (
+                    f"at guidance {guidance:g} a step spent {spent[axis]:g} {axis}; cost() declares {bound}{cost[axis]}"
+                )
                 return failed(text)
         if "nfe" in cost:
-            said.append(f"{spent['nfe']:g} of at most {cost['nfe']} at guidance {guidance:g}")
-    rows = f"; denoiser rows {', '.join(said)}" if said else ""
-    return passed(f"a step spends the queries and images that cost() says{rows}")
+            denoiser_rows.append(f"{spent['nfe']:g} of at most {cost['nfe']} at guidance {guidance:g}")
+    rows = f"; denoiser rows {', '.join(denoiser_rows)}" if denoiser_rows else ""
+    return passed(f"a step spends the queries and images that cost() declares{rows}")
 
 
 @check("reward-access", "trains")
-def reward_access(subject: Subject) -> Verdict:
-    """`gradient`: it differentiates the reward, and never updates without; `value`: scores are enough."""
+def reward_access(subject: Subject) -> CheckResult:
+    """A `gradient` method differentiates the reward and never updates without one; a `value` one needs scores alone."""
     rig = subject.build()
     rig.step()
     differentiated = rig.meter.ledger.reward_gradients
-    blind = subject.build(reward=Opaque())
+    blind = subject.build(reward=WithoutGradient())
     if subject.cls.reward_access == "gradient":
         if not differentiated:
-            return failed("it says that it needs the reward's gradient, but never differentiates it")
+            return failed("it declares reward_access = 'gradient', but never differentiates the reward")
         return _refuses(blind)
     if differentiated:
-        return failed(f"it says that scores are enough, but differentiated {differentiated} of them")
+        return failed(f"it declares reward_access = 'value', but differentiated {differentiated} scores")
     try:
         blind.step()
     except Exception as error:
-        return failed(f"it says that scores are enough, but its step fails without a gradient: {cause_of(error)}")
+        return failed(f"it declares reward_access = 'value', but its step fails without a gradient: {cause_of(error)}")
     return _finite_or(blind, "it learns from scores alone, whether the reward can be differentiated or not")
 
 
-def _refuses(blind: Rig) -> Verdict:
-    """The plan refuses such a reward; one that says it has a gradient, and has none, gets as far as here."""
+def _refuses(blind: Rig) -> CheckResult:
+    """Whether a `gradient` method makes no update on a reward that claims to have a gradient and has none.
+
+    The planner refuses a reward that is declared without a gradient, but cannot see through a false declaration.
+    """
     before = blind.policy.state_dict()
-    with suppress(Exception):  # torch refuses a loss that hangs on nothing
+    with suppress(Exception):  # torch raises if the loss depends on no parameter
         blind.step()
     if not same(before, blind.policy.state_dict()):
         return failed("it updates the adapter on a reward that has no gradient")
-    return passed("it differentiates the reward, and makes no update where one has no gradient")
+    return passed("it differentiates the reward, and makes no update if the reward has no gradient")
 
 
-def _finite_or(rig: Rig, reason: str) -> Verdict:
+def _finite_or(rig: Rig, reason: str) -> CheckResult:
     bad = not_finite(rig)
     return failed(f"on a reward without a gradient {bad}") if bad else passed(reason)

@@ -1,29 +1,29 @@
-"""What must not matter: an interruption, the global generators, how a batch is cut; and what must: the seed."""
+"""Checks that interruption, global generators and micro-batch size change no result, and that the seed does."""
 
 import io
 import math
 
 import torch
 
-from bench.conformance.check import Verdict, check, failed, passed
+from bench.conformance.check import CheckResult, check, failed, passed
 from bench.conformance.compare import default_dtype, global_generators, global_state, relative_error, same
 from bench.conformance.subject import Rig, Subject
 from bench.errors import cause_of
 
 MICRO_BATCHES = (1, 4, 16)
 CUT_IMAGES = 20
-"""Images of a step whose batch is cut: more than the largest micro-batch, so that every size cuts it differently."""
+"""Images of a step in `micro_batch`: more than the largest micro-batch, so that each size cuts it differently."""
 GRADIENT_TOLERANCE = 1e-5
 DOUBLE_TOLERANCE = 1e-9
 CURVE_TOLERANCE = 1e-3
 CURVE_UPDATES = 5
 CURVE_IMAGES = 8
-"""Images of a step of a curve: enough to be cut three ways."""
+"""Images of a step in `curve`: enough for three different cuts of the batch."""
 
 
 @check("resume", "steps", "exact")
-def resume(subject: Subject) -> Verdict:
-    """Interrupted after a step and continued from its state, it ends bitwise where it would have."""
+def resume(subject: Subject) -> CheckResult:
+    """A method that is interrupted after a step and resumed from its state ends bitwise as without interruption."""
     straight = subject.build()
     straight.step()
     buffer = io.BytesIO()
@@ -46,8 +46,8 @@ def resume(subject: Subject) -> Verdict:
 
 
 @check("seeds", "steps", "exact")
-def seeds(subject: Subject) -> Verdict:
-    """One seed repeats bitwise, another gives something else."""
+def seeds(subject: Subject) -> CheckResult:
+    """The same seed repeats bitwise; another seed gives another result."""
 
     def run(seed: int) -> Rig:
         rig = subject.build(seed)
@@ -64,8 +64,8 @@ def seeds(subject: Subject) -> Verdict:
 
 
 @check("random-state", "steps", "exact")
-def random_state(subject: Subject) -> Verdict:
-    """torch's, NumPy's and Python's global generators are neither used nor moved."""
+def random_state(subject: Subject) -> CheckResult:
+    """The method neither uses nor advances the global generators of torch, NumPy and Python."""
     ends = []
     for seed in (1, 2):
         with global_generators(seed):
@@ -83,11 +83,11 @@ def random_state(subject: Subject) -> Verdict:
 
 
 @check("micro-batch", "trains", "exact")
-def micro_batch(subject: Subject) -> Verdict:
-    """The first update's gradient does not depend on how the batch is cut, beyond rounding.
+def micro_batch(subject: Subject) -> CheckResult:
+    """The first update's gradient depends on the micro-batch size by no more than rounding.
 
     A loss may amplify rounding: a log-probability does so by its step's mean over its σ. Gradients that differ in fp32
-    are therefore asked again in fp64, where only what is no rounding is left.
+    are therefore compared again in fp64, where a difference that is not rounding remains.
     """
     pieces, (apart, size) = _cuts(subject)
     if not pieces:
@@ -103,19 +103,19 @@ def micro_batch(subject: Subject) -> Verdict:
 
 
 def _cuts(subject: Subject, double: bool = False) -> tuple[list[int], tuple[float, int]]:
-    """The first update's `backward` calls for each micro-batch size; how far apart gradients are, and at which size."""
+    """`backward` calls of the first update for each micro-batch size; its gradient's largest error, and the size."""
     updates = {}
     for size in MICRO_BATCHES:
         with default_dtype(torch.float64 if double else torch.float32):
             rig = subject.build(micro_batch=size)
-            rig.shake()
+            rig.perturb_adapter()
             if double:
                 rig.to_double()
             rig.step(subject.prompts(images=CUT_IMAGES))
         assert rig.optimiser is not None
-        if not rig.optimiser.seen:
+        if not rig.optimiser.recorded:
             return [], (math.inf, size)
-        updates[size] = rig.optimiser.seen[0]
+        updates[size] = rig.optimiser.recorded[0]
     whole = updates[MICRO_BATCHES[-1]].gradient
     apart = [(relative_error(updates[size].gradient, whole), size) for size in MICRO_BATCHES[:-1]]
     return [update.backwards for update in updates.values()], _worst(apart)
@@ -127,8 +127,8 @@ def _worst(apart: list[tuple[float, int]]) -> tuple[float, int]:
 
 
 @check("curve", "trains", "exact")
-def curve(subject: Subject) -> Verdict:
-    """Five updates on, the curve does not depend on the cut either; measured and not asked where a loss jumps."""
+def curve(subject: Subject) -> CheckResult:
+    """Five updates on, the curve does not depend on the micro-batch size; a discontinuous loss always passes."""
     runs = {size: _curve(subject, size) for size in MICRO_BATCHES}
     whole, moved = runs[MICRO_BATCHES[-1]]
     apart = max(
@@ -139,14 +139,14 @@ def curve(subject: Subject) -> Verdict:
     adapter = max(relative_error(runs[size][1], moved) for size in MICRO_BATCHES[:-1])
     words = f"after {CURVE_UPDATES} updates rewards are {apart:.1e} apart, adapters {adapter:.1e} of the way they went"
     if not subject.cls.continuous:
-        return passed(f"{words}; its loss jumps, so this is told and not asked")
+        return passed(f"{words}; its loss is not continuous, so no bound applies")
     if not max(apart, adapter) < CURVE_TOLERANCE:
         return failed(f"{words}; {CURVE_TOLERANCE:g} is allowed, unless it declares continuous = False")
     return passed(words)
 
 
 def _curve(subject: Subject, size: int) -> tuple[list[float], list[torch.Tensor]]:
-    """The reward of each step until five updates are done and scored, and how far the adapter has moved."""
+    """The reward of each step until five updates are done and scored, and the adapter's change since the first."""
     rig = subject.build(micro_batch=size)
     prompts = subject.prompts(images=CURVE_IMAGES)
     begun = [value.clone() for value in rig.policy.state_dict().values()]

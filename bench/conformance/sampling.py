@@ -1,16 +1,16 @@
-"""What a method that trains nothing must do: give images, of the base model until it has chosen."""
+"""The check of a method that trains nothing: it samples images, and choosing never lowers an image's score."""
 
 import torch
 
-from bench.conformance.check import Verdict, check, failed, passed
+from bench.conformance.check import CheckResult, check, failed, passed
 from bench.conformance.compare import same
 from bench.conformance.subject import Rig, Subject
 from methods.base import SamplingMethod
 
 
 @check("sampling", "samples")
-def sampling(subject: Subject) -> Verdict:
-    """x_0 of the right shape, finite, the same at every call; the policy stays as it was."""
+def sampling(subject: Subject) -> CheckResult:
+    """`sample` gives x_0 of the right shape, finite and the same at every call, and leaves the policy unchanged."""
     rig = subject.build()
     before = rig.state()["policy"]
     latents = _sample(rig)
@@ -26,7 +26,7 @@ def sampling(subject: Subject) -> Verdict:
         if problem:
             return failed(problem)
     if not same(before, rig.state()["policy"]):
-        return failed("it changes the policy, and says that it trains nothing")
+        return failed("it changes the policy, although it declares trains = False")
     rounds = "; a round of choosing never makes them worse" if subject.steps else ""
     return passed(f"sample repeats and leaves the policy as it was{rounds}")
 
@@ -38,7 +38,7 @@ def _sample(rig: Rig) -> torch.Tensor:
 
 
 def _chosen(rig: Rig, before: torch.Tensor) -> str | None:
-    """What is wrong with two rounds of choosing; None where nothing is."""
+    """Why two rounds of choosing are wrong; None if no image scores less after a round than before it."""
 
     def scores(latents: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

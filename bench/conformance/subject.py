@@ -1,4 +1,4 @@
-"""The method under test, built on a random tiny model as the harness builds it on a real one."""
+"""The method under test, built on a random tiny model as the harness builds a method on a real model."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -21,16 +21,16 @@ from models.sampler import SamplerSettings
 PROMPTS = ("a cat", "a dog", "a fox", "two dogs")
 STEPS, GUIDANCE = 3, 2.0
 GLOBAL_SEED = 12345
-SHAKE = 0.3
-"""Standard deviation of the noise by which an adapter is moved."""
+PERTURBATION = 0.3
+"""Standard deviation of the noise that `Rig.perturb_adapter` adds to the adapter."""
 
 
 class Subject:
-    """A method's class with the settings it is tested with.
+    """A method's class with the settings of its test.
 
     Args:
         cls: the method.
-        settings: laid over the class's `small`.
+        settings: replace those of the class's `small`.
         model: folder of a tiny pipeline.
 
     Raises:
@@ -45,11 +45,11 @@ class Subject:
 
     @property
     def steps(self) -> bool:
-        """Whether the method spends a budget: by training, or by choosing."""
+        """Whether the method takes steps that spend a budget: it trains, or it chooses among images."""
         return self.cls.trains or (issubclass(self.cls, SamplingMethod) and self.cls.selects)
 
     def sampler(self, guidance: float = GUIDANCE) -> SamplerSettings:
-        """Three steps with the eta that the method trains with, or the first that it accepts."""
+        """Settings for three denoising steps at the eta of the method's own sampler, or else the first it accepts."""
         own = self.cls.default_sampler
         wanted = [own.eta if own else 1.0, 1.0, 0.0]
         for eta in wanted:
@@ -61,36 +61,37 @@ class Subject:
         return SamplerSettings(STEPS, guidance, wanted[0])
 
     def prompts(self, images: int = 1) -> list[str]:
-        """A whole step's, or as many as `images` images take where those are more."""
+        """The prompts of a whole step, or of as many prompts as give `images` images if that is more."""
         wanted = self.cls.prompts_per_step(self.settings) if self.cls.trains else len(PROMPTS)
         each = self.cls.cost(self.settings, 1, self.sampler()).get("images", 1)
         return [PROMPTS[index % len(PROMPTS)] for index in range(max(wanted, -(-images // max(1, each))))]
 
     def build(
-        self, seed: int = 0, guidance: float = GUIDANCE, reward: "KitReward | None" = None, **changes: Any
+        self, seed: int = 0, guidance: float = GUIDANCE, reward: "RecordingReward | None" = None, **changes: Any
     ) -> "Rig":
-        """A fresh method; `seed` is its seed stream's, the adapter begins the same at every seed.
+        """Builds the method anew; the adapter starts from the same weights at every seed.
 
         Args:
-            guidance: of the training sampler.
-            reward: `Weighted` by default.
-            changes: settings, laid over the subject's.
+            seed: of the method's seed stream.
+            guidance: guidance scale of the training sampler.
+            reward: `WeightedColour` by default.
+            changes: settings that replace the subject's.
         """
         settings = self.cls.Settings(**{**self.changes, **changes})
         meter = RowMeter()
         policy = Policy(copy.deepcopy(self.components), self.sampler(guidance), meter, rank=2, seed=0)
         optimiser = (
-            WatchedOptimiser(policy.trainable_parameters(), settings)
+            RecordingOptimiser(policy.trainable_parameters(), settings)
             if isinstance(settings, TrainingSettings)
             else None
         )
-        reward = reward or Weighted()
+        reward = reward or WeightedColour()
         method = self.cls(settings, policy, reward.metered(meter), optimiser, SeedStream(seed))  # type: ignore[arg-type]
         return Rig(method, policy, meter, optimiser, reward, self.prompts())
 
 
 class RowMeter(Meter):
-    """Counts rows and leaves FLOPs at 0, which would cost a second pass of every kind of call."""
+    """A meter that counts rows and reports 0 FLOPs: counting those takes a second pass of every kind of call."""
 
     def _flops_per_row(self, *args: Any, **kwargs: Any) -> int:
         return 0
@@ -99,8 +100,8 @@ class RowMeter(Meter):
 # -- rewards ---------------------------------------------------------------------------------------------------
 
 
-class KitReward(nn.Module):
-    """A reward that remembers what it gave. Its parameters are frozen, as those of a real predictor are."""
+class RecordingReward(nn.Module):
+    """A reward that records every score it gives. Its parameters are frozen, as those of a real predictor are."""
 
     differentiable = True
 
@@ -113,7 +114,7 @@ class KitReward(nn.Module):
         raise NotImplementedError
 
     def metered(self, meter: Meter) -> Callable[[Tensor, list[str]], Tensor]:
-        """The reward as a method sees it."""
+        """The function by which a method calls the reward: it counts queries and records scores."""
 
         def score(images: Tensor, prompts: list[str]) -> Tensor:
             if len(prompts) != len(images):
@@ -126,15 +127,15 @@ class KitReward(nn.Module):
         return score
 
 
-class Weighted(KitReward):
-    """A weighted mean of the colours: smooth, with somewhere to go."""
+class WeightedColour(RecordingReward):
+    """A weighted mean of the colour channels: smooth, with a gradient that is nowhere zero."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images.mean((2, 3)) @ self.weight
 
 
-class Constant(KitReward):
-    """The same for every image, with a gradient of zero."""
+class Constant(RecordingReward):
+    """The same score for every image, with a gradient of zero."""
 
     def __init__(self, value: float = 1.0) -> None:
         super().__init__()
@@ -144,13 +145,13 @@ class Constant(KitReward):
         return self.value + 0 * images.mean((1, 2, 3))
 
 
-class Opaque(Weighted):
-    """`Weighted` without a gradient."""
+class WithoutGradient(WeightedColour):
+    """`WeightedColour` without a gradient."""
 
     differentiable = False
 
 
-# -- the method and what surrounds it ---------------------------------------------------------------------------
+# -- the method ready to run -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -161,59 +162,59 @@ class Update:
     gradient: list[Tensor]
 
 
-class WatchedOptimiser(LocalOptimiser):
-    """The harness's optimiser, remembering every update."""
+class RecordingOptimiser(LocalOptimiser):
+    """The harness's optimiser, with a record of every update."""
 
     def __init__(self, parameters: list[nn.Parameter], settings: TrainingSettings):
         super().__init__(parameters, settings)
-        self.seen: list[Update] = []
-        self._pending = 0
+        self.recorded: list[Update] = []
+        self._backwards = 0
 
     def backward(self, loss: Tensor) -> None:
-        self._pending += 1
+        self._backwards += 1
         super().backward(loss)
 
     def step(self) -> float:
         gradient = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.parameters]
-        self.seen.append(Update(self._pending, gradient))
-        self._pending = 0
+        self.recorded.append(Update(self._backwards, gradient))
+        self._backwards = 0
         return super().step()
 
 
 @dataclass
 class Rig:
-    """A method ready to run."""
+    """A method with everything it was built from, ready to run, and the metrics of the steps it has taken."""
 
     method: Method
     policy: Policy
     meter: Meter
-    optimiser: WatchedOptimiser | None
-    reward: KitReward
+    optimiser: RecordingOptimiser | None
+    reward: RecordingReward
     prompts: list[str]
     metrics: list[StepMetrics] = field(default_factory=list)
 
     @torch.no_grad()
-    def shake(self) -> None:
-        """Moves the adapter by noise, the same for all: a fresh one is the base model, with half of its gradient 0."""
+    def perturb_adapter(self) -> None:
+        """Adds the same noise to every adapter: a fresh adapter is the base model, and half of its gradient is 0."""
         generator = torch.Generator().manual_seed(0)
         for parameter in self.policy.trainable_parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=SHAKE)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=PERTURBATION)
 
     def to_double(self) -> None:
-        """Every weight in fp64; what a step then computes rounds by 1e-16 instead of 1e-7."""
+        """Converts every weight to fp64, where rounding is 1e-16 instead of 1e-7."""
         for module in (self.policy.unet, self.policy.vae, self.policy.text_encoder, self.reward):
             module.double()
 
     def step(self, prompts: list[str] | None = None) -> StepMetrics:
-        """One step, or one round of choosing, with the global generators seeded alike before each.
+        """One step, or one round of choosing, after the global generators were seeded with the same value.
 
-        A method that draws from them fails the check of that, and not every other one besides.
+        So a method that draws from them fails `random-state` alone, and no other check.
         """
         with global_generators(GLOBAL_SEED):
             return self.bare_step(prompts)
 
     def bare_step(self, prompts: list[str] | None = None) -> StepMetrics:
-        """One step with whatever the global generators hold."""
+        """One step, or one round of choosing, that leaves the state of the global generators to the caller."""
         prompts = self.prompts if prompts is None else prompts
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
@@ -224,7 +225,7 @@ class Rig:
         return metrics
 
     def rows(self, prompts: list[str] | None = None, split: str = "train") -> EvaluatedRows:
-        """What evaluation would look at."""
+        """The rows of prompts and noise that evaluation would give the method."""
         prompts = list(PROMPTS) if prompts is None else prompts
 
         def noise_of(timestep: int, samples: Any) -> Tensor:
@@ -233,7 +234,7 @@ class Rig:
         return EvaluatedRows(split, prompts, range(len(prompts)), noise_of)
 
     def state(self) -> dict[str, Any]:
-        """What the harness checkpoints of it."""
+        """The state that the harness would write to a checkpoint."""
         return {
             "policy": self.policy.state_dict(),
             "method": self.method.state_dict(),

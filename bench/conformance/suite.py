@@ -1,4 +1,4 @@
-"""The conformance kit: does a method keep the contract of `methods/base.py`?
+"""The conformance suite: does a method keep the contract of `methods/base.py`?
 
     bench test my_method.py:MyMethod
 
@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from bench.build import plugins
 from bench.build.objects import quieten
 from bench.conformance import contract, invariance, sampling, training
-from bench.conformance.check import Check, Outcome, Verdict, failed
+from bench.conformance.check import Check, CheckResult, Outcome, failed
 from bench.conformance.subject import Subject
 from bench.errors import BenchError, cause_of
 from bench.sweep.overlay import suggestion
@@ -56,8 +56,8 @@ MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "does not apply": "�
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What one check found."""
+class CheckRecord:
+    """The result of one named check, and the seconds it took."""
 
     check: str
     outcome: Outcome
@@ -70,21 +70,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """What every check found of a method."""
+    """The results of all checks of a method, in the order in which they ran."""
 
     method: str
-    findings: tuple[Finding, ...]
+    records: tuple[CheckRecord, ...]
 
     @property
-    def failures(self) -> list[Finding]:
-        return [finding for finding in self.findings if finding.outcome == "fail"]
+    def failures(self) -> list[CheckRecord]:
+        return [record for record in self.records if record.outcome == "fail"]
 
     @property
     def passed(self) -> bool:
         return not self.failures
 
     def __str__(self) -> str:
-        return "\n".join([self.method, *map(str, self.findings)])
+        return "\n".join([self.method, *map(str, self.records)])
 
 
 def check_method(
@@ -94,11 +94,11 @@ def check_method(
 
     Args:
         method: a class, a built-in or installed name, `module:Class` or `file.py:Class`.
-        settings: laid over the class's `small`.
+        settings: replace those of the class's `small`.
         only: names of `CHECKS` to run; all by default.
 
     Raises:
-        BenchError: there is no such method or check, or it refuses the settings.
+        BenchError: there is no such method or check, or the method refuses the settings.
     """
     cls = method_class(method)
     return Report(cls.name, tuple(run_checks(cls, settings, only)))
@@ -106,8 +106,8 @@ def check_method(
 
 def run_checks(
     cls: type[Method], settings: Mapping[str, Any] | None = None, only: Sequence[str] = ()
-) -> Iterator[Finding]:
-    """The findings of each check as it ends (see `check_method`)."""
+) -> Iterator[CheckRecord]:
+    """The record of each check as soon as it ends (see `check_method`)."""
     unknown = next((name for name in only if name not in CHECKS), None)
     if unknown:
         raise BenchError(f"there is no check {unknown!r}", None, suggestion(unknown, list(CHECKS)))
@@ -117,19 +117,19 @@ def run_checks(
             yield run_check(subject, name)
 
 
-def run_check(subject: Subject, name: str) -> Finding:
-    """One check; a method that raises has failed it."""
+def run_check(subject: Subject, name: str) -> CheckRecord:
+    """Runs one check; a method that raises fails it."""
     begun = time.perf_counter()
-    verdict: Verdict
+    result: CheckResult
     try:
-        verdict = CHECKS[name].run(subject)
+        result = CHECKS[name].run(subject)
     except Exception as error:
-        verdict = failed(cause_of(error))
-    return Finding(name, verdict.outcome, verdict.reason, time.perf_counter() - begun)
+        result = failed(cause_of(error))
+    return CheckRecord(name, result.outcome, result.reason, time.perf_counter() - begun)
 
 
 def build_subject(cls: type[Method], settings: Mapping[str, Any], folder: Path) -> Subject:
-    """The method with a tiny pipeline that is written to `folder`, unless there is one."""
+    """The method with a tiny pipeline, which is written to `folder` unless it is there already."""
     quieten()
     if not (folder / "model_index.json").exists():
         write_tiny_pipeline(folder)
@@ -142,7 +142,7 @@ def build_subject(cls: type[Method], settings: Mapping[str, Any], folder: Path) 
 
 
 def method_class(method: str | type[Method]) -> type[Method]:
-    """The class that a name or a reference means; files are relative to the working directory."""
+    """The class that a name or a reference stands for; files are relative to the working directory."""
     if isinstance(method, str):
         return plugins.load_method(plugins.resolve(method, Path.cwd()))
     return method

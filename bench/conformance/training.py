@@ -1,49 +1,49 @@
-"""What a step does: its numbers, what it moves, and what it survives."""
+"""Checks of a training step: its metrics, the weights it changes, and the edge cases it survives."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from bench.conformance.check import Verdict, check, failed, passed
+from bench.conformance.check import CheckResult, check, failed, passed
 from bench.conformance.compare import same
 from bench.conformance.subject import Constant, Rig, Subject
 from bench.errors import cause_of
 
 CONSTANTS = (1.0, 87.3, 60.1)
-"""Rewards that are each the same for every image. The mean of 1 is exact; those of the others are not for most sizes of
-a group: off by a unit in the last place, which no spread may be made of.
+"""Constant rewards. The mean of equal ones is exact for 1; for the others and most group sizes it is off by a unit in
+the last place, and a method must not divide by a standard deviation made of that.
 """
 GROUP = 3
-"""How often such a step has its one prompt: of two equal numbers every mean is exact."""
+"""Repeats of the one prompt in a step on a constant reward; the mean of only two equal numbers would be exact."""
 
 TOLERANCE = 1e-4
-"""Between the reward that a step reports and the mean of the scores it was given."""
+"""Relative difference allowed between the reward that a step reports and the mean of the scores it was given."""
 
 
 @check("metrics", "steps")
-def metrics(subject: Subject) -> Verdict:
-    """A step's numbers are finite and true: the mean reward of what it scored, the updates that it did."""
+def metrics(subject: Subject) -> CheckResult:
+    """A step reports finite numbers, the mean of the scores it was given, and the updates it made."""
     rig = subject.build()
     for _ in range(2):
         before, done = len(rig.reward.scores), rig.optimiser.updates if rig.optimiser else 0
-        said = rig.step()
+        reported = rig.step()
         bad = not_finite(rig)
         if bad:
             return failed(bad)
         scores = rig.reward.scores[before:]
         true = sum(scores) / len(scores) if scores else math.nan
-        if not math.isclose(said.reward, true, rel_tol=TOLERANCE):
-            return failed(f"it reports a reward of {said.reward:.6g}; the mean of what it scored is {true:.6g}")
-        updates = rig.optimiser.updates - done if rig.optimiser else said.updates
-        if subject.cls.exact and said.updates != updates:
-            return failed(f"it reports {said.updates} updates and did {updates}")
-    return passed("loss, reward and gradient norm are finite, the reward is the mean of what was scored")
+        if not math.isclose(reported.reward, true, rel_tol=TOLERANCE):
+            return failed(f"it reports a reward of {reported.reward:.6g}; the mean of the scores is {true:.6g}")
+        updates = rig.optimiser.updates - done if rig.optimiser else reported.updates
+        if subject.cls.exact and reported.updates != updates:
+            return failed(f"it reports {reported.updates} updates and did {updates}")
+    return passed("loss, reward and gradient norm are finite, the reward is the mean of the scores")
 
 
 @check("adapter", "trains")
-def adapter(subject: Subject) -> Verdict:
-    """The gradient reaches every part of the adapter, and nothing else moves: not the model, not the reward."""
+def adapter(subject: Subject) -> CheckResult:
+    """The gradient reaches every weight of the adapter; the weights of model and reward do not change."""
     rig = subject.build()
     frozen = _frozen(rig)
     before = {name: value.clone() for name, value in frozen.items()}
@@ -52,10 +52,10 @@ def adapter(subject: Subject) -> Verdict:
         rig.step()
     moved = [name for name, value in frozen.items() if not torch.equal(before[name], value)]
     if moved:
-        return failed(f"it moves what is frozen: {_few(moved)}")
+        return failed(f"it changes frozen weights: {_few(moved)}")
     touched = [name for name, value in frozen.items() if value.requires_grad or value.grad is not None]
     if touched:
-        return failed(f"it leaves gradients on what is frozen: {_few(touched)}")
+        return failed(f"it leaves gradients on frozen weights: {_few(touched)}")
     if all(torch.equal(begun[name], value) for name, value in rig.policy.state_dict().items()):
         return failed("two steps leave the adapter as it was")
     if subject.cls.exact and rig.optimiser:
@@ -67,7 +67,7 @@ def adapter(subject: Subject) -> Verdict:
 
 
 def _frozen(rig: Rig) -> dict[str, nn.Parameter]:
-    """Everything but adapters: a method may keep a second one beside the policy's."""
+    """Name -> weight of everything but adapters, of which a method may keep a second one."""
     policy = rig.policy
     parts = {"denoiser": policy.unet, "decoder": policy.vae, "text encoder": policy.text_encoder, "reward": rig.reward}
     return {
@@ -79,52 +79,55 @@ def _frozen(rig: Rig) -> dict[str, nn.Parameter]:
 
 
 def _without_gradient(rig: Rig) -> list[str]:
+    """Names of the adapter's weights whose gradient was 0 at every update."""
     assert rig.optimiser is not None
     trained = {id(parameter): name for name, parameter in rig.policy.unet.named_parameters()}
     reached = [torch.zeros(()) for _ in rig.policy.trainable_parameters()]
-    for update in rig.optimiser.seen:
+    for update in rig.optimiser.recorded:
         reached = [total + gradient.abs().sum() for total, gradient in zip(reached, update.gradient, strict=True)]
     parameters = rig.policy.trainable_parameters()
     return [trained[id(p)] for p, total in zip(parameters, reached, strict=True) if not float(total) > 0]
 
 
 @check("edge-cases", "trains")
-def edge_cases(subject: Subject) -> Verdict:
+def edge_cases(subject: Subject) -> CheckResult:
     """A constant reward and a batch of one prompt, apart and together, leave every number finite.
 
-    Which constant it is does not matter: there is nothing to learn from it. A method may move all the same, towards
-    what it has drawn or by a term that is not the reward's; one that moves otherwise for another constant has no
-    baseline, or has divided by a spread that was rounding.
+    The value of a constant reward must not matter, as it teaches nothing. The adapter may change even so, by imitating
+    samples or by a term of the loss without the reward. A method whose change depends on the constant has no baseline,
+    or has divided by a standard deviation that was rounding.
     """
     cases = {
         "a constant reward": (Constant(), None),
         "a single prompt": (None, 1),
         "a constant reward on a single prompt": (Constant(), 1),
     }
-    for words, (reward, count) in cases.items():
+    for case, (reward, count) in cases.items():
         rig = subject.build(reward=reward)
         try:
             rig.step(rig.prompts[:count])
             rig.step(rig.prompts[:count])
         except Exception as error:
-            return failed(f"{words} ends it: {cause_of(error)}")
+            return failed(f"{case} ends it: {cause_of(error)}")
         bad = not_finite(rig)
         if bad:
-            return failed(f"with {words} {bad}")
+            return failed(f"with {case} {bad}")
     if not subject.cls.exact:
         return passed("a constant reward and a single prompt leave every number finite")
-    ends = {value: _moved_by(subject, value) for value in CONSTANTS}
+    ends = {value: _adapter_after(subject, value) for value in CONSTANTS}
     apart = next((value for value, end in ends.items() if not same(ends[CONSTANTS[0]], end)), None)
     if apart is not None:
         return failed(
-            f"a reward of {apart:g} for every image moves the adapter otherwise than one of {CONSTANTS[0]:g}: "
+            f"a reward of {apart:g} for every image changes the adapter otherwise than one of {CONSTANTS[0]:g}: "
             "it learns where there is nothing to learn"
         )
-    return passed("a constant reward and a single prompt leave every number finite; no constant moves it as its own")
+    return passed(
+        "a constant reward and a single prompt leave every number finite; the constant's value does not matter"
+    )
 
 
-def _moved_by(subject: Subject, value: float) -> dict[str, Tensor]:
-    """LoRA's up-projections after two steps on a constant reward: 0 where the adapter is still the identity."""
+def _adapter_after(subject: Subject, value: float) -> dict[str, Tensor]:
+    """LoRA's up-projections after two steps on a constant reward; a fresh adapter's are 0."""
     rig = subject.build(reward=Constant(value))
     for _ in range(2):
         rig.step(rig.prompts[:1] * GROUP)
@@ -132,24 +135,25 @@ def _moved_by(subject: Subject, value: float) -> dict[str, Tensor]:
 
 
 @check("empty-updates", "trains", "exact")
-def empty_updates(subject: Subject) -> Verdict:
-    """No update without a gradient behind it: AdamW would still decay the weights and move by its momentum."""
+def empty_updates(subject: Subject) -> CheckResult:
+    """Every update has a gradient: without one AdamW would decay the weights and move them by its momentum."""
     total = 0
     for count in (None, 1):
         rig = subject.build()
         for _ in range(2):
             rig.step(rig.prompts[:count])
         assert rig.optimiser is not None
-        total += len(rig.optimiser.seen)
-        empty = sum(update.backwards == 0 for update in rig.optimiser.seen)
+        updates = rig.optimiser.recorded
+        total += len(updates)
+        empty = sum(update.backwards == 0 for update in updates)
         if empty:
-            words = "on a single prompt" if count else "on a whole step"
-            return failed(f"{words} {empty} of {len(rig.optimiser.seen)} updates had no gradient behind them")
+            case = "on a single prompt" if count else "on a whole step"
+            return failed(f"{case} {empty} of {len(updates)} updates had no gradient behind them")
     return passed(f"each of {total} updates had a gradient behind it")
 
 
 def not_finite(rig: Rig) -> str | None:
-    """What is NaN or infinite: the last step's numbers, or the adapter; None where all is finite."""
+    """Names the last step's first metric that is NaN or infinite, or else the adapter; None if all is finite."""
     last = rig.metrics[-1]
     numbers = {"loss": last.loss, "reward": last.reward, "gradient norm": last.gradient_norm}
     for name, value in {**numbers, **last.extra, **last.latest}.items():

@@ -1,5 +1,5 @@
-"""From a sweep to a list of trials: settings validated by their methods, identities, preflight, what it will cost.
+"""From a sweep to the list of its trials: validated settings, identities, preflight checks, and estimated costs.
 
-`planner.py` makes the trials; what can be known to be wrong is refused here, before anything is spent. A field of a
-trial that decides its numbers belongs to its identity (`identity.py`) too.
+`planner.py` makes the trials and refuses bad input before anything is spent. A new field of a trial that decides its
+numbers must also be added to the trial's identity (`identity.py`).
 """

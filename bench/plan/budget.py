@@ -1,4 +1,4 @@
-"""How much of a step the budget still allows."""
+"""The number of prompts in the next step that the rest of a budget allows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,22 +20,25 @@ def affordable_prompts(
     evaluated: int = 0,
     training: int = 1,
 ) -> int:
-    """Prompts of the next step: a full step's, fewer where the method may cut its last, 0 when the budget is spent.
+    """The number of prompts in the next step: a full step's, fewer in a shortened last step, 0 for a spent budget.
 
-    A last step is not cut so far that nothing could be learned from it.
-
-    A step whose cost is known beforehand is not begun if it would cross a limit. On an axis whose cost is known only
-    afterwards (seconds, FLOPs), a step is begun while anything is left.
+    A method may shorten its last step, but not so far that nothing could be learned from it. A step whose cost is known
+    beforehand is not begun if it would cross a limit. On an axis whose cost is known only afterwards (seconds, FLOPs),
+    a step is begun while any of the limit is left.
 
     Args:
-        book: the ledger's axes so far.
-        evaluated: see `prompts_in_step`.
-        training: how many training prompts there are.
+        method: the method's class.
+        settings: the method's validated settings.
+        sampler: the training sampler.
+        budget: the limits.
+        book: what the trial has spent, by axis of the ledger.
+        evaluated: as for `prompts_in_step`.
+        training: the number of training prompts.
     """
     limits = {budget.axis: budget.limit, **budget.stops}
     full = prompts_in_step(method, settings, evaluated)
     smallest = 1 if method.cuts_last_step else full
-    before = int(book["steps"]) * full  # only the last step is cut
+    before = int(book["steps"]) * full  # only the last step is shortened
     for prompts in range(full, max(smallest, 1) - 1, -1):
         if prompts < full and method.futile(settings, prompts, training, before + prompts):
             continue
@@ -49,7 +52,7 @@ def affordable_prompts(
 
 
 def affords_a_step(trial: Trial, book: Mapping[str, int | float]) -> bool:
-    """Whether a trial goes on from a point with these axes; at its last one it cannot, though something may be left."""
+    """Whether a trial that has spent `book` (by axis of the ledger) can take another step within its budget."""
     cls = load_method(trial.reference)
     settings, sampler = cls.Settings(**trial.settings), sampler_settings(trial.sampler)
     evaluated = len(trial.evaluated["train"]) * trial.evaluate.images
@@ -57,10 +60,12 @@ def affords_a_step(trial: Trial, book: Mapping[str, int | float]) -> bool:
 
 
 def prompts_in_step(method: type[Method], settings: Any, evaluated: int) -> int:
-    """Prompts of a full step: as many as the method asks for, or every evaluated image where it chooses among those.
+    """The number of prompts in a full step: the method's own, or every evaluated image if the method chooses images.
 
     Args:
-        evaluated: images that evaluation looks at on the training prompts.
+        method: the method's class.
+        settings: the method's validated settings.
+        evaluated: the number of images that evaluation takes of training prompts.
     """
     if issubclass(method, SamplingMethod):
         return evaluated if method.selects else 0

@@ -1,4 +1,4 @@
-"""What a trial will cost, as far as its method can say before it runs."""
+"""The estimated cost of a trial, from what its method declares before it runs."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,13 +13,14 @@ from models.sampler import rows_per_prediction
 
 @dataclass(frozen=True)
 class Estimate:
-    """Upper bounds for one trial; None where it is known only afterwards.
+    """Upper bounds of one trial's costs; None for a cost that is known only afterwards.
 
     Attributes:
-        steps: of the method.
-        reward_queries, nfe: of training; guidance counts two denoiser rows.
+        steps: training steps.
+        reward_queries: images that the reward scores in training.
+        nfe: denoiser rows in training; a prediction with guidance counts two.
         points: evaluations.
-        eval_images, eval_nfe: of all evaluations together.
+        eval_images, eval_nfe: images and denoiser rows of all evaluations together.
     """
 
     steps: int | None
@@ -34,42 +35,42 @@ class Estimate:
 
 
 def estimate(trial: Trial) -> Estimate:
-    """The cost of a trial that uses up its budget."""
+    """The estimated cost of a trial that uses up its budget."""
     cls = load_method(trial.reference)
     steps, training = _training(trial, cls)
     return Estimate(steps, training.get("reward_queries"), training.get("nfe"), *_evaluation(trial, cls, steps))
 
 
 def _training(trial: Trial, cls: type[Method]) -> tuple[int | None, dict[str, int]]:
-    """Steps, and what they spend in all by axis, as far as either is known."""
+    """The number of steps, or None if it is unknown, and the total cost of training on the axes known beforehand."""
     settings = cls.Settings(**trial.settings)
     full = prompts_in_step(cls, settings, len(trial.evaluated["train"]) * trial.evaluate.images)
     if not full:
         return 0, {"reward_queries": 0, "nfe": 0}
     cost = step_cost(cls, settings, full, trial.sampler)
     limits = {trial.budget.axis: trial.budget.limit, **trial.budget.stops}
-    known = [limit / cost[axis] for axis, limit in limits.items() if cost.get(axis)]
-    if not known:
+    affordable = [limit / cost[axis] for axis, limit in limits.items() if cost.get(axis)]
+    if not affordable:
         return None, {}
-    share = min(known)
+    share = min(affordable)
     steps = int(share)
     used = share if cls.cuts_last_step else float(steps)
     return steps + (used > steps), {axis: round(used * spent) for axis, spent in cost.items()}
 
 
 def _evaluation(trial: Trial, cls: type[Method], steps: int | None) -> tuple[int, int, int]:
-    """Points, images and denoiser rows of evaluation."""
+    """The number of points, images and denoiser rows of evaluation."""
     points = 1 if steps == 0 else _points(trial)
     train, heldout = (len(trial.evaluated.get(split, ())) for split in ("train", "heldout"))
     sampler, images = trial.evaluate.sampler, trial.evaluate.images
     calls = sampler.steps * rows_per_prediction(sampler.guidance)
     shown = points * (train + heldout) * images
     if not cls.trains:
-        # Training prompts are drawn anew only before the first round; what is chosen for held-out ones comes on top.
+        # Images of training prompts are sampled anew only before the first round; those of held-out prompts in each.
         chosen = (steps or 0) * heldout * images
         drawn = (train + heldout) * images + chosen
         return points, shown + chosen, drawn * calls
-    # Drift predicts the base model's noise too, on one image a prompt, from the second point on.
+    # Drift also predicts the base model's noise, on one image of each prompt, from the second point on.
     drift = (points - 1) * (train + heldout)
     return points, shown, (shown + drift) * calls
 

@@ -1,9 +1,9 @@
 """A trial's identity: the hash of everything that decides its numbers, except its seed.
 
-In it: algorithmic settings that differ from defaults (so that a new setting with a default changes no old identity),
-the method's source with that of the modules it shares with others, the sampler's version, model, rewards and prompts
-by hash, budget, evaluation, precision, workers and ZeRO stage. Not in it: names, descriptions, tracking, retries,
-threads, executor, paths.
+The identity covers settings that differ from their defaults (so that a new setting with a default changes no earlier
+identity), the source of the method and of the modules it imports, the sampler's version, the hashes of model, rewards
+and prompts, the budget, evaluation, precision, workers and ZeRO stage. It does not cover names, descriptions, tracking,
+retries, threads, executor and paths.
 """
 
 import ast
@@ -24,7 +24,6 @@ from rewards.base import Reward
 TRANSPORT = ("timeout", "retries", "backoff", "batch")
 """Options of a reward on a server that change no score."""
 
-
 DECIDING = (
     "method",
     "sampler",
@@ -41,7 +40,7 @@ DECIDING = (
     "zero",
     "sampler_version",
 )
-"""A trial's own fields that decide its numbers."""
+"""Fields of `Trial` that decide its numbers."""
 
 
 def trial_identity(
@@ -64,14 +63,14 @@ def trial_identity(
     workers: int,
     zero: int,
 ) -> str:
-    """SHA-256, 64 hexadecimal digits.
+    """The identity of a trial: SHA-256 as 64 hexadecimal digits.
 
     Args:
         method: the method's own name, not the variant's.
-        method_source: `method_source` of its reference.
-        settings: those that differ from the method's defaults.
-        sampler_version: of `models.schedulers.Replacement`.
-        model_hash: of the weights.
+        method_source: the hash that `method_source` gives for the method.
+        settings: the settings that differ from the method's defaults.
+        sampler_version: the version of `models.schedulers.Replacement`.
+        model_hash: SHA-256 of the model's weights.
     """
     described: dict[str, Any] = {
         "method": method,
@@ -96,7 +95,7 @@ def trial_identity(
 
 
 def identified(trial: Trial) -> Trial:
-    """The trial, complete but for its identity, with its identity."""
+    """A copy of a trial with its identity, which is computed here; its other fields must be complete."""
     checked = load_method(trial.reference).Settings(**trial.settings)
     identity = trial_identity(
         **{name: getattr(trial, name) for name in DECIDING},
@@ -108,9 +107,9 @@ def identified(trial: Trial) -> Trial:
 
 
 def method_source(reference: str) -> str:
-    """Hash of a method's source and of every module it is made of: its parents, methods/common and the like.
+    """The hash of a method's source and of every module it imports from `methods` or its own package.
 
-    Imports are read, not run, wherever they stand in a file: a peer's library need not be installed.
+    Import statements are read from the source and not executed, so a peer's library need not be installed.
 
     Args:
         reference: `module:Class` or `/path/file.py:Class`.
@@ -119,26 +118,29 @@ def method_source(reference: str) -> str:
 
 
 def modules_of(reference: str) -> list[str]:
-    """Modules of `methods`, and of the method's own package, that it imports directly or through others; sorted."""
+    """The modules of `methods` and of the method's own package that it imports, directly or through others; sorted."""
     target = reference.rpartition(":")[0]
     own = "" if target.endswith(".py") else target.partition(".")[0]
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = [target]
     while waiting:
         module = waiting.pop()
         path = Path(module) if module.endswith(".py") else _file_of(module)
-        # A file is in no package, so nothing in it is imported relatively.
+        # A file that is loaded by its path is in no package, so it has no relative imports.
         package = module if path and path.name == "__init__.py" else module.rpartition(".")[0]
         for name in _imports(path.read_text(encoding="utf-8"), package) if path else ():
-            if name.partition(".")[0] in ("methods", own) and name not in found and name != target and _file_of(name):
-                found.add(name)
+            if name.partition(".")[0] in ("methods", own) and name not in modules and name != target and _file_of(name):
+                modules.add(name)
                 waiting.append(name)
-    return sorted(found)
+    return sorted(modules)
 
 
 @lru_cache(maxsize=512)
 def _imports(source: str, package: str) -> tuple[str, ...]:
-    """Names that a module of `package` imports, and the names in them, which may be modules too."""
+    """Names of the modules that a source in `package` imports, and `module.name` of what it imports from each.
+
+    An imported name may be a module too.
+    """
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -152,9 +154,9 @@ def _imports(source: str, package: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=512)
 def _file_of(module: str) -> Path | None:
-    """Where a module's source lies; None where it is no module, or has no source.
+    """The file of a module's source; None for a name that is no module, or one without source.
 
-    Only the top-level package is asked for, as finding a module below it would import what lies between.
+    Python is asked for the top-level package only, as its search for a submodule would import the packages above it.
     """
     package, *parts = module.split(".")
     try:
@@ -176,14 +178,14 @@ def _text_hash(module: str) -> str:
 
 
 def reward_fingerprint(spec: RewardSpec, built: Reward) -> str:
-    """Hash of what decides a reward's scores. A reference counts by its source, not by where its file lies.
+    """The hash of what decides a reward's scores; a reference counts by its source, not by its path.
 
     Args:
-        spec: with absolute files.
-        built: the reward that it describes, whose parts have versions and weights of their own.
+        spec: the reward's description, with absolute paths.
+        built: the reward, whose parts have versions and weights of their own.
     """
     options = dict(spec.options)
-    if spec.http is not None:  # how it is asked, not what it answers
+    if spec.http is not None:  # options of the transport change no score
         options = {name: value for name, value in options.items() if name not in TRANSPORT}
     if spec.ensemble is not None and options.get("k") == 1:
         del options["k"]

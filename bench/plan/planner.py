@@ -1,7 +1,7 @@
-"""A sweep becomes a list of trials: variant x seed, interleaved by seed, each fully resolved.
+"""Plans a sweep: the list of its trials, one for each variant and seed, ordered by seed, each fully resolved.
 
-Here a sweep meets methods, rewards and models: settings are validated by the method that takes them, references are
-resolved, weights are hashed. Nothing is trained and nothing is written.
+The planner has each method validate its settings, resolves references and hashes weights. It trains nothing and writes
+no file.
 """
 
 import math
@@ -20,7 +20,7 @@ from bench.errors import InvalidSweepError
 from bench.plan.budget import prompts_in_step
 from bench.plan.identity import identified
 from bench.plan.preflight import check_tracker
-from bench.plan.surroundings import Surroundings, surroundings
+from bench.plan.shared_inputs import SharedInputs, shared_inputs
 from bench.sweep import prompts
 from bench.sweep.load import LoadedSweep, Variant, variants_of
 from bench.sweep.problems import Problems, at, describe, problem
@@ -31,13 +31,14 @@ from methods.base import Method
 from models.sampler import Schedule
 
 EVALUATION_STEPS = 20
+"""Denoising steps of evaluation, unless the sweep sets `evaluate.sampler`."""
 POINTS = 8
-"""Evaluations in a budget where the sweep does not say."""
+"""Evaluations during a budget, after the first, unless the sweep sets `evaluate.every`."""
 
 
 @dataclass(frozen=True)
-class Learner:
-    """A variant whose method has accepted its settings."""
+class PlannedVariant:
+    """A variant whose settings its method has validated."""
 
     variant: Variant
     cls: type[Method]
@@ -47,20 +48,20 @@ class Learner:
 
 
 def plan(loaded: LoadedSweep) -> list[Trial]:
-    """Every trial of the sweep, the first seed of every variant first.
+    """All trials of the sweep: those of the first seed for every variant, then those of the next.
 
     Raises:
-        BenchError: a name is unknown, a setting is refused by its method, a reward cannot be had or does not fit.
+        BenchError: a name is unknown, a method refuses a setting, or a reward cannot be built or does not fit a method.
     """
     return Planner(loaded).trials()
 
 
 class Planner:
-    """Makes trials of a sweep's variants; what they share is looked up and hashed once.
+    """Makes the trials of a sweep's variants; their shared inputs are found and hashed once.
 
     Args:
         loaded: the sweep.
-        prompts_at: where its file has the prompts, for the places of problems.
+        prompts_at: the path of the prompts in the sweep, for the places of problems.
 
     Raises:
         BenchError: see `plan`.
@@ -68,34 +69,36 @@ class Planner:
 
     def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
         self.loaded = loaded
-        found = Problems()
+        problems = Problems()
         for tracker in loaded.sweep.track.services:
-            found.tried(partial(at, loaded.root, ("track", tracker), partial(check_tracker, tracker)))
-        self._shared = surroundings(loaded, found, prompts_at)
+            problems.collect(partial(at, loaded.root, ("track", tracker), partial(check_tracker, tracker)))
+        self._shared = shared_inputs(loaded, problems, prompts_at)
         self._budget = _budget(loaded.sweep)
-        if found.lines:  # those of the methods are worth knowing too
+        if problems.lines:  # the methods' problems are reported with them
             variants = variants_of(loaded.sweep, loaded.root)
-            found.tried(lambda: _learners(loaded, variants, self._shared, self._budget))
-            found.tell()
+            problems.collect(lambda: _planned_variants(loaded, variants, self._shared, self._budget))
+            problems.raise_if_any()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the trials' numbers do not say and their reader must know: printed before a run, and kept with it."""
+        """Sentences on the model and the prompts that a reader of the results must know, stored with the run."""
         return self._shared.warnings
 
     def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
-        """A trial for each variant (by default all of the sweep's) and seed, the first seed of every variant first."""
+        """The trials of `variants` (None: all of the sweep's): those of the first seed, then those of the next."""
         if variants is None:
             variants = variants_of(self.loaded.sweep, self.loaded.root)
-        learners = _learners(self.loaded, variants, self._shared, self._budget)
+        planned_variants = _planned_variants(self.loaded, variants, self._shared, self._budget)
         sweep = self.loaded.sweep
         return [
-            _trial(sweep, self._shared, self._budget, learner, seed) for seed in sweep.seeds for learner in learners
+            _trial(sweep, self._shared, self._budget, planned, seed)
+            for seed in sweep.seeds
+            for planned in planned_variants
         ]
 
 
 def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
-    """The sweep as it was run: overlays applied, defaults filled, references absolute. Stored with the run."""
+    """The sweep as it is stored with its run: overlays applied, defaults filled in, paths absolute."""
     base = loaded.base
     sweep = loaded.sweep.model_dump(mode="json", by_alias=True, exclude={"scales"}, exclude_none=True)
     own, evaluate = loaded.sweep.reward, loaded.sweep.evaluate
@@ -105,19 +108,20 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
         sweep["evaluate"]["gold"] = _resolved(evaluate.gold, base)
     for entry in sweep["methods"]:
         entry["name"] = plugins.resolve(entry["name"], base)
-    for asked in (sweep["prompts"], sweep.get("search", {}).get("prompts")):
-        if asked:
-            _resolve_prompts(asked, base)
+    for sources in (sweep["prompts"], sweep.get("search", {}).get("prompts")):
+        if sources:
+            _resolve_prompts(sources, base)
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
     return sweep
 
 
-def _resolve_prompts(asked: dict[str, Any], base: Path) -> None:
+def _resolve_prompts(sources: dict[str, Any], base: Path) -> None:
+    """Makes the paths of prompt files absolute, in place."""
     for key in ("train", "heldout"):
-        source = asked.get(key)
+        source = sources.get(key)
         if isinstance(source, str) and source not in prompts.names():
-            asked[key] = str(local_path(source, base))
+            sources[key] = str(local_path(source, base))
         elif isinstance(source, dict) and "hub" not in source:
             source["file"] = str(local_path(source["file"], base))
 
@@ -126,22 +130,22 @@ def _resolved(spec: RewardSpec, base: Path) -> dict[str, Any]:
     return plugins.resolve_reward(spec, base).model_dump(mode="json", exclude_none=True)
 
 
-def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner, seed: int) -> Trial:
+def _trial(sweep: Sweep, shared: SharedInputs, budget: Budget, planned: PlannedVariant, seed: int) -> Trial:
     resources = sweep.resources
-    known = {"model": shared.model_hash}
+    weights = {"model": shared.model_hash}
     for ref in (shared.reward, *shared.rewards, *([shared.gold] if shared.gold else [])):
-        known |= ref.weights
+        weights |= ref.weights
     return identified(
         Trial(
             sweep=sweep.name,
-            variant=learner.variant.name,
-            method=learner.cls.name,
-            reference=learner.reference,
-            settings=learner.settings.model_dump(mode="json"),
+            variant=planned.variant.name,
+            method=planned.cls.name,
+            reference=planned.reference,
+            settings=planned.settings.model_dump(mode="json"),
             seed=seed,
             model=shared.model,
             model_name=sweep.model,
-            sampler=learner.sampler,
+            sampler=planned.sampler,
             sampler_version=shared.sampler_version,
             lora=Lora(rank=sweep.lora.rank, alpha=sweep.lora.alpha or sweep.lora.rank, targets=sweep.lora.targets),
             reward=shared.reward,
@@ -160,7 +164,7 @@ def _trial(sweep: Sweep, shared: Surroundings, budget: Budget, learner: Learner,
             offload=resources.offload == "cpu",
             retries=sweep.retries,
             track=sweep.track,
-            weights=known,
+            weights=weights,
             identity="",
         )
     )
@@ -187,36 +191,43 @@ def _evaluation(sweep: Sweep) -> EvaluationPlan:
 # -- methods ---------------------------------------------------------------------------------------------------
 
 
-def _learners(loaded: LoadedSweep, variants: Sequence[Variant], shared: Surroundings, budget: Budget) -> list[Learner]:
+def _planned_variants(
+    loaded: LoadedSweep, variants: Sequence[Variant], shared: SharedInputs, budget: Budget
+) -> list[PlannedVariant]:
+    """The variants with the settings and samplers of their trials; raises with the problems of all of them."""
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
-    found = Problems()
+    problems = Problems()
     if shared.schedule is not None:
         unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
         if unfit:
-            found.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
-    learners = [found.tried(partial(_learner, loaded, variant, shared, budget, evaluated)) for variant in variants]
-    found.tell()
-    return [learner for learner in learners if learner is not None]
+            problems.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
+    results = [
+        problems.collect(partial(_planned_variant, loaded, variant, shared, budget, evaluated)) for variant in variants
+    ]
+    problems.raise_if_any()
+    return [planned for planned in results if planned is not None]
 
 
-def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget: Budget, evaluated: int) -> Learner:
+def _planned_variant(
+    loaded: LoadedSweep, variant: Variant, shared: SharedInputs, budget: Budget, evaluated: int
+) -> PlannedVariant:
     reference = plugins.resolve(variant.method, loaded.base)
     cls = at(loaded.root, (*variant.path, "name"), lambda: plugins.load_method(reference))
-    found = Problems()
+    problems = Problems()
     unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable) if shared.reward else None
     if unfit:
-        found.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
+        problems.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
     if loaded.sweep.resources.workers > 1 and not cls.exact:
         text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
-        found.lines.append(problem(loaded.root, (*variant.path, "name"), text))
+        problems.lines.append(problem(loaded.root, (*variant.path, "name"), text))
     try:
         settings = cls.Settings(**variant.settings)
     except ValidationError as error:
         lines = describe(error, loaded.root, cls.Settings, (*variant.path, "settings"))
         if variant.grid:
             lines = [line.replace(".settings: ", ".grid: ") for line in lines]
-        raise InvalidSweepError(found.lines + lines) from None
-    found.tell()
+        raise InvalidSweepError(problems.lines + lines) from None
+    problems.raise_if_any()
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
@@ -225,12 +236,13 @@ def _learner(loaded: LoadedSweep, variant: Variant, shared: Surroundings, budget
             raise ValueError(unfit)
     except ValueError as error:
         raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {error}")]) from None
-    learner = Learner(variant, cls, reference, settings, sampler)
-    _refuse_unlearnable(loaded, learner, budget, evaluated, len(shared.train))
-    return learner
+    planned = PlannedVariant(variant, cls, reference, settings, sampler)
+    _refuse_unlearnable(loaded, planned, budget, evaluated, len(shared.train))
+    return planned
 
 
 def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: type[Method]) -> Sampler:
+    """The method's own sampler, or else the sweep's, with the variant's changes; evaluation's if it trains nothing."""
     change = variant.sampler.model_dump(exclude_none=True)
     if not cls.trains:
         if change:
@@ -242,9 +254,14 @@ def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: type[Method]) 
     return start.model_copy(update=change)
 
 
-def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, evaluated: int, training: int) -> None:
-    """A step that is never begun, or teaches nothing, would give a flat curve that looks like a result."""
-    variant, cls, settings, sampler = learner.variant, learner.cls, learner.settings, learner.sampler
+def _refuse_unlearnable(
+    loaded: LoadedSweep, planned: PlannedVariant, budget: Budget, evaluated: int, training: int
+) -> None:
+    """Raises `InvalidSweepError` if the budget allows no step, or only steps from which the method learns nothing.
+
+    Such a trial would give a flat curve that looks like a result.
+    """
+    variant, cls, settings, sampler = planned.variant, planned.cls, planned.settings, planned.sampler
     wanted = prompts_in_step(cls, settings, evaluated)
     if not wanted:
         return
@@ -258,21 +275,21 @@ def _refuse_unlearnable(loaded: LoadedSweep, learner: Learner, budget: Budget, e
     cuts = range(1, wanted) if cls.cuts_last_step else ()
     least = next((prompts for prompts in cuts if not cls.futile(settings, prompts, training, prompts)), wanted)
     cost = step_cost(cls, settings, least, sampler)
-    found = Problems()
+    problems = Problems()
     for axis, limit in limits.items():
         if cost.get(axis, 0) > limit:
-            text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); nothing would be gained"
-            found.lines.append(problem(loaded.root, ("budget", axis), text))
-    found.tell()
+            text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); it could take no step"
+            problems.lines.append(problem(loaded.root, ("budget", axis), text))
+    problems.raise_if_any()
 
 
 def step_cost(cls: type[Method], settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
-    """What a step spends by axis, as far as it is known beforehand."""
+    """The cost of a step by axis, for the axes whose cost the method knows beforehand."""
     return cls.cost(settings, prompts_in_step, sampler_settings(sampler))
 
 
 def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | None:
-    """Why the method cannot learn from a reward, in one sentence that names methods which can; None where it can."""
+    """Why the method cannot learn from the reward, in a sentence that names methods that can; None if it can."""
     if cls.reward_access == "value" or differentiable:
         return None
     fit = ", ".join(_value_methods())
@@ -280,26 +297,25 @@ def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | N
 
 
 def unfit_schedule(schedule: Schedule, steps: int, random: bool = False) -> str | None:
-    """Why the model's noise schedule cannot be run in T `steps`, in one sentence; None where it can.
+    """Why the model's noise schedule cannot be sampled in T = `steps`, in one sentence; None if it can.
 
     Args:
-        random: whether every step must add noise.
+        random: whether every step must add noise, as log-probabilities need.
     """
     try:
-        still = schedule.noiseless_step(steps) if random else schedule.timesteps(steps) and None
+        noiseless = schedule.noiseless_step(steps) if random else schedule.timesteps(steps) and None
     except ValueError as error:
         return str(error)
-    if still is None:
+    if noiseless is None:
         return None
     config = schedule.scheduler.config
     key = "timestep_spacing: leading (or trailing)" if config.timestep_spacing == "linspace" else "a beta_start above 0"
     key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
     return (
-        f"the model's scheduler adds no noise in its step at t = {still}, so that step has no log-probability; "
+        f"the model's scheduler adds no noise in its step at t = {noiseless}, so that step has no log-probability; "
         f"write {key} in its scheduler_config.json"
     )
 
 
 def _value_methods() -> list[str]:
-    known = (name for name in plugins.method_names())
-    return [name for name in known if plugins.load_method(name).reward_access == "value"]
+    return [name for name in plugins.method_names() if plugins.load_method(name).reward_access == "value"]

@@ -1,8 +1,8 @@
-"""What the model reads of the prompts: those that it cuts, and those that are the same tokens to it.
+"""The tokens that the model reads of each prompt: which prompts are cut, and which have the same tokens.
 
-A text encoder has a number of positions, and what a prompt has beyond them is never read. Prompts that differ there
-alone, or in what the tokenizer drops (capitals, spaces), get one embedding: they are one prompt to the model, and a
-held-out one among them would be trained on.
+A text encoder reads a limited number of tokens and ignores the rest of a longer prompt. Prompts that differ only there,
+or only in what the tokenizer drops (capitals, spaces), get the same embedding: to the model they are one prompt, and if
+one of them were held out, it would be trained on all the same.
 """
 
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ from bench.sweep.yaml_source import Path_
 from models.loading import MissingModelError, load_text_config, load_tokenizer, token_limit
 
 Splits = dict[Path_, tuple[str, ...]]
-"""Prompts by their place in the sweep: `("prompts", "heldout")`."""
+"""Prompts by their path in the sweep: `("prompts", "heldout")`."""
 
-REMEMBERED = 8
-"""Lists of prompts whose tokens are kept: a run plans a sweep several times."""
+CACHED_CALLS = 8
+"""Calls of `tokens_of` whose results are cached, as a run plans a sweep several times."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Prompts as the model reads them.
+class PromptTokens:
+    """The tokens that the model reads of each prompt.
 
     Attributes:
-        limit: tokens that the text encoder reads of a prompt, the marks of start and end included.
-        tokens: what it reads, by prompt: `limit` of them, padded.
-        lengths: tokens of the whole prompt, by prompt.
+        limit: the number of tokens that the text encoder reads, start and end tokens included.
+        tokens: prompt -> the `limit` tokens that are read, padded.
+        lengths: prompt -> the number of tokens before it is cut.
     """
 
     limit: int
@@ -41,49 +41,48 @@ class Reading:
 
 
 def check_tokens(loaded: LoadedSweep, model: str, digest: str, splits: Splits) -> list[str]:
-    """What a reader of the numbers must know of how the model reads the prompts, a sentence each.
+    """Warnings about prompts that the model cuts, or cannot tell from one another: a sentence for each kind and split.
 
     Args:
         loaded: the sweep, for the places of problems.
-        model: a folder or a hub id, as `models.loading.find_model` gives it.
-        digest: its hash (`models.loading.model_hash`).
-        splits: no prompt of one is in another.
+        model: a folder or a hub id, as `models.loading.find_model` takes it.
+        digest: the model's hash (`models.loading.model_hash`).
+        splits: the prompts of each split; no prompt is in two of them.
 
     Raises:
-        BenchError: the tokenizer cannot be read, or prompts of two splits are the same tokens.
+        BenchError: the tokenizer cannot be read, or prompts of two splits have the same tokens.
     """
-    every = tuple(dict.fromkeys(prompt for prompts in splits.values() for prompt in prompts))
-    found = reading(model, digest, every)
-    if found is None:  # a hub model whose files are yet to be fetched
+    prompts = tuple(dict.fromkeys(prompt for split in splits.values() for prompt in split))
+    read = tokens_of(model, digest, prompts)
+    if read is None:  # the files of a hub model have not been fetched yet
         return []
-    _refuse_overlap(loaded, splits, found)
-    said = []
-    for path, prompts in splits.items():
-        said += [f"{dotted(path)}: {sentence}" for sentence in _told(prompts, found)]
-    return said
+    _refuse_overlap(loaded, splits, read)
+    return [f"{dotted(path)}: {sentence}" for path, split in splits.items() for sentence in _warnings(split, read)]
 
 
-@lru_cache(maxsize=REMEMBERED)
-def reading(model: str, digest: str, prompts: tuple[str, ...]) -> Reading | None:
-    """How the model reads distinct prompts; None where its tokenizer is not on this machine yet."""
+@lru_cache(maxsize=CACHED_CALLS)
+def tokens_of(model: str, digest: str, prompts: tuple[str, ...]) -> PromptTokens | None:
+    """The tokens that the model reads of distinct prompts; None if its tokenizer has not been fetched yet.
+
+    The empty prompt is added: a prompt without a known word has the same tokens.
+    """
     loaded = _tokenizer(model, digest)
     if loaded is None:
         return None
-    tokenizer, limit, known = loaded
-    # The empty prompt is what is read of a prompt without one known word.
+    tokenizer, limit, vocabulary = loaded
     texts = list(dict.fromkeys(("", *prompts)))
     whole = dict(zip(texts, tokenizer(texts, verbose=False).input_ids, strict=True))
-    # Truncation is the tokenizer's own, which keeps the end mark; only what is cut goes through it a second time.
+    # The tokenizer's own truncation keeps the end token; only prompts that are cut go through it a second time.
     long = [text for text in texts if len(whole[text]) > limit]
     cut = tokenizer(long, truncation=True, max_length=limit).input_ids if long else []
     read = whole | dict(zip(long, cut, strict=True))
     used = max(tokenizer.pad_token_id, *(token for ids in read.values() for token in ids))
-    if used >= known:
+    if used >= vocabulary:
         token = tokenizer.convert_ids_to_tokens(used)
-        text = f"its tokenizer's {token!r} is token {used}, and its text encoder knows {known:,}"
+        text = f"its tokenizer's {token!r} is token {used}, and its text encoder knows {vocabulary:,}"
         raise BenchError(f"model {model}: {text}; they are of different models, or the text encoder was not resized")
     lengths = {text: len(ids) for text, ids in whole.items()}
-    return Reading(limit, {text: _padded(tokenizer, ids, limit) for text, ids in read.items()}, lengths)
+    return PromptTokens(limit, {text: _padded(tokenizer, ids, limit) for text, ids in read.items()}, lengths)
 
 
 def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
@@ -91,9 +90,12 @@ def _padded(tokenizer: Any, ids: list[int], limit: int) -> tuple[int, ...]:
     return (*padding, *ids) if tokenizer.padding_side == "left" else (*ids, *padding)
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=CACHED_CALLS)
 def _tokenizer(model: str, digest: str) -> tuple[Any, int, int] | None:
-    """The tokenizer, its limit, how many tokens the encoder knows; by the hash too, as a folder may be written anew."""
+    """The tokenizer, the text encoder's limit, and the size of its vocabulary; None if they have not been fetched yet.
+
+    The hash is an argument because the cache must not outlive a model that is written anew to the same folder.
+    """
     try:
         tokenizer = load_tokenizer(model)
         config = load_text_config(model)
@@ -110,46 +112,47 @@ def _tokenizer(model: str, digest: str) -> tuple[Any, int, int] | None:
     )
 
 
-def _refuse_overlap(loaded: LoadedSweep, splits: Splits, found: Reading) -> None:
+def _refuse_overlap(loaded: LoadedSweep, splits: Splits, read: PromptTokens) -> None:
+    """Raises `InvalidSweepError` if prompts of two splits have the same tokens."""
     first: dict[tuple[int, ...], tuple[Path_, str]] = {}
     for path, prompts in splits.items():
         for prompt in prompts:
-            place, other = first.setdefault(found.tokens[prompt], (path, prompt))
+            place, other = first.setdefault(read.tokens[prompt], (path, prompt))
             if place == path or other == prompt:
                 continue
             text = f"{_shown(prompt)} has the same tokens as {_shown(other)} in {dotted(place)}"
-            if found.is_cut(prompt) or found.is_cut(other):
-                cut = sum(found.is_cut(each) for some in splits.values() for each in some)
-                text += f", as the model reads {found.limit} tokens of a prompt and {cut:,} are longer"
+            if read.is_cut(prompt) or read.is_cut(other):
+                cut = sum(read.is_cut(prompt) for split in splits.values() for prompt in split)
+                text += f", as the model reads {read.limit} tokens of a prompt and {cut:,} are longer"
             text += "; no prompt may be in both, so change one or leave it out"
             raise InvalidSweepError([problem(loaded.root, path, text)])
 
 
-def _told(prompts: tuple[str, ...], found: Reading) -> list[str]:
-    """A sentence on the prompts that are cut, one on those that are alike."""
-    said = []
-    cut = [prompt for prompt in prompts if found.is_cut(prompt)]
+def _warnings(prompts: tuple[str, ...], read: PromptTokens) -> list[str]:
+    """A sentence on the prompts that are cut, one on those with equal tokens, one on those without a known word."""
+    warnings = []
+    cut = [prompt for prompt in prompts if read.is_cut(prompt)]
     if cut:
-        longest = max(cut, key=found.lengths.__getitem__)
-        said.append(
-            f"{_count(cut, prompts)} longer than the {found.limit} tokens (start and end included) that the model "
-            f"reads, and cut there; {_shown(longest)} has {found.lengths[longest]}"
+        longest = max(cut, key=read.lengths.__getitem__)
+        warnings.append(
+            f"{_count(cut, prompts)} longer than the {read.limit} tokens (start and end included) that the model "
+            f"reads, and cut there; {_shown(longest)} has {read.lengths[longest]}"
         )
     first: dict[tuple[int, ...], str] = {}
-    alike = [
-        (prompt, other) for prompt in prompts if (other := first.setdefault(found.tokens[prompt], prompt)) != prompt
+    equal = [
+        (prompt, other) for prompt in prompts if (other := first.setdefault(read.tokens[prompt], prompt)) != prompt
     ]
-    if alike:
-        said.append(
-            f"{_count(alike, prompts)} the same to the model as an earlier one: "
-            f"{_shown(alike[0][0])} has the same tokens as {_shown(alike[0][1])}"
+    if equal:
+        warnings.append(
+            f"{_count(equal, prompts)} the same to the model as an earlier one: "
+            f"{_shown(equal[0][0])} has the same tokens as {_shown(equal[0][1])}"
         )
-    empty = [prompt for prompt in prompts if found.tokens[prompt] == found.tokens[""]]
+    empty = [prompt for prompt in prompts if read.tokens[prompt] == read.tokens[""]]
     if empty:
-        said.append(
+        warnings.append(
             f"{_count(empty, prompts)} the same to the model as no prompt, as it knows no word of {_shown(empty[0])}"
         )
-    return said
+    return warnings
 
 
 def _count(some: list[Any], every: tuple[str, ...]) -> str:
@@ -157,5 +160,5 @@ def _count(some: list[Any], every: tuple[str, ...]) -> str:
 
 
 def _shown(prompt: str) -> str:
-    """A prompt in a sentence; of a long one its beginning and its end, where two that are cut differ."""
+    """A prompt for a message; a long one is shown by its beginning and its end, as cut prompts differ at the end."""
     return repr(prompt if len(prompt) <= 60 else f"{prompt[:30]} … {prompt[-25:]}")

@@ -1,7 +1,7 @@
-"""What must be alike for two runs' numbers to stand side by side: said once, for a joint report, a merge and the gate.
+"""The protocol of a run: what must be the same for the numbers of two runs to be comparable.
 
-It is known before anything runs and kept in `plan.json`. What gives the optimised reward's numbers is the protocol;
-what gives those beside it is told metric by metric, since a run that reports one more measure is still comparable.
+Joint reports, merges and the gate compare it. It is known before the run starts and stored in `plan.json`. The protocol
+covers the optimised reward; every other metric has its own hash, as a run with one more metric is still comparable.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from bench.build.trial_spec import RewardRef, Trial, reward_metrics
 from bench.digest import digest
 
 SHOWN = 16
-"""Hexadecimal digits of a hash that are kept."""
+"""Hexadecimal digits that are stored of each hash."""
 
 
 def protocol_of(trial: Trial) -> dict[str, Any]:
-    """What the optimised reward's curve depends on, beside the method; nested, and the same for all trials of a run.
+    """The protocol of a trial's run, as nested dicts: all that its reward curve depends on, except the method and seed.
 
-    Files and models count by their content, not by where they lie.
+    It is the same for all trials of a run. Files and models count by their content, not by their path.
     """
     evaluate = trial.evaluate
     prompts = {"train": trial.prompts_train, "heldout": trial.prompts_heldout}
@@ -40,42 +40,43 @@ def protocol_of(trial: Trial) -> dict[str, Any]:
 
 
 def measures_of(trial: Trial) -> dict[str, str]:
-    """Metric beside the optimised reward -> the hash of what gives it."""
+    """Metric -> the hash of what it is measured by, for every metric but the optimised reward."""
     versions = {metric: ref.fingerprint[:SHOWN] for metric, ref in reward_metrics(trial).items()}
     embedding = _embedding(trial)
-    seen_by = embedding.fingerprint[:SHOWN] if embedding else "thumbnails"
-    return {**{metric: version for metric, version in versions.items() if metric != "reward"}, "diversity": seen_by}
+    features = embedding.fingerprint[:SHOWN] if embedding else "thumbnails"
+    return {**{metric: version for metric, version in versions.items() if metric != "reward"}, "diversity": features}
 
 
 def features_of(trial: Trial) -> str:
-    """What diversity is measured in, in words."""
+    """The image features that diversity is measured by, as a phrase for the report."""
     embedding = _embedding(trial)
     return f"features of {embedding.label}" if embedding else "16 × 16 thumbnails"
 
 
 def _embedding(trial: Trial) -> RewardRef | None:
-    """The reward whose image features evaluation takes: the last that has any."""
+    """The reward whose image features diversity is measured by: the last one that has any; None if none has."""
     embedding = [ref for ref in reward_metrics(trial).values() if ref.embeds]
     return embedding[-1] if embedding else None
 
 
 def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Metrics of both runs that are something else in each; from what `plan.json` says of them."""
+    """Metrics that two runs measure by different rewards or features, from the contents of their `plan.json`."""
     own, other = first.get("measures", {}), second.get("measures", {})
     return [metric for metric in own if metric in other and own[metric] != other[metric]]
 
 
 def in_words(about: Mapping[str, Any]) -> dict[str, str]:
-    """What evaluated numbers depend on, for a reader: the protocol but for the budget's limit, as curves of two lengths
-    can be compared where both have been.
+    """The protocol as the report shows it, name -> phrase, from the contents of `plan.json`.
+
+    The budget's limit is left out, as curves of two lengths are comparable as far as the shorter one goes.
     """
     protocol = about.get("protocol")
-    if protocol is None:  # planned by a version that did not say
+    if protocol is None:  # planned by a version that stored no protocol
         return {"reward": about["reward"], "evaluation": about["evaluation"]}
     reward, prompts = protocol["reward"], protocol["prompts"]
-    found = {"reward": f"{reward['name']} ({reward['version'][:8]})", "model": protocol["model"][:8]}
-    for split, words in (("train", "training prompts"), ("heldout", "held-out prompts")):
+    phrases = {"reward": f"{reward['name']} ({reward['version'][:8]})", "model": protocol["model"][:8]}
+    for split, name in (("train", "training prompts"), ("heldout", "held-out prompts")):
         if prompts[split]["count"]:
-            found[words] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
+            phrases[name] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
     every = f"every {protocol['evaluated every']:g} {protocol['budget']['axis'].replace('_', ' ')}"
-    return {**found, "evaluation": about["evaluation"], "points": every, "precision": protocol["precision"]}
+    return {**phrases, "evaluation": about["evaluation"], "points": every, "precision": protocol["precision"]}

@@ -1,5 +1,5 @@
-"""The sweep's YAML and what it may say: schema, places of values in the file, overlays, prompt sets, problems in words.
+"""A sweep's YAML file: its schema, the places of its values, overlays, prompt sets, and messages about its problems.
 
-`load.py` reads a file to a validated `Sweep`; nothing here knows a method, a reward's code or a model. A new key is a
-field in `schema.py` (then `make schema`), and a new set of prompts a text file in `prompt_sets/`.
+`load.py` reads a file as a validated `Sweep`; no module here imports methods, rewards or models. To add a key, add a
+field to `schema.py` and run `make schema`; to add a prompt set, add a text file to `prompt_sets/`.
 """

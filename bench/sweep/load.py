@@ -1,4 +1,4 @@
-"""A sweep file as a validated `Sweep`: read, overlaid, checked, its methods expanded into variants."""
+"""Reads a sweep file: applies scale and overrides, validates the result, and expands methods into variants."""
 
 import itertools
 import re
@@ -18,17 +18,18 @@ from bench.sweep.variants import grid_name, variant_name
 from bench.sweep.yaml_source import Node, Path_, read_yaml
 
 MAX_TRIALS = 10_000
+"""Trials of a sweep, at most."""
 
 
 @dataclass(frozen=True)
 class LoadedSweep:
-    """A valid sweep and where its values were written.
+    """A valid sweep with the places of its values in the file.
 
     Attributes:
-        sweep: the schema's view, defaults filled in.
-        root: the tree, for messages.
-        base: the sweep file's folder, which relative paths in it refer to.
-        scale: the overlay that was laid over it.
+        sweep: the validated sweep, defaults filled in.
+        root: the sweep's YAML tree, from which messages take the places of values.
+        base: the sweep file's folder, to which relative paths in the file refer.
+        scale: the name of the scale that was applied; None without `--scale`.
     """
 
     sweep: Sweep
@@ -38,21 +39,21 @@ class LoadedSweep:
 
     @property
     def run_name(self) -> str:
-        """What the run's folder is called: a scale has results of its own."""
+        """The name of the run's folder; each scale has its own, as its results differ."""
         return f"{self.sweep.name}-{self.scale}" if self.scale else self.sweep.name
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One method with its settings, before they are validated by the method.
+    """One method with its settings, before the method validates them.
 
     Attributes:
-        name: of the variant.
+        name: the variant's name.
         method: the method's name or reference.
-        settings: as written, with this variant's values of the grid.
-        sampler: what it changes in the training sampler.
-        path: where its entry stands in the sweep.
-        grid: settings that came from the grid.
+        settings: the settings as written, with this variant's values of the grid.
+        sampler: the variant's changes to the training sampler.
+        path: the path of the method's entry in the sweep.
+        grid: names of the settings whose values come from the grid.
     """
 
     name: str
@@ -68,11 +69,11 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
 
     Args:
         path: the YAML file, or the name of an installed sweep.
-        scale: `--scale`.
-        overrides: `--set`, in order; they come after the scale.
+        scale: the argument of `--scale`.
+        overrides: the arguments of `--set`, applied in order after the scale.
 
     Raises:
-        BenchError: anything wrong with it, with the line.
+        BenchError: the file cannot be read, or the sweep is invalid; the message names the lines.
     """
     path = find_sweep(path)
     root = read_yaml(path)
@@ -84,12 +85,16 @@ def load_sweep(path: Path, scale: str | None = None, overrides: Sequence[str] = 
         sweep = Sweep.model_validate(root.plain())
     except ValidationError as error:
         raise InvalidSweepError(describe(error, root, Sweep)) from None
-    variants_of(sweep, root)  # refuses duplicate and impossible names
+    variants_of(sweep, root)  # raises for duplicate and impossible names
     return LoadedSweep(sweep, root, path.resolve().parent, scale)
 
 
 def variants_of(sweep: Sweep, root: Node) -> list[Variant]:
-    """Every variant, grids expanded, in the order of the file."""
+    """All variants of the sweep's methods, grids expanded, in the order of the file.
+
+    Raises:
+        InvalidSweepError: a variant's name is invalid or taken, a setting is given twice, or there are too many trials.
+    """
     variants: list[Variant] = []
     problems: list[str] = []
     for index, entry in enumerate(sweep.methods):
@@ -103,28 +108,28 @@ def variants_of(sweep: Sweep, root: Node) -> list[Variant]:
         ]
         for values in itertools.product(*entry.grid.values()):
             chosen = dict(zip(keys, values, strict=True))
-            full = grid_name(name, chosen)
-            if not re.fullmatch(NAME_PATTERN, full):
+            variant_of_grid = grid_name(name, chosen)
+            if not re.fullmatch(NAME_PATTERN, variant_of_grid):
                 where = (*path, "grid") if chosen else (*path, "name")
-                text = f"{full!r} cannot name a variant: {NAME_RULE}; add `variant:`"
+                text = f"{variant_of_grid!r} cannot name a variant: {NAME_RULE}; add `variant:`"
                 problems.append(problem(root, where, text))
             settings = {**entry.settings, **chosen}
-            variants.append(Variant(full, entry.name, settings, entry.sampler, path, frozenset(chosen)))
+            variants.append(Variant(variant_of_grid, entry.name, settings, entry.sampler, path, frozenset(chosen)))
             if len(variants) * len(sweep.seeds) > MAX_TRIALS:
                 problems.append(problem(root, path, f"the sweep has more than {MAX_TRIALS:,} trials"))
                 raise InvalidSweepError(problems)
-    problems += _twins(variants, root)
+    problems += _duplicate_names(variants, root)
     if problems:
         raise InvalidSweepError(problems)
     return variants
 
 
-def _twins(variants: list[Variant], root: Node) -> list[str]:
-    seen: set[str] = set()
+def _duplicate_names(variants: list[Variant], root: Node) -> list[str]:
+    names: set[str] = set()
     problems = []
     for variant in variants:
-        if variant.name in seen:
+        if variant.name in names:
             text = f"two methods are called {variant.name!r}; give each a `variant:` of its own"
             problems.append(problem(root, (*variant.path, "variant"), text))
-        seen.add(variant.name)
+        names.add(variant.name)
     return problems

@@ -1,4 +1,4 @@
-"""`--scale` and `--set`: changes laid over a sweep's tree before it is validated."""
+"""`--scale` and `--set`: changes to a sweep's YAML tree before it is validated."""
 
 import difflib
 from typing import Any
@@ -8,22 +8,25 @@ from bench.sweep.variants import variant_name
 from bench.sweep.yaml_source import Node, parse
 
 REPLACED_WHOLE = {"reward", "budget", "gold", "train", "heldout"}
-"""Mappings whose keys belong together: half of one reward and half of another is no reward, nor prompts."""
+"""Keys whose mapping a scale replaces as a whole: keys of two rewards or two prompt files must not be mixed."""
 
 
 def apply_scale(root: Node, scale: str) -> Node:
-    """The sweep with `scales.NAME` laid over it; `scales` itself is gone afterwards.
+    """The sweep with `scales.NAME` merged into it, and without `scales`.
 
     Mappings are merged, except those in `REPLACED_WHOLE`; `methods` is merged by variant; other lists are replaced.
+
+    Raises:
+        BenchError: there is no such scale, or it is no mapping, or it changes `schema` or `scales`.
     """
     scales = root.child("scales")
     known = list(scales.value) if scales is not None and isinstance(scales.value, dict) else []
     overlay = scales.child(scale) if scales is not None else None
     if overlay is None or scales is None:
-        there = f"it has {', '.join(known)}" if known else "it has none; leave --scale out"
-        raise BenchError(f"the sweep has no scale {scale!r}", "--scale", suggestion(scale, known) or there)
+        names = f"it has {', '.join(known)}" if known else "it has none; leave --scale out"
+        raise BenchError(f"the sweep has no scale {scale!r}", "--scale", suggestion(scale, known) or names)
     if not isinstance(overlay.value, dict):
-        raise BenchError(f"scales.{scale} must be a mapping laid over the sweep", overlay.where)
+        raise BenchError(f"scales.{scale} must be a mapping that is merged into the sweep", overlay.where)
     for key in ("schema", "scales"):
         if key in overlay.value:
             raise BenchError(f"scales.{scale}.{key}: cannot be changed by a scale", overlay.value[key].where)
@@ -33,7 +36,10 @@ def apply_scale(root: Node, scale: str) -> Node:
 def apply_override(root: Node, text: str) -> Node:
     """The sweep with one value replaced: `a.b=value`, the value in YAML 1.2.
 
-    `methods.VARIANT.…` and `seeds.0` reach into lists.
+    `methods.VARIANT.…` and `seeds.0` address entries of lists.
+
+    Raises:
+        BenchError: the text is no `path=value`, the value is not YAML, or the path names no entry of a list.
     """
     path, equals, value = text.partition("=")
     option = f"--set {text}"
@@ -46,14 +52,14 @@ def apply_override(root: Node, text: str) -> Node:
     return _assign(root, parts, _relocate(node, option), option)
 
 
-def suggestion(word: str, known: list[str]) -> str | None:
-    """`did you mean X?` where a known word is close."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+def suggestion(name: str, known: list[str]) -> str | None:
+    """`did you mean X?` with the known name closest to a mistyped one; None if none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else None
 
 
 def method_key(node: Node) -> str | None:
-    """The variant's name of a method's entry; None for an entry that names no method."""
+    """The variant's name in an entry of `methods`; None for an entry that names no method."""
     variant, name = (child.value if (child := node.child(key)) else None for key in ("variant", "name"))
     if isinstance(variant, str):
         return variant
@@ -87,26 +93,27 @@ def _merge_methods(base: Node, overlay: Node) -> Node:
     return Node(merged, base.where)
 
 
-def _assign(node: Node, parts: list[str], value: Node, option: str, below: str = "") -> Node:
+def _assign(node: Node, parts: list[str], value: Node, option: str, parent: str = "") -> Node:
     if not parts:
         return value
     if isinstance(node.value, list):
-        position, rest = _position(node, parts, option, below)
+        position, rest = _position(node, parts, option, parent)
         items = list(node.value)
-        items[position] = _assign(items[position], rest, value, option, f"{below}.{parts[0]}")
+        items[position] = _assign(items[position], rest, value, option, f"{parent}.{parts[0]}")
         return Node(items, node.where)
     children: dict[str, Node] = dict(node.value) if isinstance(node.value, dict) else {}
     key, rest = parts[0], parts[1:]
     child = children.get(key, Node({}, option))
-    children[key] = _assign(child, rest, value, option, f"{below}.{key}".lstrip("."))
+    children[key] = _assign(child, rest, value, option, f"{parent}.{key}".lstrip("."))
     return Node(children, node.where if isinstance(node.value, dict) else option)
 
 
-def _position(node: Node, parts: list[str], option: str, below: str) -> tuple[int, list[str]]:
+def _position(node: Node, parts: list[str], option: str, parent: str) -> tuple[int, list[str]]:
+    """The index of the list's entry that the first parts of a path name, and the parts after them."""
     items: list[Any] = node.value if isinstance(node.value, list) else []
-    if below == "methods":
+    if parent == "methods":
         names = [method_key(item) for item in items]
-        # A variant may itself have dots in it, so the longest prefix that is one wins.
+        # A variant's name may have dots in it: the longest prefix that is a variant wins.
         for length in range(len(parts), 0, -1):
             name = ".".join(parts[:length])
             if name in names:
@@ -116,10 +123,11 @@ def _position(node: Node, parts: list[str], option: str, below: str) -> tuple[in
         raise BenchError(f"no method has the variant {parts[0]!r}", option, hint)
     if parts[0].isdigit() and int(parts[0]) < len(items):
         return int(parts[0]), parts[1:]
-    raise BenchError(f"{below} is a list of {len(items)}; {parts[0]!r} is no index of it", option)
+    raise BenchError(f"{parent} is a list of {len(items)}; {parts[0]!r} is no index of it", option)
 
 
 def _relocate(node: Node, where: str) -> Node:
+    """The tree with `where` as the place of every value."""
     if isinstance(node.value, dict):
         return Node({key: _relocate(child, where) for key, child in node.value.items()}, where)
     if isinstance(node.value, list):

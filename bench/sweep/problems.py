@@ -1,4 +1,7 @@
-"""pydantic's errors as lines a person can act on: `sweep.yaml:12: methods[1].settings.learning_rat: unknown key; …`."""
+"""A sweep's problems as lines to act on: `sweep.yaml:12: methods[1].settings.learning_rat: unknown key; …`.
+
+pydantic finds most of them; each line has its place in the file, its key and a hint.
+"""
 
 import types
 import typing
@@ -11,7 +14,7 @@ from bench.errors import BenchError, InvalidSweepError, one_line
 from bench.sweep.overlay import suggestion
 from bench.sweep.yaml_source import Node, Path_
 
-WORDS = {
+MESSAGES = {
     "int_type": "expected a whole number",
     "int_parsing": "expected a whole number",
     "int_from_float": "expected a whole number",
@@ -32,33 +35,33 @@ T = TypeVar("T")
 
 
 class Problems:
-    """Goes on after a problem, so that all of a sweep's are told at once."""
+    """Collects the problems of a sweep, so that one error reports all of them."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def tried(self, make: Callable[[], T]) -> T | None:
-        """`make()`; None where it finds problems, which are kept."""
+    def collect(self, make: Callable[[], T]) -> T | None:
+        """What `make()` returns; None if it raises `InvalidSweepError`, whose problems are added to `lines`."""
         try:
             return make()
         except InvalidSweepError as error:
             self.lines += error.problems
             return None
 
-    def tell(self) -> None:
-        """Raises `InvalidSweepError` where there were problems."""
+    def raise_if_any(self) -> None:
+        """Raises `InvalidSweepError` with all problems; returns if there are none."""
         if self.lines:
             raise InvalidSweepError(self.lines)
 
 
 def describe(error: ValidationError, root: Node, model: type[BaseModel], prefix: Path_ = ()) -> list[str]:
-    """A line for each problem, in the order of the file.
+    """A line for each problem that pydantic found.
 
     Args:
-        error: what pydantic says.
-        root: the whole tree, for the places.
-        model: the model that was validated, for its known keys.
-        prefix: where in the tree the validated value stands.
+        error: pydantic's error.
+        root: the sweep's YAML tree, for the places of values.
+        model: the model that refused the value, for its known keys.
+        prefix: the path of the validated value in the tree.
     """
     lines: list[str] = []
     for item in error.errors(include_url=False):
@@ -72,19 +75,19 @@ def describe(error: ValidationError, root: Node, model: type[BaseModel], prefix:
 
 
 def _is_tag(part: int | str) -> bool:
-    """Is it the kind of a value (see `sweep.PromptSource`), not a key?"""
+    """Whether a part of pydantic's path is the tag of a union's member (see `schema.PromptSource`), not a key."""
     return isinstance(part, str) and part.startswith("(") and part.endswith(")")
 
 
 def problem(root: Node, path: Path_, text: str) -> str:
-    """One problem as a line: place, key, what is wrong."""
+    """The line of one problem: its place, its key and `text`."""
     where = one_line(root.locate(path), 80)  # an option on the command line may be a list of prompts
     key = dotted(path)
     return one_line(f"{where}: {key}: {text}" if key else f"{where}: {text}")
 
 
 def dotted(path: Path_) -> str:
-    """`methods[1].settings.x`."""
+    """A path as text: `methods[1].settings.x`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
@@ -104,14 +107,14 @@ def _explain(item: Any, path: Path_, model: type[BaseModel]) -> tuple[str, Path_
     if kind == "value_error":
         message = str(item["ctx"]["error"])
         head, colon, rest = message.partition(": ")
-        # A check over the whole sweep names the key it means.
+        # A check over the whole sweep begins its message with the key: `search.space: …`.
         if not path and colon and " " not in head:
             return rest, tuple(head.split("."))
         return message, path
     if kind == "too_short":
         return "must not be empty", path
-    if kind in WORDS:
-        return f"{WORDS[kind]}, got {_shown(given)}", path
+    if kind in MESSAGES:
+        return f"{MESSAGES[kind]}, got {_shown(given)}", path
     message = item["msg"].replace("Input should be ", "must be ").replace("Value should be ", "must be ")
     return f"{message}, got {_shown(given)}", path
 
@@ -131,17 +134,17 @@ def _shown(value: Any) -> str:
 
 
 def _existing(root: Node, path: Path_, keep: bool) -> Path_:
-    """`path` as far as the tree has it: pydantic adds names of union members. The last part is kept where asked."""
-    node, found = root, []
+    """The part of `path` that is in the tree, as pydantic adds names of union members; with `keep` the last key too."""
+    node, existing = root, []
     for part in path:
         child = node.child(part)
         if child is None:
             if keep and part == path[-1]:
-                found.append(part)
+                existing.append(part)
             break
-        found.append(part)
+        existing.append(part)
         node = child
-    return tuple(found)
+    return tuple(existing)
 
 
 def _model_at(model: type[BaseModel], path: Path_) -> type[BaseModel] | None:
@@ -159,9 +162,9 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
         return annotation
     if get_origin(annotation) in (Annotated, Union, types.UnionType, list, tuple):
         for argument in get_args(annotation):
-            found = _inner_model(argument)
-            if found is not None:
-                return found
+            inner = _inner_model(argument)
+            if inner is not None:
+                return inner
     return None
 
 
@@ -184,7 +187,7 @@ def _field_description(model: type[BaseModel], path: Path_) -> str:
 
 
 def at(root: Node, path: Path_, make: Callable[[], T]) -> T:
-    """`make()`, with the place in the sweep added to what goes wrong."""
+    """What `make()` returns; a `BenchError` becomes an `InvalidSweepError` with the place of `path` in the sweep."""
     try:
         return make()
     except InvalidSweepError:

@@ -1,9 +1,9 @@
-"""Prompts in files: a line a prompt, HPD's lists (JSON), DrawBench's table (CSV), any table with a column of prompts.
+"""Reads prompts from a file: a text file with one prompt on each line, or a table (JSON, CSV, TSV, Parquet).
 
-`prompts: {train: words.txt}`, `{train: {file: drawbench.csv, column: Prompts, limit: 100}}`, or from a dataset
-repository on the hub, `{hub: owner/name, file: benchmark/anime.json}`. A file is taken as it is: its name says of which
-kind it is, its values are text and never guessed to be numbers or dates, no line is a comment. Repeated prompts are
-kept once, rows without a prompt are left out, and both are told.
+`prompts: {train: words.txt}`, `{train: {file: drawbench.csv, column: Prompts, limit: 100}}`, or a file of a dataset
+repository on the hub, `{hub: owner/name, file: benchmark/anime.json}`. The ending of the file's name decides how it is
+read. Values are text and never guessed to be numbers or dates; no line is a comment. Repeated prompts are kept once,
+rows without a prompt are left out, and a warning gives the number of each.
 """
 
 import codecs
@@ -22,67 +22,71 @@ from bench.sweep.overlay import suggestion
 from bench.sweep.schema import PromptFile
 
 COLUMNS = ("prompt", "prompts", "caption", "text")
-"""Names of a column of prompts, in any case, where the sweep names none; the first that is there."""
+"""Names of the prompt column, in upper or lower case, if the sweep gives none; the first in the table is taken."""
 
 MAX_BYTES = 256 * 1024 * 1024
 WAIT_SECONDS = 10.0
+"""Seconds that the hub has to answer."""
 
-Tell = Callable[[str], object]
-"""Takes what a reader must know of a file, a sentence each."""
+Warn = Callable[[str], object]
+"""A function that takes a warning about a file, one sentence."""
 
 
-def read_prompt_file(source: PromptFile, base: Path, tell: Tell = lambda sentence: None) -> list[str]:
-    """The prompts of a file, in its order, each once; `limit` of them evenly spread.
+def read_prompt_file(source: PromptFile, base: Path, warn: Warn = lambda sentence: None) -> list[str]:
+    """The prompts of a file in its order, without repeats; with a `limit`, that many, evenly spread over the file.
 
     Args:
-        source: where they are.
-        base: what a local path is relative to.
-        tell: is given what was left out, and what may not have been meant.
+        source: the file, and the column and limit if given.
+        base: the folder to which a local path refers.
+        warn: called with a sentence on prompts left out, and on lines that may not be meant as prompts.
 
     Raises:
-        BenchError: the file cannot be had or read, has no column of prompts, or holds something else in it.
+        BenchError: the file cannot be found, fetched or read, has no prompt column, or holds a value that is no text.
     """
     path = _from_hub(source.hub, source.file) if source.hub else _local(source.file, base)
     suffix = path.suffix.lower()
     if suffix not in READERS and suffix not in TEXT:
         kinds = ", ".join((".txt", *READERS))
-        raise BenchError(f"the prompt file {path.name} is of no kind that is read: {kinds}; name a text file .txt")
+        raise BenchError(f"the prompt file {path.name} has none of the endings {kinds}; name a text file .txt")
     if source.column is not None and suffix in TEXT:
-        what = f"the prompt file {path.name} is read as a prompt a line, and has no column {source.column!r}"
+        what = f"the prompt file {path.name} is read line by line, and has no column {source.column!r}"
         raise BenchError(f"{what}; leave `column` out, or name a table .csv or .tsv")
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BenchError(f"the prompt file {path.name} is larger than {MAX_BYTES:,} bytes")
-        prompts = _lines(path, tell) if suffix in TEXT else _rows(path, source.column, tell)
+        prompts = _lines(path, warn) if suffix in TEXT else _rows(path, source.column, warn)
     except OSError as error:
         raise BenchError(f"the prompt file {path.name} cannot be read ({error.strerror or error})") from None
     kept = tuple(dict.fromkeys(prompts))
     if len(kept) < len(prompts):
         repeats = len(prompts) - len(kept)
-        tell(f"{path.name}: {repeats:,} of its {len(prompts):,} prompts repeat an earlier one, and are left out")
+        warn(f"{path.name}: {repeats:,} of its {len(prompts):,} prompts repeat an earlier one, and are left out")
     return list(spread(kept, source.limit))
 
 
 def spread(prompts: Sequence[str], count: int | None) -> tuple[str, ...]:
-    """At most `count` of `prompts`, evenly spread, in order; all of them for None."""
+    """`count` of the prompts, evenly spread, in order; all of them if they are fewer or `count` is None."""
     if count is None or len(prompts) <= count:
         return tuple(prompts)
     return tuple(prompts[index * len(prompts) // count] for index in range(count))
 
 
 def local_path(name: str, base: Path) -> Path:
-    """The absolute path of a file that a sweep in `base` names; links are kept, as their names have the ending."""
+    """The absolute path of a file that a sweep in the folder `base` names.
+
+    Links are not resolved: the ending of the link's own name decides how the file is read.
+    """
     path = Path(name)
-    with suppress(RuntimeError):  # there is no such user
+    with suppress(RuntimeError):  # `~name` of an unknown user
         path = path.expanduser()
     return (base / path).absolute()
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file or a folder."""
+    """Whether a file or a folder exists at `path`."""
     try:
         return path.exists()
-    except OSError:  # too long for a name: a prompt that stands where a name should
+    except OSError:  # the name is too long: a prompt was given in place of a file
         return False
 
 
@@ -104,7 +108,7 @@ def _from_hub(repository: str, name: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)
     try:
-        HfApi().dataset_info(repository, timeout=WAIT_SECONDS)  # asks once; a download would retry for half a minute
+        HfApi().dataset_info(repository, timeout=WAIT_SECONDS)  # tries once; a download would retry for half a minute
         return Path(hf_hub_download(repository, name, repo_type="dataset"))
     except Exception as error:
         run = f"hf download --repo-type dataset {repository} {name}"
@@ -113,30 +117,31 @@ def _from_hub(repository: str, name: str) -> Path:
 
 
 def _column(table: pd.DataFrame, wanted: str | None, file: str) -> Any:
+    """The name of the prompt column in the table."""
     names = [str(name) for name in table.columns]
     if wanted is not None:
-        # Spaces around a name cannot be seen in a table, nor in a message.
+        # A reader of the table or of the message cannot see spaces around a name.
         for known in (names, [name.strip() for name in names]):
             if wanted in known:
                 return table.columns[known.index(wanted)]
         hint = suggestion(wanted, names) or f"it has {', '.join(names)}"
         raise BenchError(f"{file} has no column {wanted!r}; {hint}")
     lower = [name.strip().lower() for name in names]
-    found = next((lower.index(name) for name in COLUMNS if name in lower), None)
-    if found is None:
-        headless = "; where its first line is a prompt too, put the line `prompt` above it" if len(names) == 1 else ""
+    place = next((lower.index(name) for name in COLUMNS if name in lower), None)
+    if place is None:
+        headless = "; if its first line is a prompt too, add a first line `prompt`" if len(names) == 1 else ""
         raise BenchError(
-            f"which column of {file} holds the prompts? it has {', '.join(names)}; say `column:`{headless}"
+            f"which column of {file} holds the prompts? it has {', '.join(names)}; give `column:`{headless}"
         )
-    return table.columns[found]
+    return table.columns[place]
 
 
-def _lines(path: Path, tell: Tell) -> list[str]:
-    """The lines that are not empty."""
+def _lines(path: Path, warn: Warn) -> list[str]:
+    """The prompts of a text file: its lines that are not empty."""
     lines = [line.strip() for line in _text(path).splitlines()]
     prompts = [line for line in lines if line]
     if prompts and _is_header(prompts[0]):
-        tell(f"{path.name} is read as a prompt a line, and begins as a table or JSON does: {prompts[0]!r} is a prompt")
+        warn(f"{path.name} is read line by line, but begins as a table or JSON does: {prompts[0]!r} is a prompt")
     marked = [line for line in prompts if line.startswith("#")]
     if marked:
         count = (
@@ -144,21 +149,22 @@ def _lines(path: Path, tell: Tell) -> list[str]:
             if len(marked) == 1
             else f"{len(marked):,} lines begin with # and are prompts"
         )
-        tell(f"{path.name}: {count} like any other, as comments are not known: {marked[0]!r}")
+        warn(f"{path.name}: {count} like any other, as such files have no comments: {marked[0]!r}")
     return prompts
 
 
 def _is_header(line: str) -> bool:
+    """Whether a text file's first line looks like the header of a table or the beginning of JSON."""
     cells = [cell.strip(' "') for cell in re.split("[,;\t]", line)]
     names = all(map(str.isidentifier, cells)) and any(cell.lower() in COLUMNS for cell in cells)
     return names or line.startswith(('{"', '["'))
 
 
-def _rows(path: Path, column: str | None, tell: Tell) -> list[str]:
-    """A column of the table, where it is not empty."""
+def _rows(path: Path, column: str | None, warn: Warn) -> list[str]:
+    """The prompts of a table: the cells of its prompt column that are not empty."""
     try:
         table = READERS[path.suffix.lower()](path)
-        # An exception of its own for each of several libraries; RuntimeError is JSON nested too deeply.
+        # Each of the libraries raises its own subclass of ValueError; RuntimeError is JSON nested too deeply.
     except (ValueError, RuntimeError) as error:
         raise BenchError(f"the prompt file {path.name} cannot be read: {cause_of(error)}") from None
     if not len(table.columns):
@@ -167,12 +173,12 @@ def _rows(path: Path, column: str | None, tell: Tell) -> list[str]:
     for number, value in enumerate(table[_column(table, column, path.name)], start=1):
         text = "" if _missing(value) else value
         if not isinstance(text, str):
-            found = f"{one_line(repr(text), 60)}, {_kind(text)}"
-            raise BenchError(f"row {number} of {path.name} holds {found}, where a prompt is text; put it in quotes")
+            shown = f"{one_line(repr(text), 60)}, {_kind(text)}"
+            raise BenchError(f"row {number} of {path.name} holds {shown}, where a prompt is text; put it in quotes")
         if text.strip():
             prompts.append(text.strip())
     if len(prompts) < len(table):
-        tell(f"{path.name}: {len(table) - len(prompts):,} of its {len(table):,} rows hold no prompt, and are left out")
+        warn(f"{path.name}: {len(table) - len(prompts):,} of its {len(table):,} rows hold no prompt, and are left out")
     return prompts
 
 
@@ -188,7 +194,7 @@ def _kind(value: Any) -> str:
 
 
 def _text(path: Path) -> str:
-    """The file's text, in UTF-8, or in UTF-16 where it begins so (Windows' "Unicode")."""
+    """The file's text, decoded from UTF-8, or from UTF-16 if it begins with its byte order mark (Windows)."""
     content = path.read_bytes()
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -211,27 +217,27 @@ def _json(path: Path) -> pd.DataFrame:
 
 
 def _json_lines(path: Path) -> pd.DataFrame:
-    found = []
+    entries = []
     for number, line in enumerate(_text(path).split("\n"), start=1):  # JSON allows other line breaks inside a text
         try:
-            found += [json.loads(line)] if line.strip() else []
+            entries += [json.loads(line)] if line.strip() else []
         except json.JSONDecodeError as error:
             raise BenchError(f"line {number} of {path.name} is not JSON: {error.msg}") from None
-    return _frame(found, "row", path.name)
+    return _frame(entries, "row", path.name)
 
 
-def _frame(found: Any, what: str, file: str) -> pd.DataFrame:
-    """A list of prompts, or of objects that hold one, as a table; values are what they are in JSON."""
-    if not isinstance(found, list):
-        keys = f" with the keys {', '.join(found)}" if isinstance(found, dict) and found else ""
-        raise BenchError(f"expected a list of prompts or of objects in {file}, got {_kind(found)}{keys}")
-    kind = dict if found and isinstance(found[0], dict) else str
-    for number, each in enumerate(found, start=1):
-        if not isinstance(each, kind):
+def _frame(entries: Any, what: str, file: str) -> pd.DataFrame:
+    """A list of prompts, or of objects with a prompt in each, as a table; values keep their JSON type."""
+    if not isinstance(entries, list):
+        keys = f" with the keys {', '.join(entries)}" if isinstance(entries, dict) and entries else ""
+        raise BenchError(f"expected a list of prompts or of objects in {file}, got {_kind(entries)}{keys}")
+    kind = dict if entries and isinstance(entries[0], dict) else str
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, kind):
             wanted = "an object, as those before it" if kind is dict else "a prompt in quotes"
-            shown = f"{one_line(repr(each), 60)}, {_kind(each)}"
+            shown = f"{one_line(repr(entry), 60)}, {_kind(entry)}"
             raise BenchError(f"{what} {number} of {file} is {shown}; expected {wanted}")
-    return pd.DataFrame(found if kind is dict else {"prompt": found}, dtype=object)
+    return pd.DataFrame(entries if kind is dict else {"prompt": entries}, dtype=object)
 
 
 def _csv(path: Path) -> pd.DataFrame:
@@ -259,7 +265,7 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 TEXT = (".txt", ".text", ".prompt", ".prompts", ".list", ".lst", "")
-"""Endings of files with a prompt a line."""
+"""Endings of text files with one prompt on each line."""
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".json": _json,

@@ -1,6 +1,6 @@
-"""The sweep schema: what a YAML file may say, with every default.
+"""The schema of a sweep file: its keys, their types, limits and defaults.
 
-`python -m bench.sweep.schema > sweeps/schema.json` writes the JSON Schema that editors complete from.
+`python -m bench.sweep.schema > sweeps/schema.json` writes the JSON Schema by which editors complete keys.
 """
 
 import json
@@ -30,16 +30,16 @@ NAME_RULE = "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or d
 
 
 def _check_name(value: str) -> str:
-    # These names become folders: nothing that could climb out of the run's folder may pass.
+    # These names become folders, so a name that could lead out of the run's folder is refused.
     if not re.fullmatch(NAME_PATTERN, value) or value.endswith("."):
         raise ValueError(f"{value!r} cannot name a folder: {NAME_RULE}")
     return value
 
 
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    twice = next((value for index, value in enumerate(values) if value in values[:index]), None)
-    if twice is not None:
-        raise ValueError(f"{twice!r} appears twice")
+    repeated = next((value for index, value in enumerate(values) if value in values[:index]), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated!r} appears twice")
     return values
 
 
@@ -79,19 +79,23 @@ Flag = Annotated[bool, Field(strict=True)]
 NonEmpty = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
-    """A part of a sweep: unknown keys are refused, NaN and infinity too."""
+class SchemaModel(BaseModel):
+    """Base of the models of a sweep's mappings; it refuses unknown keys, NaN and infinity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class PromptFile(Part):
-    """Prompts in a file: a line a prompt, or a table as JSON, CSV or Parquet, here or on the hub."""
+class PromptFile(SchemaModel):
+    """Prompts in a file, local or on the hub: a prompt on each line, or a table in JSON, CSV, TSV or Parquet."""
 
-    file: NonEmpty = Field(description=".txt, .json, .jsonl, .csv, .tsv or .parquet, beside the sweep or in `hub`")
+    file: NonEmpty = Field(
+        description="a .txt, .json, .jsonl, .csv, .tsv or .parquet file beside the sweep, or in `hub`"
+    )
     hub: NonEmpty | None = Field(default=None, description="a dataset repository, owner/name, that holds the file")
-    column: NonEmpty | None = Field(default=None, description="the column of prompts, where its name does not say it")
-    limit: Count | None = Field(default=None, description="at most so many, evenly spread over the file")
+    column: NonEmpty | None = Field(
+        default=None, description="the column of prompts; one called prompt, prompts, caption or text unless given"
+    )
+    limit: Count | None = Field(default=None, description="the most prompts to take, evenly spread over the file")
 
 
 def _prompt_kind(value: Any) -> str:
@@ -103,11 +107,11 @@ PromptSource = Annotated[
     Discriminator(_prompt_kind),
     BeforeValidator(_prompt_source),
 ]
-"""Tags are in brackets, so that messages can tell them from keys (`bench/sweep/problems.py`)."""
+"""Tags are in brackets, by which messages distinguish them from keys (`bench/sweep/problems.py`)."""
 
 
 class RewardSpec(BaseModel):
-    """A reward: by name or reference, made of other rewards, or on a server. Every other key is an option of it."""
+    """A reward: by name or reference, made of other rewards, or on a server. Other keys are options of the reward."""
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
@@ -118,163 +122,182 @@ class RewardSpec(BaseModel):
         default=None, description="rewards to add up, each with its `weight`"
     )
     ensemble: "Annotated[tuple[AnyReward, ...], Field(min_length=2)] | None" = Field(
-        default=None, description="rewards whose mean less `k` standard deviations counts"
+        default=None, description="rewards; the score is their mean minus `k` standard deviations"
     )
-    clip: "AnyReward | None" = Field(default=None, description="a reward kept within `min` and `max`")
+    clip: "AnyReward | None" = Field(default=None, description="a reward whose scores are clipped to `min` and `max`")
     http: NonEmpty | None = Field(default=None, description="the URL of a scoring server of your own")
-    label: Name | None = Field(default=None, description="what tables call it")
-    weight: Number | None = Field(default=None, description="in a sum; 1 unless given")
+    label: Name | None = Field(default=None, description="the reward's name in tables; made from its name unless given")
+    weight: Number | None = Field(default=None, description="the reward's factor in a sum; 1 unless given")
 
     @model_validator(mode="after")
     def _one_kind(self) -> "RewardSpec":
         kinds = [kind for kind in REWARD_KINDS if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            found = f"it has {' and '.join(kinds)}" if kinds else "it has none"
-            raise ValueError(f"a reward is a mapping with one of {_kinds()}; {found}")
+            given = f"it has {' and '.join(kinds)}" if kinds else "it has none"
+            raise ValueError(f"a reward is a mapping with one of {_kinds()}; {given}")
         if any(part.weight is not None for part in (*(self.ensemble or ()), *([self.clip] if self.clip else []))):
             raise ValueError(f"{kinds[0]}: weights belong to the parts of a sum")
         labels = [part.shown for part in self.inside()]
-        twice = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
-        if twice is not None:
-            raise ValueError(f"two parts are called {twice!r}; give one a `label:` of its own")
+        repeated = next((label for index, label in enumerate(labels) if label in labels[:index]), None)
+        if repeated is not None:
+            raise ValueError(f"two parts are called {repeated!r}; give one a `label:` of its own")
         return self
 
     @property
     def kind(self) -> str:
-        """Which of `REWARD_KINDS` it is."""
+        """The key of `REWARD_KINDS` that the reward has."""
         return next(kind for kind in REWARD_KINDS if getattr(self, kind) is not None)
 
     @property
     def parts(self) -> "tuple[RewardSpec, ...]":
-        """The rewards it is made of."""
+        """The rewards that this one is made of; empty for one with a name or on a server."""
         return self.sum or self.ensemble or ((self.clip,) if self.clip else ())
 
     def inside(self) -> "Iterator[RewardSpec]":
-        """Its parts and theirs, each of them before what it is made of."""
+        """The parts of the reward and, recursively, the parts of each part after it."""
         for part in self.parts:
             yield part
             yield from part.inside()
 
     @property
     def options(self) -> dict[str, Any]:
+        """The keys that are options of the reward."""
         return dict(self.model_extra or {})
 
     @property
     def shown(self) -> str:
-        """What tables call it: its label, `score` for `my_reward.py:score`, `a+b` for a sum, a server's name."""
+        """The name in tables: the label, `score` for `my_reward.py:score`, `a+b` for a sum, the host of a server."""
         if self.label:
             return self.label
         names = [part.shown for part in self.parts]
         if self.name is not None:
-            word = self.name.rpartition(":")[2]
+            text = self.name.rpartition(":")[2]
         elif self.http is not None:
-            place = urlsplit(self.http)  # a password or a token is nothing for a table
-            word = f"{place.hostname or ''}{place.path}" if place.netloc else self.http
+            place = urlsplit(self.http)  # the URL may hold a password or a token, which must not be shown
+            text = f"{place.hostname or ''}{place.path}" if place.netloc else self.http
         else:
-            word = f"clipped-{names[0]}" if self.clip else {"sum": "+", "ensemble": "~"}[self.kind].join(names)
-        return re.sub(r"[^A-Za-z0-9._+~-]+", "-", word).strip("-")
+            text = f"clipped-{names[0]}" if self.clip else {"sum": "+", "ensemble": "~"}[self.kind].join(names)
+        return re.sub(r"[^A-Za-z0-9._+~-]+", "-", text).strip("-")
 
 
 AnyReward = Annotated[RewardSpec, BeforeValidator(_reward_mapping, json_schema_input_type=str | RewardSpec)]
 RewardSpec.model_rebuild()
 
 
-class Prompts(Part):
-    """What images are asked for."""
+class Prompts(SchemaModel):
+    """The prompts of training and of held-out evaluation."""
 
-    train: PromptSource = Field(description="a prompt set's name, a file, or a list; methods learn on these")
-    heldout: PromptSource | None = Field(default=None, description="prompts that no method trains on")
+    train: PromptSource = Field(description="the training prompts: a prompt set's name, a file, or a list")
+    heldout: PromptSource | None = Field(
+        default=None, description="prompts that are evaluated and that no method trains on"
+    )
 
 
-class Sampler(Part):
+class Sampler(SchemaModel):
     """How images are sampled: DDIM with eta and classifier-free guidance."""
 
     steps: Count = Field(description="denoising steps")
     guidance: Annotated[float, Field(strict=True, ge=0)] = Field(
-        default=1.0, description="guidance scale; 1 turns guidance off, anything else doubles the denoiser's rows"
+        default=1.0, description="guidance scale; 1 turns guidance off, any other value doubles the denoiser's rows"
     )
     eta: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
-        default=1.0, description="0 is deterministic; policy gradients need it above 0"
+        default=1.0, description="DDIM's noise: 0 is deterministic; policy gradients need more than 0"
     )
 
 
-class SamplerChange(Part):
-    """What a method's own training sampler changes."""
+class SamplerChange(SchemaModel):
+    """The values of the training sampler that one method changes."""
 
     steps: Count | None = None
     guidance: Annotated[float, Field(strict=True, ge=0)] | None = None
     eta: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
 
 
-class Lora(Part):
+class Lora(SchemaModel):
     """The adapter that every method trains."""
 
-    rank: Count = Field(default=4, description="AlignProp's and DDPO's")
-    alpha: Count | None = Field(default=None, description="the rank unless given")
+    rank: Count = Field(default=4, description="LoRA's rank; 4 is AlignProp's and DDPO's")
+    alpha: Count | None = Field(
+        default=None, description="LoRA scales its updates by alpha / rank; the rank unless given"
+    )
     targets: Annotated[tuple[NonEmpty, ...], Field(min_length=1)] = Field(
-        default=DEFAULT_TARGETS, description="suffixes of the denoiser's modules"
+        default=DEFAULT_TARGETS, description="endings of the names of the denoiser's modules that get an adapter"
     )
 
 
-class MethodSpec(Part):
+class MethodSpec(SchemaModel):
     """One method, or several variants of it (`grid`)."""
 
     name: NonEmpty = Field(description="a built-in method, module:Class, or file.py:Class beside the sweep")
-    variant: Name | None = Field(default=None, description="what tables and folders call it; its name unless given")
-    settings: dict[str, Any] = Field(default_factory=dict, description="its own; `bench list methods` names them")
-    sampler: SamplerChange = Field(default=SamplerChange(), description="its own training sampler, where it differs")
+    variant: Name | None = Field(
+        default=None, description="the variant's name in tables and folders; the method's unless given"
+    )
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="the method's settings; `bench list methods` lists them"
+    )
+    sampler: SamplerChange = Field(
+        default=SamplerChange(), description="changes to the training sampler for this method"
+    )
     grid: dict[str, Annotated[tuple[Any, ...], Field(min_length=1)]] = Field(
-        default_factory=dict, description="setting -> values; a variant for every combination"
+        default_factory=dict, description="setting -> values; every combination becomes a variant"
     )
 
 
-class Evaluate(Part):
-    """When and how every method is measured, alike for all of them."""
+class Evaluate(SchemaModel):
+    """When and how images are evaluated, the same for every method."""
 
-    every: Positive | None = Field(default=None, description="in units of the budget; an eighth of it unless given")
+    every: Positive | None = Field(
+        default=None, description="distance between evaluations, in units of the budget; an eighth of it unless given"
+    )
     prompts: Count | None = Field(
-        default=None, description="at most so many prompts of each split, evenly spread over it; all unless given"
+        default=None, description="the most prompts of each split to evaluate, evenly spread over it; all unless given"
     )
-    images: Count = Field(default=2, description="images a prompt; with 2 or more diversity is measured")
-    seed: Seed = Field(default=1_000_003, description="of the evaluation noise, never a trial's seed")
+    images: Count = Field(default=2, description="images of each prompt; diversity is measured from 2 on")
+    seed: Seed = Field(default=1_000_003, description="seed of the evaluation noise, the same for every trial")
     sampler: Sampler | None = Field(
-        default=None, description="one for all methods: 20 steps, eta 0 and the sweep's guidance unless given"
+        default=None, description="the sampler of evaluation; 20 steps, eta 0 and the sweep's guidance unless given"
     )
-    rewards: tuple[AnyReward, ...] = Field(default=(), description="other rewards to report beside the optimised one")
-    gold: AnyReward | None = Field(default=None, description="the measure that the optimised reward stands for")
-
-
-class Resources(Part):
-    """What one trial may use."""
-
-    cpus: Count = Field(default=1, description="cores, and threads of arithmetic, a trial")
-    gpus: Annotated[float, Field(strict=True, ge=0)] = Field(default=0.0, description="GPUs a trial, or a share of one")
-    workers: Count = Field(
-        default=1, description="processes a trial, each with these cpus and gpus, that share its rows"
+    rewards: tuple[AnyReward, ...] = Field(
+        default=(), description="further rewards to report, which no method optimises"
     )
+    gold: AnyReward | None = Field(default=None, description="the gold reward, for which the optimised one is a proxy")
+
+
+class Resources(SchemaModel):
+    """The resources of one trial."""
+
+    cpus: Count = Field(default=1, description="cores, and threads of arithmetic, of each of a trial's workers")
+    gpus: Annotated[float, Field(strict=True, ge=0)] = Field(
+        default=0.0, description="GPUs of each of a trial's workers, or a share of one"
+    )
+    workers: Count = Field(default=1, description="processes of a trial, which divide its rows among them")
     zero: Annotated[int, Field(strict=True, ge=0, le=3)] = Field(
         default=0, description="DeepSpeed ZeRO: 1 shards the optimiser's state, 2 gradients too, 3 the weights too"
     )
-    offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep what ZeRO shards in host memory")
+    offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep in host memory what ZeRO shards")
     precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Resources":
         if self.offload != "none" and not self.zero:
-            raise ValueError("offload moves what ZeRO shards; write zero: 1, 2 or 3 beside it")
+            raise ValueError("offload needs ZeRO; write zero: 1, 2 or 3 too")
         if self.zero and self.precision != "fp32":
             raise ValueError(f"ZeRO runs in fp32 for now, not {self.precision}; leave out zero or precision")
         return self
 
 
-class Distribution(Part):
-    """Where search takes a setting's values from; a list of values is short for `choice`."""
+class Distribution(SchemaModel):
+    """The distribution from which search draws a setting's values; a list of values is short for `choice`."""
 
-    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(default=None, description="one of these")
-    uniform: tuple[Number, Number] | None = Field(default=None, description="between these")
-    loguniform: tuple[Positive, Positive] | None = Field(default=None, description="between these, evenly in its log")
+    choice: Annotated[tuple[Any, ...], Field(min_length=1)] | None = Field(
+        default=None, description="one of these values"
+    )
+    uniform: tuple[Number, Number] | None = Field(default=None, description="a number between these two")
+    loguniform: tuple[Positive, Positive] | None = Field(
+        default=None, description="a number between these two, uniform in its logarithm"
+    )
     integers: tuple[WholeNumber, WholeNumber] | None = Field(
-        default=None, description="a whole number between these, both included"
+        default=None, description="a whole number from the first to the second, both included"
     )
 
     @model_validator(mode="after")
@@ -304,7 +327,7 @@ def _repeatable(algorithm: Any) -> Any:
     return algorithm
 
 
-class Search(Part):
+class Search(SchemaModel):
     """How each method's settings are tuned before the comparison, alike for all of them."""
 
     algorithm: Annotated[Literal["random", "optuna", "asha"], BeforeValidator(_repeatable)] = Field(
@@ -345,7 +368,7 @@ class Search(Part):
         return self
 
 
-class Wandb(Part):
+class Wandb(SchemaModel):
     """Weights & Biases; who you are is `wandb login`'s, or WANDB_API_KEY's."""
 
     project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
@@ -363,7 +386,7 @@ def _without_password(address: str) -> str:
     return address
 
 
-class Mlflow(Part):
+class Mlflow(SchemaModel):
     """MLflow."""
 
     tracking_uri: Annotated[NonEmpty, AfterValidator(_without_password)] | None = Field(
@@ -374,7 +397,7 @@ class Mlflow(Part):
     description: NonEmpty | None = None
 
 
-class Trackio(Part):
+class Trackio(SchemaModel):
     """Trackio, on this machine or in a Space."""
 
     project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
@@ -383,7 +406,7 @@ class Trackio(Part):
     private: Flag | None = Field(default=None, description="whether a Space that is made is private")
 
 
-class Track(Part):
+class Track(SchemaModel):
     """Where curves are shown beside the run's folder. Nothing here changes a number."""
 
     tensorboard: Flag = Field(default=True, description="event files in every trial's folder")
@@ -392,7 +415,7 @@ class Track(Part):
     trackio: Trackio | None = None
 
     @property
-    def services(self) -> dict[str, Part]:
+    def services(self) -> dict[str, SchemaModel]:
         """Those that are not files of ours, with their options."""
         asked = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
         return {name: options for name, options in asked.items() if options is not None}
@@ -422,42 +445,44 @@ AnyTrack = Annotated[
 ]
 
 
-class Sweep(Part):
+class Sweep(SchemaModel):
     """A comparison: methods x seeds on one model, one reward and one budget."""
 
     model_config = ConfigDict(title="alignprop-bench sweep")
 
     schema_: Literal[1] = Field(alias="schema", description="the version of this format")
-    name: Name = Field(description="names the run's folder, runs/NAME")
+    name: Name = Field(description="the sweep's name, and its run's folder's: runs/NAME")
     description: str = ""
     model: NonEmpty = Field(description="a built-in model, a folder in StableDiffusionPipeline layout, or a hub id")
-    reward: AnyReward = Field(description="what methods optimise")
+    reward: AnyReward = Field(description="the reward that methods optimise")
     prompts: Prompts
     sampler: Sampler = Field(description="the training sampler, unless a method has its own")
     lora: Lora = Lora()
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)]
     budget: Annotated[dict[Axis, Positive], Field(min_length=1)] = Field(
-        description="axis: limit, the same for every method; further axes are safety stops"
+        description="axis: limit, the same for every method; the first is the budget, the others are safety stops"
     )
     evaluate: Evaluate = Evaluate()
-    target: Number | None = Field(default=None, description="the reward whose cost the report compares")
+    target: Number | None = Field(
+        default=None, description="a value of the reward; the report compares the cost of reaching it"
+    )
     search: Search | None = Field(default=None, description="tune the methods first; left out, they run as written")
     resources: Resources = Resources()
     retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
-        default=0, description="how often a trial that failed is tried again, from its checkpoint"
+        default=0, description="how often a failed trial is run again from its checkpoint"
     )
     track: AnyTrack = Field(default=Track(), description="TensorBoard's event files, and services that are asked for")
     scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
 
     @property
     def primary_axis(self) -> str:
-        """The axis whose limit is the budget: the first one written."""
+        """The axis of the budget: the first one in the file."""
         return next(iter(self.budget))
 
 
 def json_schema() -> str:
-    """The JSON Schema of a sweep file, for editors."""
+    """The JSON Schema of a sweep file as text, for editors."""
     schema = Sweep.model_json_schema(by_alias=True)
     return json.dumps(schema, indent=2) + "\n"
 

@@ -1,4 +1,4 @@
-"""What a variant of a method is called in tables, folders, `--set methods.VARIANT` and baselines."""
+"""Names of a method's variants, as used in tables, folders, `--set methods.VARIANT` and baselines."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def variant_name(method: str, variant: str | None = None) -> str:
-    """The `variant` that a sweep gives a method, or else the method's own name: `class` for `file.py:Class`."""
+    """The `variant` of a method's entry in a sweep, or else the method's own name: `class` for `file.py:Class`."""
     return variant or _slug(method.rpartition(":")[2])
 
 

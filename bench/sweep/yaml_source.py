@@ -1,7 +1,7 @@
-"""A sweep's YAML as a tree in which every value knows where it was written.
+"""A sweep's YAML as a tree in which every value has its place in the file.
 
 YAML 1.2 (`1e-3` is a number, `no` is a string), one document, plain values only. Anchors and aliases are refused:
-nested ones grow exponentially (the "billion laughs"), and a sweep has `scales` and `grid` for what repeats.
+nested ones grow exponentially (the "billion laughs"), and a sweep expresses repetition by `scales` and `grid`.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Path_ = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """A value and where it was written.
+    """A value and its place in the sweep.
 
     Attributes:
         value: a dict or list of nodes, or a plain value.
@@ -35,7 +35,7 @@ class Node:
     where: str
 
     def plain(self) -> Any:
-        """The value without the places."""
+        """The value as plain dicts, lists and scalars."""
         if isinstance(self.value, dict):
             return {key: node.plain() for key, node in self.value.items()}
         if isinstance(self.value, list):
@@ -43,7 +43,7 @@ class Node:
         return self.value
 
     def child(self, key: str | int) -> "Node | None":
-        """The node under a key or an index, None where there is none."""
+        """The node under a key of a mapping or an index of a list; None if there is none."""
         if isinstance(self.value, dict):
             return self.value.get(str(key))
         if isinstance(self.value, list) and isinstance(key, int) and 0 <= key < len(self.value):
@@ -51,21 +51,21 @@ class Node:
         return None
 
     def locate(self, path: Path_) -> str:
-        """Where the value at `path` was written, or its nearest ancestor."""
+        """The place of the value at `path`, or of its nearest ancestor in the tree."""
         node = self
         for key in path:
-            found = node.child(key)
-            if found is None:
+            child = node.child(key)
+            if child is None:
                 break
-            node = found
+            node = child
         return node.where
 
 
 def read_yaml(path: Path) -> Node:
-    """The mapping in the file at `path`.
+    """Reads the YAML file at `path`, whose top level must be a mapping.
 
     Raises:
-        BenchError: the file cannot be read, is too large, is not text, not YAML, or no mapping of plain values.
+        BenchError: the file cannot be read, is too large, or is not YAML text with a mapping of plain values.
     """
     try:
         if path.is_dir():
@@ -94,8 +94,11 @@ def parse(text: str, source: str, numbered: bool = True) -> Node:
 
     Args:
         text: the document.
-        source: what to call it in messages.
-        numbered: whether messages give line numbers (an option on the command line has none).
+        source: the document's name in messages.
+        numbered: whether messages give line numbers; an option on the command line has none.
+
+    Raises:
+        BenchError: the text is not YAML, or has anchors, tags, repeated keys or too many levels.
     """
 
     def where(line: int) -> str:
@@ -103,7 +106,7 @@ def parse(text: str, source: str, numbered: bool = True) -> Node:
 
     try:
         _refuse_anchors(text, where)
-        # Parsing and composing are one pass each: the refusals must come before a tree is built.
+        # Anchors and depth are checked in a pass of their own, before a tree is built from them.
         yaml = YAML(typ="safe", pure=True)
         root = yaml.compose(text)
         return Node(None, where(0)) if root is None else _convert(root, yaml.constructor, where)
@@ -138,7 +141,7 @@ def _convert(node: Any, constructor: Any, where: Any) -> Node:
         return Node([_convert(item, constructor, where) for item in node.value], place)
     assert isinstance(node, ScalarNode)
     kind = str(node.tag).rpartition(":")[2]
-    if kind == "timestamp":  # a date is no type of ours: read as it is written
+    if kind == "timestamp":  # a sweep has no dates: the text is kept as written
         return Node(str(node.value), place)
     _refuse_tag(node, kind if kind in PLAIN else "plain value", place)
     try:
@@ -164,10 +167,10 @@ def _mapping(node: Any, constructor: Any, where: Any) -> dict[str, Node]:
 
 
 def _refuse_tag(node: Any, plain: str, place: str) -> None:
-    """A tag asks for an object: `!!python/object/apply:os.system [rm]`."""
+    """Raises `BenchError` for an explicit tag, which may create any object: `!!python/object/apply:os.system [rm]`."""
     if str(node.tag) != f"tag:yaml.org,2002:{plain}":
-        word = str(node.tag).rpartition("2002:")[2].lstrip("!")
-        raise BenchError(f"the tag !{word} is not allowed", place, "only plain values are")
+        tag = str(node.tag).rpartition("2002:")[2].lstrip("!")
+        raise BenchError(f"the tag !{tag} is not allowed", place, "only plain values are")
 
 
 def _explain(error: MarkedYAMLError) -> str:

@@ -270,7 +270,7 @@ def test_a_signal_that_was_ignored_stays_ignored():
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with stopping.listening():
         press("SIGHUP")
-        assert stopping.asked() == 0
+        assert stopping.requests() == 0
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -282,7 +282,7 @@ def test_what_is_broken_off_was_not_stopped():
     with stopping.listening():
         with pytest.raises(KeyboardInterrupt):
             break_off()
-        assert stopping.asked() == 0
+        assert stopping.requests() == 0
 
 
 def test_a_run_folder_is_free_after_a_stop(run, body, tmp_path):  # noqa: F811

@@ -1,9 +1,9 @@
-"""What rewards and models need that is large: what it is, whether it is here and undamaged (`bench weights`).
+"""Weights of rewards and models: which files each needs, and whether they are here and undamaged (`bench weights`).
 
-One direction, a module a step; nothing heavy is imported before a function needs it:
+Each module imports only those above it:
 
-- `known.py`     what the package knows beforehand: a model's layout, sizes, licences, hashes
-- `needs.py`     what rewards and models need; names -> items, and an item as a row
-- `fetching.py`  into the hub's cache; why it cannot be, and what to do by hand
-- `checking.py`  files against their hashes; what ships is loaded too
+- `known.py`     facts in the package: the layout of a model on the hub, sizes, licences, hashes
+- `needs.py`     the files that each reward and model needs, and which of them are on this machine
+- `fetching.py`  fetches files into the hub's cache, or says what to do by hand
+- `checking.py`  compares files with their hashes, and loads the files that the package ships
 """

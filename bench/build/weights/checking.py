@@ -1,4 +1,4 @@
-"""Checks files against the hashes they should have, and loads what ships as trials do."""
+"""Compares files of weights with their expected hashes, and loads those that the package ships as trials do."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub.utils.sha import git_hash
 
 from bench.build.plugins import build_reward, resolve_model
-from bench.build.weights.known import WHERE_THERE, Expected, expected_of_fetched, expected_of_shipped, place
+from bench.build.weights.known import OPTIONAL_FILES, Expected, expected_of_fetched, expected_of_shipped, place
 from bench.build.weights.needs import Item, described
 from bench.errors import cause_of
 from bench.sweep.schema import RewardSpec
@@ -20,11 +20,11 @@ OK, DAMAGED, NOT_HERE, NO_HASH, UNKNOWN = "ok", "damaged", "not here", "no hash 
 
 
 def checked(wanted: Sequence[Item], only_declared: bool = False) -> list[dict[str, Any]]:
-    """A row a file: its state, the hash it should have and the one it has.
+    """One row for each file: its state, its expected hash and its actual one.
 
     Args:
-        wanted: what to check.
-        only_declared: leave out what has no hash in this package.
+        wanted: the items to check.
+        only_declared: leave out files for which this package declares no hash.
     """
     plan: list[tuple[Item, str | None, Path | None, Expected | None]] = []
     for item in wanted:
@@ -38,12 +38,12 @@ def checked(wanted: Sequence[Item], only_declared: bool = False) -> list[dict[st
         for file, path in places.items():
             if file in declared or not only_declared:
                 plan.append((item, file, path, expected_of_fetched(declared.get(file), path)))
-    hashed = cache(digest)  # rewards share files
+    hashed = cache(digest)  # as rewards share files
     return [_checked(item, name, path, expected, hashed) for item, name, path, expected in plan]
 
 
 def digest(path: Path, algorithm: str) -> str:
-    """SHA-256 of a file, or the SHA-1 that git names it by."""
+    """SHA-256 of a file, or SHA-1 as git computes it for a blob."""
     return file_sha256(path) if algorithm == "sha256" else git_hash(path.read_bytes())
 
 
@@ -64,12 +64,12 @@ def _checked(
 
 
 def _also_there(item: Item) -> dict[str, Path | None]:
-    """Files of a model that are read where they are there."""
+    """Name -> path of a cached model's optional files."""
     folder = described(item)["cached"]
     if item.kind != "model" or folder is None:
         return {}
-    found = (path for pattern in WHERE_THERE for path in sorted(Path(folder).glob(pattern)) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path for path in found}
+    paths = (path for pattern in OPTIONAL_FILES for path in sorted(Path(folder).glob(pattern)) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _row(item: Item, name: str | None, path: Path | None, expected: Expected | None) -> dict[str, Any]:
@@ -91,18 +91,18 @@ def _row(item: Item, name: str | None, path: Path | None, expected: Expected | N
 
 
 def _again(item: Item, path: Path | None, state: str) -> str | None:
-    """What to do about a file from the hub in that state."""
+    """The command that mends a file from the hub in this state; None if nothing is to be done."""
     if state == DAMAGED and path is not None:
-        # The blob has to go: a blob without its link would only be linked again.
+        # The blob must be deleted: if only its link were, the hub's client would link to the same blob again.
         return f"rm {shlex.quote(str(path.resolve()))} && bench weights fetch {item.name}"
     return f"bench weights fetch {item.name}" if state == NOT_HERE else None
 
 
-# -- what ships ------------------------------------------------------------------------------------------------
+# -- shipped files ---------------------------------------------------------------------------------------------
 
 
 def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
-    """Hashed and loaded by the code that trials use."""
+    """The row of a shipped file or folder, which is hashed and loaded by the code that trials use."""
     expected = expected_of_shipped(path)
     row = _row(item, place(path), path, expected)
     damaged = {"state": DAMAGED, "do": f"git checkout -- {shlex.quote(str(path))}, or install the package again"}
@@ -123,12 +123,12 @@ def _check_shipped(item: Item, path: Path) -> dict[str, Any]:
 def _shipped_hash(item: Item, path: Path) -> str:
     if item.kind == "reward":
         return file_sha256(path)
-    inspected(str(path))  # what is missing is named, where the hash would only be another one
+    inspected(str(path))  # raises with the name of a missing file, of which a hash says nothing
     return model_hash(str(path))
 
 
 def _load_shipped(item: Item, path: Path) -> str | None:
-    """Loads it as a trial does; the hash that a trial would record."""
+    """Loads a shipped file or folder as a trial does; returns the hash that a trial would record."""
     if item.kind == "reward":
         return build_reward(RewardSpec(name=item.name)).weights_sha256
     from transformers.utils import logging

@@ -1,4 +1,4 @@
-"""What the package knows beforehand: which files a model has, facts about some, the hash a file should have."""
+"""Facts about weights that the package holds: a hub model's files, sizes and licences, and the hashes of files."""
 
 import re
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ LAYOUT = (
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
 )
-"""What a run reads of a model on the hub: no pickles, no second copies in half precision, no safety checker."""
+"""The files of a hub model that a run reads: no pickles, no second copies in half precision, no safety checker."""
 
-WHERE_THERE = ("tokenizer/*.json",)
-"""Fetched with `LAYOUT` where a repository has them."""
+OPTIONAL_FILES = ("tokenizer/*.json",)
+"""Patterns of files that are fetched with `LAYOUT` if the repository has them."""
 
 
 class Facts(NamedTuple):
-    """What is known of a model on the hub before it is fetched."""
+    """A hub model's size in bytes, its licence, and file -> SHA-256, known before it is fetched."""
 
     size: int | None
     licence: str
@@ -56,13 +56,13 @@ SHIPPED = {
 }
 """Hashes of the weights in the package, as trials record them: `model_hash` of a model, a reward's `weights_sha256`."""
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PACKAGE, HUB = "this package", "the hub"
-"""Who says what a file's hash is."""
+"""Sources of a file's expected hash."""
 
 
 class Expected(NamedTuple):
-    """The hash that a file should have, and who says so."""
+    """The hash that a file should have, its algorithm, and the source of the hash."""
 
     algorithm: str
     value: str
@@ -70,18 +70,18 @@ class Expected(NamedTuple):
 
 
 def place(shipped: Path) -> str:
-    """Where it is in the package, or a whole path where it is not."""
+    """The path of a file relative to the package's root; an outside file's path unchanged."""
     return shipped.relative_to(ROOT).as_posix() if shipped.is_relative_to(ROOT) else str(shipped)
 
 
 def expected_of_shipped(shipped: Path) -> Expected | None:
-    """The hash in `SHIPPED`."""
+    """The hash of a shipped file or folder from `SHIPPED`; None if it is not listed there."""
     name = place(shipped)
     return Expected("sha256", SHIPPED[name], PACKAGE) if name in SHIPPED else None
 
 
 def expected_of_fetched(declared: str | None, path: Path | None) -> Expected | None:
-    """The hash this package knows, or else the one that names the file's blob in the hub's cache."""
+    """The hash that this package declares for a file, or else the one in the name of its blob in the hub's cache."""
     if declared is not None:
         return Expected("sha256", declared.lower(), PACKAGE)
     if path is None or not path.is_symlink():  # a cache without links, as on Windows, has no blobs

@@ -1,4 +1,4 @@
-"""What rewards and models need: which files, from where, and what of it is here."""
+"""The files that rewards and models need, their repositories, and which of the files are on this machine."""
 
 import re
 import sys
@@ -24,11 +24,11 @@ class Item:
     """One set of files of a reward or a model.
 
     Attributes:
-        name: of the reward or the model.
+        name: the name of the reward or the model.
         kind: `reward` or `model`.
-        weights: what it needs from the hub.
-        shipped: the file or folder, where it comes with the package.
-        problem: why neither is known.
+        weights: the files on the hub, if it needs any.
+        shipped: the file or folder in the package, if it is shipped.
+        problem: why its files cannot be determined.
     """
 
     name: str
@@ -38,49 +38,50 @@ class Item:
     problem: str | None = None
 
 
-# -- which -----------------------------------------------------------------------------------------------------
+# -- items -----------------------------------------------------------------------------------------------------
 
 
 def items() -> list[Item]:
-    """What rewards need, the models in the package, and those on the hub that sweeps name."""
-    ours = [Item(name, "model", shipped=folder) for name, folder in embedded_models().items()]
-    return [*_reward_items(), *ours, *(_hub_model(name) for name in models_in_sweeps())]
+    """The items of all rewards, of the models in the package, and of the hub models that sweeps name."""
+    embedded = [Item(name, "model", shipped=folder) for name, folder in embedded_models().items()]
+    return [*_reward_items(), *embedded, *(_hub_model(name) for name in models_in_sweeps())]
 
 
-def chosen(there: Sequence[Item], names: Sequence[str]) -> list[Item]:
-    """The items that `names` mean: a reward's, a model's, or a repository's.
+def chosen(available: Sequence[Item], names: Sequence[str]) -> list[Item]:
+    """The items of the rewards, models or repositories in `names`.
 
     Raises:
-        BenchError: a name is unknown, or what it needs cannot be told.
+        BenchError: a name is unknown, or the files it needs cannot be determined.
     """
-
-    found: list[Item] = []
+    selected: list[Item] = []
     for name in names:
-        own = [item for item in there if item.name == name]
+        own = [item for item in available if item.name == name]
         if not own:  # rewards share repositories, and some of them files
-            parts = [(item.weights.files, item) for item in there if item.weights and item.weights.repository == name]
+            parts = [
+                (item.weights.files, item) for item in available if item.weights and item.weights.repository == name
+            ]
             own = list(dict(parts).values())
         if not own and name in reward_names():
             console.note(f"{name} needs no weights")
         elif not own and _is_hub_id(name):
             own = [_hub_model(name)]
         elif not own:
-            known = list(dict.fromkeys([*reward_names(), *(item.name for item in there)]))
+            known = list(dict.fromkeys([*reward_names(), *(item.name for item in available)]))
             hint = suggestion(name, known) or f"there are {', '.join(known)}; a model may be any hub id, owner/name"
             raise BenchError(f"there is no reward or model {name!r}", None, hint)
         problem = next((item.problem for item in own if item.problem), None)
         if problem:
-            raise BenchError(f"what {name} needs cannot be told: {problem}")
-        found += [item for item in own if item not in found]
-    return found
+            raise BenchError(f"the files that {name} needs cannot be determined: {problem}")
+        selected += [item for item in own if item not in selected]
+    return selected
 
 
 def first_choices(wanted: Sequence[Item]) -> list[Item]:
-    """The items without those that stand in for another: what one option names is needed once."""
-    found: dict[tuple[str, str | None], Item] = {}
+    """The items without alternatives: of the items for one option of a reward, only the first."""
+    first: dict[tuple[str, str | None], Item] = {}
     for item in wanted:
-        found.setdefault((item.name, item.weights.option if item.weights else None), item)
-    return list(found.values())
+        first.setdefault((item.name, item.weights.option if item.weights else None), item)
+    return list(first.values())
 
 
 def models_in_sweeps() -> list[str]:
@@ -106,15 +107,15 @@ def _reward_items() -> Iterator[Item]:
     targets = {name: registry.target(name) for name in registry.names()}
     for name, target in {**targets, **dict(sorted(installed("rewards").items()))}.items():
         try:
-            found = load_object(target)
+            reward = load_object(target)
         except BenchError as error:
             yield Item(name, "reward", problem=error.lines()[0])
             continue
-        needs: tuple[Weights, ...] = getattr(found, "needs", ())
+        needs: tuple[Weights, ...] = getattr(reward, "needs", ())
         yield from (Item(name, "reward", weights=need) for need in needs)
-        beside = getattr(sys.modules.get(getattr(found, "__module__", "")), "WEIGHTS", None)
-        if not needs and isinstance(beside, Path):
-            yield Item(name, "reward", shipped=beside)
+        shipped = getattr(sys.modules.get(getattr(reward, "__module__", "")), "WEIGHTS", None)
+        if not needs and isinstance(shipped, Path):
+            yield Item(name, "reward", shipped=shipped)
 
 
 def _hub_model(repository: str) -> Item:
@@ -127,11 +128,11 @@ def _is_hub_id(name: str) -> bool:
     return re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name) is not None
 
 
-# -- what is here ----------------------------------------------------------------------------------------------
+# -- files on this machine -------------------------------------------------------------------------------------
 
 
 def described(item: Item) -> dict[str, Any]:
-    """An item as `--json` shows it: with more than one file, `cached` is their folder."""
+    """An item as a row of `--json`; `cached` is the path of its file, or the folder of several files."""
     row: dict[str, Any] = {
         "name": item.name,
         "kind": item.kind,
@@ -154,10 +155,10 @@ def described(item: Item) -> dict[str, Any]:
 
 
 def lacking(wanted: Sequence[Item]) -> list[str]:
-    """Names of which something is not here, nor what could stand in for it."""
+    """Names of the items with missing files, unless an alternative to them is complete."""
     hub = [(item.name, item.weights.option, described(item)["complete"]) for item in wanted if item.weights is not None]
-    whole = {(name, option) for name, option, complete in hub if complete}
-    return list(dict.fromkeys(name for name, option, _ in hub if (name, option) not in whole))
+    complete_options = {(name, option) for name, option, complete in hub if complete}
+    return list(dict.fromkeys(name for name, option, _ in hub if (name, option) not in complete_options))
 
 
 def _shipped_facts(shipped: Path) -> dict[str, Any]:

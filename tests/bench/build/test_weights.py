@@ -440,7 +440,8 @@ def test_a_shipped_model_that_changed(cli, tmp_path, monkeypatch):
     shutil.copytree(plugins.embedded_models()["emoji-v1"], folder)
     config = folder / "unet" / "config.json"
     config.write_text(config.read_text() + "\n")
-    monkeypatch.setattr(plugins, "embedded_models", lambda: {"emoji-v1": folder})
+    for module in (plugins, needs):
+        monkeypatch.setattr(module, "embedded_models", lambda: {"emoji-v1": folder})
     monkeypatch.setitem(known.SHIPPED, str(folder), known.SHIPPED["models/emoji/v1"])
     (row,) = rows_of(cli("weights", "verify", "emoji-v1", "--json"), code=2)
     assert row["state"] == "damaged"

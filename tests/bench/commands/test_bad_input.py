@@ -106,7 +106,7 @@ EDITS = {
     "own tag": ("name: tiny", "name: !mine tiny", ["tag !mine is not allowed"]),
     "two documents": ("seeds:", "---\nseeds:", ["several YAML documents"]),
     "search": ("seeds:", "search: {trials: 3}\nseeds:", ["search.trials: unknown key", "search.space: is missing"]),
-    "offload of nothing": ("seeds:", "resources: {offload: cpu}\nseeds:", ["resources: offload moves what ZeRO"]),
+    "offload of nothing": ("seeds:", "resources: {offload: cpu}\nseeds:", ["resources: offload needs ZeRO"]),
     "half precision under ZeRO": (
         "seeds:",
         "resources: {zero: 2, precision: bf16}\nseeds:",
@@ -355,7 +355,7 @@ def test_an_own_method_that_fails_while_planned_is_no_defect_of_ours(cli, sweep_
     )
     path = tmp_path / "tiny.yaml"
     path.write_text(sweep_text.replace("name: base", "name: mine.py:Mine"))
-    check(cli("plan", path), ["own code failed: KeyError: 'queries' (mine.py:9)"])
+    check(cli("plan", path), ["the code of a method or reward failed: KeyError: 'queries' (mine.py:9)"])
 
 
 def test_unknown_verb(cli):
@@ -373,4 +373,4 @@ def test_run_that_is_not_there(cli, tmp_path):
 def test_a_gpu_that_is_not_there(cli, sweep_file, tmp_path, executor):
     """It is not quietly the CPU instead."""
     answer = cli("run", sweep_file, "--set", "resources.gpus=1", "--executor", executor, "--out", tmp_path / "run")
-    check(answer, ["resources.gpus: 1 GPUs a trial are asked for and this machine has 0", "--set resources.gpus=0"])
+    check(answer, ["resources.gpus: a trial needs 1 GPUs and this machine has 0", "--set resources.gpus=0"])

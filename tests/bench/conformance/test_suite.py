@@ -276,7 +276,7 @@ def test_a_method_that_raises_has_failed(tiny_model):
 
     finding = run_check(build_subject(Raises, {}, tiny_model), "metrics")
     assert finding.outcome == "fail"
-    assert re.fullmatch(r"RuntimeError: no such luck \(test_testing.py:\d+\)", finding.reason)
+    assert re.fullmatch(r"RuntimeError: no such luck \(test_suite.py:\d+\)", finding.reason)
 
 
 # -- the two ways in -------------------------------------------------------------------------------------------

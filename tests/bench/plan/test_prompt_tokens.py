@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import BenchError, InvalidSweepError
 from bench.plan.planner import Planner, plan
-from bench.plan.prompt_tokens import reading
+from bench.plan.prompt_tokens import tokens_of
 from bench.sweep.load import load_sweep
 from models.loading import load_components, load_text_config, load_tokenizer, token_limit
 from tests.models.changed import changed
@@ -46,7 +46,7 @@ def test_the_tokens_are_those_that_the_policy_feeds(sides, model):
     parts = load_components(str(model))
     limit = token_limit(parts.tokenizer, parts.text_encoder.config)
     prompts = ("a cat", "a cat a dog", "a", "A  Cat", "1984", "<|endoftext|> a", "ein Füchslein, das springt")
-    found = reading(str(model), str(sides), prompts)
+    found = tokens_of(str(model), str(sides), prompts)
     fed = {
         prompt: tuple(parts.tokenizer(prompt, padding="max_length", truncation=True, max_length=limit).input_ids)
         for prompt in ("", *prompts)
@@ -175,12 +175,12 @@ def test_a_folder_whose_tokenizer_has_no_vocabulary_is_refused(model, sweep_file
 def test_a_hub_model_says_nothing_until_it_is_fetched(model, monkeypatch, tmp_path):
     cache = tmp_path / "hub" / "models--somebody--tiny"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert reading("somebody/tiny", "before", ("a cat",)) is None
+    assert tokens_of("somebody/tiny", "before", ("a cat",)) is None
     assert load_text_config("somebody/tiny") is None
     (cache / "refs").mkdir(parents=True)
     (cache / "refs" / "main").write_text("0123")
     shutil.copytree(model, cache / "snapshots" / "0123")
-    found = reading("somebody/tiny", "after", ("a cat", "A cat"))
+    found = tokens_of("somebody/tiny", "after", ("a cat", "A cat"))
     assert found.limit == 8
     assert found.tokens["a cat"] == found.tokens["A cat"]
 

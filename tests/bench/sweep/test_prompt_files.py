@@ -154,7 +154,7 @@ def test_the_same_table_in_other_kinds(kind, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "options", "words"),
     [
-        ("a.csv", "a,b\n1,2\n", {}, "which column of a.csv holds the prompts? it has a, b; say `column:`"),
+        ("a.csv", "a,b\n1,2\n", {}, "which column of a.csv holds the prompts? it has a, b; give `column:`"),
         ("a.csv", "prompt,b\nx,2\n", {"column": "promt"}, "a.csv has no column 'promt'; did you mean prompt?"),
         ("a.json", "{", {}, "the prompt file a.json cannot be read: JSONDecodeError"),
         ("a.json", "{}", {}, "expected a list of prompts or of objects"),
@@ -180,11 +180,11 @@ def test_the_same_table_in_other_kinds(kind, tmp_path):
         ("a.csv", "prompt\nein Füchslein".encode("cp1252"), {}, "a.csv is not text in UTF-8 (line 2); save it as"),
         ("a.jsonl", b"\x1f\x8b\x08", {}, "a.jsonl is not text in UTF-8"),
         ("a.txt", b"a\0 \0c\0", {}, "a.txt is not text in UTF-8 (it holds zero bytes)"),
-        ("a.csv.gz", b"\x1f\x8b\x08", {}, "a.csv.gz is of no kind that is read: .txt, .json"),
-        ("a.yaml", "- a cat\n", {}, "a.yaml is of no kind that is read: .txt, .json"),
+        ("a.csv.gz", b"\x1f\x8b\x08", {}, "a.csv.gz has none of the endings .txt, .json"),
+        ("a.yaml", "- a cat\n", {}, "a.yaml has none of the endings .txt, .json"),
         ("a.csv", "Prompts\na cat, sitting\n", {}, "rows of a.csv have more fields than its header; quote prompts"),
         ("a.csv", "a cat\na dog\n", {}, "which column of a.csv holds the prompts? it has a cat"),
-        ("a.exe", "", {}, "is of no kind that is read: .txt, .json"),
+        ("a.exe", "", {}, "has none of the endings .txt, .json"),
         ("b.csv", None, {}, "there is no prompt file 'b.csv'"),
     ],
 )
@@ -286,5 +286,5 @@ def test_a_column_is_found_despite_spaces_around_its_name(tmp_path):
 
 def test_a_text_file_has_no_columns(tmp_path):
     (tmp_path / "words.txt").write_text("a cat\n")
-    with pytest.raises(BenchError, match=r"words\.txt is read as a prompt a line, and has no column 'text'"):
+    with pytest.raises(BenchError, match=r"words\.txt is read line by line, and has no column 'text'"):
         prompts.read(PromptFile(file="words.txt", column="text"), tmp_path)

@@ -1,4 +1,4 @@
-"""What all trials of a sweep share: model, prompts and rewards, looked up, looked at and hashed once."""
+"""The inputs that all trials of a sweep share: model, prompts and rewards, found, validated and hashed once."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,13 +23,17 @@ from rewards.base import Reward
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What all trials of a sweep share.
+class SharedInputs:
+    """The model, prompts and rewards of all trials of a sweep.
 
     Attributes:
-        schedule: DDIM on the model's noise schedule; None for a model on the hub that is not here yet.
-        sampler_version: of the code that samples the model.
-        warnings: what a reader of the numbers must know of the model and the prompts, a sentence each.
+        model: a local folder (absolute) or a hub id.
+        model_hash: SHA-256 of the model's weights.
+        train, heldout: the prompts of each split.
+        reward, rewards, gold: the optimised reward, those that are only reported, and the gold reward.
+        schedule: DDIM on the model's noise schedule; None for a hub model that has not been fetched yet.
+        sampler_version: version of the code that samples the model (see `models.schedulers`).
+        warnings: sentences on the model and the prompts that a reader of the results must know.
     """
 
     model: str
@@ -44,33 +48,35 @@ class Surroundings:
     warnings: tuple[str, ...] = ()
 
 
-def surroundings(loaded: LoadedSweep, found: Problems, prompts_at: Path_) -> Surroundings:
-    """What the trials share; a part with a problem, which is in `found` then, is empty.
+def shared_inputs(loaded: LoadedSweep, problems: Problems, prompts_at: Path_) -> SharedInputs:
+    """Finds, validates and hashes the shared inputs of a sweep.
 
     Args:
-        prompts_at: where the prompts of the trials stand in the file: the comparison's, or the tuning's.
+        loaded: the sweep.
+        problems: collects the problems; an input with a problem is left empty.
+        prompts_at: the path of the trials' prompts in the sweep: the comparison's, or those of tuning.
     """
     sweep, base = loaded.sweep, loaded.base
-    # Cheap checks first: a misspelt name should not have to wait for torch.
+    # Cheap checks come first: the error for a misspelt name should not wait for torch.
     warnings: list[str] = []
-    splits = _splits(loaded, prompts_at, found, warnings)
-    model = found.tried(lambda: at(loaded.root, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
-    inspection = _inspected(loaded, model, found) if model else None
-    reward = found.tried(lambda: _reward(loaded, sweep.reward, ("reward",)))
+    splits = _splits(loaded, prompts_at, problems, warnings)
+    model = problems.collect(lambda: at(loaded.root, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
+    inspection = _inspected(loaded, model, problems) if model else None
+    reward = problems.collect(lambda: _reward(loaded, sweep.reward, ("reward",)))
     rewards = [
-        found.tried(partial(_reward, loaded, spec, ("evaluate", "rewards", index)))
+        problems.collect(partial(_reward, loaded, spec, ("evaluate", "rewards", index)))
         for index, spec in enumerate(sweep.evaluate.rewards)
     ]
     gold_spec = sweep.evaluate.gold
-    gold = found.tried(lambda: _reward(loaded, gold_spec, ("evaluate", "gold"))) if gold_spec else None
-    found.lines += _repeated_labels(loaded)
+    gold = problems.collect(lambda: _reward(loaded, gold_spec, ("evaluate", "gold"))) if gold_spec else None
+    problems.lines += _repeated_labels(loaded)
     model_hash = ""
-    if model and not found.lines:  # gigabytes are hashed once all else is well
+    if model and not problems.lines:  # hashing may read gigabytes, so it comes after every other check
         model_hash = at(loaded.root, ("model",), lambda: _hash_model(model))
         warnings += [f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ())]
         check = partial(check_tokens, loaded, model, model_hash, splits)
-        warnings += found.tried(lambda: at(loaded.root, ("model",), check)) or []
-    return Surroundings(
+        warnings += problems.collect(lambda: at(loaded.root, ("model",), check)) or []
+    return SharedInputs(
         model or "",
         model_hash,
         splits.get((*prompts_at, "train"), ()),
@@ -87,42 +93,45 @@ def surroundings(loaded: LoadedSweep, found: Problems, prompts_at: Path_) -> Sur
 # -- prompts ---------------------------------------------------------------------------------------------------
 
 
-def _splits(loaded: LoadedSweep, prompts_at: Path_, found: Problems, warnings: list[str]) -> Splits:
-    """The prompts by their place in the sweep, those of tuning too; what is told of their files joins the warnings."""
-    asked: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
+def _splits(loaded: LoadedSweep, prompts_at: Path_, problems: Problems, warnings: list[str]) -> Splits:
+    """The prompts of the comparison and of tuning by their path in the sweep; adds to `problems` and `warnings`."""
+    sources: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
     if loaded.sweep.search and loaded.sweep.search.prompts:
-        asked["search", "prompts"] = loaded.sweep.search.prompts
+        sources["search", "prompts"] = loaded.sweep.search.prompts
     splits: Splits = {}
-    for place, both in asked.items():
+    for place, both in sources.items():
         for name, source in (("train", both.train), ("heldout", both.heldout)):
             if source is None:
                 continue
-            path, told = (*place, name), list[str]()
-            read = partial(prompts.read, source, loaded.base, told.append)
-            splits[path] = found.tried(partial(at, loaded.root, path, read)) or ()
-            warnings += [f"{dotted(path)}: {sentence}" for sentence in told]
+            path, notes = (*place, name), list[str]()
+            read = partial(prompts.read, source, loaded.base, notes.append)
+            splits[path] = problems.collect(partial(at, loaded.root, path, read)) or ()
+            warnings += [f"{dotted(path)}: {sentence}" for sentence in notes]
         shared = sorted(set(splits[(*place, "train")]) & set(splits.get((*place, "heldout"), ())))
         if shared:
             text = f"{shared[0]!r} is a training prompt too; held-out prompts must not be trained on"
-            found.lines.append(problem(loaded.root, (*place, "heldout"), text))
+            problems.lines.append(problem(loaded.root, (*place, "heldout"), text))
     return splits
 
 
 # -- the model -------------------------------------------------------------------------------------------------
 
 
-def _inspected(loaded: LoadedSweep, model: str, found: Problems) -> Inspection | None:
-    """The model, where it can be used and adapted; None for one on the hub that is not here yet."""
+def _inspected(loaded: LoadedSweep, model: str, problems: Problems) -> Inspection | None:
+    """The model's configuration; None for an unusable model, and for a hub model that has not been fetched yet.
+
+    An unusable model, and LoRA targets that the denoiser does not have, are added to `problems`.
+    """
     try:
-        seen = inspected(model)
-        unet = bare_unet(seen.unet) if seen else None
+        inspection = inspected(model)
+        unet = bare_unet(inspection.unet) if inspection else None
     except (MissingModelError, UnsupportedModelError) as error:
-        found.lines.append(problem(loaded.root, ("model",), str(error)))
+        problems.lines.append(problem(loaded.root, ("model",), str(error)))
         return None
     if unet is not None:
         wrong = wrong_targets(unet, loaded.sweep.lora.targets)
-        found.lines += [problem(loaded.root, ("lora", "targets"), what) for what in wrong]
-    return seen
+        problems.lines += [problem(loaded.root, ("lora", "targets"), what) for what in wrong]
+    return inspection
 
 
 def _hash_model(model: str) -> str:
@@ -133,7 +142,7 @@ def _hash_model(model: str) -> str:
 
 
 def _repeated_labels(loaded: LoadedSweep) -> list[str]:
-    """A problem for each reward whose column another one has."""
+    """A problem for each reported reward whose label another reward has, as each label names a column."""
     sweep, lines = loaded.sweep, []
     labels = [spec.shown for spec in sweep.evaluate.rewards]
     parts = {part.shown for part in sweep.reward.inside()}
@@ -146,6 +155,7 @@ def _repeated_labels(loaded: LoadedSweep) -> list[str]:
 
 
 def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
+    """Builds the reward at `path` of the sweep and identifies it."""
     if spec.weight is not None:
         text = "a weight belongs to a part of a sum: reward: {sum: [{name: ..., weight: ...}, ...]}"
         raise InvalidSweepError([problem(loaded.root, (*path, "weight"), text)])
@@ -162,7 +172,7 @@ def _reward(loaded: LoadedSweep, spec: RewardSpec, path: Path_) -> RewardRef:
 
 
 def _weights(spec: RewardSpec, built: Reward) -> dict[str, str]:
-    """Label -> SHA-256, of the reward and all it is made of."""
+    """Label -> SHA-256 of the weights, for the reward and all its parts."""
     own = {spec.shown: built.weights_sha256} if built.weights_sha256 else {}
     for part in spec.parts:
         own |= _weights(part, built.parts[part.shown])
