@@ -11,6 +11,7 @@ from bench.commands.shared import RUNS, debug_option, json_option, out_option, r
 from bench.store.remote.place import Place
 
 if TYPE_CHECKING:
+    from bench.plan.planner import Planner
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
 
@@ -47,16 +48,16 @@ def command(
     from bench.run.worker import SETTLED
     from bench.store.remote.fetching import copied, records
     from bench.store.run_folder import RunFolder
-    from bench.sweep.load import load_sweep
+    from bench.sweep.load import load_sweep, variants_of
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
     run = copied(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
-    if loaded.sweep.search is not None:
-        loaded, tuned = _tuned(loaded, run)
     planner = Planner(loaded)
-    trials = planner.trials()
+    if loaded.sweep.search is not None:
+        loaded, tuned = _tuned(planner, run)
+    trials = planner.trials(variants_of(loaded.sweep, loaded.root))
     for text in planner.warnings:
         console.warn(text)
     if loaded.sweep.search is None:  # else the trials are not known yet
@@ -124,12 +125,12 @@ def command(
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
 
 
-def _tuned(loaded: "LoadedSweep", run: "RunFolder") -> "tuple[LoadedSweep, str]":
+def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
     """The sweep with the settings that were found, or as written where they are still to be; and what to say of it."""
     from bench.plan.estimate import estimate
     from bench.run.search.tuning import Tuning
 
-    tuning = Tuning(loaded, run, "ray")
+    tuning = Tuning(planner, run, "ray")
     kept = tuning.found()
     if kept is not None:
         left = tuning.unfinished(kept)
@@ -146,4 +147,4 @@ def _tuned(loaded: "LoadedSweep", run: "RunFolder") -> "tuple[LoadedSweep, str]"
         f"tuned first by {search.algorithm}: {each}, {console.plural(count, 'trial')}, at most {known:,} denoiser "
         f"rows{unknown}; the trials above then have other settings, and other names"
     )
-    return loaded, what
+    return planner.loaded, what

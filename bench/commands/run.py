@@ -28,6 +28,7 @@ from bench.run.executors import NAMES
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
+    from bench.plan.planner import Planner
     from bench.results.report import WrittenReport
     from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder
@@ -94,7 +95,7 @@ def command(
         stopped = False
         aside: tuple[str, ...] = ()
         if loaded.sweep.search is not None:
-            tuning = _tune(loaded, run, chosen, executor_name, line, address, room)
+            tuning = _tune(planner, run, chosen, executor_name, line, address, room)
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
@@ -131,7 +132,7 @@ def command(
 
 
 def _tune(
-    loaded: "LoadedSweep",
+    planner: "Planner",
     run: "RunFolder",
     chosen: Any,
     executor_name: str,
@@ -151,7 +152,7 @@ def _tune(
         known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
         return _execute(executor or chosen, known if executor else todo, run, line, address)
 
-    tuning = Tuning(loaded, run, executor_name, line, room)
+    tuning = Tuning(planner, run, executor_name, line, room)
     record = tuning.run(go)
     if record is None:
         return None

@@ -6,7 +6,7 @@ no file.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ from bench.sweep import prompts
 from bench.sweep.load import LoadedSweep, Variant, variants_of
 from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
-from bench.sweep.schema import Lora, RewardSpec, Sampler, Sweep
-from bench.sweep.yaml_source import Path_
+from bench.sweep.schema import Lora, Prompts, RewardSpec, Sampler, Sweep
 from methods.base import Method
 from models.sampler import Schedule
 
@@ -61,23 +60,34 @@ class Planner:
 
     Args:
         loaded: the sweep.
-        prompts_at: the path of the prompts in the sweep, for the places of problems.
+        shared: its shared inputs; found where they are left out.
 
     Raises:
         BenchError: see `plan`.
     """
 
-    def __init__(self, loaded: LoadedSweep, prompts_at: Path_ = ("prompts",)):
+    def __init__(self, loaded: LoadedSweep, shared: SharedInputs | None = None):
         self.loaded = loaded
+        self._budget = _budget(loaded.sweep)
+        if shared is not None:
+            self._shared = shared
+            return
         problems = Problems()
         for tracker in loaded.sweep.track.services:
             problems.collect(partial(at, loaded.root, ("track", tracker), partial(check_tracker, tracker)))
-        self._shared = shared_inputs(loaded, problems, prompts_at)
-        self._budget = _budget(loaded.sweep)
+        self._shared = shared_inputs(loaded, problems)
         if problems.lines:  # the methods' problems are reported with them
             variants = variants_of(loaded.sweep, loaded.root)
             problems.collect(lambda: _planned_variants(loaded, variants, self._shared, self._budget))
             problems.raise_if_any()
+
+    def for_tuning(self) -> "Planner":
+        """The planner of the trials that tune, on the seeds and the prompts of `search`: it finds nothing again."""
+        search = self.loaded.sweep.search
+        assert search is not None
+        prompts = search.prompts or Prompts(train=self.loaded.sweep.prompts.train)
+        sweep = self.loaded.sweep.model_copy(update={"seeds": search.seeds, "prompts": prompts, "search": None})
+        return Planner(replace(self.loaded, sweep=sweep), self._shared.for_tuning())
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """The inputs that all trials of a sweep share: model, prompts and rewards, found, validated and hashed once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import cast
 
@@ -34,6 +34,7 @@ class SharedInputs:
         schedule: DDIM on the model's noise schedule; None for a hub model that has not been fetched yet.
         sampler_version: version of the code that samples the model (see `models.schedulers`).
         warnings: sentences on the model and the prompts that a reader of the results must know.
+        splits: path in the sweep -> prompts, those of tuning among them.
     """
 
     model: str
@@ -46,20 +47,28 @@ class SharedInputs:
     schedule: Schedule | None = None
     sampler_version: str = "1"
     warnings: tuple[str, ...] = ()
+    splits: Splits = field(default_factory=dict)
+
+    def for_tuning(self) -> "SharedInputs":
+        """The same on the prompts of tuning: `search.prompts`, or else the training prompts, with none held out."""
+        splits = self.splits
+        if ("search", "prompts", "train") not in splits:
+            return replace(self, heldout=())
+        train, heldout = (splits.get(("search", "prompts", split), ()) for split in ("train", "heldout"))
+        return replace(self, train=train, heldout=heldout)
 
 
-def shared_inputs(loaded: LoadedSweep, problems: Problems, prompts_at: Path_) -> SharedInputs:
+def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
     """Finds, validates and hashes the shared inputs of a sweep.
 
     Args:
         loaded: the sweep.
         problems: collects the problems; an input with a problem is left empty.
-        prompts_at: the path of the trials' prompts in the sweep: the comparison's, or those of tuning.
     """
     sweep, base = loaded.sweep, loaded.base
     # Cheap checks come first: the error for a misspelt name should not wait for torch.
     warnings: list[str] = []
-    splits = _splits(loaded, prompts_at, problems, warnings)
+    splits = _splits(loaded, problems, warnings)
     model = problems.collect(lambda: at(loaded.root, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
     inspection = _inspected(loaded, model, problems) if model else None
     reward = problems.collect(lambda: _reward(loaded, sweep.reward, ("reward",)))
@@ -79,23 +88,24 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems, prompts_at: Path_) ->
     return SharedInputs(
         model or "",
         model_hash,
-        splits.get((*prompts_at, "train"), ()),
-        splits.get((*prompts_at, "heldout"), ()),
+        splits.get(("prompts", "train"), ()),
+        splits.get(("prompts", "heldout"), ()),
         cast(RewardRef, reward),
         tuple(ref for ref in rewards if ref is not None),
         gold,
         inspection.sampling.schedule if inspection else None,
         inspection.sampling.version if inspection else "1",
         tuple(warnings),
+        splits,
     )
 
 
 # -- prompts ---------------------------------------------------------------------------------------------------
 
 
-def _splits(loaded: LoadedSweep, prompts_at: Path_, problems: Problems, warnings: list[str]) -> Splits:
+def _splits(loaded: LoadedSweep, problems: Problems, warnings: list[str]) -> Splits:
     """The prompts of the comparison and of tuning by their path in the sweep; adds to `problems` and `warnings`."""
-    sources: dict[Path_, Prompts] = {prompts_at: loaded.sweep.prompts}
+    sources: dict[Path_, Prompts] = {("prompts",): loaded.sweep.prompts}
     if loaded.sweep.search and loaded.sweep.search.prompts:
         sources["search", "prompts"] = loaded.sweep.search.prompts
     splits: Splits = {}

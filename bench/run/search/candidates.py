@@ -41,16 +41,14 @@ class Candidates:
         BenchError: a space does not fit its method, or tuning would see what the comparison reports.
     """
 
-    def __init__(self, loaded: LoadedSweep):
-        search = loaded.sweep.search
+    def __init__(self, planner: Planner):
+        loaded, search = planner.loaded, planner.loaded.sweep.search
         assert search is not None
         self.loaded, self.search = loaded, search
         self.variants = {variant.name: variant for variant in variants_of(loaded.sweep, loaded.root)}
         _check_spaces(loaded, search, self.variants)
         _check_separate(loaded, search)
-        self._planner = Planner(
-            _tuning_sweep(loaded, search), ("search", "prompts") if search.prompts else ("prompts",)
-        )
+        self._planner = planner.for_tuning()
 
     def drawn(self, variant: str) -> list[Candidate]:
         """All candidates of a variant, where they do not depend on how others did."""
@@ -74,14 +72,6 @@ class Candidates:
         """The trials of each variant's candidates, the first seed of every candidate first."""
         together = [candidate.trials for own in tried.values() for candidate in own]
         return [trial for seed in zip(*together, strict=True) for trial in seed]
-
-
-def _tuning_sweep(loaded: LoadedSweep, search: Search) -> LoadedSweep:
-    """The sweep with the seeds and prompts of tuning; held-out prompts of the comparison are not looked at."""
-    sweep = loaded.sweep
-    seen = search.prompts or Prompts(train=sweep.prompts.train)
-    changed = sweep.model_copy(update={"seeds": search.seeds, "prompts": seen, "search": None})
-    return LoadedSweep(changed, loaded.root, loaded.base, loaded.scale)
 
 
 def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Variant]) -> None:

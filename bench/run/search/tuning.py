@@ -13,7 +13,7 @@ from bench import console
 from bench.build.trial_spec import Trial
 from bench.digest import digest
 from bench.errors import BenchError, LockedError
-from bench.plan.planner import resolved_sweep
+from bench.plan.planner import Planner, resolved_sweep
 from bench.plan.preflight import missing_requirement
 from bench.run.executors import Executor
 from bench.run.search.candidates import Candidate, Candidates
@@ -49,7 +49,7 @@ class Tuning:
     """A sweep's tuning in the folder of its run.
 
     Args:
-        loaded: a sweep with a `search`.
+        planner: of a sweep with a `search`.
         run: where the comparison goes.
         executor_name: `--executor`.
         command: the command line, for the record.
@@ -59,11 +59,12 @@ class Tuning:
         BenchError: the search does not fit the sweep or this environment.
     """
 
-    def __init__(self, loaded: LoadedSweep, run: RunFolder, executor_name: str, command: str = "", room: int = 1):
+    def __init__(self, planner: Planner, run: RunFolder, executor_name: str, command: str = "", room: int = 1):
+        loaded = planner.loaded
         assert loaded.sweep.search is not None
         self.loaded, self.search = loaded, loaded.sweep.search
         self.folder = run.tuning
-        self.candidates = Candidates(loaded)
+        self.candidates = Candidates(planner)
         self._about = (command, executor_name)
         self._room = room
         self._path = self.folder.path / "search.json"

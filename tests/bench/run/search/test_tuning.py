@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.plan.planner import plan
+from bench.plan.planner import Planner, plan
 from bench.run.search import choosing, tuning
 from bench.run.search.candidates import Candidates
 from bench.store.run_folder import RunFolder
@@ -31,7 +31,7 @@ def record_of(folder: Path) -> dict:
 
 def test_candidates_have_seeds_and_prompts_of_their_own(searched_file):
     loaded = load_sweep(searched_file, None, ["search.prompts={train: [a hen, an owl]}", "search.seeds=[100, 101]"])
-    found = Candidates(loaded).drawn("ddpo")
+    found = Candidates(Planner(loaded)).drawn("ddpo")
     assert [each.trials[0].variant for each in found] == ["ddpo-t00", "ddpo-t01", "ddpo-t02"]
     trials = [trial for each in found for trial in each.trials]
     assert {trial.seed for trial in trials} == {100, 101}
@@ -255,7 +255,7 @@ def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monke
 
 def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, searched_file, tmp_path):
     loaded = load_sweep(searched_file)
-    found = tuning.Tuning(loaded, RunFolder(tmp_path / "run"), "inline")
+    found = tuning.Tuning(Planner(loaded), RunFolder(tmp_path / "run"), "inline")
     with pytest.raises(BenchError, match="no configuration"):
         found.run(lambda *_: False)
     answer = cli("status", tmp_path / "run")
