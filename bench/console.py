@@ -15,16 +15,6 @@ from rich.text import Text
 
 from bench.errors import BenchError
 
-STATUS_STYLES = {
-    "done": "green",
-    "running": "cyan",
-    "failed": "red",
-    "diverged": "red",
-    "interrupted": "yellow",
-    "skipped": "dim",
-    "pruned": "dim",
-    "planned": "dim",
-}
 WIDE = 200
 BETWEEN = 3
 """Cells of padding and border that a column of a table takes."""
@@ -64,7 +54,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable
 
     The leading columns, to the last left-aligned one among them, say what a row is of and are then repeated.
     """
-    kept = [[str(cell) for cell in row] for row in rows]
+    kept = [[cell if isinstance(cell, str) else str(cell) for cell in row] for row in rows]
     aligned = set(right)
     if not sys.stdout.isatty():
         # Into a pipe or a file nothing is wrapped: a line a row, so that it can be searched.
@@ -127,7 +117,7 @@ def as_table(
     right: Iterable[str] = (),
     widths: Sequence[int | None] = (),
 ) -> Table:
-    """A table; cells are shown as they are, an empty one as nothing.
+    """A table; cells are shown as they are, an empty one as nothing, and one with a `style` (a status) in that.
 
     Args:
         columns: their titles.
@@ -140,7 +130,7 @@ def as_table(
     for column, width in zip_longest(columns, widths):
         shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold", width=width)
     for row in rows:
-        shown.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
+        shown.add_row(*(Text(str(cell), style=getattr(cell, "style", "")) for cell in row))
     return shown
 
 

@@ -10,6 +10,7 @@ import click
 from bench import console
 from bench.commands.shared import debug_option, find_run, json_option, show_table
 from bench.errors import NotComparableError
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.results.baselines import Stored
@@ -60,7 +61,7 @@ def _gaps(a: "Stored", b: "Stored") -> Iterator[str]:
     for name, side in (("A", a), ("B", b)):
         for row in side.trials.to_dict("records"):
             of_variant = seeds[name].setdefault(str(row["variant"]), set())
-            if row["status"] == "done":
+            if row["status"] == Status.DONE:
                 of_variant.add(int(row["seed"]))
             else:
                 yield f"{name}: {row['variant']}, seed {row['seed']}, is {row['status']} and in no figure"

@@ -25,6 +25,7 @@ from bench.commands.shared import (
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.run.executors import NAMES
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
-
-BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
-"""Statuses that make the run's exit code 3; skipped and pruned trials were meant to end so."""
 
 
 @click.command("run", short_help="Run a sweep: train, evaluate, report.")
@@ -122,7 +120,7 @@ def command(
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
     rows = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
-    broken = problem is not None or any(row["status"] in BROKEN for row in rows)
+    broken = problem is not None or any(row["status"].broken or not row["status"].ended for row in rows)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
@@ -155,7 +153,7 @@ def _tune(
             return False
         _announce(trials, todo, run, executor_name, at_once)
         # Who acts on running trials must know how the settled ones did.
-        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
+        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != Status.SKIPPED]
         return _execute(executor or chosen, known if executor else todo, run, line, address)
 
     tuning = Tuning(loaded, run, executor_name, line, room)
@@ -173,14 +171,14 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     mended here, or their trials run again.
     """
     from bench.plan.preflight import reason_to_skip
-    from bench.run.worker import SETTLED, mended, record_skipped
+    from bench.run.worker import mended, record_skipped
 
     todo = []
     for trial in trials:
         folder = run.trial(trial.key)
         for text in mended(trial, folder):
             console.warn(f"{trial.key}: {text}")
-        if folder.read()["status"] in SETTLED:
+        if folder.read()["status"].settled:
             continue
         reason = reason_to_skip(trial)
         if reason:
@@ -208,7 +206,7 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
 
 def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:
     budget = trials[0].budget
-    skipped = sum(run.trial(trial.key).recorded_status() == "skipped" for trial in trials)
+    skipped = sum(run.trial(trial.key).recorded_status() == Status.SKIPPED for trial in trials)
     already = len(trials) - len(todo) - skipped
     parts = [console.plural(len(trials), "trial")]
     if already:
@@ -272,8 +270,9 @@ def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) 
         show_table(summary.ranking)
         console.say(summary.answer)
     for row in rows:
-        if row["status"] not in ("done", "planned") or (row["status"] == "planned" and not stopped):
-            console.say(f"{row['trial']}: {row['status']}" + (f": {row['cause']}" if row.get("cause") else ""))
+        status = row["status"]
+        if status not in (Status.DONE, Status.PLANNED) or (status == Status.PLANNED and not stopped):
+            console.say(f"{row['trial']}: {status}" + (f": {row['cause']}" if row.get("cause") else ""))
     if summary is not None:
         console.say(f"report: {shown(summary.files[0])}")
     if stopped:

@@ -10,6 +10,7 @@ import click
 from bench import console, stopping
 from bench.commands.shared import PLACE, RUNS, debug_option, find_run, json_option
 from bench.errors import BenchError, one_line
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
     from bench.store.run_folder import RunFolder
 
 WATCH_SECONDS = 2.0
-BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
-"""Statuses that come with a cause."""
-
-FIRST = {"running": 0, "failed": 1, "diverged": 2, "interrupted": 3}
+FIRST = (Status.RUNNING, Status.FAILED, Status.DIVERGED, Status.INTERRUPTED)
 """What `--watch` shows first where a terminal is too small for all trials."""
 
 COLUMNS = ("trial", "status", "progress", "reward", "time", "left")
@@ -148,15 +146,14 @@ def _runs() -> list[dict[str, Any]]:
             continue
         trials = trial_rows(run)
         statuses = [row["status"] for row in trials]
-        broken = sum(status in ("failed", "diverged", "interrupted") for status in statuses)
         rows.append(
             {
                 "run": str(folder),
                 "tuning": run.path.name == TUNING,
                 "trials": len(statuses),
-                "done": statuses.count("done"),
-                "running": statuses.count("running"),
-                "broken": broken,
+                "done": statuses.count(Status.DONE),
+                "running": statuses.count(Status.RUNNING),
+                "broken": sum(status.broken for status in statuses),
                 "eta_seconds": run_eta(trials, _parallel(run)),
             }
         )
@@ -175,7 +172,7 @@ def _show_trials(rows: list[dict[str, Any]], parallel: int) -> None:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    began = row["status"] != "planned"
+    began = row["status"] != Status.PLANNED
     return (
         row["trial"],
         row["status"],
@@ -190,7 +187,7 @@ def _causes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """`ddpo-s0-1a2b3c4d: failed: why`, and how many others ended so."""
     alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["status"] in BROKEN:
+        if row["status"].stopped:
             alike.setdefault((row["status"], row["cause"] or "no cause was recorded"), []).append(row["trial"])
     return [
         f"{trials[0]}{f' and {len(trials) - 1} more' if len(trials) > 1 else ''}: {status}: {cause}"
@@ -233,7 +230,11 @@ def _watch(where: str, seconds: float) -> None:
 
 def _over(rows: Sequence[dict[str, Any]], where: str) -> bool:
     """Whether nothing is left to run. After its last trial a tuning may have another round, and its comparison."""
-    return not any(row["status"] in ("running", "planned", "interrupted") for row in rows) and not _written(where)
+    return not any(row["status"].left_to_run for row in rows) and not _written(where)
+
+
+def _place(row: dict[str, Any]) -> int:
+    return FIRST.index(row["status"]) if row["status"] in FIRST else len(FIRST)
 
 
 def _written(where: str) -> bool:
@@ -259,7 +260,7 @@ def _picture(rows: list[dict[str, Any]], parallel: int, width: int, height: int)
     room = max(1, height - len(lines) - 7)  # the table's frame, what is left out, the totals, the cursor
     shown = rows
     if len(rows) > room:
-        shown = sorted(rows, key=lambda row: FIRST.get(row["status"], len(FIRST)))[:room]
+        shown = sorted(rows, key=_place)[:room]
         lines.append(Text(f"and {len(rows) - room} trials that this terminal has no room for", style="dim"))
     names = max(NAMES_AT_LEAST, width - OTHER_COLUMNS)
     cells = [(console.shortened(row["trial"], names), *_cells(row)[1:]) for row in shown]

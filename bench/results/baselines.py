@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from reports import frame
 from reports.frame import budget_column
 from reports.regression.baseline import Baseline, detectable, make
@@ -114,7 +115,7 @@ def baseline_of(
     """
 
     stored = read_run(run)
-    bad = [row for row in stored.trials.to_dict("records") if row["status"] != "done"]
+    bad = [row for row in stored.trials.to_dict("records") if row["status"] != Status.DONE]
     if bad or stored.curves.empty:
         what = f"{bad[0]['trial']} is {bad[0]['status']}" if bad else "no trial has a curve"
         more = f" and {len(bad) - 1} more are not done" if len(bad) > 1 else ""

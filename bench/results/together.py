@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench.plan.protocol import SHOWN, clashing_measures
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from reports.build import Part
 
 NAMED = 3
@@ -136,7 +137,7 @@ def _without_shared(group: Sequence[tuple[str, Part]], warnings: list[str]) -> l
     shared = set()
     for name, part in group:
         for row in part.trials.to_dict("records"):
-            here = (row["status"] == "done", int(row.get("points") or 0), name)
+            here = (row["status"] == Status.DONE, int(row.get("points") or 0), name)
             shared |= {row["trial"]} & set(best)
             if row["trial"] not in best or here[:2] > best[row["trial"]][:2]:
                 best[row["trial"]] = here

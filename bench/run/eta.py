@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from bench.store.status import Status
+
 Row = Mapping[str, Any]
 """A trial with at least `variant`, `method`, `status`, `seconds` and `eta_seconds`, in the order of the plan."""
 
@@ -37,7 +39,7 @@ def with_etas(rows: Sequence[Row]) -> list[dict[str, Any]]:
     filled = []
     for row in rows:
         eta, whole = row["eta_seconds"], typical(row)
-        if row["status"] == "running" and eta is None and whole is not None:
+        if row["status"] == Status.RUNNING and eta is None and whole is not None:
             eta = max(0.0, whole - (row["seconds"] or 0.0))
         filled.append({**row, "eta_seconds": eta})
     return filled
@@ -50,9 +52,9 @@ def run_eta(rows: Sequence[Row], parallel: int) -> float | None:
         rows: as `with_etas` gives them.
         parallel: trials at a time.
     """
-    running = [row["eta_seconds"] for row in rows if row["status"] == "running"]
+    running = [row["eta_seconds"] for row in rows if row["status"] == Status.RUNNING]
     typical = _typical(rows)
-    waiting = [typical(row) for row in rows if row["status"] == "planned"]
+    waiting = [typical(row) for row in rows if row["status"] == Status.PLANNED]
     if not running or None in running or None in waiting:
         return None
     free = sorted(running) + [0.0] * (parallel - len(running))
@@ -64,11 +66,11 @@ def run_eta(rows: Sequence[Row], parallel: int) -> float | None:
 
 def _typical(rows: Sequence[Row]) -> Callable[[Row], float | None]:
     """What trials like a row take from start to end: of its variant, else of its method, else any."""
-    known = [(row, row["seconds"]) for row in rows if row["status"] == "done" and row["seconds"] is not None]
+    known = [(row, row["seconds"]) for row in rows if row["status"] == Status.DONE and row["seconds"] is not None]
     known += [
         (row, row["seconds"] + row["eta_seconds"])
         for row in rows
-        if row["status"] == "running" and row["seconds"] is not None and row["eta_seconds"] is not None
+        if row["status"] == Status.RUNNING and row["seconds"] is not None and row["eta_seconds"] is not None
     ]
     means: dict[tuple[str, ...], float] = {}
     for keys in (("variant", "method"), ("method",), ()):

@@ -11,10 +11,11 @@ from typing import Any, Protocol, TextIO
 
 from bench.background import repeating
 from bench.build.trial_spec import Budget, Trial, spent
-from bench.console import STATUS_STYLES, duration, plural
+from bench.console import duration, plural
 from bench.run.eta import eta_of, run_eta, with_etas
 from bench.run.tracking.beside import problems, tracking_folder
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 POLL_SECONDS = 0.5
@@ -26,10 +27,6 @@ STALE_CHECK_SECONDS = 10.0
 
 SHARE = 0.05
 """Of the driver's time that looking may take; with very many trials it looks less often."""
-
-
-ENDED = ("done", "failed", "diverged", "skipped", "pruned")
-"""Statuses after which nothing comes in this run; `interrupted` is none, as a stale trial may be heard of again."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ class View:
 
     key: str
     label: str
-    status: str
+    status: Status
     cause: str | None
     progress: float
     latest: float | None
@@ -71,15 +68,15 @@ class Display(Protocol):
 def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     """The trial as its folder tells it now."""
     record = folder.read()
-    curve = folder.read_curve() if record["status"] != "planned" else []
+    curve = folder.read_curve() if record["status"] != Status.PLANNED else []
     pulse = folder.pulse()
     latest = pulse.get("latest")
     if latest is None and curve:
         latest = curve[-1]["values"].get("train", {}).get("reward")
     reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
     status = record["status"]
-    progress = 1.0 if status == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
-    running = status == "running"
+    progress = 1.0 if status == Status.DONE else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
+    running = status == Status.RUNNING
     return View(
         folder.key,
         label,
@@ -114,7 +111,7 @@ class Bars:
             trial.key: {
                 "variant": trial.variant,
                 "method": trial.method,
-                "status": "planned",
+                "status": Status.PLANNED,
                 "seconds": None,
                 "eta_seconds": None,
             }
@@ -140,7 +137,7 @@ class Bars:
         self.live.start()
 
     def show(self, view: View) -> None:
-        if view.status == "planned":
+        if view.status == Status.PLANNED:
             return
         if view.key not in self.tasks:
             seed = self.seeds[view.key]
@@ -148,7 +145,7 @@ class Bars:
             self.tasks[view.key] = task
         before, row = self.rows[view.key]["status"], self.rows[view.key]
         row |= {"status": view.status, "seconds": view.seconds, "eta_seconds": view.eta_seconds}
-        ended = view.status != "running"
+        ended = view.status != Status.RUNNING
         if ended and view.status != before and view.cause:
             self.warn(f"{view.key}: {view.status}: {view.cause}")
         self.progress.update(
@@ -157,7 +154,7 @@ class Bars:
             share=f"{view.progress:.0%}",
             latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
             left=_time_word(view.seconds, "in {}") if ended else _time_word(view.eta_seconds, "{} left"),
-            status=f"[{STATUS_STYLES.get(view.status, 'white')}]{view.status}[/]",
+            status=f"[{view.status.style}]{view.status}[/]",
             visible=not (self.crowded and ended),
         )
 
@@ -185,15 +182,15 @@ class Lines:
         """`known`: points that an earlier run left, which are no news."""
         self.budget = budget
         self.stream = stream
-        self.seen = {key: ("planned", points) for key, points in (known or {}).items()}
+        self.seen = {key: (Status.PLANNED, points) for key, points in (known or {}).items()}
 
     def show(self, view: View) -> None:
-        status, points = self.seen.get(view.key, ("planned", 0))
-        if view.status != status and view.status == "running":
+        status, points = self.seen.get(view.key, (Status.PLANNED, 0))
+        if view.status != status and view.status == Status.RUNNING:
             self._say(view, "status=running")
         for point in view.points[points:] if len(view.points) > points else ():
             self._say(view, self._point(point))
-        if view.status not in (status, "running", "planned"):
+        if view.status not in (status, Status.RUNNING, Status.PLANNED):
             parts = [f"status={view.status}"]
             if view.latest is not None:
                 parts.append(f"reward={view.latest:.4f}")
@@ -226,7 +223,7 @@ class Lines:
 def totals(rows: Sequence[Mapping[str, Any]], eta_seconds: float | None) -> str:
     """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
     counts = Counter(row["status"] for row in rows)
-    parts = ", ".join(f"{counts[status]} {status}" for status in STATUS_STYLES if counts[status])
+    parts = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
     return f"{plural(len(rows), 'trial')}{left}: {parts}"
 
@@ -321,8 +318,8 @@ class _Watched:
         """
         stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
         view = view_of(self.folder, self.trial.variant, self.trial.budget)
-        self._stamps, self._running, self._read_at = stamps, view.status == "running", time.monotonic()
+        self._stamps, self._running, self._read_at = stamps, view.status == Status.RUNNING, time.monotonic()
         if view.updated < since:
             return None
-        self.ended = view.status in ENDED
+        self.ended = view.status.ended
         return view

@@ -6,7 +6,9 @@ from typing import Any
 
 from bench import console
 from bench.build.trial_spec import Trial
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 
 NAMED = 3
 """Trials, and changes, that are named; the others are counted."""
@@ -45,9 +47,11 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
         if folder.key in known:
             continue
         record = folder.read()
-        if record["status"] in ("done", "diverged"):
+        if record["status"] in (Status.DONE, Status.DIVERGED):
             finished.setdefault(_why(record, trials), []).append(folder.key)
-        elif record["status"] == "interrupted" or (record["status"] == "failed" and folder.curve_path.exists()):
+        elif record["status"] == Status.INTERRUPTED or (
+            record["status"] == Status.FAILED and folder.curve_path.exists()
+        ):
             unfinished.setdefault(_why(record, trials), []).append(folder.key)
     place = f"{run.path.name}/{run.trials_path.name}/"
     said = tuple(

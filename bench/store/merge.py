@@ -14,7 +14,7 @@ from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.store.checkpoints import DAMAGED
 from bench.store.files import UNFINISHED
 from bench.store.run_folder import RunFolder, TrialFolder
-from bench.store.settled import SETTLED
+from bench.store.status import Status
 from bench.sweep.load import LoadedSweep, Variant, load_sweep, variants_of
 from reports.frame import MACHINES_OWN
 from reports.regression.verdict import differences
@@ -64,7 +64,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     sources = {key: (run, run.trial(key)) for key, (run, _) in chosen.items() if run.trial(key).path.exists()}
     before = {key: source.stamps() for key, (_, source) in sources.items()}
     for run, source in sources.values():
-        if source.read()["status"] == "running":
+        if source.read()["status"] == Status.RUNNING:
             raise _going(run, source)
     out.path.mkdir(parents=True, exist_ok=True)
     with out.lock():
@@ -82,7 +82,7 @@ def _copy(run: RunFolder, source: TrialFolder, before: tuple[int, ...], target: 
     Args:
         before: the trial's stamps when it was seen at rest.
     """
-    left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == "done" else LEFT_BEHIND
+    left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == Status.DONE else LEFT_BEHIND
     failure: OSError | None = None
     shutil.rmtree(target, ignore_errors=True)
     try:
@@ -126,7 +126,7 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
 def _ending(run: RunFolder, key: str) -> str | None:
     """The curve of a trial that got to an end, without what belongs to the machine; None where it did not."""
     folder = run.trial(key)
-    if folder.read()["status"] not in SETTLED:
+    if not folder.read()["status"].settled:
         return None
     curve = [
         (row["point"], row["values"], {axis: value for axis, value in row["axes"].items() if axis not in MACHINES_OWN})
@@ -138,7 +138,7 @@ def _ending(run: RunFolder, key: str) -> str | None:
 def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
     """Of two that got as far, the one with fewer damaged files is the further."""
     folder = run.trial(key)
-    return folder.read()["status"] in SETTLED, len(folder.read_curve()), -len(folder.damage())
+    return folder.read()["status"].settled, len(folder.read_curve()), -len(folder.damage())
 
 
 def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:

@@ -23,10 +23,8 @@ from bench.store.locking import holder, sign
 from bench.store.plan_file import lacking_for_a_report, recovered_plan, row_of, wrong_plan
 from bench.store.provenance import this_command
 from bench.store.settled import of_evaluation
-from bench.store.trial_folder import STATUSES, Status, TrialFolder
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
-
-__all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
 
 TUNING = "tuning"
 

@@ -6,13 +6,14 @@ taken from there. A trial whose curve cannot be had in full is not done: it read
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from bench.errors import one_line
 from bench.store.curve import Curve, Fault, Point, curve_of, wrong_point
 from bench.store.damage import Check, Damage, DamagedFileError, is_finite, of, optional, unreadable, wrong_fields
 from bench.store.files import Line, read_json, read_lines
 from bench.store.frames import points_of, read_table
+from bench.store.status import Status
 
 
 class Folder(Protocol):
@@ -28,20 +29,6 @@ class Folder(Protocol):
     def key(self) -> str: ...
 
 
-Status = Literal["planned", "running", "done", "failed", "diverged", "interrupted", "skipped", "pruned"]
-STATUSES: tuple[str, ...] = (
-    "planned",
-    "running",
-    "done",
-    "failed",
-    "diverged",
-    "interrupted",
-    "skipped",
-    "pruned",
-)
-SETTLED: frozenset[str] = frozenset({"done", "diverged", "pruned"})
-"""Statuses that another run of the same trial would only repeat. What was skipped runs once its requirement is met."""
-
 RECORD, CURVE, EVALUATION, ADAPTER, KEPT = (
     "trial.json",
     "curve.jsonl",
@@ -54,7 +41,7 @@ ANEW = "`bench run` begins the trial again, as its checkpoints are of no use wit
 FROM_KEPT = f"recovered from {KEPT}"
 
 FIELDS: dict[str, Check] = {
-    "status": lambda value: isinstance(value, str) and value in STATUSES,
+    "status": lambda value: isinstance(value, str) and value in tuple(Status),
     "cause": optional(of(str)),
     **dict.fromkeys(("updated", "started", "finished", "seconds"), optional(is_finite)),
     **dict.fromkeys(("spec", "origin", "whole"), optional(of(dict))),
@@ -105,15 +92,16 @@ def understood(folder: Folder, found: Any, lines: list[Line]) -> Seen:
         damage: list[Damage] = []
     else:
         record, damage = _mended_record(folder, found, wrong, curve_of(lines, _axis(found)))
+    record = {**record, "status": Status(record["status"])}
     curve = curve_of(lines, _axis(record))
-    if record["status"] in SETTLED:
+    if record["status"].settled:
         curve, more = _mended_curve(folder, record, curve)
     else:
         more = [_named(fault, fault.rest or "what is whole is shown") for fault in curve.faults]
     damage += more
     lost = next((each for each in more if each.lost), None)
     if lost:
-        record = {**record, "status": "interrupted", "cause": f"{lost.file} {lost.what}; run the sweep again"}
+        record = {**record, "status": Status.INTERRUPTED, "cause": f"{lost.file} {lost.what}; run the sweep again"}
     return Seen(record, curve, damage)
 
 
@@ -133,7 +121,7 @@ def of_evaluation(record: dict[str, Any], rows: int | None, why: str = "") -> Da
         rows: that it has; None where there is no file or it cannot be read.
         why: what is the matter with it, where that is known.
     """
-    settled = record["status"] in SETTLED
+    settled = Status(record["status"]).settled
     expected = _number(record.get("whole"), "rows") if settled else None
     if not why and expected is not None and rows != expected:
         why = "is missing" if rows is None else f"has {rows:,} of {expected:,} rows"
@@ -146,7 +134,7 @@ def of_adapter(folder: Folder, record: dict[str, Any]) -> list[Damage]:
     """Files of a trained adapter that cannot be loaded. A user may remove the folder: it is large."""
     from safetensors import SafetensorError, safe_open
 
-    if record["status"] != "done" or not folder.adapter.exists():
+    if record["status"] != Status.DONE or not folder.adapter.exists():
         return []
     if folder.adapter.is_file():
         return [Damage(ADAPTER, "is no folder", AGAIN, lost=True)]
@@ -169,7 +157,7 @@ def of_adapter(folder: Folder, record: dict[str, Any]) -> list[Damage]:
 
 def _mended_record(folder: Folder, found: Any, wrong: list[str], curve: Curve) -> tuple[dict[str, Any], list[Damage]]:
     why = unreadable(folder.path / RECORD)
-    nothing = {"trial": folder.key, "status": "planned", "cause": None}
+    nothing = {"trial": folder.key, "status": Status.PLANNED, "cause": None}
     kept = _kept(folder)
     if why == "is missing" and not curve.points and kept is None:
         return nothing, []
@@ -184,12 +172,12 @@ def _mended_record(folder: Folder, found: Any, wrong: list[str], curve: Curve) -
         ]
     if _came_to_its_end(folder, curve):
         done = "the other files show that the trial was done; its settings and where it ran are lost"
-        return {**nothing, "status": "done"}, [Damage(RECORD, what, done)]
+        return {**nothing, "status": Status.DONE}, [Damage(RECORD, what, done)]
     if why == "is missing":
         return nothing, [Damage(RECORD, what, "`bench run` goes on from what is there")]
     cause = f"{RECORD} {what}; run the sweep again to continue"
     damage = Damage(RECORD, what, "`bench run` goes on from the last checkpoint, or trains the trial again")
-    return {**nothing, "status": "interrupted", "cause": cause}, [damage]
+    return {**nothing, "status": Status.INTERRUPTED, "cause": cause}, [damage]
 
 
 def _came_to_its_end(folder: Folder, curve: Curve) -> bool:
@@ -203,14 +191,14 @@ def _came_to_its_end(folder: Folder, curve: Curve) -> bool:
 def _mended_curve(folder: Folder, record: dict[str, Any], curve: Curve) -> tuple[Curve, list[Damage]]:
     """A settled trial's whole curve, and what was the matter with it."""
     expected = _number(record.get("whole"), "points")
-    if expected is None and record["status"] != "pruned":  # of older versions
+    if expected is None and record["status"] != Status.PRUNED:  # of older versions
         expected = _evaluated(folder.evaluation_path)
     missing = set(range(max([*curve.points, (expected or 0) - 1], default=-1) + 1)) - set(curve.points)
     harmless = [_named(fault, fault.rest) for fault in curve.faults if fault.rest]
     faults = [fault for fault in curve.faults if not fault.rest]
     if folder.curve_path.is_dir():
         faults.append(Fault(None, "is a folder"))
-    if curve.torn and (missing or (expected is None and record["status"] == "done")):
+    if curve.torn and (missing or (expected is None and record["status"] == Status.DONE)):
         faults.append(curve.torn)
     if not faults and not missing:
         return curve, harmless

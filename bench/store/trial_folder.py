@@ -40,18 +40,13 @@ from bench.store.settled import (
     EVALUATION,
     KEPT,
     RECORD,
-    SETTLED,
-    STATUSES,
     Seen,
-    Status,
     keep,
     of_adapter,
     of_evaluation,
     understood,
 )
-
-__all__ = ["SETTLED", "STATUSES", "Status", "TrialFolder", "is_alive", "slug"]
-
+from bench.store.status import Status
 
 STALE_SECONDS = 60.0
 """A running trial that has not been heard of for so long is taken as interrupted; a worker beats every few seconds."""
@@ -141,15 +136,15 @@ class TrialFolder:
         A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `settled.py`).
         """
         record = dict(self._look().record)
-        if record["status"] == "running":
+        if record["status"] == Status.RUNNING:
             cause = self._why_stale(record)
             if cause:
-                record |= {"status": "interrupted", "cause": cause}
+                record |= {"status": Status.INTERRUPTED, "cause": cause}
         return record
 
-    def recorded_status(self) -> str:
+    def recorded_status(self) -> Status:
         """The status that was last written, stale or not."""
-        return str(self._look().record["status"])
+        return self._look().record["status"]
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
         """Records a status, keeping the other fields of `trial.json`.
@@ -158,18 +153,18 @@ class TrialFolder:
         """
         self.check_owner()
         self.path.mkdir(parents=True, exist_ok=True)
-        kept = self._look().record
+        status, kept = Status(status), self._look().record
         now = time.time()
         record = {**kept, "trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
-        if status != "running":
+        if status != Status.RUNNING:
             self._pulse.unlink(missing_ok=True)  # first: on a full disk its room may be what the status needs
         self._write_record(record)
         self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
-        if status == "running":
+        if status == Status.RUNNING:
             self.heartbeat()
 
     def _write_record(self, record: dict[str, Any]) -> None:
-        if record["status"] in SETTLED:
+        if record["status"].settled:
             whole = keep(self, record)
             points = whole.pop("curve")
             write_json(self._kept, {"record": whole, "curve": points})
@@ -212,7 +207,7 @@ class TrialFolder:
         texts = list(map(str, found))
         record = {**fields, **seen.record, "mended": [*seen.record.get("mended", []), *texts]}
         if any(each.lost for each in found):
-            record |= {"status": "interrupted", "cause": "; ".join(f"{each.file} {each.what}" for each in found)}
+            record |= {"status": Status.INTERRUPTED, "cause": "; ".join(f"{each.file} {each.what}" for each in found)}
         for name in {each.file.partition(":")[0] for each in found}:
             _set_aside(self.path / name)
         if seen.curve.points:
@@ -425,7 +420,7 @@ class TrialFolder:
         """A checkpoint was set aside: a warning now, and for whoever reads the trial later."""
         warnings.warn(f"{self.checkpoints / name} {why}", stacklevel=4)
         record = self._look().record
-        if record["status"] != "planned":
+        if record["status"] != Status.PLANNED:
             texts = [*record.get("mended", []), f"{self.checkpoints.name}/{name} {why}"]
             write_json(self._record, {**record, "mended": texts})
 

@@ -6,7 +6,9 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.candidates import Candidate
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import Search
 
 COSTS = (
@@ -23,7 +25,7 @@ COSTS = (
 
 def score(folder: TrialFolder, metric: str) -> float | None:
     """The trial's last value of `search.metric`; None where it has no end."""
-    curve = folder.read_curve() if folder.recorded_status() == "done" else []
+    curve = folder.read_curve() if folder.recorded_status() == Status.DONE else []
     return value_of(curve[-1], metric) if curve else None
 
 

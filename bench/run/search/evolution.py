@@ -24,9 +24,11 @@ from bench.run.search.halving import LOCK_SECONDS
 from bench.run.search.space import mutations, readable
 from bench.run.search.telling import Teller
 from bench.run.settle import lost, settled
-from bench.run.worker import SETTLED, described
+from bench.run.worker import described
 from bench.store.files import read_json, write_json
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import Search
 
 COPIED = ("curve.jsonl", "evaluation.parquet", "checkpoint", "samples")
@@ -115,7 +117,7 @@ class Evolving:
         return [trial for members in self.generations(run).values() for chain in members for trial in chain]
 
     def _goes_on(self, run: RunFolder, trial: Trial, asked: set[str]) -> bool:
-        return trial.key in asked and run.trial(trial.key).recorded_status() not in SETTLED
+        return trial.key in asked and not run.trial(trial.key).recorded_status().settled
 
     def _finish_exchanges(self, run: RunFolder) -> None:
         """Where there is a copy, and what it replaced was not yet ended."""
@@ -136,10 +138,10 @@ class Evolving:
         for number, error in ends.items():
             trial, folder = members[number][-1], run.trial(members[number][-1].key)
             with suppress(LockedError):  # `bench.run.settle` tells of it
-                if error is not None and folder.recorded_status() in ("planned", "running", "interrupted"):
+                if error is not None and folder.recorded_status().left_to_run:
                     with folder.lock(LOCK_SECONDS):
-                        folder.write_status("failed", _why(error, trial, folder))
-                elif error is None and folder.recorded_status() == "running":
+                        folder.write_status(Status.FAILED, _why(error, trial, folder))
+                elif error is None and folder.recorded_status() == Status.RUNNING:
                     _give_way(folder, "ended with the search", self.fingerprint)
 
 
@@ -238,7 +240,7 @@ def _standing(
     fields: dict[str, Any] = {"population": variant, "search": search, "member": number, "generation": len(copies) + 1}
     origin = {key: source[key] for key in ("trial", "point", "axes")}
     # The copy is a generation from here on: a member is never without one that can go on.
-    folder.write_status("planned", **described(changed), **fields, origin=origin)
+    folder.write_status(Status.PLANNED, **described(changed), **fields, origin=origin)
     with suppress(LockedError):  # its process is slow to go; `_finish_exchanges` sees to it
         _give_way(latest, _replaced(origin, before), search)
     return changed, source["point"]
@@ -250,9 +252,9 @@ def _replaced(origin: dict[str, Any], trial: Trial) -> str:
 
 
 def _give_way(folder: TrialFolder, why: str, search: str) -> None:
-    if folder.recorded_status() not in SETTLED:
+    if not folder.recorded_status().settled:
         with folder.lock(LOCK_SECONDS):
-            folder.write_status("pruned", f"{why}, by population based training", search=search)
+            folder.write_status(Status.PRUNED, f"{why}, by population based training", search=search)
 
 
 def _snapshot(trial: Trial, folder: TrialFolder, scratch: Path) -> Any:

@@ -15,8 +15,8 @@ from bench.errors import LockedError
 from bench.run.executors.ray_tune import fit, parallel, run_in_actor, session, spec_of
 from bench.run.search.candidates import Candidate
 from bench.run.search.telling import Teller
-from bench.run.worker import SETTLED
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.sweep.schema import Search
 
 LOCK_SECONDS = 20.0
@@ -69,14 +69,14 @@ class Halving:
     def _prune(self, run: RunFolder, key: str, last: dict[str, Any], budget: Budget, patience: float) -> None:
         """A trial that Tune ended and that has no end of its own was stopped."""
         folder = run.trial(key)
-        if folder.recorded_status() != "running" or "spent" not in last:  # or it was another process's to begin with
+        if folder.recorded_status() != Status.RUNNING or "spent" not in last:  # or another process had begun it
             return
         cause = (
             f"stopped by ASHA at {last['spent']:,g} of {budget.limit:,g} {budget.axis}, {self.search.metric} "
             f"{last['value']:.3f}: not in the best 1 of {self.search.reduction} there"
         )
         with folder.lock(patience):
-            folder.write_status("pruned", cause, search=self.fingerprint)
+            folder.write_status(Status.PRUNED, cause, search=self.fingerprint)
 
     def _pruning(self, run: RunFolder, budget: Budget) -> Any:
         """A callback that records a stopped trial at once; one whose process is not gone yet is left for later."""
@@ -96,7 +96,7 @@ def _watched(config: dict[str, Any], run_path: str, scratch: str, command: str, 
     """What an actor does for one trial under ASHA."""
     trial, run = spec_of(scratch, config["trial"]), RunFolder(Path(run_path))
     folder, teller = run.trial(trial.key), Teller(trial, metric)
-    if folder.recorded_status() in SETTLED:  # others are told by the trial's loop, whose status says that it runs
+    if folder.recorded_status().settled:  # others are told by the trial's loop, whose status says that it runs
         for point in folder.read_curve():
             teller(point)
     run_in_actor(trial, run, command, scratch, call, teller)

@@ -19,6 +19,7 @@ from bench.run.tracking.beside import SYNC_SECONDS, tracking_folder, unanswered
 from bench.run.tracking.points import Curve, Point, pictures, scalars, step_of
 from bench.run.tracking.services import SERVICES, Service
 from bench.store.files import read_json, write_json
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 RETRY_SECONDS = 30.0
@@ -69,7 +70,7 @@ class Follower:
         if self.service is None:
             return
         try:
-            self.service.finish(self.folder.recorded_status() == "done")
+            self.service.finish(self.folder.recorded_status() == Status.DONE)
         except Exception as error:
             traceback.print_exc()
             self._keep(problem=cause_of(error))
