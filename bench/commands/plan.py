@@ -60,7 +60,7 @@ def command(
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
     for trial in trials:
-        status = run.trial(trial.key).read()["status"]
+        status = run.trial(trial.key).read().status
         cause = None if status.settled else reason_to_skip(trial)
         # What was skipped once runs when its requirement is met.
         statuses.append(Status.SKIPPED if cause else Status.PLANNED if status == Status.SKIPPED else status)

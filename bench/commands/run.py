@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
     from bench.results.report import Summary
     from bench.store.remote.place import Place
-    from bench.store.run_folder import RunFolder
+    from bench.store.run_folder import RunFolder, StoredTrial
     from bench.sweep.load import LoadedSweep
 
 
@@ -118,16 +118,16 @@ def command(
                     run.tell(memory=prediction.found(wait=not stopped))
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
-    rows = run.trials() if loaded.sweep.search is None else []
+    done = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
-    broken = problem is not None or any(row["status"].broken or not row["status"].ended for row in rows)
+    broken = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in done)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        warnings = [*planner.warnings, *warnings_of(rows), *aside]
-        console.say_json({**_as_json(run, rows, summary, code), "warnings": warnings, **uploaded})
+        warnings = [*planner.warnings, *warnings_of(done), *aside]
+        console.say_json({**_as_json(run, done, summary, code), "warnings": warnings, **uploaded})
     else:
-        _tell(rows, summary, stopped)
+        _tell(done, summary, stopped)
         if mirror and not problem:
             console.say(f"uploaded: {mirror.place}")
     if problem:
@@ -178,7 +178,7 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
         folder = run.trial(trial.key)
         for text in mended(trial, folder):
             console.warn(f"{trial.key}: {text}")
-        if folder.read()["status"].settled:
+        if folder.read().status.settled:
             continue
         reason = reason_to_skip(trial)
         if reason:
@@ -263,23 +263,23 @@ def _report(run: "RunFolder") -> "Summary | None":
     return report(run)
 
 
-def _tell(rows: list[dict[str, Any]], summary: "Summary | None", stopped: bool) -> None:
+def _tell(trials: "list[StoredTrial]", summary: "Summary | None", stopped: bool) -> None:
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:
         show_table(summary.ranking)
         console.say(summary.answer)
-    for row in rows:
-        status = row["status"]
+    for trial in trials:
+        status, cause = trial.record.status, trial.record.cause
         if status not in (Status.DONE, Status.PLANNED) or (status == Status.PLANNED and not stopped):
-            console.say(f"{row['trial']}: {status}" + (f": {row['cause']}" if row.get("cause") else ""))
+            console.say(f"{trial.key}: {status}" + (f": {cause}" if cause else ""))
     if summary is not None:
         console.say(f"report: {shown(summary.files[0])}")
     if stopped:
-        console.say(f"stopped{'' if rows else ' while tuning'}; run the same command again to continue")
+        console.say(f"stopped{'' if trials else ' while tuning'}; run the same command again to continue")
 
 
-def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | None", code: int) -> dict[str, Any]:
+def _as_json(run: "RunFolder", trials: "list[StoredTrial]", summary: "Summary | None", code: int) -> dict[str, Any]:
     keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
     return {
         "run": str(run.path),
@@ -288,5 +288,5 @@ def _as_json(run: "RunFolder", rows: list[dict[str, Any]], summary: "Summary | N
         "ranking": summary.ranking.records() if summary and summary.ranking else [],
         "report": [str(path) for path in summary.files] if summary else [],
         "damage": summary.damage if summary else [],
-        "trials": [{key: row.get(key) for key in keys} for row in rows],
+        "trials": [{key: row.get(key) for key in keys} for row in (trial.row() for trial in trials)],
     }

@@ -81,7 +81,7 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
     rows = []
     for planned in run.planned():
         view = view_of(run.trial(planned["trial"]), planned["variant"], budget)
-        axes = view.points[-1]["axes"] if view.points else {}
+        axes = view.points[-1].axes if view.points else {}
         # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
         seconds = max(view.seconds or 0.0, axes.get("wall_seconds", 0.0)) or view.seconds
         rows.append(

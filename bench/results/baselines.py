@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
+from bench.store.records import Provenance
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from reports import frame
@@ -57,10 +58,10 @@ def read_run(run: RunFolder) -> Stored:
     """
 
     about = run.described()
-    curves, rows = run.gather()
-    by_prompt = run.evaluation(rows)
+    curves, stored = run.gather()
+    by_prompt = run.evaluation(stored)
     sweep = run.sweep()
-    trials = pd.DataFrame(rows)
+    trials = pd.DataFrame([trial.row() for trial in stored])
     axis = frame.budget_column(about["budget"]["axis"])
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
@@ -70,7 +71,7 @@ def read_run(run: RunFolder) -> Stored:
         raise BenchError(str(error), str(run.path), "run the sweep again") from None
     if len(curves):
         curves = frame.with_statuses(curves, trials)
-    records = [row["provenance"] for row in rows if isinstance(row.get("provenance"), dict)]
+    records = [trial.record.provenance for trial in stored if trial.record.provenance]
     return Stored(
         curves=curves,
         evaluation=evaluation,
@@ -79,7 +80,7 @@ def read_run(run: RunFolder) -> Stored:
         protocol=_protocol(about, sweep, records),
         fingerprint=_fingerprint(sweep, records),
         provenance=_provenance(about, records),
-        settings=_settings(rows, sweep),
+        settings=_settings([trial.planned["variant"] for trial in stored], sweep),
     )
 
 
@@ -238,35 +239,31 @@ def layout(value: Any, indent: int = 0) -> str:
 # -- what a run says of itself -----------------------------------------------------------------------------------
 
 
-def _protocol(
-    about: Mapping[str, Any], sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _protocol(about: Mapping[str, Any], sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
     """What must be alike, or two numbers stand for different things. Methods and their settings are not among it."""
     # A run in which nothing has begun cannot say yet what it runs on.
     machine = {"hardware": _hardware_class(sweep, records)} if records else {}
     return {**about.get("protocol", {}), **machine}
 
 
-def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
     """What must be alike too, for curves to be equal: the machine, the versions, how arithmetic is shared."""
-    hardware = [record.get("hardware") or {} for record in records]
+    hardware = [record.hardware or {} for record in records]
     return {
         "cpu": _one({str(machine.get("cpu")) for machine in hardware}),
         "gpu": _one({str(machine.get("gpu")) for machine in hardware}) if sweep["resources"]["gpus"] > 0 else None,
-        "threads": _one({str(record.get("threads")) for record in records}),
+        "threads": _one({str(record.threads) for record in records}),
         "workers": sweep["resources"]["workers"],
         "zero": sweep["resources"]["zero"],
-        "versions": {
-            name: _one({str((record.get("versions") or {}).get(name)) for record in records}) for name in NUMERICAL
-        },
+        "versions": {name: _one({str((record.versions or {}).get(name)) for record in records}) for name in NUMERICAL},
     }
 
 
-def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> str:
     """ "CPU", or the GPU's name: one kind of processor or the other, and which GPU, but not which CPU."""
     if not sweep["resources"]["gpus"] > 0:
         return "CPU"
-    names = {str((record.get("hardware") or {}).get("gpu")) for record in records}
+    names = {str((record.hardware or {}).get("gpu")) for record in records}
     return _one(names - {"None"}) or "CPU"
 
 
@@ -274,22 +271,22 @@ def _one(values: set[str]) -> str | None:
     return " and ".join(sorted(values)) or None
 
 
-def _provenance(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    first: Mapping[str, Any] = records[0] if records else {}
+def _provenance(about: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
+    first = records[0] if records else Provenance()
     return {
         "command": about.get("command"),
-        "commit": first.get("commit"),
-        "dirty": any(record.get("dirty") for record in records),
-        "versions": first.get("versions", {}),
-        "hardware": {key: (first.get("hardware") or {}).get(key) for key in ("cpu", "cores", "gpu")},
+        "commit": first.commit,
+        "dirty": any(record.dirty for record in records),
+        "versions": first.versions or {},
+        "hardware": {key: (first.hardware or {}).get(key) for key in ("cpu", "cores", "gpu")},
     }
 
 
-def _settings(rows: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _settings(variants: Sequence[str], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """variant -> what the sweep sets for it; a grid's variants are named after what they vary."""
     named = {entry.get("variant") or entry["name"].rpartition(":")[2]: entry for entry in sweep["methods"]}
     found = {}
-    for variant in dict.fromkeys(row["variant"] for row in rows):
+    for variant in dict.fromkeys(variants):
         entry = named.get(variant)
         if entry is not None:
             found[variant] = {"settings": entry.get("settings") or {}, "sampler": entry.get("sampler") or {}}

@@ -12,7 +12,7 @@ from bench.errors import BenchError
 from bench.plan.memory.prediction import Memory
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
-from bench.store.run_folder import RunFolder
+from bench.store.run_folder import RunFolder, StoredTrial
 from bench.store.settled import of_adapter
 from reports.build import Part, build_together, write_document
 from reports.choices import DEFAULT_FORMATS
@@ -95,19 +95,21 @@ def part_of(run: RunFolder, must_write: bool = False) -> Part:
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
 
     about = run.described()
-    curves, rows = run.gather()
+    curves, trials = run.gather()
     try:
         run.write_results(curves)
     except OSError:
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
-    meta = meta_of(about, rows)
+    meta = meta_of(about, trials)
+    evaluation = run.evaluation(trials)
+    for trial in trials:
+        trial.damage += map(str, of_adapter(run.trial(trial.key), trial.record))
     predicted = about.get("memory") or {}
-    for row in rows:
-        row["predicted"] = _at_measured(predicted.get(row["variant"]), row.get("memory"))
-    evaluation = run.evaluation(rows)
-    for row in rows:
-        row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
+    rows = [
+        {**trial.row(), "predicted": _at_measured(predicted.get(trial.planned["variant"]), trial.record.memory)}
+        for trial in trials
+    ]
     return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
 
 
@@ -141,17 +143,16 @@ def _beside(runs: Sequence[RunFolder]) -> Path:
     return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
 
 
-def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Meta:
+def meta_of(about: dict[str, Any], trials: Sequence[StoredTrial]) -> Meta:
     """What the frames do not say.
 
     Args:
         about: the run's `plan.json`.
-        rows: its trials.
+        trials: of the run.
     """
 
-    versions: dict[str, str] = {}
-    for row in rows:
-        versions = versions or (row.get("provenance") or {}).get("versions", {})
+    provenances = [trial.record.provenance for trial in trials]
+    versions = next((found.versions for found in provenances if found and found.versions), {})
     return Meta(
         name=about["name"],
         description=about["description"],
@@ -167,13 +168,14 @@ def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Meta:
         seconds_comparable=about["parallel"] == 1,
         tuning=about.get("tuning"),
         protocol=in_words(about),
-        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(rows)),
+        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(trials)),
     )
 
 
-def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+def warnings_of(trials: Iterable[StoredTrial]) -> list[str]:
     """What trials found while they ran, each sentence once."""
-    return list(dict.fromkeys(told["text"] for row in rows for told in (row.get("warnings") or {}).values()))
+    found = (warning.text for trial in trials for warning in (trial.record.warnings or {}).values())
+    return list(dict.fromkeys(found))
 
 
 def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> list[Picture]:
@@ -195,9 +197,9 @@ def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> lis
             continue
         folder = run.trial(row["trial"])
         for point in folder.read_curve():
-            number = point["point"]
+            number = point.point
             there = folder.sample_names(number)
-            fraction = min(1.0, spent(axis, point["axes"]) / limit)
+            fraction = min(1.0, spent(axis, point.axes) / limit)
             for split, prompt in order:
                 path = folder.sample_path(number, split, prompt)
                 if path.name in there:

@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from bench.store.records import Pulse
 from bench.store.status import Status
 
 Row = Mapping[str, Any]
 """A trial with at least `variant`, `method`, `status`, `seconds` and `eta_seconds`, in the order of the plan."""
 
 
-def eta_of(pulse: Mapping[str, Any], now: float | None = None) -> float | None:
+def eta_of(pulse: Pulse, now: float | None = None) -> float | None:
     """Seconds that a running trial needs yet; None before the second step of this attempt.
 
     The pace is taken between the first step of this attempt and the last: loading, and what an attempt before it
     did, say nothing about the steps to come; the evaluations between them do.
 
     Args:
-        pulse: `TrialFolder.pulse()`.
+        pulse: its last heartbeat.
         now: the time, in seconds since the epoch.
     """
-    since, moved = pulse.get("since"), pulse.get("moved")
-    if not since or moved is None:
+    since, moved = pulse.since, pulse.moved
+    if since is None or moved is None:
         return None
-    progress = float(pulse["progress"])
-    gained = progress - since["progress"]
+    gained = pulse.progress - since.progress
     if gained <= 0:
         return None
-    left = (moved - since["time"]) / gained * (1.0 - progress)
+    left = (moved - since.time) / gained * (1.0 - pulse.progress)
     return max(0.0, left - ((time.time() if now is None else now) - moved))
 
 

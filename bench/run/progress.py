@@ -14,6 +14,7 @@ from bench.build.trial_spec import Budget, Trial, spent
 from bench.console import duration, plural
 from bench.run.eta import eta_of, run_eta, with_etas
 from bench.run.tracking.beside import problems, tracking_folder
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
@@ -39,7 +40,7 @@ class View:
         seconds: what it took, or has taken so far in this attempt.
         eta_seconds: until its end, where it runs and can tell.
         updated: when its status was written, in seconds since 1970.
-        damage: what is and was the matter with its files (see `TrialFolder.told`).
+        damage: what is and was the matter with its files (see `TrialFolder.problems`).
     """
 
     key: str
@@ -48,7 +49,7 @@ class View:
     cause: str | None
     progress: float
     latest: float | None
-    points: tuple[dict[str, Any], ...]
+    points: tuple[Point, ...]
     seconds: float | None
     eta_seconds: float | None = None
     updated: float = 0.0
@@ -68,33 +69,28 @@ class Display(Protocol):
 def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     """The trial as its folder tells it now."""
     record = folder.read()
-    curve = folder.read_curve() if record["status"] != Status.PLANNED else []
+    curve = folder.read_curve() if record.status != Status.PLANNED else []
     pulse = folder.pulse()
-    latest = pulse.get("latest")
+    latest = pulse.latest if pulse else None
     if latest is None and curve:
-        latest = curve[-1]["values"].get("train", {}).get("reward")
-    reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
-    status = record["status"]
-    progress = 1.0 if status == Status.DONE else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
+        latest = curve[-1].values.get("train", {}).get("reward")
+    reached = spent(budget.axis, curve[-1].axes) / budget.limit if curve else 0.0
+    status = record.status
+    progress = 1.0 if status == Status.DONE else max(float(pulse.progress) if pulse else 0.0, min(1.0, reached))
     running = status == Status.RUNNING
     return View(
         folder.key,
         label,
         status,
-        record.get("cause"),
+        record.cause,
         progress,
         latest,
         tuple(curve),
-        time.time() - record["started"] if running and record.get("started") else record.get("seconds"),
-        eta_of(pulse) if running else None,
-        record.get("updated") or 0.0,
-        tuple(folder.told()),
+        time.time() - record.started if running and record.started else record.seconds,
+        eta_of(pulse) if running and pulse else None,
+        record.updated or 0.0,
+        tuple(folder.problems()),
     )
-
-
-def spent_of(axis: str, axes: dict[str, Any]) -> float:
-    """What a point had spent of a budget axis."""
-    return float(spent(axis, axes))
 
 
 class Bars:
@@ -201,11 +197,11 @@ class Lines:
             self._say(view, *parts)
         self.seen[view.key] = (view.status, len(view.points))
 
-    def _point(self, point: dict[str, Any]) -> str:
-        parts = [f"point={point['point']}"]
-        spent = spent_of(self.budget.axis, point["axes"])
-        parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
-        for split, metrics in point["values"].items():
+    def _point(self, point: Point) -> str:
+        parts = [f"point={point.point}"]
+        gone = spent(self.budget.axis, point.axes)
+        parts.append(f"{self.budget.axis}={gone:.0f} progress={gone / self.budget.limit:.0%}")
+        for split, metrics in point.values.items():
             reward = metrics.get("reward", math.nan)
             parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
         return " ".join(parts)
@@ -253,10 +249,10 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     rest = 0.0  # until when not to look again
 
     def warn(folder: TrialFolder) -> None:
-        for told in folder.warnings().values():
-            if told["text"] not in said:  # once a run, as it is often the same of every trial
-                said.add(told["text"])
-                display.warn(f"{folder.key}: {told['text']}")
+        for warning in folder.warnings().values():
+            if warning.text not in said:  # once a run, as it is often the same of every trial
+                said.add(warning.text)
+                display.warn(f"{folder.key}: {warning.text}")
         for tracker, problem in problems(folder).items():
             if tracker not in warned:  # once a run: what stops one trial's stops them all
                 warned.add(tracker)

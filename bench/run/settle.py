@@ -77,7 +77,7 @@ def _give_status(folder: TrialFolder, unsettled: Collection[Status], interrupted
     if interrupted:
         folder.write_status(Status.INTERRUPTED, interrupted)
     else:
-        folder.write_status(Status.FAILED, lost(folder.path, folder.read().get("attempts", 1)))
+        folder.write_status(Status.FAILED, lost(folder.path, folder.read().attempts))
 
 
 def _cut_short(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def run_and_record(
 
     # What a method or a library does to the global state ends with the trial: the next one may run in this process.
     with folder.lock(LOCK_WAIT_SECONDS), restored():
-        status: Status = folder.read()["status"]
+        status = folder.read().status
         if status.settled:  # another process finished it in the meantime
             return status
         torch.set_num_threads(trial.threads)
@@ -106,7 +106,7 @@ def _attempts(
     watched = partial(run_trial, observe=observe) if observe else run_trial
     run = launch if grouped(trial) else watched
     before = folder.read()
-    tried = before["attempts"] if call and before.get("call") == call else 0
+    tried = before.attempts if call and before.call == call else 0
     cause = lost(folder.path, tried)
     while tried <= trial.retries:
         tried += 1

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import one_line
 from bench.store.damage import DamagedFileError, unreadable
+from bench.store.records import Point
 from reports.frame import AXES
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
@@ -36,7 +37,7 @@ class Tidy:
         self.rows_of_trials: list[int] = []
         self.rows_of_points: list[int] = []
 
-    def add(self, planned: Mapping[str, Any], status: str, curve: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, planned: Mapping[str, Any], status: str, curve: Iterable[Point]) -> None:
         """The rows of one trial.
 
         Args:
@@ -47,17 +48,17 @@ class Tidy:
         before = len(self.rows["value"])
         for point in curve:
             begun = len(self.rows["value"])
-            for split, metrics in point["values"].items():
+            for split, metrics in point.values.items():
                 self.rows["split"] += [split] * len(metrics)
                 self.rows["metric"] += metrics.keys()
                 self.rows["value"] += metrics.values()
-            self.points["point"].append(point["point"])
+            self.points["point"].append(point.point)
             for axis in AXES:
-                self.points[axis].append(point["axes"].get(axis, math.nan))
+                self.points[axis].append(point.axes.get(axis, math.nan))
             self.rows_of_points.append(len(self.rows["value"]) - begun)
         for name in OF_TRIALS:
             self.trials[name].append(planned[name])
-        self.trials["status"].append(status)
+        self.trials["status"].append(str(status))
         self.rows_of_trials.append(len(self.rows["value"]) - before)
 
     def frame(self) -> pd.DataFrame:

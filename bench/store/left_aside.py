@@ -6,6 +6,7 @@ from typing import Any
 
 from bench import console
 from bench.build.trial_spec import Trial
+from bench.store.records import TrialRecord
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
@@ -47,11 +48,9 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
         if folder.key in known:
             continue
         record = folder.read()
-        if record["status"] in (Status.DONE, Status.DIVERGED):
+        if record.status in (Status.DONE, Status.DIVERGED):
             finished.setdefault(_why(record, trials), []).append(folder.key)
-        elif record["status"] == Status.INTERRUPTED or (
-            record["status"] == Status.FAILED and folder.curve_path.exists()
-        ):
+        elif record.status == Status.INTERRUPTED or (record.status == Status.FAILED and folder.curve_path.exists()):
             unfinished.setdefault(_why(record, trials), []).append(folder.key)
     place = f"{run.path.name}/{run.trials_path.name}/"
     said = tuple(
@@ -70,20 +69,19 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:NAMED]) + more
 
 
-def _why(record: Mapping[str, Any], trials: Sequence[Trial]) -> str:
+def _why(record: TrialRecord, trials: Sequence[Trial]) -> str:
     """Why a trial is not the plan's trial of its variant and seed."""
     if not trials:
         return "another search"
-    like = [trial for trial in trials if trial.variant == record.get("variant")]
-    same = [trial for trial in like if trial.seed == record.get("seed")]
-    spec = record.get("spec")
+    like = [trial for trial in trials if trial.variant == record.variant]
+    same = [trial for trial in like if trial.seed == record.seed]
     if not like:
-        return f"{record.get('variant')} is no longer in the sweep"
+        return f"{record.variant} is no longer in the sweep"
     if not same:
-        return f"seed {record.get('seed')} is no longer in the sweep"
-    if not isinstance(spec, Mapping):
+        return f"seed {record.seed} is no longer in the sweep"
+    if record.spec is None:
         return "its settings were others"
-    return _some(list(_changes(spec, same[0].model_dump(mode="json")))) or SAME
+    return _some(list(_changes(record.spec, same[0].model_dump(mode="json")))) or SAME
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

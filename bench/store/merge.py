@@ -64,7 +64,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     sources = {key: (run, run.trial(key)) for key, (run, _) in chosen.items() if run.trial(key).path.exists()}
     before = {key: source.stamps() for key, (_, source) in sources.items()}
     for run, source in sources.values():
-        if source.read()["status"] == Status.RUNNING:
+        if source.read().status == Status.RUNNING:
             raise _going(run, source)
     out.path.mkdir(parents=True, exist_ok=True)
     with out.lock():
@@ -126,11 +126,11 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
 def _ending(run: RunFolder, key: str) -> str | None:
     """The curve of a trial that got to an end, without what belongs to the machine; None where it did not."""
     folder = run.trial(key)
-    if not folder.read()["status"].settled:
+    if not folder.read().status.settled:
         return None
     curve = [
-        (row["point"], row["values"], {axis: value for axis, value in row["axes"].items() if axis not in MACHINES_OWN})
-        for row in folder.read_curve()
+        (point.point, point.values, {axis: spent for axis, spent in point.axes.items() if axis not in MACHINES_OWN})
+        for point in folder.read_curve()
     ]
     return repr(curve)
 
@@ -138,7 +138,7 @@ def _ending(run: RunFolder, key: str) -> str | None:
 def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
     """Of two that got as far, the one with fewer damaged files is the further."""
     folder = run.trial(key)
-    return folder.read()["status"].settled, len(folder.read_curve()), -len(folder.damage())
+    return folder.read().status.settled, len(folder.read_curve()), -len(folder.damage())
 
 
 def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:

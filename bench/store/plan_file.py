@@ -8,6 +8,7 @@ from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from bench.plan.protocol import features_of, measures_of, protocol_of
 from bench.store.damage import Check, is_finite, of, optional, wrong_fields
+from bench.store.records import TrialRecord
 from bench.sweep.yaml_source import read_yaml
 
 RECOVERED = "it is made again from the trials' records, without those that had not begun; `bench run` writes it"
@@ -109,7 +110,7 @@ def wrong_plan(found: Any) -> str:
     return f"has a {wrong[0]!r} that is none" if wrong else ""
 
 
-def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: str) -> dict[str, Any] | None:
+def recovered_plan(sweep_path: Path, records: Iterable[TrialRecord], what: str) -> dict[str, Any] | None:
     """The plan as the trials' records and `sweep.yaml` give it; None where no trial can say.
 
     Of several trials with one variant and seed, as versions of a sweep leave them, the last is taken.
@@ -122,10 +123,10 @@ def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: st
     found: dict[tuple[str, int], tuple[float, Trial]] = {}
     for record in records:
         try:
-            trial = Trial.model_validate(record.get("spec"))
+            trial = Trial.model_validate(record.spec)
         except ValueError:
             continue
-        before, updated = found.get((trial.variant, trial.seed)), float(record.get("updated") or 0.0)
+        before, updated = found.get((trial.variant, trial.seed)), float(record.updated or 0.0)
         if before is None or before[0] < updated:
             found[trial.variant, trial.seed] = updated, trial
     if not found:

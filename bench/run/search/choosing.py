@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.candidates import Candidate
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
@@ -29,9 +30,9 @@ def score(folder: TrialFolder, metric: str) -> float | None:
     return value_of(curve[-1], metric) if curve else None
 
 
-def value_of(point: dict[str, Any], metric: str) -> float:
+def value_of(point: Point, metric: str) -> float:
     """`search.metric` at a point of a curve."""
-    return float(point["values"]["heldout" if metric == "heldout_reward" else "train"]["reward"])
+    return float(point.values["heldout" if metric == "heldout_reward" else "train"]["reward"])
 
 
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
@@ -55,7 +56,7 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
         {
             "values": candidate.values,
             "score": mean_score(run, candidate, search.metric),
-            "statuses": [run.trial(trial.key).read()["status"] for trial in candidate.trials],
+            "statuses": [run.trial(trial.key).read().status for trial in candidate.trials],
             "trials": [trial.key for trial in candidate.trials],
         }
         for candidate in candidates
@@ -63,7 +64,7 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
     finished = [row for row in rows if row["score"] is not None]
     if not finished:
         folder = run.trial(rows[0]["trials"][0])
-        cause = folder.read().get("cause") or folder.read()["status"]
+        cause = folder.read().cause or folder.read().status
         do = f"`bench status {run.path}` lists them; widen search.space.{variant}, or mend the cause"
         raise BenchError(f"no configuration of {variant} finished ({rows[0]['trials'][0]}: {cause})", "search", do)
     best = max(finished, key=lambda row: row["score"])
@@ -84,7 +85,7 @@ def cost(run: RunFolder, keys: Sequence[str]) -> dict[str, float]:
     for key in keys:
         folder = run.trial(key)
         curve = folder.read_curve()
-        inherited = (folder.read().get("origin") or {}).get("axes", {})
+        inherited = ((folder.read().model_extra or {}).get("origin") or {}).get("axes", {})
         for axis in sums if curve else ():
-            sums[axis] += curve[-1]["axes"].get(axis, 0) - inherited.get(axis, 0)
+            sums[axis] += curve[-1].axes.get(axis, 0) - inherited.get(axis, 0)
     return sums

@@ -124,7 +124,7 @@ class Evolving:
         for members in self.generations(run).values():
             for chain in members:
                 for before, copy in pairwise(chain):
-                    origin = run.trial(copy.key).read()["origin"]
+                    origin = (run.trial(copy.key).read().model_extra or {})["origin"]
                     with suppress(LockedError):  # `bench.run.settle` tells of it
                         _give_way(run.trial(before.key), _replaced(origin, before), self.fingerprint)
 
@@ -151,13 +151,14 @@ def _copies(run: RunFolder, variant: str, search: str) -> dict[int, list[TrialFo
     for path in run.trials_path.glob("*/"):
         folder = TrialFolder(path)
         record = folder.read()
-        if record.get("population") == variant and record.get("search") == search:
-            found.setdefault(record["member"], []).append((record["generation"], folder))
+        member = record.model_extra or {}
+        if member.get("population") == variant and record.search == search:
+            found.setdefault(member["member"], []).append((member["generation"], folder))
     return {number: [folder for _, folder in sorted(own, key=lambda each: each[0])] for number, own in found.items()}
 
 
 def _spec(folder: TrialFolder) -> Trial:
-    return Trial.model_validate(folder.read()["spec"])
+    return Trial.model_validate(folder.read().spec)
 
 
 def _inside(config: dict[str, Any], space: Any) -> dict[str, Any]:
@@ -201,7 +202,7 @@ def _member(
     checkpoint = tune.get_checkpoint()
     if checkpoint is None:  # of what an earlier call has left, the last point says where the member stands
         trial = spec_of(scratch, start)
-        points = [point["point"] for point in run.trial(trial.key).read_curve()]
+        points = [point.point for point in run.trial(trial.key).read_curve()]
         told = points[-2] if len(points) > 1 else -1
     else:
         template = spec_of(scratch, config["member"]["trial"])
@@ -229,7 +230,7 @@ def _standing(
     copies = _copies(run, variant, search).get(number, [])
     before = _spec(copies[-1]) if copies else start
     latest = run.trial(before.key)
-    origin = latest.read().get("origin") or {}
+    origin = (latest.read().model_extra or {}).get("origin") or {}
     begun = all(origin.get(key) == source[key] for key in ("trial", "point"))  # and died before its first own point
     if wanted.identity == before.identity and (begun or source["trial"] == latest.key):
         return before, source["point"]
@@ -264,7 +265,7 @@ def _snapshot(trial: Trial, folder: TrialFolder, scratch: Path) -> Any:
     place = Path(tempfile.mkdtemp(prefix="member-", dir=scratch))  # goes with the rest of Ray's
     _copy(folder.path, place)
     last = folder.read_curve()[-1]
-    write_json(place / SOURCE, {"trial": trial.key, "point": last["point"], "axes": last["axes"]})
+    write_json(place / SOURCE, {"trial": trial.key, "point": last.point, "axes": last.axes})
     return Checkpoint.from_directory(str(place))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from bench.build.trial_spec import Trial, spent
 from bench.plan.budget import affords_a_step
 from bench.run.search.choosing import value_of
+from bench.store.records import Point
 
 
 class Teller:
@@ -24,12 +25,12 @@ class Teller:
     def __init__(self, trial: Trial, metric: str, keep: Callable[[], Any] | None = None, told: int = -1):
         self.trial, self.metric, self.keep, self.told = trial, metric, keep, told
 
-    def __call__(self, point: dict[str, Any]) -> None:
+    def __call__(self, point: Point) -> None:
         from ray import tune
 
         value = value_of(point, self.metric)
-        if point["point"] <= self.told or not math.isfinite(value) or not affords_a_step(self.trial, point["axes"]):
+        if point.point <= self.told or not math.isfinite(value) or not affords_a_step(self.trial, point.axes):
             return
-        self.told = point["point"]
-        gone = spent(self.trial.budget.axis, point["axes"])
+        self.told = point.point
+        gone = spent(self.trial.budget.axis, point.axes)
         tune.report({"spent": gone, "value": value}, checkpoint=self.keep() if self.keep else None)

@@ -234,7 +234,7 @@ class Tuning:
         for trial in trials:
             folder = self.folder.trial(trial.key)
             record = folder.read()
-            if record["status"] == Status.PRUNED and record.get("search") != self._fingerprint:
+            if record.status == Status.PRUNED and record.search != self._fingerprint:
                 with suppress(LockedError), folder.lock():
                     folder.write_status(Status.INTERRUPTED, "pruned by another search; this one decides anew")
         return go(trials, self.folder, min(self._room, beside), executor)

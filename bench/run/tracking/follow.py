@@ -39,7 +39,7 @@ class Follower:
         kept = read_json(self.path)
         sound = isinstance(kept, dict) and isinstance(kept.get("told", -1), int)
         self.state: dict[str, Any] = {"id": None, "told": -1, "problem": None} | (kept if sound else {})
-        self.trial = Trial.model_validate(folder.read()["spec"])
+        self.trial = Trial.model_validate(folder.read().spec)
         self.make = make or SERVICES[name]
         self.service: Service | None = None
         self.curve = Curve(folder)
@@ -85,7 +85,7 @@ class Follower:
         service = self.make(self.trial, self.folder, known)
         lost = known not in (None, service.id)
         if lost:
-            self.waiting = self.folder.read_curve()
+            self.waiting = [point.stored() for point in self.folder.read_curve()]
         self._keep(id=service.id, told=-1 if lost else self.state["told"])
         self.service = service
 

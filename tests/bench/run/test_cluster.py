@@ -42,7 +42,7 @@ def test_two_trials_run_at_once_on_a_cluster_that_goes_on_without_us(cluster, sw
     done = run(*once, "--address", cluster.address, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "2 at a time (ray)" in done.stderr
-    assert {row["status"] for row in RunFolder(tmp_path / "run").trials()} == {"done"}
+    assert {row.record.status for row in RunFolder(tmp_path / "run").trials()} == {"done"}
     one_trial = ("--set", "methods=[{name: base}]", "--address", cluster.address)
     again = run(*once, *one_trial, "--out", tmp_path / "again")
     assert again.returncode == 0, "the cluster is still there"
@@ -62,7 +62,7 @@ def test_a_node_that_is_killed_costs_its_trial_a_second_run_of_the_command(clust
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     _, said = first.communicate(timeout=200)
     assert first.returncode == 3, said
-    statuses = sorted(row["status"] for row in folder.trials())
+    statuses = sorted(row.record.status for row in folder.trials())
     assert statuses == ["done", "interrupted"] or statuses == ["done", "failed"], folder.trials()
     cluster.add_node(num_cpus=1)
     assert run(*arguments).returncode == 0

@@ -54,7 +54,7 @@ def test_a_resumed_trial_has_the_pace_of_this_attempt(folder, clock):
         folder.heartbeat(progress=step / 10)
     clock.now += 1e6
     folder.write_status("running")
-    assert folder.pulse()["progress"] == 0, "what the dead attempt said of itself is no news"
+    assert folder.pulse().progress == 0, "what the dead attempt said of itself is no news"
     for step in range(5, 8):  # its checkpoint was a step behind
         clock.now += 2
         folder.heartbeat(progress=step / 10)

@@ -67,7 +67,7 @@ def _write(folder, row, samples):
 def reads(monkeypatch):
     """File names that were read, in order."""
     found = []
-    for name in ("read_lines", "read_json"):
+    for name in ("read_lines", "read_record"):
         real = getattr(bench.store.trial_folder, name)
         monkeypatch.setattr(
             bench.store.trial_folder,
@@ -90,10 +90,10 @@ def test_the_frame_is_that_of_a_row_at_a_time(make_run):
     wanted = []
     for planned in run.planned():
         for point in run.trial(planned["trial"]).read_curve():
-            axes = {axis: point["axes"].get(axis, math.nan) for axis in AXES}
-            for split, metrics in point["values"].items():
+            axes = {axis: point.axes.get(axis, math.nan) for axis in AXES}
+            for split, metrics in point.values.items():
                 for metric, value in metrics.items():
-                    row = {**planned, "status": "done", "point": point["point"], "split": split, "metric": metric}
+                    row = {**planned, "status": "done", "point": point.point, "split": split, "metric": metric}
                     wanted.append({**row, "value": value, **axes})
     frame = pd.DataFrame(wanted, columns=[*RESULT_COLUMNS, *AXES])
     frame = frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
@@ -107,7 +107,7 @@ def test_an_axis_that_was_not_logged_is_not_zero(make_run):
     for trial in (row["trial"] for row in run.planned()):
         if trial != older.key:
             folder = run.trial(trial)
-            written = [{**row, "axes": {**row["axes"], "nfe": row["point"] * 8}} for row in folder.read_curve()]
+            written = [{**row.stored(), "axes": {**row.axes, "nfe": row.point * 8}} for row in folder.read_curve()]
             folder.curve_path.write_text("".join(f"{json.dumps(row)}\n" for row in written))
     frame = validate_curves(run.results(), "reward_queries")
     assert frame["decodes"].isna().all()

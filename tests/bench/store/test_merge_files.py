@@ -43,12 +43,12 @@ def test_a_trial_of_both_is_taken_where_it_got_furthest(cli, tmp_path, run):
     folder.write_status("interrupted", "stopped")
     assert cli("merge", half.path, whole.path).code == 0
     merged = RunFolder.open(tmp_path / "b-merged")
-    assert {row["status"] for row in merged.trials()} == {"done"}
+    assert {row.record.status for row in merged.trials()} == {"done"}
     assert len(merged.trial(folder.key).read_curve()) == 3
 
 
 def edit_last_point(folder, change):
-    points = folder.read_curve()
+    points = [point.stored() for point in folder.read_curve()]
     change(points[-1])
     folder.curve_path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
 

@@ -21,7 +21,7 @@ def both(trial, path):
     loop = TrialLoop(trial, TrialFolder(path))
     loop.encode_prompts()
     loop.step()
-    (measured,) = loop.folder.read()["memory"]
+    (measured,) = loop.folder.read().memory
     predicted = predict_trial(trial, build_rewards(trial))
     kept = measured.get("kept_steps")
     return predicted.with_kept(kept and int(kept)).as_dict(), measured
@@ -77,8 +77,8 @@ def test_measuring_changes_no_number(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(TrialLoop, "weighed_step", unwatched)
     run_trial(trial, plain)
     assert json.dumps(points(measured)) == json.dumps(points(plain))
-    assert "memory" in measured.read()
-    assert "memory" not in plain.read()
+    assert measured.read().memory
+    assert plain.read().memory is None
 
 
 def test_a_trainer_of_its_own_hides_its_optimiser(tiny_model, tmp_path):
@@ -198,7 +198,7 @@ def test_running_out_of_memory_says_what_to_change(error, tiny_model, tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     trial = make_trial(tiny_model, "ddpo", variant="mine", reference=f"{plugin}:Ends")
     assert run_and_record(trial, folder) == "failed"
-    cause = folder.read()["cause"]
+    cause = folder.read().cause
     assert "out of memory; try --set methods.mine.settings.micro_batch=16 or resources.precision=bf16" in cause
     assert error.split("(")[0].removeprefix("torch.") in cause
 

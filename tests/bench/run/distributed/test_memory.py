@@ -17,7 +17,7 @@ def test_two_workers_need_what_was_predicted(tmp_path, tiny_model):
     together(run_all, tmp_path / "group", trials)
     for name, trial in trials.items():
         predicted = predict_trial(trial, build_rewards(trial))
-        measured = TrialFolder(tmp_path / "group" / name).read()["memory"]
+        measured = TrialFolder(tmp_path / "group" / name).read().memory
         assert len(measured) == SIZE
         for worker in measured:
             expected = predicted.with_kept(int(worker["kept_steps"])).as_dict()

@@ -20,7 +20,7 @@ def same_runs(one: RunFolder, other: RunFolder) -> None:
     assert keys == [row["trial"] for row in other.planned()]
     for key in keys:
         first, second = one.trial(key), other.trial(key)
-        assert [row["point"] for row in first.read_curve()] == list(range(len(first.read_curve())))
+        assert [row.point for row in first.read_curve()] == list(range(len(first.read_curve())))
         assert points(first) == points(second)
         pd.testing.assert_frame_equal(first.read_evaluation(), second.read_evaluation(), check_exact=True)
         assert weights(first) == weights(second)

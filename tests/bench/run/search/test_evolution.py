@@ -111,7 +111,7 @@ def test_a_member_whose_turn_ends_goes_on_in_its_next(population):
         population.turn(0)
     population.pause_at = None
     population.turn(0)
-    assert population.chain(0) == ["done"], population.folder(0).read()["cause"]
+    assert population.chain(0) == ["done"], population.folder(0).read().cause
     assert population.told == [(0, 0.0), (0, 8.0)], "each point once, and not the last"
 
 
@@ -131,11 +131,11 @@ def test_an_exchange_is_a_new_generation_and_what_it_replaced_gave_way(populatio
     assert population.chain(1) == ["pruned", "done"]
     donor, copy = population.folder(0), population.folder(1, 1)
     record = copy.read()
-    assert record["origin"]["trial"] == donor.key
-    assert record["origin"]["point"] == 1
-    assert record["spec"]["settings"]["learning_rate"] == values["learning_rate"]
+    assert record.model_extra["origin"]["trial"] == donor.key
+    assert record.model_extra["origin"]["point"] == 1
+    assert record.spec["settings"]["learning_rate"] == values["learning_rate"]
     assert copy.read_curve()[:2] == donor.read_curve()[:2]
-    assert population.folder(1).read()["cause"] == (
+    assert population.folder(1).read().cause == (
         f"gave way to a copy of {donor.key} at 8 reward_queries, by population based training"
     )
 
@@ -202,7 +202,7 @@ def test_an_exchange_that_was_interrupted_is_finished(population):
     population.folder(1).write_status("interrupted", STOPPED)
     population.evolving._finish_exchanges(population.run)
     assert population.chain(1) == ["pruned", "done"]
-    assert "gave way to a copy" in population.folder(1).read()["cause"]
+    assert "gave way to a copy" in population.folder(1).read().cause
 
 
 def test_who_died_has_failed_and_who_was_left_over_has_not(population):
@@ -237,7 +237,7 @@ def test_execute_settles_the_copies_that_it_made(population, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         population.evolving.execute(trials, population.run, "")
     assert population.chain(1) == ["pruned", "interrupted"]
-    assert population.folder(1, 1).read()["cause"] == STOPPED
+    assert population.folder(1, 1).read().cause == STOPPED
 
     seen = []
     monkeypatch.setattr(evolution, "fit", partial(_nothing_fits, seen))

@@ -66,7 +66,7 @@ def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path)
     # Whoever comes first goes on: with this seed the first configuration is the best, and the others fall behind it.
     run, method, _ = call([*arguments(sweep_file, "asha"), "--set", "search.seed=33"], tmp_path)
     folder = RunFolder.open(run.path / "tuning")
-    rows = folder.trials()
+    rows = [trial.row() for trial in folder.trials()]
     pruned = [row for row in rows if row["status"] == "pruned"]
     assert len(rows) == 4
     assert pruned, "four configurations, one in three goes on"
@@ -78,15 +78,15 @@ def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path)
     assert method["statuses"] == {"done": 4 - len(pruned), "pruned": len(pruned)}
     assert method["cost"]["reward_queries"] == sum(row["axes"]["reward_queries"] for row in rows)
     (compared,) = run.trials()
-    assert compared["seed"] == 0
-    assert compared["spec"]["settings"]["learning_rate"] == method["chosen"]["learning_rate"]
+    assert compared.record.seed == 0
+    assert compared.record.spec["settings"]["learning_rate"] == method["chosen"]["learning_rate"]
 
 
 @pytest.mark.slow
 def test_pbt_copies_better_members_and_changes_their_settings(sweep_file, tmp_path):
     run, method, _ = call(arguments(sweep_file, "pbt", slow(tmp_path)), tmp_path)
     folder = RunFolder.open(run.path / "tuning")
-    rows = {row["trial"]: row for row in folder.trials()}
+    rows = {trial.key: {**trial.row(), "spec": trial.record.spec} for trial in folder.trials()}
     copies = [row for row in rows.values() if row.get("origin")]
     assert copies, "learning rates four decades apart: the worst give way"
     assert {row["status"] for row in rows.values()} <= {"done", "pruned"}
@@ -137,7 +137,7 @@ def test_pbt_is_stopped_with_copies_on_the_way_and_goes_on_with_them(sweep_file,
     assert "interrupted" in stopped.values()
     assert set(stopped) <= {row["trial"] for row in folder.planned()}, "a copy is in the plan"
     run, method, _ = call(words, tmp_path)
-    rows = {row["trial"]: row for row in run.tuning.trials()}
+    rows = {trial.key: {**trial.row(), "spec": trial.record.spec} for trial in run.tuning.trials()}
     assert set(stopped) <= set(rows)
     assert {row["status"] for row in rows.values()} <= {"done", "pruned"}
     assert method["statuses"]["done"] == 4, "each member comes to its end once"
@@ -153,8 +153,8 @@ def test_a_member_of_pbt_that_died_has_failed_and_is_tried_again(sweep_file, tmp
     run, method, said = call(words, tmp_path)
     assert method["statuses"]["failed"] == 1
     assert method["statuses"]["done"] == 3
-    (dead,) = [row for row in run.tuning.trials() if row["status"] == "failed"]
-    assert "its process died without a word" in dead["cause"]
+    (dead,) = [row for row in run.tuning.trials() if row.record.status == "failed"]
+    assert "its process died without a word" in dead.record.cause
     assert "1 configuration failed; the same command tries again" in said
     run, method, said = call(words, tmp_path)
     assert method["statuses"].get("failed", 0) == 0, said

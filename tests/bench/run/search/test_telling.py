@@ -35,7 +35,7 @@ def test_a_point_that_no_step_can_follow_is_not_told(tiny_model, tmp_path, tune,
     trial = make_trial(tiny_model, "alignprop", limit=limit)
     folder = RunFolder(tmp_path).trial(trial.key)
     assert run_and_record(trial, folder, observe=Teller(trial, "reward")) == "done"
-    assert [point["axes"]["reward_queries"] for point in folder.read_curve()] == [*spent, limit // 2 * 2]
+    assert [point.axes["reward_queries"] for point in folder.read_curve()] == [*spent, limit // 2 * 2]
     assert tune.heard == spent
 
 
@@ -55,9 +55,9 @@ def test_a_trial_that_is_stopped_at_a_point_it_had_already_is_pruned(tiny_model,
     last = {"spent": 0.0, "value": 1.0}
     Halving(search, {}, "this search")._prune(run, trial.key, last, trial.budget, patience=1.0)
     record = folder.read()
-    assert record["status"] == "pruned"
-    assert "stopped by ASHA at 0 of 12 reward_queries" in record["cause"]
-    assert record["search"] == "this search"
+    assert record.status == "pruned"
+    assert "stopped by ASHA at 0 of 12 reward_queries" in record.cause
+    assert record.search == "this search"
 
 
 def test_each_point_is_told_once_over_an_interruption(tiny_model, tmp_path, tune):

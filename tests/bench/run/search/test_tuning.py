@@ -53,16 +53,14 @@ def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
     assert len(folder.planned()) == 2 * 2 * 2
     for method in kept["methods"]:
         for row in method["configurations"]:
-            last = [folder.trial(key).read_curve()[-1]["values"]["train"]["reward"] for key in row["trials"]]
+            last = [folder.trial(key).read_curve()[-1].values["train"]["reward"] for key in row["trials"]]
             assert row["score"] == pytest.approx(sum(last) / 2)
         assert method["score"] == max(row["score"] for row in method["configurations"])
-        compared = [
-            run.trial(row["trial"]).read()["spec"] for row in run.planned() if row["variant"] == method["variant"]
-        ]
+        compared = [run.trial(row["trial"]).read().spec for row in run.planned() if row["variant"] == method["variant"]]
         assert [spec["seed"] for spec in compared] == [0, 1]
         for spec in compared:
             assert {name: spec["settings"][name] for name in method["chosen"]} == method["chosen"]
-        ends = [folder.trial(key).read_curve()[-1]["axes"] for row in method["configurations"] for key in row["trials"]]
+        ends = [folder.trial(key).read_curve()[-1].axes for row in method["configurations"] for key in row["trials"]]
         for axis in choosing.COSTS:
             assert method["cost"][axis] == pytest.approx(sum(end[axis] for end in ends)), "the whole bill"
     report = (run.path / "report" / "report.md").read_text()
@@ -187,8 +185,8 @@ def test_a_configuration_that_wins_late_is_compared(inline, body, tmp_path):
     assert inline("seeds=[0]", out=tmp_path / "late").code == 0
     method = record_of(tmp_path / "late")["methods"][1]
     assert method["chosen"] == method["configurations"][2]["values"] != before
-    (compared,) = [row for row in RunFolder.open(tmp_path / "late").trials() if row["variant"] == "ddpo"]
-    assert {name: compared["spec"]["settings"][name] for name in before} == method["chosen"]
+    (compared,) = [row for row in RunFolder.open(tmp_path / "late").trials() if row.planned["variant"] == "ddpo"]
+    assert {name: compared.record.spec["settings"][name] for name in before} == method["chosen"]
 
 
 def test_an_interruption_while_trying_again_is_continued(inline, body, tmp_path):
@@ -229,7 +227,7 @@ def test_what_another_search_pruned_is_decided_anew(inline, body, tmp_path):
     (folder.path / "search.json").unlink()
     body.calls.clear()
     assert inline().code == 0
-    assert body.calls == [(folder.trial(key).read()["variant"], 100)]
+    assert body.calls == [(folder.trial(key).read().variant, 100)]
     folder.trial(key).write_status("pruned", "stopped by ASHA", search=record_of(tmp_path / "run")["fingerprint"])
     (folder.path / "search.json").unlink()
     body.calls.clear()

@@ -37,7 +37,7 @@ def expected(folder):
     def close(values):
         return {tag: pytest.approx(value, rel=1e-6, nan_ok=True) for tag, value in values.items()}
 
-    return [(step_of(point), close(scalars(point))) for point in folder.read_curve()]
+    return [(step_of(point), close(scalars(point))) for point in (each.stored() for each in folder.read_curve())]
 
 
 def test_a_point_is_numbers_costs_and_pictures(trial, folder):

@@ -197,7 +197,7 @@ def test_through_accelerate_in_a_process_of_its_own(fake, tiny_model, tmp_path, 
     assert options["config"]["settings.learning_rate"] == trial.settings["learning_rate"]
     assert begin["rank"] is None
     assert end == {"finish": 0}
-    curve = folder.read_curve()
+    curve = [point.stored() for point in folder.read_curve()]
     numbers = [(each["step"], each["log"]) for each in points if "train/reward" in each["log"]]
     assert numbers == [(step_of(point), scalars(point)) for point in curve]
     pictures = [each for each in points if "train/reward" not in each["log"]]
@@ -223,7 +223,7 @@ def test_a_service_that_hangs_is_left_behind(fake, tiny_model, tmp_path, monkeyp
     assert run_and_record(trial, folder) == "done"
     assert time.monotonic() - begun < 60
     record = folder.read()
-    assert record["finished"] - record["started"] < time.monotonic() - begun, "the wait is no part of the trial"
+    assert record.finished - record.started < time.monotonic() - begun, "the wait is no part of the trial"
     assert problems(folder) == {"wandb": "did not answer within 1 s of the trial's end"}
 
 
@@ -244,7 +244,7 @@ def test_the_real_mlflow_in_the_runs_folder(tiny_model, tmp_path, monkeypatch):
     assert problems(folder) == {}
     base = sqlite3.connect(tmp_path / "run" / "mlflow.db")
     rows = base.execute("select step, value from metrics where key = 'heldout/reward' order by step").fetchall()
-    curve = folder.read_curve()
+    curve = [point.stored() for point in folder.read_curve()]
     assert rows == [(step_of(point), point["values"]["heldout"]["reward"]) for point in curve]
     assert base.execute("select name, status from runs").fetchall() == [(trial.key, "FINISHED")]
     assert base.execute("select value from params where key = 'method'").fetchall() == [("ddpo",)]

@@ -354,13 +354,13 @@ def test_a_reader_elsewhere_sees_a_trial_alive(place, tmp_path):
     trial.heartbeat(progress=0.5)
     mirror.pulse()
     copy = opened(place, tmp_path / "runs", records)
-    assert copy.trial(KEY).read()["status"] == "running"
-    assert copy.trial(KEY).pulse()["progress"] == 0.5
+    assert copy.trial(KEY).read().status == "running"
+    assert copy.trial(KEY).pulse().progress == 0.5
     trial.write_status("done")
     mirror.end()
     copy = opened(place, tmp_path / "runs", records)
-    assert copy.trial(KEY).read()["status"] == "done"
-    assert copy.trial(KEY).pulse() == {}
+    assert copy.trial(KEY).read().status == "done"
+    assert copy.trial(KEY).pulse() is None
 
 
 @pytest.mark.parametrize("ends", ["between uploads", "in the midst of one"])
@@ -370,7 +370,7 @@ def test_a_trial_that_has_just_ended_is_not_taken_for_dead(shaky, place, tmp_pat
     trial = run.trial(KEY)
 
     def last() -> str:
-        return opened(place, tmp_path / "runs", records).trial(KEY).read()["status"]
+        return opened(place, tmp_path / "runs", records).trial(KEY).read().status
 
     def end(operation, path):
         if operation == "put" and "error.txt" in path and trial.recorded_status() == "running":
