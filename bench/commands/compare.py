@@ -36,8 +36,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
-    target = a.about["target"] if a.about["target"] == b.about["target"] else None
-    clashing = clashing_measures(a.about, b.about)
+    target = a.about.target if a.about.target == b.about.target else None
+    clashing = clashing_measures(a.about.measures, b.about.measures)
     found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
     table = contrast_table(found, (str(first), str(second)), only_changed)
     for line in _gaps(a, b):

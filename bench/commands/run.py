@@ -103,7 +103,7 @@ def command(
         if not stopped:
             loaded, record = tuning or (loaded, None)
             if record:
-                aside += tell_left_aside(run.tuning, (), [row["trial"] for row in run.tuning.planned()])
+                aside += tell_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
             trials = plan(loaded)
             todo, at_once = _todo(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
@@ -197,11 +197,11 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     except BenchError as error:
         console.warn(f"{error.where} {error.what}; it is written again")
         return about
-    for text in before.get("damage", ()):
+    for text in before.damage:
         console.warn(text)
         about = {**about, "warnings": [*about["warnings"], f"{text.partition(';')[0]}, and was written again"]}
-    kept: dict[str, Any] = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
-    return {**about, **kept, "parallel": max(before.get("parallel", 1), about["parallel"] if anything else 1)}
+    kept = {} if anything else before.model_dump(exclude_unset=True, include={"command", "executor"})
+    return {**about, **kept, "parallel": max(before.parallel, about["parallel"] if anything else 1)}
 
 
 def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:
@@ -217,7 +217,7 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
     where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
-    console.note(f"{run.about()['name']}: {', '.join(parts)} → {where}")
+    console.note(f"{run.about().name}: {', '.join(parts)} → {where}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
@@ -258,7 +258,7 @@ def _report(run: "RunFolder") -> "Summary | None":
     """The report of whatever there is; none before the first point of any trial."""
     from bench.results.report import report
 
-    if not any(run.trial(row["trial"]).path.exists() for row in run.planned()):
+    if not any(run.trial(row.trial).path.exists() for row in run.planned()):
         return None
     return report(run)
 

@@ -76,17 +76,17 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
     from bench.run.eta import with_etas
     from bench.run.progress import view_of
 
-    about = run.about()
-    budget = Budget.model_validate((about if "budget" in about else run.described())["budget"])
+    plan = run.about()
+    budget = Budget.model_validate((plan.budget or run.described().budget).stored())
     rows = []
-    for planned in run.planned():
-        view = view_of(run.trial(planned["trial"]), planned["variant"], budget)
+    for planned in plan.trials:
+        view = view_of(run.trial(planned.trial), planned.variant, budget)
         axes = view.points[-1].axes if view.points else {}
         # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
         seconds = max(view.seconds or 0.0, axes.get("wall_seconds", 0.0)) or view.seconds
         rows.append(
             {
-                **{key: planned[key] for key in ("trial", "method", "variant", "seed")},
+                **planned.model_dump(include={"trial", "method", "variant", "seed"}),
                 "status": view.status,
                 "cause": view.cause,
                 "points": len(view.points),
@@ -161,7 +161,7 @@ def _runs() -> list[dict[str, Any]]:
 
 
 def _parallel(run: "RunFolder") -> int:
-    return int(run.about().get("parallel", 1))
+    return run.about().parallel
 
 
 def _show_trials(rows: list[dict[str, Any]], parallel: int) -> None:

@@ -59,23 +59,31 @@ def _embedding(trial: Trial) -> RewardRef | None:
     return embedding[-1] if embedding else None
 
 
-def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Metrics of both runs that are something else in each; from what `plan.json` says of them."""
-    own, other = first.get("measures", {}), second.get("measures", {})
+def clashing_measures(own: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[str]:
+    """Metrics that two runs have and measure differently.
+
+    Args:
+        own, other: each run's `measures_of`; None where its version did not record them.
+    """
+    own, other = own or {}, other or {}
     return [metric for metric in own if metric in other and own[metric] != other[metric]]
 
 
-def in_words(about: Mapping[str, Any]) -> dict[str, str]:
+def in_words(protocol: Mapping[str, Any] | None, label: str, evaluation: str) -> dict[str, str]:
     """What evaluated numbers depend on, for a reader: the protocol but for the budget's limit, as curves of two lengths
     can be compared where both have been.
+
+    Args:
+        protocol: of `protocol_of`; None where the run's version did not record it.
+        label: the optimised reward's.
+        evaluation: how numbers are measured, in words.
     """
-    protocol = about.get("protocol")
-    if protocol is None:  # planned by a version that did not say
-        return {"reward": about["reward"], "evaluation": about["evaluation"]}
+    if protocol is None:
+        return {"reward": label, "evaluation": evaluation}
     reward, prompts = protocol["reward"], protocol["prompts"]
     found = {"reward": f"{reward['name']} ({reward['version'][:8]})", "model": protocol["model"][:8]}
     for split, words in (("train", "training prompts"), ("heldout", "held-out prompts")):
         if prompts[split]["count"]:
             found[words] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
     every = f"every {protocol['evaluated every']:g} {protocol['budget']['axis'].replace('_', ' ')}"
-    return {**found, "evaluation": about["evaluation"], "points": every, "precision": protocol["precision"]}
+    return {**found, "evaluation": evaluation, "points": every, "precision": protocol["precision"]}

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
-from bench.store.records import Provenance
+from bench.store.records import Provenance, WholePlan
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from reports import frame
@@ -37,7 +37,7 @@ class Stored:
     curves: pd.DataFrame
     evaluation: pd.DataFrame
     trials: pd.DataFrame
-    about: dict[str, Any]
+    about: WholePlan
     protocol: dict[str, Any]
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
@@ -47,7 +47,7 @@ class Stored:
     def axis(self) -> str:
         """The budget's column."""
 
-        return budget_column(self.about["budget"]["axis"])
+        return budget_column(self.about.budget.axis)
 
 
 def read_run(run: RunFolder) -> Stored:
@@ -62,7 +62,7 @@ def read_run(run: RunFolder) -> Stored:
     by_prompt = run.evaluation(stored)
     sweep = run.sweep()
     trials = pd.DataFrame([trial.row() for trial in stored])
-    axis = frame.budget_column(about["budget"]["axis"])
+    axis = frame.budget_column(about.budget.axis)
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
         evaluation = frame.validate_evaluation(by_prompt)
@@ -80,7 +80,7 @@ def read_run(run: RunFolder) -> Stored:
         protocol=_protocol(about, sweep, records),
         fingerprint=_fingerprint(sweep, records),
         provenance=_provenance(about, records),
-        settings=_settings([trial.planned["variant"] for trial in stored], sweep),
+        settings=_settings([trial.planned.variant for trial in stored], sweep),
     )
 
 
@@ -125,10 +125,10 @@ def baseline_of(
         return make(
             stored.curves,
             stored.evaluation,
-            name=stored.about["name"],
-            reward=stored.about["reward"],
+            name=stored.about.name,
+            reward=stored.about.reward,
             axis=stored.axis,
-            target=stored.about["target"],
+            target=stored.about.target,
             protocol=stored.protocol,
             fingerprint=stored.fingerprint,
             provenance={"saved": datetime.now(UTC).strftime("%Y-%m-%d"), **stored.provenance},
@@ -239,11 +239,11 @@ def layout(value: Any, indent: int = 0) -> str:
 # -- what a run says of itself -----------------------------------------------------------------------------------
 
 
-def _protocol(about: Mapping[str, Any], sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
+def _protocol(about: WholePlan, sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
     """What must be alike, or two numbers stand for different things. Methods and their settings are not among it."""
     # A run in which nothing has begun cannot say yet what it runs on.
     machine = {"hardware": _hardware_class(sweep, records)} if records else {}
-    return {**about.get("protocol", {}), **machine}
+    return {**(about.protocol or {}), **machine}
 
 
 def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
@@ -271,10 +271,10 @@ def _one(values: set[str]) -> str | None:
     return " and ".join(sorted(values)) or None
 
 
-def _provenance(about: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
+def _provenance(about: WholePlan, records: Sequence[Provenance]) -> dict[str, Any]:
     first = records[0] if records else Provenance()
     return {
-        "command": about.get("command"),
+        "command": about.command,
         "commit": first.commit,
         "dirty": any(record.dirty for record in records),
         "versions": first.versions or {},

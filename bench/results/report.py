@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.plan.memory.prediction import Memory
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
+from bench.store.records import WholePlan
 from bench.store.run_folder import RunFolder, StoredTrial
 from bench.store.settled import of_adapter
 from reports.build import Part, build_together, write_document
@@ -82,7 +83,7 @@ def report(
         if each.ranking is not None
     ]
     answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
-    damage = [text for run in runs for text in run.described().get("damage", ())]
+    damage = [text for run in runs for text in run.described().damage]
     damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
               for text in row["damage"]]  # fmt: skip
     damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
@@ -105,9 +106,9 @@ def part_of(run: RunFolder, must_write: bool = False) -> Part:
     evaluation = run.evaluation(trials)
     for trial in trials:
         trial.damage += map(str, of_adapter(run.trial(trial.key), trial.record))
-    predicted = about.get("memory") or {}
+    predicted = about.memory
     rows = [
-        {**trial.row(), "predicted": _at_measured(predicted.get(trial.planned["variant"]), trial.record.memory)}
+        {**trial.row(), "predicted": _at_measured(predicted.get(trial.planned.variant), trial.record.memory)}
         for trial in trials
     ]
     return Part(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
@@ -143,7 +144,7 @@ def _beside(runs: Sequence[RunFolder]) -> Path:
     return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
 
 
-def meta_of(about: dict[str, Any], trials: Sequence[StoredTrial]) -> Meta:
+def meta_of(about: WholePlan, trials: Sequence[StoredTrial]) -> Meta:
     """What the frames do not say.
 
     Args:
@@ -154,21 +155,21 @@ def meta_of(about: dict[str, Any], trials: Sequence[StoredTrial]) -> Meta:
     provenances = [trial.record.provenance for trial in trials]
     versions = next((found.versions for found in provenances if found and found.versions), {})
     return Meta(
-        name=about["name"],
-        description=about["description"],
-        budget_axis=about["budget"]["axis"],
-        budget_limit=about["budget"]["limit"],
-        target=about["target"],
-        reward=about["reward"],
-        gold=about["gold"],
-        diversity=about.get("diversity", ""),
-        evaluation=about["evaluation"],
-        command=about["command"],
+        name=about.name,
+        description=about.description,
+        budget_axis=about.budget.axis,
+        budget_limit=about.budget.limit,
+        target=about.target,
+        reward=about.reward,
+        gold=about.gold,
+        diversity=about.diversity,
+        evaluation=about.evaluation,
+        command=about.command,
         versions=versions,
-        seconds_comparable=about["parallel"] == 1,
-        tuning=about.get("tuning"),
-        protocol=in_words(about),
-        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(trials)),
+        seconds_comparable=about.parallel == 1,
+        tuning=about.tuning,
+        protocol=in_words(about.protocol, about.reward, about.evaluation),
+        warnings=(*about.damage, *about.warnings, *warnings_of(trials)),
     )
 
 
@@ -178,24 +179,24 @@ def warnings_of(trials: Iterable[StoredTrial]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> list[Picture]:
+def pictures(run: RunFolder, about: WholePlan, curves: pd.DataFrame) -> list[Picture]:
     """The samples that a report may show: of one seed, and of the variants that train nothing.
 
     They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
     """
 
-    axis, limit = about["budget"]["axis"], about["budget"]["limit"]
-    order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]
-    kept = [row for row in about["trials"] if run.trial(row["trial"]).samples.is_dir()]
+    axis, limit = about.budget.axis, about.budget.limit
+    order = [(split, prompt) for split, prompts in about.prompts.items() for prompt in prompts]
+    kept = [row for row in about.trials if run.trial(row.trial).samples.is_dir()]
     if not kept:
         return []
     still = untrained_variants(curves) if len(curves) else set()
-    seed = seed_to_show([(row["variant"], row["seed"]) for row in kept], still)
+    seed = seed_to_show([(row.variant, row.seed) for row in kept], still)
     found: list[Picture] = []
     for row in kept:
-        if row["seed"] != seed and row["variant"] not in still:
+        if row.seed != seed and row.variant not in still:
             continue
-        folder = run.trial(row["trial"])
+        folder = run.trial(row.trial)
         for point in folder.read_curve():
             number = point.point
             there = folder.sample_names(number)
@@ -203,5 +204,5 @@ def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> lis
             for split, prompt in order:
                 path = folder.sample_path(number, split, prompt)
                 if path.name in there:
-                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, path))
+                    found.append(Picture(row.variant, row.seed, number, fraction, prompt, split, path))
     return found

@@ -13,6 +13,7 @@ from typing import Any
 from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.store.checkpoints import DAMAGED
 from bench.store.files import UNFINISHED
+from bench.store.records import PlannedTrial
 from bench.store.run_folder import RunFolder, TrialFolder
 from bench.store.status import Status
 from bench.sweep.load import LoadedSweep, Variant, load_sweep, variants_of
@@ -49,10 +50,10 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     if out.exists():
         raise BenchError("holds a run already", out.label, "choose another --out")
     _refuse_others(runs)
-    planned: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
+    planned: dict[str, list[tuple[RunFolder, PlannedTrial]]] = {}
     for run in runs:
         for row in run.planned():
-            planned.setdefault(row["trial"], []).append((run, row))
+            planned.setdefault(row.trial, []).append((run, row))
     conflicts = [key for key, found in planned.items() if len({_ending(run, key) for run, _ in found} - {None}) > 1]
     if conflicts:
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
@@ -109,16 +110,16 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
     first = runs[0].about()
     for run in runs[1:]:
         about = run.about()
-        others = differences({key: first.get(key) for key in SHARED}, {key: about.get(key) for key in SHARED})
+        others = differences(*({key: getattr(plan, key) for key in SHARED} for plan in (first, about)))
         if others:
             what = f"is another comparison than {runs[0].label}: {'; '.join(others)}"
             raise NotComparableError(what, run.label, "merge runs of one comparison")
     known: dict[str, tuple[str, RunFolder]] = {}
     for run in runs:
         for row in run.planned():
-            identity, where = known.setdefault(row["variant"], (row["identity"], run))
-            if identity != row["identity"]:
-                what = f"{row['variant']} is not trained as in {where.label}: its settings, code or model differ"
+            identity, where = known.setdefault(row.variant, (row.identity, run))
+            if identity != row.identity:
+                what = f"{row.variant} is not trained as in {where.label}: its settings, code or model differ"
                 do = "tune once, and run its stored sweep.yaml on the others; or call one of them another variant"
                 raise NotComparableError(what, run.label, do)
 
@@ -141,10 +142,10 @@ def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
     return folder.read().status.settled, len(folder.read_curve()), -len(folder.damage())
 
 
-def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:
+def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[PlannedTrial]) -> None:
     abouts = [run.about() for run in runs]
-    together = {**abouts[0], "parallel": max(about["parallel"] for about in abouts)}
-    together.pop("trials")
+    together = abouts[0].model_dump(exclude_unset=True, exclude={"version", "trials", "damage"})
+    together["parallel"] = max(about.parallel for about in abouts)
     out.write_planned(_sweep(runs), rows, **together)
 
 

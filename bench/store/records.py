@@ -241,3 +241,120 @@ class Settled(Record):
     def stored(self) -> dict[str, Any]:
         points = [point.stored() for point in self.curve]
         return {"version": VERSION, "record": self.record.stored(), "curve": points}
+
+
+# -- a run --------------------------------------------------------------------------------------------------------
+
+
+class PlannedTrial(Part):
+    """A trial as the plan lists it; `trial` is its name, and its folder's."""
+
+    sweep: str
+    trial: str
+    method: str
+    variant: str
+    seed: int
+    identity: str
+
+
+class PlannedBudget(Part):
+    """The limit that all trials share."""
+
+    axis: str
+    limit: Finite
+
+
+class _Reward(Part):
+    name: str
+    version: str
+
+
+class _Prompts(Part):
+    count: int
+    digest: str
+
+
+class _Splits(Part):
+    train: _Prompts
+    heldout: _Prompts
+
+
+class _Axis(Part):
+    axis: str
+
+
+class Protocol(Part):
+    """What `bench.plan.protocol.protocol_of` gives, as far as it is put into words."""
+
+    reward: _Reward
+    model: str
+    prompts: _Splits
+    every: Annotated[Finite, Field(alias="evaluated every")]
+    budget: _Axis
+    precision: str
+
+
+def _sound_protocol(found: dict[str, Any]) -> dict[str, Any]:
+    Protocol.model_validate(found)
+    return found
+
+
+class PlanRecord(Record):
+    """`plan.json`: the planned trials, and what a report needs to know of the run beside them.
+
+    Attributes:
+        parallel: trials at a time.
+        evaluation: how the numbers are measured, in words.
+        protocol: what the optimised reward's curve depends on; None in plans of older versions.
+        measures: metric beside the optimised reward -> the hash of what gives it.
+        tuning: the record of `bench.run.search`.
+        memory: variant -> its predicted memory.
+        written: when, in seconds since 1970.
+        damage: what was the matter with the file, where the plan was made again; never written.
+    """
+
+    name: str = ""
+    description: str = ""
+    command: str = ""
+    executor: str = ""
+    parallel: int = 1
+    budget: PlannedBudget | None = None
+    target: Finite | None = None
+    reward: str = ""
+    gold: str | None = None
+    diversity: str = ""
+    prompts: dict[str, list[Any]] = {}
+    evaluation: str = ""
+    protocol: Annotated[dict[str, Any], AfterValidator(_sound_protocol)] | None = None
+    measures: dict[str, Any] | None = None
+    tuning: dict[str, Any] | None = None
+    warnings: list[Any] = []
+    memory: dict[str, Any] = {}
+    written: Finite = 0.0
+    trials: list[PlannedTrial]
+    damage: list[str] = []
+
+
+class WholePlan(PlanRecord):
+    """A plan with all that a report takes."""
+
+    name: str
+    description: str
+    command: str
+    parallel: int
+    budget: PlannedBudget
+    target: Finite | None
+    reward: str
+    gold: str | None
+    prompts: dict[str, list[Any]]
+    evaluation: str
+
+
+def wrong_plan(found: Any, error: ValidationError) -> str:
+    """What keeps a JSON value from being a plan, as a sentence that goes on from the file's name."""
+    if not isinstance(found, dict):
+        return "is damaged" if found is None else "is no plan"
+    if "trials" not in found:
+        return "lists no trials"
+    lacking = [str(each["loc"][0]) for each in error.errors() if each["type"] == "missing" and len(each["loc"]) == 1]
+    return f"lacks {', '.join(lacking)}" if lacking else f"has a {wrong_fields(error)[0]!r} that is none"

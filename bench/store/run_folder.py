@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from bench.build.trial_spec import Trial, flat_settings
@@ -21,9 +22,9 @@ from bench.errors import BenchError, LockedError
 from bench.store.files import UNFINISHED, remove_unfinished, write_atomically, write_json, write_text
 from bench.store.frames import Tidy, read_evaluations
 from bench.store.locking import holder, sign
-from bench.store.plan_file import lacking_for_a_report, recovered_plan, row_of, wrong_plan
+from bench.store.plan_file import recovered_plan, row_of
 from bench.store.provenance import this_command
-from bench.store.records import Point, TrialRecord, read_record
+from bench.store.records import PlannedTrial, PlanRecord, Point, TrialRecord, WholePlan, read_record, wrong_plan
 from bench.store.settled import of_evaluation
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
@@ -42,7 +43,7 @@ class StoredTrial:
         damage: what is and was the matter with its files.
     """
 
-    planned: dict[str, Any]
+    planned: PlannedTrial
     record: TrialRecord
     curve: list[Point]
     damage: list[str]
@@ -50,7 +51,7 @@ class StoredTrial:
     @property
     def key(self) -> str:
         """The trial's name, and its folder's."""
-        return str(self.planned["trial"])
+        return self.planned.trial
 
     @property
     def axes(self) -> dict[str, int | float]:
@@ -65,7 +66,7 @@ class StoredTrial:
         record = self.record.model_dump(exclude_unset=True, exclude={"version", "spec"})
         status, settings = str(self.record.status), flat_settings(self.record.spec)
         own = {"status": status, "settings": settings, "damage": self.damage}
-        return {**record, **own, **self.planned, "axes": self.axes, "points": len(self.curve)}
+        return {**record, **own, **self.planned.stored(), "axes": self.axes, "points": len(self.curve)}
 
 
 class RunFolder:
@@ -159,7 +160,7 @@ class RunFolder:
         if not self.exists():
             return -1.0
         try:
-            return float(self.about().get("written", 0.0))
+            return float(self.about().written)
         except BenchError:  # whoever reads the run is told
             return 0.0
 
@@ -173,7 +174,7 @@ class RunFolder:
         rows = list(map(row_of, trials))
         self.write_planned(sweep, rows, **about)
 
-    def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
+    def write_planned(self, sweep: dict[str, Any], rows: Sequence[PlannedTrial], **about: Any) -> None:
         """The same from rows as `planned` gives them."""
 
         text = io.StringIO()
@@ -184,33 +185,38 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
         write_text(self.sweep_path, comment + text.getvalue())
-        write_json(self._plan, {**about, "written": time.time(), "trials": rows})
+        plan = PlanRecord.model_validate({**about, "written": time.time(), "trials": list(rows)})
+        write_json(self._plan, plan.stored())
 
     def tell(self, **about: Any) -> None:
         """Adds to what `about` says."""
-        write_json(self._plan, {**self.about(), **about})
+        write_json(self._plan, self.about().changed(**about).stored())
 
-    def planned(self) -> list[dict[str, Any]]:
-        """The planned trials: sweep, trial, method, variant, seed, identity."""
-        return list(self.about().get("trials", []))
+    def planned(self) -> list[PlannedTrial]:
+        """The planned trials."""
+        return self.about().trials
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> PlanRecord:
         """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
 
         Raises:
-            BenchError: it is damaged, and no trial can say.
+            BenchError: it is damaged, and no trial can say; or a later version of the package wrote it.
         """
         found = read_record(self._plan)
-        wrong = wrong_plan(found)
-        return self._recovered(wrong) if wrong else found
+        try:
+            return PlanRecord.model_validate(found)
+        except ValidationError as error:
+            return self._recovered(wrong_plan(found, error))
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> WholePlan:
         """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
-        found = self.about()
-        lacking = lacking_for_a_report(found)
-        return self._recovered(lacking) if lacking else found
+        found = self.about().model_dump(exclude_unset=True)
+        try:
+            return WholePlan.model_validate(found)
+        except ValidationError as error:
+            return WholePlan.model_validate(self._recovered(wrong_plan(found, error)).model_dump(exclude_unset=True))
 
-    def _recovered(self, wrong: str) -> dict[str, Any]:
+    def _recovered(self, wrong: str) -> PlanRecord:
         what = wrong if self._plan.exists() else "is missing"
         records = (self.trial(path.name).read() for path in sorted(self.trials_path.glob("*/")))
         found = recovered_plan(self.sweep_path, records, what)
@@ -247,7 +253,7 @@ class RunFolder:
         """Every planned trial, each of its files read once."""
         found = []
         for planned in self.planned():
-            folder = self.trial(planned["trial"])
+            folder = self.trial(planned.trial)
             # The status first: it is written after the points that it speaks of, so none of them is missing then.
             record = folder.read()
             found.append(StoredTrial(planned, record, folder.read_curve(), folder.problems()))

@@ -98,9 +98,9 @@ def known_memory(trials: Sequence[Trial], run: "RunFolder") -> dict[str, Any]:
         about = run.about()
     except BenchError:  # `bench run` says so, and writes the plan again
         return {}
-    identities = {row["variant"]: row["identity"] for row in about["trials"]}
+    identities = {row.variant: row.identity for row in about.trials}
     same = {trial.variant for trial in trials if identities.get(trial.variant) == trial.identity}
-    return {variant: memory for variant, memory in about.get("memory", {}).items() if variant in same}
+    return {variant: memory for variant, memory in about.memory.items() if variant in same}
 
 
 def main() -> None:

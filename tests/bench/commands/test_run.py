@@ -23,7 +23,7 @@ def run(cli, sweep_file, tmp_path):
 
 def statuses(tmp_path):
     trials = RunFolder.open(tmp_path / "run").trials()
-    return {(trial.planned["variant"], trial.planned["seed"]): trial.record.status for trial in trials}
+    return {(trial.planned.variant, trial.planned.seed): trial.record.status for trial in trials}
 
 
 def test_a_run_writes_everything_and_a_second_one_has_nothing_to_do(run, body, tmp_path):
@@ -115,7 +115,7 @@ def test_retries_continue_from_the_checkpoint(run, body, tmp_path):
     assert run("--set", "retries=2").code == 0
     assert attempts == [0, 0, 0, 1, 1, 1]
     curve = RunFolder.open(tmp_path / "run")
-    key = next(row.key for row in curve.trials() if row.planned["variant"] == "ddpo")
+    key = next(row.key for row in curve.trials() if row.planned.variant == "ddpo")
     assert [row.point for row in curve.trial(key).read_curve()] == [0, 1, 2]
 
 

@@ -60,7 +60,7 @@ def test_causes_stand_below_the_table_once_and_whole(run, cli):
     answer = cli("status", run.path)
     *table, failed, diverged, totals = answer.out.rstrip().splitlines()
     assert all(len(line) <= 80 for line in table)
-    assert failed == f"{run.planned()[3]['trial']} and 1 more: failed: {CAUSE}"
+    assert failed == f"{run.planned()[3].trial} and 1 more: failed: {CAUSE}"
     assert diverged.endswith(": diverged: the loss is nan at step 3")
     found = re.fullmatch(r"201 trials, ~(\S+) left: 2 done, 2 running, 2 failed, 1 diverged, 194 planned", totals)
     assert found, totals

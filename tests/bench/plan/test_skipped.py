@@ -44,7 +44,7 @@ def test_it_is_skipped_in_plan_run_status_and_report(cli, needy, tmp_path):
     assert run.code == 0, run.err
     assert "2 trials, 1 skipped" in run.err
     assert f"skipped: {REASON}" in run.out
-    found = {trial.planned["variant"]: trial.row() for trial in RunFolder.open(out).trials()}
+    found = {trial.planned.variant: trial.row() for trial in RunFolder.open(out).trials()}
     assert (found["base"]["status"], found["needy"]["status"]) == ("done", "skipped")
     assert found["needy"]["cause"] == REASON
     assert found["needy"]["method"] == "needy"

@@ -49,7 +49,7 @@ def test_two_trials_run_at_once_on_a_cluster_that_goes_on_without_us(cluster, sw
     alone = run(*once, "--executor", "inline", "--out", tmp_path / "alone")
     assert alone.returncode == 0
     for row in RunFolder(tmp_path / "run").planned():
-        curves = [points(RunFolder(tmp_path / name).trial(row["trial"])) for name in ("run", "alone")]
+        curves = [points(RunFolder(tmp_path / name).trial(row.trial)) for name in ("run", "alone")]
         assert curves[0] == curves[1]
 
 
@@ -58,7 +58,7 @@ def test_a_node_that_is_killed_costs_its_trial_a_second_run_of_the_command(clust
     folder = RunFolder(tmp_path / "run")
     arguments = (slow_sweep, "--address", cluster.address, "--out", folder.path)
     first = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: folder.exists() and all(len(folder.trial(r["trial"]).read_curve()) > 1 for r in folder.planned()))
+    wait_for(lambda: folder.exists() and all(len(folder.trial(r.trial).read_curve()) > 1 for r in folder.planned()))
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     _, said = first.communicate(timeout=200)
     assert first.returncode == 3, said
@@ -69,7 +69,7 @@ def test_a_node_that_is_killed_costs_its_trial_a_second_run_of_the_command(clust
     alone = run(slow_sweep, "--executor", "inline", "--out", tmp_path / "alone")
     assert alone.returncode == 0
     for row in folder.planned():
-        assert points(folder.trial(row["trial"])) == points(RunFolder(tmp_path / "alone").trial(row["trial"]))
+        assert points(folder.trial(row.trial)) == points(RunFolder(tmp_path / "alone").trial(row.trial))
 
 
 def test_no_cluster_is_one_sentence(sweep_file, tmp_path):

@@ -130,7 +130,7 @@ def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
     done = run(ways, *ends, *options, "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
     trials = RunFolder.open(tmp_path / "run").trials()
-    rows = {trial.planned["variant"]: (trial.record.status, trial.record.cause) for trial in trials}
+    rows = {trial.planned.variant: (trial.record.status, trial.record.cause) for trial in trials}
     status, cause = rows["raises"]
     assert status == "failed"
     assert cause.startswith("RuntimeError: it broke (ways.py:8) (tried 2 times); the traceback is in trials/raises-s0-")

@@ -295,7 +295,7 @@ def run(cli, sweep_file, tmp_path, body):
 
 
 def first_ddpo(run):
-    return next(run.trial(row["trial"]) for row in run.planned() if row["method"] == "ddpo")
+    return next(run.trial(row.trial) for row in run.planned() if row.method == "ddpo")
 
 
 def test_a_report_and_a_run_name_what_they_recover(run, cli, body):

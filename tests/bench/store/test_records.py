@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from bench.errors import BenchError
 from bench.store.files import read_json
-from bench.store.records import VERSION, Point, Pulse, Settled, TrialRecord, wrong_point
+from bench.store.records import VERSION, PlanRecord, Point, Pulse, Settled, TrialRecord, WholePlan, wrong_point
+from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
@@ -27,7 +28,14 @@ def old(tmp_path) -> TrialFolder:
 
 
 @pytest.mark.parametrize(
-    ("name", "model"), [("trial.json", TrialRecord), ("settled.json", Settled), ("heartbeat.json", Pulse)]
+    ("name", "model"),
+    [
+        ("trial.json", TrialRecord),
+        ("settled.json", Settled),
+        ("heartbeat.json", Pulse),
+        ("plan.json", PlanRecord),
+        ("plan.json", WholePlan),
+    ],
 )
 def test_a_record_without_a_version_is_of_the_first_and_loses_nothing(name, model):
     written = read_json(FIRST_VERSION / name)
@@ -125,3 +133,63 @@ def test_a_point_keeps_counts_whole_and_values_that_are_no_number():
         '{"point": 3, "axes": {"flops": 18446744073709551617, "s": 1.0}, "values": {"train": {"gold": NaN}}}'
     )
     assert json.dumps(Point.model_validate(found).stored()) == json.dumps(found)
+
+
+# -- plan.json ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old_run(tmp_path) -> RunFolder:
+    """A run of one trial, planned and done under version 1."""
+    run = RunFolder(tmp_path / "run")
+    trial = run.trial("ddpo-s0-2829394c").path
+    shutil.copytree(FIRST_VERSION, trial, ignore=shutil.ignore_patterns("plan.json", "heartbeat.json"))
+    shutil.copy(FIRST_VERSION / "plan.json", run.path)
+    return run
+
+
+def change_plan(run, **fields):
+    found = read_json(run.path / "plan.json")
+    kept = {name: value for name, value in {**found, **fields}.items() if value != "left out"}
+    (run.path / "plan.json").write_text(json.dumps(kept))
+
+
+def test_a_run_of_the_first_version_is_read(old_run):
+    [trial] = old_run.trials()
+    assert (trial.key, trial.planned.method, trial.record.status) == ("ddpo-s0-2829394c", "ddpo", Status.DONE)
+    plan = old_run.described()
+    assert (plan.budget.axis, plan.budget.limit, plan.parallel) == ("reward_queries", 8.0, 1)
+    assert (plan.damage, old_run.about().damage) == ([], [])
+    old_run.tell(memory={"ddpo": {"total": 1}})
+    found = read_json(old_run.path / "plan.json")
+    assert found == {**read_json(FIRST_VERSION / "plan.json"), "version": VERSION, "memory": {"ddpo": {"total": 1}}}
+
+
+WRONG_PLANS = {
+    "a word for trials at a time": ({"parallel": "two"}, "has a 'parallel' that is none"),
+    "an infinite budget": ({"budget": {"axis": "nfe", "limit": float("inf")}}, "has a 'budget' that is none"),
+    "a trial without a seed": ({"trials": [{"trial": "x"}]}, "has a 'trials' that is none"),
+    "half a protocol": ({"protocol": {"model": "0"}}, "has a 'protocol' that is none"),
+    "no trials": ({"trials": "left out"}, "lists no trials"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), WRONG_PLANS.values(), ids=WRONG_PLANS)
+def test_a_plan_that_is_none_is_made_again_from_its_trials(old_run, fields, words):
+    change_plan(old_run, **fields)
+    [damage] = old_run.about().damage
+    assert damage.startswith(f"plan.json {words}; it is made again from the trials' records")
+    assert [row.trial for row in old_run.planned()] == ["ddpo-s0-2829394c"]
+
+
+def test_a_plan_that_lacks_what_a_report_takes_is_enough_for_the_rest(old_run):
+    change_plan(old_run, name="left out", gold="left out")
+    assert old_run.about().damage == []
+    assert old_run.described().damage[0].startswith("plan.json lacks name, gold; ")
+    assert old_run.described().name == "tiny"
+
+
+def test_a_plan_of_a_later_version_is_an_error(old_run):
+    change_plan(old_run, version=VERSION + 1)
+    with pytest.raises(BenchError, match=f"is of version {VERSION + 1}"):
+        old_run.planned()

@@ -67,7 +67,7 @@ def test_inline(cli, sweep_file, tmp_path, small_disk):
     resize("200k")
     arguments = refuses_and_still_loads(cli, sweep_file, tmp_path, disk / "run", "inline")
     trials = RunFolder(disk / "run").trials()
-    statuses = {trial.planned["variant"]: (trial.record.status, trial.record.cause) for trial in trials}
+    statuses = {trial.planned.variant: (trial.record.status, trial.record.cause) for trial in trials}
     assert statuses["base"] == ("done", None)
     assert statuses["ddpo"][0] == "failed"
     assert DISK_FULL in statuses["ddpo"][1]

@@ -115,7 +115,7 @@ def test_the_second_of_two_runs_says_who_is_writing(cli, sweep_file, tmp_path, m
     arguments = ("run", sweep_file, "--executor", "inline", "--out", tmp_path / "run", "--set", "seeds=[0]")
     assert cli(*arguments).code == 0
     run = RunFolder(tmp_path / "run")
-    key = run.planned()[0]["trial"]
+    key = run.planned()[0].trial
     held = run.trial(key)
     context = multiprocessing.get_context("spawn")
     holding, release = context.Event(), context.Event()

@@ -135,7 +135,7 @@ def test_pbt_is_stopped_with_copies_on_the_way_and_goes_on_with_them(sweep_file,
     assert "running" not in stopped.values(), stopped
     assert "failed" not in stopped.values(), stopped
     assert "interrupted" in stopped.values()
-    assert set(stopped) <= {row["trial"] for row in folder.planned()}, "a copy is in the plan"
+    assert set(stopped) <= {row.trial for row in folder.planned()}, "a copy is in the plan"
     run, method, _ = call(words, tmp_path)
     rows = {trial.key: {**trial.row(), "spec": trial.record.spec} for trial in run.tuning.trials()}
     assert set(stopped) <= set(rows)

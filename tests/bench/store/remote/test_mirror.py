@@ -9,6 +9,7 @@ import pytest
 
 from bench.errors import BenchError, LockedError
 from bench.store.files import read_json, write_json
+from bench.store.records import PlannedTrial
 from bench.store.remote.fetching import fetch, opened, records
 from bench.store.remote.manifest import Manifest, local_files
 from bench.store.remote.mirror import Mirror, mirrored
@@ -37,7 +38,7 @@ def begun(folder, place) -> tuple[RunFolder, Mirror]:
 
 
 def plan(run) -> RunFolder:
-    row = {"trial": KEY, "variant": "ddpo", "method": "ddpo", "seed": 0, "sweep": "x", "identity": "0"}
+    row = PlannedTrial(trial=KEY, variant="ddpo", method="ddpo", seed=0, sweep="x", identity="0")
     run.write_planned({"name": "x"}, [row])
     return run
 
