@@ -32,7 +32,7 @@ SHARE = 0.05
 
 @dataclass(frozen=True)
 class View:
-    """What can be seen of a trial from outside.
+    """A trial's state as its files show it.
 
     Attributes:
         progress: fraction of the budget spent.

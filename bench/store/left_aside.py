@@ -21,7 +21,7 @@ SAME = "the source of its method, or of what that is made of, has changed"
 
 @dataclass(frozen=True)
 class LeftAside:
-    """What is said of trials that an earlier plan had.
+    """Sentences about trials that an earlier plan had and this one has not.
 
     Attributes:
         unfinished: a sentence for all that were left in the middle for the same reason.
@@ -33,10 +33,10 @@ class LeftAside:
 
 
 def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str] = ()) -> LeftAside:
-    """What is to be said of trials in the folder of `run` that are none of `trials`.
+    """Describes the trials in the folder of `run` that are none of `trials`.
 
     Args:
-        run: the folder; where a trial is being written just now, nothing is said of it.
+        run: the folder; a trial that is being written just now is left out.
         trials: of the plan; none where only their names are known, as in a tuning.
         planned: names of trials that belong to it too.
     """
@@ -53,7 +53,7 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
         elif record.status == Status.INTERRUPTED or (record.status == Status.FAILED and folder.curve_path.exists()):
             unfinished.setdefault(_why(record, trials), []).append(folder.key)
     place = f"{run.path.name}/{run.trials_path.name}/"
-    said = tuple(
+    sentences = tuple(
         f"{console.plural(len(names), 'unfinished trial')} of an earlier plan left aside ({_some(names)}): {why}; "
         f"kept in {place}, and continued only where that is as it was"
         for why, names in unfinished.items()
@@ -61,7 +61,7 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
     ended = [name for names in finished.values() for name in names]
     why = f": {next(iter(finished))}" if len(finished) == 1 else ""
     kept = f"{console.plural(len(ended), 'finished trial')} of an earlier plan kept in {place}, not in the report"
-    return LeftAside(said, (f"{kept} ({_some(ended)}){why}",) if ended else ())
+    return LeftAside(sentences, (f"{kept} ({_some(ended)}){why}",) if ended else ())
 
 
 def _some(texts: Sequence[str]) -> str:

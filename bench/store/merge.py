@@ -81,7 +81,7 @@ def _copy(run: RunFolder, source: TrialFolder, before: tuple[int, ...], target: 
     Its lock is not taken: a run that is merged may lie where only reading is allowed.
 
     Args:
-        before: the trial's stamps when it was seen at rest.
+        before: the trial's stamps from when nobody was writing it.
     """
     left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == Status.DONE else LEFT_BEHIND
     failure: OSError | None = None
@@ -180,5 +180,5 @@ def _alone(variant: Variant) -> dict[str, Any]:
 
 
 def default_out(runs: Sequence[RunFolder]) -> Path:
-    """Where a merged run goes unless it is said: beside the first, `NAME-merged`."""
+    """The default folder of a merged run: beside the first, `NAME-merged`."""
     return runs[0].path.with_name(f"{runs[0].path.name}-merged")

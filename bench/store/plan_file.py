@@ -105,9 +105,9 @@ class _Named:
 
     def __init__(self, sweep_path: Path, trial: Trial):
         try:
-            said = read_yaml(sweep_path).plain()
+            found = read_yaml(sweep_path).plain()
         except BenchError:
-            said = None
-        said = said if isinstance(said, dict) else {}
-        self.name = str(said.get("name", trial.sweep))
-        self.description = str(said.get("description") or "")
+            found = None
+        sweep = found if isinstance(found, dict) else {}
+        self.name = str(sweep.get("name", trial.sweep))
+        self.description = str(sweep.get("description") or "")

@@ -38,7 +38,7 @@ class StoredTrial:
 
     Attributes:
         planned: its row of the plan.
-        record: its `trial.json`, as it should be understood now.
+        record: its `trial.json`, with what its files show of the status now.
         curve: its points.
         damage: what is and was the matter with its files.
     """
@@ -161,7 +161,7 @@ class RunFolder:
             return -1.0
         try:
             return float(self.about().written)
-        except BenchError:  # whoever reads the run is told
+        except BenchError:  # whoever reads the run gets this error
             return 0.0
 
     # -- the plan -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A trial's record and curve as they should be understood, whatever has become of their files.
+"""What a trial's record and curve are, whatever has become of their files.
 
 When a trial comes to its end, `settled.json` keeps its record and its curve once more. What either file has lost is
 taken from there. A trial whose curve cannot be had in full is not done: it reads as interrupted, and runs again.
@@ -84,7 +84,7 @@ def reading_of(folder: Folder, found: Any, lines: list[Line]) -> Reading:
 
 
 def keep(folder: Folder, record: TrialRecord) -> Settled:
-    """A settled trial's record and curve as they are kept once more; its record is told what a whole trial has."""
+    """A settled trial's record and curve as they are kept once more; the record gains `whole`, by which a loss is noticed."""
     points = curve_of(read_lines(folder.curve_path), record.axis).ordered
     adapter = sorted(path.name for path in folder.adapter.iterdir()) if folder.adapter.is_dir() else []
     whole = record.model_copy()

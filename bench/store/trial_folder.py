@@ -132,7 +132,7 @@ class TrialFolder:
     # -- status -------------------------------------------------------------------------------------------------
 
     def read(self) -> TrialRecord:
-        """`trial.json` as it should be understood now.
+        """The trial's record, with the status that its files show now.
 
         A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `settled.py`).
 
