@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TextIO
 from bench.background import repeating
 from bench.build.trial_spec import Budget, Trial, spent
 from bench.console import duration, plural
-from bench.run.eta import eta_of, run_eta, with_etas
+from bench.run.eta import Timed, Timing, eta_of, run_eta, with_etas
 from bench.run.tracking.beside import problems, tracking_folder
 from bench.store.records import Point
 from bench.store.run_folder import RunFolder
@@ -103,16 +103,7 @@ class Bars:
         from rich.table import Column
 
         self.parallel = parallel
-        self.rows: dict[str, dict[str, Any]] = {
-            trial.key: {
-                "variant": trial.variant,
-                "method": trial.method,
-                "status": Status.PLANNED,
-                "seconds": None,
-                "eta_seconds": None,
-            }
-            for trial in trials
-        }
+        self.rows = {trial.key: Timing(trial.variant, trial.method) for trial in trials}
         self.seeds = {trial.key: trial.seed for trial in trials}
         self.tasks: dict[str, Any] = {}
         self.console = Console(file=stream, highlight=False)
@@ -139,8 +130,9 @@ class Bars:
             seed = self.seeds[view.key]
             task = self.progress.add_task(view.label, total=1.0, seed=seed, share="", latest="", left="", status="")
             self.tasks[view.key] = task
-        before, row = self.rows[view.key]["status"], self.rows[view.key]
-        row |= {"status": view.status, "seconds": view.seconds, "eta_seconds": view.eta_seconds}
+        row = self.rows[view.key]
+        before = row.status
+        row.status, row.seconds, row.eta_seconds = view.status, view.seconds, view.eta_seconds
         ended = view.status != Status.RUNNING
         if ended and view.status != before and view.cause:
             self.warn(f"{view.key}: {view.status}: {view.cause}")
@@ -216,9 +208,9 @@ class Lines:
         return
 
 
-def totals(rows: Sequence[Mapping[str, Any]], eta_seconds: float | None) -> str:
+def totals(rows: Sequence[Timed], eta_seconds: float | None) -> str:
     """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
-    counts = Counter(row["status"] for row in rows)
+    counts = Counter(row.status for row in rows)
     parts = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
     return f"{plural(len(rows), 'trial')}{left}: {parts}"

@@ -84,7 +84,7 @@ def reading_of(folder: Folder, found: Any, lines: list[Line]) -> Reading:
 
 
 def keep(folder: Folder, record: TrialRecord) -> Settled:
-    """A settled trial's record and curve as they are kept once more; the record gains `whole`, by which a loss is noticed."""
+    """A settled trial's record and curve as they are kept once more; the record gains `whole`, which shows a loss."""
     points = curve_of(read_lines(folder.curve_path), record.axis).ordered
     adapter = sorted(path.name for path in folder.adapter.iterdir()) if folder.adapter.is_dir() else []
     whole = record.model_copy()

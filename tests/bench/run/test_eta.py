@@ -4,12 +4,13 @@ import pytest
 
 from bench.console import duration, shortened
 from bench.run import eta
-from bench.run.eta import eta_of, run_eta, with_etas
+from bench.run.eta import Timing, eta_of, run_eta, with_etas
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 
 def row(status="planned", seconds=None, left=None, variant="ddpo", method="ddpo"):
-    return {"variant": variant, "method": method, "status": status, "seconds": seconds, "eta_seconds": left}
+    return Timing(variant, method, Status(status), seconds, left)
 
 
 class Clock:
@@ -84,7 +85,7 @@ def test_a_trial_that_cannot_tell_yet_is_expected_to_be_like_its_kind():
         row("running", 0.0, variant="ddpo-slow"),
         row("running", 1.0, variant="base", method="base"),
     ]
-    found = [each["eta_seconds"] for each in with_etas(rows)]
+    found = [each.eta_seconds for each in with_etas(rows)]
     assert found == [None, None, None, 150, 0, 200, pytest.approx(1400 / 3 - 1)]
 
 
