@@ -118,16 +118,16 @@ def command(
                     run.tell(memory=prediction.found(wait=not stopped))
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
-    done = run.trials() if loaded.sweep.search is None else []
+    stored = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
-    broken = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in done)
+    broken = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in stored)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        warnings = [*planner.warnings, *warnings_of(done), *aside]
-        console.say_json({**_as_json(run, done, summary, code), "warnings": warnings, **uploaded})
+        warnings = [*planner.warnings, *warnings_of(stored), *aside]
+        console.say_json({**_as_json(run, stored, summary, code), "warnings": warnings, **uploaded})
     else:
-        _tell(done, summary, stopped)
+        _tell(stored, summary, stopped)
         if mirror and not problem:
             console.say(f"uploaded: {mirror.place}")
     if problem:
