@@ -216,11 +216,11 @@ def test_who_died_has_failed_and_who_was_left_over_has_not(population):
         population.run, VARIANT, {0: ActorDiedError(), 1: raised, 2: None, 3: RuntimeError("whatever")}
     )
     records = [population.folder(number).read() for number in range(4)]
-    assert [record["status"] for record in records] == ["failed", "failed", "pruned", "failed"]
-    assert "its process died without a word" in records[0]["cause"]
-    assert records[1]["cause"].startswith("the disk is full")
-    assert records[2]["cause"] == "ended with the search, by population based training"
-    assert records[3]["cause"] == "its own cause"
+    assert [record.status for record in records] == ["failed", "failed", "pruned", "failed"]
+    assert "its process died without a word" in records[0].cause
+    assert records[1].cause.startswith("the disk is full")
+    assert records[2].cause == "ended with the search, by population based training"
+    assert records[3].cause == "its own cause"
 
 
 def test_execute_settles_the_copies_that_it_made(population, monkeypatch):
