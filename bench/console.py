@@ -15,16 +15,6 @@ from rich.text import Text
 
 from bench.errors import BenchError
 
-STATUS_STYLES = {
-    "done": "green",
-    "running": "cyan",
-    "failed": "red",
-    "diverged": "red",
-    "interrupted": "yellow",
-    "skipped": "dim",
-    "pruned": "dim",
-    "planned": "dim",
-}
 PIPE_WIDTH = 200
 """Characters of a table's line if the output is no terminal."""
 COLUMN_BORDER = 3
@@ -66,7 +56,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], right: Iterable
 
     The leading columns hold the row labels and are repeated in each of these tables. Arguments as for `as_table`.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[cell if isinstance(cell, str) else str(cell) for cell in row] for row in rows]
     aligned = set(right)
     if not sys.stdout.isatty():
         # In a pipe or a file each row is one line, so that it can be searched.
@@ -142,7 +132,7 @@ def as_table(
     for column, width in zip_longest(columns, widths):
         shown.add_column(column, justify="right" if column in aligned else "left", overflow="fold", width=width)
     for row in rows:
-        shown.add_row(*(Text(str(cell), style=STATUS_STYLES.get(str(cell), "")) for cell in row))
+        shown.add_row(*(Text(str(cell), style=getattr(cell, "style", "")) for cell in row))
     return shown
 
 

@@ -53,7 +53,7 @@ def test_the_example_method_runs_in_a_sweep(my_method, tiny_model):
     (trial,) = plan(load_sweep(my_method / "sweep.yaml"))
     folder = TrialFolder(my_method / "trial")
     run_trial(trial, folder)
-    last = folder.read_curve()[-1]["axes"]
+    last = folder.read_curve()[-1].axes
     # 16 images of 2 steps, the last differentiated: 32 rows forward, 16 back.
     assert (last["reward_queries"], last["nfe_forward"], last["nfe_backward"]) == (16, 32, 16)
 

@@ -10,7 +10,7 @@ from typing import get_args
 
 import pytest
 
-from bench.store.trial_folder import STATUSES
+from bench.store.status import Status
 from methods import registry
 from methods.presentation import Family, Presentation
 from models.meter import Ledger
@@ -167,7 +167,7 @@ def test_reports_know_no_method_by_name():
 
 def test_reports_have_the_meters_axes_and_the_harness_statuses():
     assert set(names.AXES) == set(Ledger().as_axes())
-    assert set(names.STATUSES) == set(STATUSES)
+    assert set(names.STATUSES) == set(Status)
     known = {*names.AXES, names.BUDGET_SECONDS}
     for name, axes in vars(names).items():
         if name.endswith("_AXES") or name in ("SECONDS", "MACHINES_OWN", "AXIS_WORDS"):

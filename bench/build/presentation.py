@@ -17,15 +17,14 @@ def described(trials: Iterable[Trial]) -> dict[str, dict[str, Any]]:
     return {name: _plain(_known(reference)) for name, reference in references.items()}
 
 
-def facts_of(about: Mapping[str, Any]) -> dict[str, MethodFacts]:
+def facts_of(written: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> dict[str, MethodFacts]:
     """Method -> its presentation, as reports take it.
 
     Args:
-        about: the contents of a run's `plan.json`. In a run that was planned without presentations, each method is
+        written: `methods` of a run's `plan.json`. In a run that was planned without presentations, each method is
             looked up by its name; a method that cannot be loaded gets the default.
+        names: the methods of the run.
     """
-    written = about.get("methods", {})
-    names = dict.fromkeys(row["method"] for row in about["trials"])
     return {name: MethodFacts(**(written[name] if name in written else _plain(_known(name)))) for name in names}
 
 

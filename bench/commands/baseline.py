@@ -59,7 +59,7 @@ def save(run: Path, out: Path, primaries: dict[str, str], force: bool, as_json: 
         raise BenchError("is there already", str(out), "bench baseline update keeps its tolerances; --force overwrites")
     found = find_run(run)
     default = primaries.pop("", "area")
-    there = list(dict.fromkeys(row["variant"] for row in found.planned()))
+    there = list(dict.fromkeys(row.variant for row in found.planned()))
     for variant in primaries:
         if variant not in there:
             raise BenchError(f"no method is called {variant}", "--primary", f"one of: {', '.join(there)}")
@@ -92,7 +92,7 @@ def update(file: Path, run: Path, tolerances: bool, as_json: bool) -> None:
 
     before = read_baseline(file)
     run_folder = find_run(run)
-    there = {row["variant"] for row in run_folder.planned()}
+    there = {row.variant for row in run_folder.planned()}
     primaries = {variant: entry.primary for variant, entry in before.methods.items() if variant in there}
     after = baseline_of(run_folder, primaries=primaries, alpha=before.alpha, power=before.power)
     others = differences(before.protocol, after.protocol)

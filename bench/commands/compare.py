@@ -10,6 +10,7 @@ import click
 from bench import console
 from bench.commands.shared import debug_option, find_run, json_option, show_table
 from bench.errors import NotComparableError
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.results.baselines import Stored
@@ -35,8 +36,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
-    target = a.about["target"] if a.about["target"] == b.about["target"] else None
-    clashing = clashing_measures(a.about, b.about)
+    target = a.about.target if a.about.target == b.about.target else None
+    clashing = clashing_measures(a.about.measures, b.about.measures)
     found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
     table = contrast_table(found, (str(first), str(second)), only_changed)
     for line in _gaps(a, b):
@@ -60,7 +61,7 @@ def _gaps(a: "Stored", b: "Stored") -> Iterator[str]:
     for name, side in (("A", a), ("B", b)):
         for row in side.trials.to_dict("records"):
             of_variant = seeds[name].setdefault(str(row["variant"]), set())
-            if row["status"] == "done":
+            if row["status"] == Status.DONE:
                 of_variant.add(int(row["seed"]))
             else:
                 yield f"{name}: {row['variant']}, seed {row['seed']}, is {row['status']} and in no figure"

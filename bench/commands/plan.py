@@ -9,6 +9,7 @@ import click
 from bench import console
 from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options, tell_left_aside
 from bench.store.remote.place import Place
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.plan.planner import Planner
@@ -45,7 +46,6 @@ def command(
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
     from bench.plan.preflight import reason_to_skip
-    from bench.run.worker import SETTLED
     from bench.store.remote.fetching import copied, records
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of
@@ -66,10 +66,10 @@ def command(
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
     for trial in trials:
-        status = run.trial(trial.key).read()["status"]
-        cause = None if status in SETTLED else reason_to_skip(trial)
+        status = run.trial(trial.key).read().status
+        cause = None if status.settled else reason_to_skip(trial)
         # What was skipped once runs when its requirement is met.
-        statuses.append("skipped" if cause else "planned" if status == "skipped" else status)
+        statuses.append(Status.SKIPPED if cause else Status.PLANNED if status == Status.SKIPPED else status)
         causes.append(cause)
     memory = plan_memory.look(loaded, trials, size) if dry or size else {}
     if as_json:

@@ -52,7 +52,7 @@ def command(
     if len({run.path.resolve() for run in found}) < len(found):
         raise BenchError("the same run is named twice", " ".join(map(str, runs)), "name each run once")
     for where, run in zip(runs, found, strict=True):
-        if not any(run.trial(row["trial"]).path.exists() for row in run.planned()):
+        if not any(run.trial(row.trial).path.exists() for row in run.planned()):
             raise BenchError("no trial has begun, so there is nothing to report", str(where))
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if isinstance(out, Place) else out.absolute() if out else None

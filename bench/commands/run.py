@@ -25,17 +25,15 @@ from bench.commands.shared import (
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.run.executors import NAMES
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
     from bench.plan.planner import Planner
     from bench.results.report import WrittenReport
     from bench.store.remote.place import Place
-    from bench.store.run_folder import RunFolder
+    from bench.store.run_folder import RunFolder, StoredTrial
     from bench.sweep.load import LoadedSweep
-
-BROKEN = ("failed", "diverged", "interrupted", "running", "planned")
-"""Statuses that make the run's exit code 3; skipped and pruned trials were meant to end so."""
 
 
 @click.command("run", short_help="Run a sweep: train, evaluate, report.")
@@ -100,7 +98,7 @@ def command(
         if not stopped:
             loaded, record = tuning or (loaded, None)
             if record:
-                aside += tell_left_aside(run.tuning, (), [row["trial"] for row in run.tuning.planned()])
+                aside += tell_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
             if tuning:
                 trials = planner.trials(variants_of(loaded.sweep, loaded.root))
             todo, at_once = _todo(trials, run), min(room, len(trials))
@@ -112,18 +110,18 @@ def command(
             stopped = _execute(chosen, todo, run, line, address)
             summary = _report(run)
     # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
-    rows = run.trials() if loaded.sweep.search is None else []
+    stored = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
-    broken = problem is not None or any(row["status"] in BROKEN for row in rows)
+    broken = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in stored)
     code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
     if as_json:
         from bench.results.report import warnings_of  # matplotlib and scipy, which no trial waits for
 
         uploaded = {"url": mirror.place.url, "not_uploaded": mirror.left()} if mirror else {}
-        warnings = [*planner.warnings, *warnings_of(rows), *aside]
-        console.say_json({**_as_json(run, rows, summary, code), "warnings": warnings, **uploaded})
+        warnings = [*planner.warnings, *warnings_of(stored), *aside]
+        console.say_json({**_as_json(run, stored, summary, code), "warnings": warnings, **uploaded})
     else:
-        _tell(rows, summary, stopped)
+        _tell(stored, summary, stopped)
         if mirror and not problem:
             console.say(f"uploaded: {mirror.place}")
     if problem:
@@ -149,7 +147,7 @@ def _tune(
             return False
         _announce(trials, todo, run, executor_name, at_once)
         # Who acts on running trials must know how the settled ones did.
-        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != "skipped"]
+        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != Status.SKIPPED]
         return _execute(executor or chosen, known if executor else todo, run, line, address)
 
     tuning = Tuning(planner, run, executor_name, line, room)
@@ -167,14 +165,14 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     mended here, or their trials run again.
     """
     from bench.plan.preflight import reason_to_skip
-    from bench.run.worker import SETTLED, mended, record_skipped
+    from bench.run.worker import mended, record_skipped
 
     todo = []
     for trial in trials:
         folder = run.trial(trial.key)
         for text in mended(trial, folder):
             console.warn(f"{trial.key}: {text}")
-        if folder.read()["status"] in SETTLED:
+        if folder.read().status.settled:
             continue
         reason = reason_to_skip(trial)
         if reason:
@@ -193,16 +191,16 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     except BenchError as error:
         console.warn(f"{error.where} {error.what}; it is written again")
         return about
-    for text in before.get("damage", ()):
+    for text in before.damage:
         console.warn(text)
         about = {**about, "warnings": [*about["warnings"], f"{text.partition(';')[0]}, and was written again"]}
-    kept: dict[str, Any] = {} if anything else {key: before[key] for key in ("command", "executor") if key in before}
-    return {**about, **kept, "parallel": max(before.get("parallel", 1), about["parallel"] if anything else 1)}
+    kept = {} if anything else before.model_dump(exclude_unset=True, include={"command", "executor"})
+    return {**about, **kept, "parallel": max(before.parallel, about["parallel"] if anything else 1)}
 
 
 def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:
     budget = trials[0].budget
-    skipped = sum(run.trial(trial.key).recorded_status() == "skipped" for trial in trials)
+    skipped = sum(run.trial(trial.key).recorded_status() == Status.SKIPPED for trial in trials)
     already = len(trials) - len(todo) - skipped
     parts = [console.plural(len(trials), "trial")]
     if already:
@@ -213,7 +211,7 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
     where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
-    console.note(f"{run.about()['name']}: {', '.join(parts)} → {where}")
+    console.note(f"{run.about().name}: {', '.join(parts)} → {where}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
@@ -254,28 +252,29 @@ def _report(run: "RunFolder") -> "WrittenReport | None":
     """The report of whatever there is; none before the first point of any trial."""
     from bench.results.report import report
 
-    if not any(run.trial(row["trial"]).path.exists() for row in run.planned()):
+    if not any(run.trial(row.trial).path.exists() for row in run.planned()):
         return None
     return report(run)
 
 
-def _tell(rows: list[dict[str, Any]], summary: "WrittenReport | None", stopped: bool) -> None:
+def _tell(trials: "list[StoredTrial]", summary: "WrittenReport | None", stopped: bool) -> None:
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:
         show_table(summary.ranking)
         console.say(summary.answer)
-    for row in rows:
-        if row["status"] not in ("done", "planned") or (row["status"] == "planned" and not stopped):
-            console.say(f"{row['trial']}: {row['status']}" + (f": {row['cause']}" if row.get("cause") else ""))
+    for trial in trials:
+        status, cause = trial.record.status, trial.record.cause
+        if status not in (Status.DONE, Status.PLANNED) or (status == Status.PLANNED and not stopped):
+            console.say(f"{trial.key}: {status}" + (f": {cause}" if cause else ""))
     if summary is not None:
         console.say(f"report: {shown(summary.files[0])}")
     if stopped:
-        console.say(f"stopped{'' if rows else ' while tuning'}; run the same command again to continue")
+        console.say(f"stopped{'' if trials else ' while tuning'}; run the same command again to continue")
 
 
 def _as_json(
-    run: "RunFolder", rows: list[dict[str, Any]], summary: "WrittenReport | None", code: int
+    run: "RunFolder", trials: "list[StoredTrial]", summary: "WrittenReport | None", code: int
 ) -> dict[str, Any]:
     keys = ("trial", "method", "variant", "seed", "status", "cause", "points", "axes")
     return {
@@ -285,5 +284,5 @@ def _as_json(
         "ranking": summary.ranking.records() if summary and summary.ranking else [],
         "report": [str(path) for path in summary.files] if summary else [],
         "damage": summary.damage if summary else [],
-        "trials": [{key: row.get(key) for key in keys} for row in rows],
+        "trials": [{key: row.get(key) for key in keys} for row in (trial.row() for trial in trials)],
     }

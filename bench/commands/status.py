@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +11,7 @@ import click
 from bench import console, stopping
 from bench.commands.shared import PLACE, RUNS, debug_option, find_run, json_option
 from bench.errors import BenchError, one_line
+from bench.store.status import Status
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,10 +19,7 @@ if TYPE_CHECKING:
     from bench.store.run_folder import RunFolder
 
 WATCH_SECONDS = 2.0
-BROKEN = ("failed", "diverged", "interrupted", "skipped", "pruned")
-"""Statuses that come with a cause."""
-
-FIRST = {"running": 0, "failed": 1, "diverged": 2, "interrupted": 3}
+FIRST = (Status.RUNNING, Status.FAILED, Status.DIVERGED, Status.INTERRUPTED)
 """What `--watch` shows first where a terminal is too small for all trials."""
 
 COLUMNS = ("trial", "status", "progress", "reward", "time", "left")
@@ -55,7 +54,7 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
     elif seconds is not None:
         _watch(run, seconds)
     elif as_json:
-        console.say_json(trial_rows(_find(run)))
+        console.say_json(list(map(asdict, trial_rows(_find(run)))))
     else:
         found = _find(run)
         _show_trials(trial_rows(found), _parallel(found))
@@ -68,9 +67,37 @@ def _find(run: str) -> "RunFolder":
     return find_run(PLACE.convert(run, None, None), records).latest()
 
 
-def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
-    """A row for every trial of the plan: status, cause, progress, reward, seconds so far and left, points, axes, and
-    what is the matter with its files.
+@dataclass
+class Row:
+    """A trial of the plan as it stands; `--json` has these fields in this order.
+
+    Attributes:
+        points: of its curve.
+        axes: what it has spent so far.
+        progress: fraction of the budget spent.
+        reward: the latest, on the training prompts.
+        seconds: so far.
+        eta_seconds: until its end; None where it cannot be known.
+        damage: what is and was the matter with its files.
+    """
+
+    trial: str
+    method: str
+    variant: str
+    seed: int
+    status: Status
+    cause: str | None
+    points: int
+    axes: dict[str, int | float]
+    progress: float
+    reward: float | None
+    seconds: float | None
+    eta_seconds: float | None
+    damage: list[str]
+
+
+def trial_rows(run: "RunFolder") -> list[Row]:
+    """A row for every trial of the plan.
 
     A trial's status is read once, and its curve after it, so that no point is missing of what the status speaks of.
     """
@@ -78,27 +105,30 @@ def trial_rows(run: "RunFolder") -> list[dict[str, Any]]:
     from bench.run.eta import with_etas
     from bench.run.progress import view_of
 
-    about = run.about()
-    budget = Budget.model_validate((about if "budget" in about else run.described())["budget"])
+    plan = run.about()
+    budget = Budget.model_validate((plan.budget or run.described().budget).stored())
     rows = []
-    for planned in run.planned():
-        view = view_of(run.trial(planned["trial"]), planned["variant"], budget)
-        axes = view.points[-1]["axes"] if view.points else {}
+    for planned in plan.trials:
+        view = view_of(run.trial(planned.trial), planned.variant, budget)
+        axes = view.points[-1].axes if view.points else {}
         # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
         seconds = max(view.seconds or 0.0, axes.get("wall_seconds", 0.0)) or view.seconds
         rows.append(
-            {
-                **{key: planned[key] for key in ("trial", "method", "variant", "seed")},
-                "status": view.status,
-                "cause": view.cause,
-                "points": len(view.points),
-                "axes": axes,
-                "progress": view.progress,
-                "reward": view.latest,
-                "seconds": seconds,
-                "eta_seconds": view.eta_seconds,
-                "damage": list(view.damage),
-            }
+            Row(
+                trial=planned.trial,
+                method=planned.method,
+                variant=planned.variant,
+                seed=planned.seed,
+                status=view.status,
+                cause=view.cause,
+                points=len(view.points),
+                axes=axes,
+                progress=view.progress,
+                reward=view.latest,
+                seconds=seconds,
+                eta_seconds=view.eta_seconds,
+                damage=list(view.damage),
+            )
         )
     return with_etas(rows)
 
@@ -147,16 +177,15 @@ def _runs() -> list[dict[str, Any]]:
         if not run.exists():
             continue
         trials = trial_rows(run)
-        statuses = [row["status"] for row in trials]
-        broken = sum(status in ("failed", "diverged", "interrupted") for status in statuses)
+        statuses = [row.status for row in trials]
         rows.append(
             {
                 "run": str(folder),
                 "tuning": run.path.name == TUNING,
                 "trials": len(statuses),
-                "done": statuses.count("done"),
-                "running": statuses.count("running"),
-                "broken": broken,
+                "done": statuses.count(Status.DONE),
+                "running": statuses.count(Status.RUNNING),
+                "broken": sum(status.broken for status in statuses),
                 "eta_seconds": run_eta(trials, _parallel(run)),
             }
         )
@@ -164,41 +193,41 @@ def _runs() -> list[dict[str, Any]]:
 
 
 def _parallel(run: "RunFolder") -> int:
-    return int(run.about().get("parallel", 1))
+    return run.about().parallel
 
 
-def _show_trials(rows: list[dict[str, Any]], parallel: int) -> None:
+def _show_trials(rows: list[Row], parallel: int) -> None:
     console.table(COLUMNS, map(_cells, rows), right=COLUMNS[2:])
-    for line in [*_causes(rows), *(f"{row['trial']}: {text}" for row in rows for text in row["damage"])]:
+    for line in [*_causes(rows), *(f"{row.trial}: {text}" for row in rows for text in row.damage)]:
         console.say(line)
     console.say(_totals(rows, parallel))
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    began = row["status"] != "planned"
+def _cells(row: Row) -> tuple[str, ...]:
+    began = row.status != Status.PLANNED
     return (
-        row["trial"],
-        row["status"],
-        f"{row['progress']:.0%}" if began else "",
-        console.value(row["reward"]),
-        console.duration(row["seconds"]),
-        console.duration(row["eta_seconds"]),
+        row.trial,
+        row.status,
+        f"{row.progress:.0%}" if began else "",
+        console.value(row.reward),
+        console.duration(row.seconds),
+        console.duration(row.eta_seconds),
     )
 
 
-def _causes(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _causes(rows: Sequence[Row]) -> list[str]:
     """`ddpo-s0-1a2b3c4d: failed: why`, and how many others ended so."""
     alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["status"] in BROKEN:
-            alike.setdefault((row["status"], row["cause"] or "no cause was recorded"), []).append(row["trial"])
+        if row.status.stopped:
+            alike.setdefault((row.status, row.cause or "no cause was recorded"), []).append(row.trial)
     return [
         f"{trials[0]}{f' and {len(trials) - 1} more' if len(trials) > 1 else ''}: {status}: {cause}"
         for (status, cause), trials in alike.items()
     ]
 
 
-def _totals(rows: list[dict[str, Any]], parallel: int) -> str:
+def _totals(rows: list[Row], parallel: int) -> str:
     from bench.run.eta import run_eta
     from bench.run.progress import totals
 
@@ -231,9 +260,13 @@ def _watch(where: str, seconds: float) -> None:
         stopping.forget()  # that is how it ends
 
 
-def _over(rows: Sequence[dict[str, Any]], where: str) -> bool:
+def _over(rows: Sequence[Row], where: str) -> bool:
     """Whether nothing is left to run. After its last trial a tuning may have another round, and its comparison."""
-    return not any(row["status"] in ("running", "planned", "interrupted") for row in rows) and not _written(where)
+    return not any(row.status.left_to_run for row in rows) and not _written(where)
+
+
+def _place(row: Row) -> int:
+    return FIRST.index(row.status) if row.status in FIRST else len(FIRST)
 
 
 def _written(where: str) -> bool:
@@ -249,7 +282,7 @@ def _written(where: str) -> bool:
     return run.locked() or RunFolder(run.path.parent).locked()  # a tuning has no lock of its own
 
 
-def _picture(rows: list[dict[str, Any]], parallel: int, width: int, height: int) -> "RenderableType":
+def _picture(rows: list[Row], parallel: int, width: int, height: int) -> "RenderableType":
     """What fits on a terminal: a line a trial, the first causes, the totals."""
     from rich.console import Group
     from rich.text import Text
@@ -259,9 +292,9 @@ def _picture(rows: list[dict[str, Any]], parallel: int, width: int, height: int)
     room = max(1, height - len(lines) - 7)  # the table's frame, what is left out, the totals, the cursor
     shown = rows
     if len(rows) > room:
-        shown = sorted(rows, key=lambda row: FIRST.get(row["status"], len(FIRST)))[:room]
+        shown = sorted(rows, key=_place)[:room]
         lines.append(Text(f"and {len(rows) - room} trials that this terminal has no room for", style="dim"))
     names = max(NAMES_AT_LEAST, width - OTHER_COLUMNS)
-    cells = [(console.shortened(row["trial"], names), *_cells(row)[1:]) for row in shown]
+    cells = [(console.shortened(row.trial, names), *_cells(row)[1:]) for row in shown]
     table = console.as_table(COLUMNS, cells, right=COLUMNS[2:])
     return Group(table, *lines, Text(_totals(rows, parallel), no_wrap=True, overflow="ellipsis"))

@@ -59,24 +59,32 @@ def _embedding(trial: Trial) -> RewardRef | None:
     return embedding[-1] if embedding else None
 
 
-def clashing_measures(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Metrics that two runs measure by different rewards or features, from the contents of their `plan.json`."""
-    own, other = first.get("measures", {}), second.get("measures", {})
+def clashing_measures(own: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> list[str]:
+    """Metrics that two runs measure by different rewards or features.
+
+    Args:
+        own, other: what `measures_of` gives for each run; None if the run's version stored none.
+    """
+    own, other = own or {}, other or {}
     return [metric for metric in own if metric in other and own[metric] != other[metric]]
 
 
-def in_words(about: Mapping[str, Any]) -> dict[str, str]:
-    """The protocol as the report shows it, name -> phrase, from the contents of `plan.json`.
+def in_words(protocol: Mapping[str, Any] | None, label: str, evaluation: str) -> dict[str, str]:
+    """The protocol as the report shows it, name -> phrase.
 
     The budget's limit is left out, as curves of two lengths are comparable as far as the shorter one goes.
+
+    Args:
+        protocol: what `protocol_of` gives; None if the run's version stored none.
+        label: the label of the optimised reward.
+        evaluation: a sentence on how images are evaluated.
     """
-    protocol = about.get("protocol")
-    if protocol is None:  # planned by a version that stored no protocol
-        return {"reward": about["reward"], "evaluation": about["evaluation"]}
+    if protocol is None:
+        return {"reward": label, "evaluation": evaluation}
     reward, prompts = protocol["reward"], protocol["prompts"]
     phrases = {"reward": f"{reward['name']} ({reward['version'][:8]})", "model": protocol["model"][:8]}
     for split, name in (("train", "training prompts"), ("heldout", "held-out prompts")):
         if prompts[split]["count"]:
             phrases[name] = f"{prompts[split]['count']} prompts, {prompts[split]['digest'][:8]}"
     every = f"every {protocol['evaluated every']:g} {protocol['budget']['axis'].replace('_', ' ')}"
-    return {**phrases, "evaluation": about["evaluation"], "points": every, "precision": protocol["precision"]}
+    return {**phrases, "evaluation": evaluation, "points": every, "precision": protocol["precision"]}

@@ -16,7 +16,9 @@ from pydantic import ValidationError
 from bench.build.presentation import facts_of
 from bench.errors import BenchError, TrialsFailedError
 from bench.store.files import write_text
+from bench.store.records import Provenance, WholePlan
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.sweep.variants import variant_name
 from reports import frame
 from reports.names import budget_column
@@ -37,7 +39,7 @@ class Stored:
     curves: pd.DataFrame
     evaluation: pd.DataFrame
     trials: pd.DataFrame
-    about: dict[str, Any]
+    about: WholePlan
     protocol: dict[str, Any]
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
@@ -46,7 +48,8 @@ class Stored:
     @property
     def axis(self) -> str:
         """The budget's column."""
-        return budget_column(self.about["budget"]["axis"])
+
+        return budget_column(self.about.budget.axis)
 
 
 def read_run(run: RunFolder) -> Stored:
@@ -57,12 +60,14 @@ def read_run(run: RunFolder) -> Stored:
     """
 
     about = run.described()
-    curves, rows = run.gather()
-    curves = frame.with_families(curves, {name: facts.family for name, facts in facts_of(about).items()})
-    by_prompt = run.evaluation(rows)
+    curves, stored = run.gather()
+    curves = frame.with_families(
+        curves, {name: facts.family for name, facts in facts_of(about.methods, about.method_names).items()}
+    )
+    by_prompt = run.evaluation(stored)
     sweep = run.sweep()
-    trials = pd.DataFrame(rows)
-    axis = budget_column(about["budget"]["axis"])
+    trials = pd.DataFrame([trial.row() for trial in stored])
+    axis = budget_column(about.budget.axis)
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
         evaluation = frame.validate_evaluation(by_prompt)
@@ -71,7 +76,7 @@ def read_run(run: RunFolder) -> Stored:
         raise BenchError(str(error), str(run.path), "run the sweep again") from None
     if len(curves):
         curves = frame.with_statuses(curves, trials)
-    records = [row["provenance"] for row in rows if isinstance(row.get("provenance"), dict)]
+    records = [trial.record.provenance for trial in stored if trial.record.provenance]
     return Stored(
         curves=curves,
         evaluation=evaluation,
@@ -80,7 +85,7 @@ def read_run(run: RunFolder) -> Stored:
         protocol=_protocol(about, sweep, records),
         fingerprint=_fingerprint(sweep, records),
         provenance=_provenance(about, records),
-        settings=_settings(rows, sweep),
+        settings=_settings([trial.planned.variant for trial in stored], sweep),
     )
 
 
@@ -115,7 +120,7 @@ def baseline_of(
     """
 
     stored = read_run(run)
-    bad = [row for row in stored.trials.to_dict("records") if row["status"] != "done"]
+    bad = [row for row in stored.trials.to_dict("records") if row["status"] != Status.DONE]
     if bad or stored.curves.empty:
         what = f"{bad[0]['trial']} is {bad[0]['status']}" if bad else "no trial has a curve"
         more = f" and {len(bad) - 1} more are not done" if len(bad) > 1 else ""
@@ -124,10 +129,10 @@ def baseline_of(
         return make(
             stored.curves,
             stored.evaluation,
-            name=stored.about["name"],
-            reward=stored.about["reward"],
+            name=stored.about.name,
+            reward=stored.about.reward,
             axis=stored.axis,
-            target=stored.about["target"],
+            target=stored.about.target,
             protocol=stored.protocol,
             fingerprint=stored.fingerprint,
             provenance={"saved": datetime.now(UTC).strftime("%Y-%m-%d"), **stored.provenance},
@@ -238,35 +243,31 @@ def layout(value: Any, indent: int = 0) -> str:
 # -- what a run says of itself -----------------------------------------------------------------------------------
 
 
-def _protocol(
-    about: Mapping[str, Any], sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _protocol(about: WholePlan, sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
     """What must be alike, or two numbers stand for different things. Methods and their settings are not among it."""
     # A run in which nothing has begun cannot say yet what it runs on.
     machine = {"hardware": _hardware_class(sweep, records)} if records else {}
-    return {**about.get("protocol", {}), **machine}
+    return {**(about.protocol or {}), **machine}
 
 
-def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
     """What must be alike too, for curves to be equal: the machine, the versions, how arithmetic is shared."""
-    hardware = [record.get("hardware") or {} for record in records]
+    hardware = [record.hardware or {} for record in records]
     return {
         "cpu": _one({str(machine.get("cpu")) for machine in hardware}),
         "gpu": _one({str(machine.get("gpu")) for machine in hardware}) if sweep["resources"]["gpus"] > 0 else None,
-        "threads": _one({str(record.get("threads")) for record in records}),
+        "threads": _one({str(record.threads) for record in records}),
         "workers": sweep["resources"]["workers"],
         "zero": sweep["resources"]["zero"],
-        "versions": {
-            name: _one({str((record.get("versions") or {}).get(name)) for record in records}) for name in NUMERICAL
-        },
+        "versions": {name: _one({str((record.versions or {}).get(name)) for record in records}) for name in NUMERICAL},
     }
 
 
-def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> str:
+def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> str:
     """ "CPU", or the GPU's name: one kind of processor or the other, and which GPU, but not which CPU."""
     if not sweep["resources"]["gpus"] > 0:
         return "CPU"
-    names = {str((record.get("hardware") or {}).get("gpu")) for record in records}
+    names = {str((record.hardware or {}).get("gpu")) for record in records}
     return _one(names - {"None"}) or "CPU"
 
 
@@ -274,22 +275,22 @@ def _one(values: set[str]) -> str | None:
     return " and ".join(sorted(values)) or None
 
 
-def _provenance(about: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    first: Mapping[str, Any] = records[0] if records else {}
+def _provenance(about: WholePlan, records: Sequence[Provenance]) -> dict[str, Any]:
+    first = records[0] if records else Provenance()
     return {
-        "command": about.get("command"),
-        "commit": first.get("commit"),
-        "dirty": any(record.get("dirty") for record in records),
-        "versions": first.get("versions", {}),
-        "hardware": {key: (first.get("hardware") or {}).get(key) for key in ("cpu", "cores", "gpu")},
+        "command": about.command,
+        "commit": first.commit,
+        "dirty": any(record.dirty for record in records),
+        "versions": first.versions or {},
+        "hardware": {key: (first.hardware or {}).get(key) for key in ("cpu", "cores", "gpu")},
     }
 
 
-def _settings(rows: Sequence[Mapping[str, Any]], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _settings(variants: Sequence[str], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Variant -> the settings and the sampler that the sweep writes for it; a grid's variants are left out."""
     named = {variant_name(entry["name"], entry.get("variant")): entry for entry in sweep["methods"]}
     found = {}
-    for variant in dict.fromkeys(row["variant"] for row in rows):
+    for variant in dict.fromkeys(variants):
         entry = named.get(variant)
         if entry is not None:
             found[variant] = {"settings": entry.get("settings") or {}, "sampler": entry.get("sampler") or {}}

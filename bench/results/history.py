@@ -109,7 +109,7 @@ def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
     if not stored.curves.empty:
         still = untrained_variants(stored.curves)
         for variant, rows in finished(stored.curves).groupby("variant", sort=False):
-            target = None if variant in still else stored.about["target"]
+            target = None if variant in still else stored.about.target
             taken = measure(rows, stored.evaluation.iloc[:0], stored.axis, target=target)
             known = {s: v for s, v in taken.values.items() if s != TO_TARGET or not taken.censored}
             figures |= {(str(variant), s): sum(v.values()) / len(v) for s, v in known.items()}
@@ -119,7 +119,7 @@ def _of_run(run: RunFolder, name: str) -> dict[str, Any]:
         "commit": stored.provenance.get("commit"),
         "protocol": stored.protocol,
         "axis": stored.axis,
-        "targets": {variant: stored.about["target"] for variant, _ in figures},
+        "targets": {variant: stored.about.target for variant, _ in figures},
         "figures": figures,
     }
 

@@ -11,7 +11,8 @@ from bench.build.presentation import facts_of
 from bench.errors import BenchError
 from bench.plan.protocol import in_words
 from bench.results.together import grouped_parts
-from bench.store.run_folder import RunFolder
+from bench.store.records import WholePlan
+from bench.store.run_folder import RunFolder, StoredTrial
 from bench.store.settled import of_adapter
 from models.ledger import spent
 from reports.build import ReportPart, build_together, write_document
@@ -83,7 +84,7 @@ def report(
         if each.ranking is not None
     ]
     answers = [f"{part['name']}: {part['answer']}" if document.others else part["answer"] for part in told]
-    damage = [text for run in runs for text in run.described().get("damage", ())]
+    damage = [text for run in runs for text in run.described().damage]
     damage += [f"{row['trial']}: {text}" for part in parts for row in part.trials.to_dict("records")
               for text in row["damage"]]  # fmt: skip
     damage += [f"{path} cannot be read; the page does without" for each in (document, *document.others) if each.sheet
@@ -95,18 +96,19 @@ def report(
 def part_of(run: RunFolder, must_write: bool = False) -> ReportPart:
     """What `reports` wants to know of one run; writes its `results.parquet`, where it can or must."""
     about = run.described()
-    curves, rows = run.gather()
+    curves, trials = run.gather()
     try:
         run.write_results(curves)
     except OSError:
         if must_write:
             raise  # a report elsewhere asks no more of a full or read-only disk than to be read
-    meta = meta_of(about, rows)
+    meta = meta_of(about, trials)
     curves = with_families(curves, {name: facts.family for name, facts in meta.methods.items()})
-    evaluation = run.evaluation(rows)
-    for row in rows:
-        row["damage"] = [*row["damage"], *map(str, of_adapter(run.trial(row["trial"]), row))]
-    return ReportPart(curves, evaluation, pd.DataFrame(rows), meta, pictures(run, about, curves))
+    evaluation = run.evaluation(trials)
+    for trial in trials:
+        trial.damage += map(str, of_adapter(run.trial(trial.key), trial.record))
+    rows = pd.DataFrame([trial.row() for trial in trials])
+    return ReportPart(curves, evaluation, rows, meta, pictures(run, about, curves))
 
 
 def _require_variant(name: str, known: set[str]) -> None:
@@ -129,66 +131,66 @@ def _beside(runs: Sequence[RunFolder]) -> Path:
     return runs[0].path.with_name(f"{'-and-'.join(run.path.name for run in runs[:3])}-report")
 
 
-def meta_of(about: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Meta:
+def meta_of(about: WholePlan, trials: Sequence[StoredTrial]) -> Meta:
     """What the frames do not say.
 
     Args:
         about: the run's `plan.json`.
-        rows: its trials.
+        trials: of the run.
     """
 
-    versions: dict[str, str] = {}
-    for row in rows:
-        versions = versions or (row.get("provenance") or {}).get("versions", {})
+    provenances = [trial.record.provenance for trial in trials]
+    versions = next((found.versions for found in provenances if found and found.versions), {})
     return Meta(
-        name=about["name"],
-        description=about["description"],
-        budget_axis=about["budget"]["axis"],
-        budget_limit=about["budget"]["limit"],
-        target=about["target"],
-        reward=about["reward"],
-        gold=about["gold"],
-        diversity=about.get("diversity", ""),
-        evaluation=about["evaluation"],
-        command=about["command"],
+        name=about.name,
+        description=about.description,
+        budget_axis=about.budget.axis,
+        budget_limit=about.budget.limit,
+        target=about.target,
+        reward=about.reward,
+        gold=about.gold,
+        diversity=about.diversity,
+        evaluation=about.evaluation,
+        command=about.command,
         versions=versions,
-        methods=facts_of(about),
-        seconds_comparable=about["parallel"] == 1,
-        tuning=about.get("tuning"),
-        protocol=in_words(about),
-        warnings=(*about.get("damage", ()), *about.get("warnings", ()), *warnings_of(rows)),
+        methods=facts_of(about.methods, about.method_names),
+        seconds_comparable=about.parallel == 1,
+        tuning=about.tuning,
+        protocol=in_words(about.protocol, about.reward, about.evaluation),
+        warnings=(*about.damage, *about.warnings, *warnings_of(trials)),
     )
 
 
-def warnings_of(rows: Iterable[dict[str, Any]]) -> list[str]:
+def warnings_of(trials: Iterable[StoredTrial]) -> list[str]:
     """What trials found while they ran, each sentence once."""
-    return list(dict.fromkeys(told["text"] for row in rows for told in (row.get("warnings") or {}).values()))
+    found = (warning.text for trial in trials for warning in (trial.record.warnings or {}).values())
+    return list(dict.fromkeys(found))
 
 
-def pictures(run: RunFolder, about: dict[str, Any], curves: pd.DataFrame) -> list[Picture]:
+def pictures(run: RunFolder, about: WholePlan, curves: pd.DataFrame) -> list[Picture]:
     """The samples that a report may show: of one seed, and of the variants that train nothing.
 
     They are listed here and opened by whoever shows them: a thousand trials keep a hundred thousand.
     """
 
-    axis, limit = about["budget"]["axis"], about["budget"]["limit"]
-    order = [(split, prompt) for split, prompts in about["prompts"].items() for prompt in prompts]
-    kept = [row for row in about["trials"] if run.trial(row["trial"]).samples.is_dir()]
+    axis, limit = about.budget.axis, about.budget.limit
+    order = [(split, prompt) for split, prompts in about.prompts.items() for prompt in prompts]
+    kept = [row for row in about.trials if run.trial(row.trial).samples.is_dir()]
     if not kept:
         return []
     still = untrained_variants(curves) if len(curves) else set()
-    seed = seed_to_show([(row["variant"], row["seed"]) for row in kept], still)
+    seed = seed_to_show([(row.variant, row.seed) for row in kept], still)
     found: list[Picture] = []
     for row in kept:
-        if row["seed"] != seed and row["variant"] not in still:
+        if row.seed != seed and row.variant not in still:
             continue
-        folder = run.trial(row["trial"])
+        folder = run.trial(row.trial)
         for point in folder.read_curve():
-            number = point["point"]
+            number = point.point
             there = folder.sample_names(number)
-            fraction = min(1.0, spent(axis, point["axes"]) / limit)
+            fraction = min(1.0, spent(axis, point.axes) / limit)
             for split, prompt in order:
                 path = folder.sample_path(number, split, prompt)
                 if path.name in there:
-                    found.append(Picture(row["variant"], row["seed"], number, fraction, prompt, split, path))
+                    found.append(Picture(row.variant, row.seed, number, fraction, prompt, split, path))
     return found

@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from bench.plan.protocol import SHOWN, clashing_measures
+from bench.store.records import WholePlan
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from reports.build import ReportPart
 
 NAMED = 3
@@ -27,7 +29,7 @@ def grouped_parts(runs: Sequence[tuple[RunFolder, ReportPart]]) -> tuple[list[Re
         runs: each with what `bench.results.report.part_of` says of it.
     """
     names = run_names([run for run, _ in runs])
-    groups: list[list[tuple[str, ReportPart, Mapping[str, Any]]]] = []
+    groups: list[list[tuple[str, ReportPart, WholePlan]]] = []
     for name, (run, part) in zip(names, runs, strict=True):
         about = run.described()
         part = replace(part, meta=replace(part.meta, name=name))
@@ -41,17 +43,18 @@ def grouped_parts(runs: Sequence[tuple[RunFolder, ReportPart]]) -> tuple[list[Re
     return [_joined([(name, part) for name, part, _ in group], warnings) for group in groups], warnings
 
 
-def _alike(part: ReportPart, about: Mapping[str, Any], other: ReportPart, other_about: Mapping[str, Any]) -> bool:
-    return part.meta.protocol == other.meta.protocol and not clashing_measures(about, other_about)
+def _alike(part: ReportPart, plan: WholePlan, other: ReportPart, other_plan: WholePlan) -> bool:
+    alike = part.meta.protocol == other.meta.protocol
+    return alike and not clashing_measures(plan.measures, other_plan.measures)
 
 
-def _tell_measures(groups: list[list[tuple[str, ReportPart, Mapping[str, Any]]]]) -> None:
+def _tell_measures(groups: list[list[tuple[str, ReportPart, WholePlan]]]) -> None:
     """Adds to each protocol in words the metrics that keep groups apart, so that the page can say so."""
-    abouts = [about for group in groups for *_, about in group]
-    clashing = {metric for first in abouts for second in abouts for metric in clashing_measures(first, second)}
+    measures = [about.measures for group in groups for *_, about in group]
+    clashing = {metric for first in measures for second in measures for metric in clashing_measures(first, second)}
     for group in groups:
         for place, (name, part, about) in enumerate(group):
-            known = about.get("measures", {})
+            known = about.measures or {}
             own = {metric: _short(known[metric]) for metric in clashing if metric in known}
             group[place] = (name, replace(part, meta=replace(part.meta, protocol={**part.meta.protocol, **own})), about)
 
@@ -64,7 +67,7 @@ def _short(version: str) -> str:
 def run_names(runs: Sequence[RunFolder]) -> list[str]:
     """What the runs are called in one report: by sweep, by folder where two have one, else by path."""
     paths = [run.path for run in runs]
-    for names in ([str(run.described()["name"]) for run in runs], [path.name for path in paths]):
+    for names in ([run.described().name for run in runs], [path.name for path in paths]):
         if len(set(names)) == len(names):
             return names
     return [str(path) for path in paths]
@@ -136,7 +139,7 @@ def _without_shared(group: Sequence[tuple[str, ReportPart]], warnings: list[str]
     shared = set()
     for name, part in group:
         for row in part.trials.to_dict("records"):
-            here = (row["status"] == "done", int(row.get("points") or 0), name)
+            here = (row["status"] == Status.DONE, int(row.get("points") or 0), name)
             shared |= {row["trial"]} & set(best)
             if row["trial"] not in best or here[:2] > best[row["trial"]][:2]:
                 best[row["trial"]] = here

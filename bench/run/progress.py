@@ -4,17 +4,19 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO
 
 from bench.background import repeating
 from bench.build.trial_spec import Budget, Trial
-from bench.console import STATUS_STYLES, duration, plural
-from bench.run.eta import eta_of, run_eta, with_etas
+from bench.console import duration, plural
+from bench.run.eta import Timed, Timing, eta_of, run_eta, with_etas
 from bench.run.tracking.follow import problems, tracking_folder
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 from models.ledger import spent
 
@@ -29,13 +31,9 @@ SHARE = 0.05
 """Of the driver's time that looking may take; with very many trials it looks less often."""
 
 
-ENDED = ("done", "failed", "diverged", "skipped", "pruned")
-"""Statuses after which nothing comes in this run; `interrupted` is none, as a stale trial may be heard of again."""
-
-
 @dataclass(frozen=True)
 class View:
-    """What can be seen of a trial from outside.
+    """A trial's state as its files show it.
 
     Attributes:
         progress: fraction of the budget spent.
@@ -43,16 +41,16 @@ class View:
         seconds: what it took, or has taken so far in this attempt.
         eta_seconds: until its end, where it runs and can tell.
         updated: when its status was written, in seconds since 1970.
-        damage: what is and was the matter with its files (see `TrialFolder.told`).
+        damage: what is and was the matter with its files (see `TrialFolder.problems`).
     """
 
     key: str
     label: str
-    status: str
+    status: Status
     cause: str | None
     progress: float
     latest: float | None
-    points: tuple[dict[str, Any], ...]
+    points: tuple[Point, ...]
     seconds: float | None
     eta_seconds: float | None = None
     updated: float = 0.0
@@ -72,33 +70,28 @@ class Display(Protocol):
 def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
     """The trial as its folder tells it now."""
     record = folder.read()
-    curve = folder.read_curve() if record["status"] != "planned" else []
+    curve = folder.read_curve() if record.status != Status.PLANNED else []
     pulse = folder.pulse()
-    latest = pulse.get("latest")
+    latest = pulse.latest if pulse else None
     if latest is None and curve:
-        latest = curve[-1]["values"].get("train", {}).get("reward")
-    reached = spent_of(budget.axis, curve[-1]["axes"]) / budget.limit if curve else 0.0
-    status = record["status"]
-    progress = 1.0 if status == "done" else max(float(pulse.get("progress") or 0.0), min(1.0, reached))
-    running = status == "running"
+        latest = curve[-1].values.get("train", {}).get("reward")
+    reached = spent(budget.axis, curve[-1].axes) / budget.limit if curve else 0.0
+    status = record.status
+    progress = 1.0 if status == Status.DONE else max(float(pulse.progress) if pulse else 0.0, min(1.0, reached))
+    running = status == Status.RUNNING
     return View(
         folder.key,
         label,
         status,
-        record.get("cause"),
+        record.cause,
         progress,
         latest,
         tuple(curve),
-        time.time() - record["started"] if running and record.get("started") else record.get("seconds"),
-        eta_of(pulse) if running else None,
-        record.get("updated") or 0.0,
-        tuple(folder.told()),
+        time.time() - record.started if running and record.started else record.seconds,
+        eta_of(pulse) if running and pulse else None,
+        record.updated or 0.0,
+        tuple(folder.problems()),
     )
-
-
-def spent_of(axis: str, axes: dict[str, Any]) -> float:
-    """What a point had spent of a budget axis."""
-    return float(spent(axis, axes))
 
 
 class Bars:
@@ -111,16 +104,7 @@ class Bars:
         from rich.table import Column
 
         self.parallel = parallel
-        self.rows: dict[str, dict[str, Any]] = {
-            trial.key: {
-                "variant": trial.variant,
-                "method": trial.method,
-                "status": "planned",
-                "seconds": None,
-                "eta_seconds": None,
-            }
-            for trial in trials
-        }
+        self.rows = {trial.key: Timing(trial.variant, trial.method) for trial in trials}
         self.seeds = {trial.key: trial.seed for trial in trials}
         self.tasks: dict[str, Any] = {}
         self.console = Console(file=stream, highlight=False)
@@ -141,15 +125,16 @@ class Bars:
         self.live.start()
 
     def show(self, view: View) -> None:
-        if view.status == "planned":
+        if view.status == Status.PLANNED:
             return
         if view.key not in self.tasks:
             seed = self.seeds[view.key]
             task = self.progress.add_task(view.label, total=1.0, seed=seed, share="", latest="", left="", status="")
             self.tasks[view.key] = task
-        before, row = self.rows[view.key]["status"], self.rows[view.key]
-        row |= {"status": view.status, "seconds": view.seconds, "eta_seconds": view.eta_seconds}
-        ended = view.status != "running"
+        row = self.rows[view.key]
+        before = row.status
+        row.status, row.seconds, row.eta_seconds = view.status, view.seconds, view.eta_seconds
+        ended = view.status != Status.RUNNING
         if ended and view.status != before and view.cause:
             self.warn(f"{view.key}: {view.status}: {view.cause}")
         self.progress.update(
@@ -158,7 +143,7 @@ class Bars:
             share=f"{view.progress:.0%}",
             latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
             left=_time_word(view.seconds, "in {}") if ended else _time_word(view.eta_seconds, "{} left"),
-            status=f"[{STATUS_STYLES.get(view.status, 'white')}]{view.status}[/]",
+            status=f"[{view.status.style}]{view.status}[/]",
             visible=not (self.crowded and ended),
         )
 
@@ -186,15 +171,15 @@ class Lines:
         """`known`: points that an earlier run left, which are no news."""
         self.budget = budget
         self.stream = stream
-        self.seen = {key: ("planned", points) for key, points in (known or {}).items()}
+        self.seen = {key: (Status.PLANNED, points) for key, points in (known or {}).items()}
 
     def show(self, view: View) -> None:
-        status, points = self.seen.get(view.key, ("planned", 0))
-        if view.status != status and view.status == "running":
+        status, points = self.seen.get(view.key, (Status.PLANNED, 0))
+        if view.status != status and view.status == Status.RUNNING:
             self._say(view, "status=running")
         for point in view.points[points:] if len(view.points) > points else ():
             self._say(view, self._point(point))
-        if view.status not in (status, "running", "planned"):
+        if view.status not in (status, Status.RUNNING, Status.PLANNED):
             parts = [f"status={view.status}"]
             if view.latest is not None:
                 parts.append(f"reward={view.latest:.4f}")
@@ -205,11 +190,11 @@ class Lines:
             self._say(view, *parts)
         self.seen[view.key] = (view.status, len(view.points))
 
-    def _point(self, point: dict[str, Any]) -> str:
-        parts = [f"point={point['point']}"]
-        spent = spent_of(self.budget.axis, point["axes"])
-        parts.append(f"{self.budget.axis}={spent:.0f} progress={spent / self.budget.limit:.0%}")
-        for split, metrics in point["values"].items():
+    def _point(self, point: Point) -> str:
+        parts = [f"point={point.point}"]
+        gone = spent(self.budget.axis, point.axes)
+        parts.append(f"{self.budget.axis}={gone:.0f} progress={gone / self.budget.limit:.0%}")
+        for split, metrics in point.values.items():
             reward = metrics.get("reward", math.nan)
             parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
         return " ".join(parts)
@@ -224,10 +209,10 @@ class Lines:
         return
 
 
-def totals(rows: Sequence[Mapping[str, Any]], eta_seconds: float | None) -> str:
+def totals(rows: Sequence[Timed], eta_seconds: float | None) -> str:
     """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
-    counts = Counter(row["status"] for row in rows)
-    parts = ", ".join(f"{counts[status]} {status}" for status in STATUS_STYLES if counts[status])
+    counts = Counter(row.status for row in rows)
+    parts = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
     return f"{plural(len(rows), 'trial')}{left}: {parts}"
 
@@ -246,9 +231,7 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     folders = {trial.key: run.trial(trial.key) for trial in trials}
     known = {key: len(folder.read_curve()) for key, folder in folders.items()}
     display: Display = (
-        Bars(trials, stream, run.about().get("parallel", 1))
-        if stream.isatty()
-        else Lines(trials[0].budget, stream, known)
+        Bars(trials, stream, run.about().parallel) if stream.isatty() else Lines(trials[0].budget, stream, known)
     )
     since = time.time()
     warned: set[str] = set()
@@ -257,10 +240,10 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     rest = 0.0  # until when not to look again
 
     def warn(folder: TrialFolder) -> None:
-        for told in folder.warnings().values():
-            if told["text"] not in said:  # once a run, as it is often the same of every trial
-                said.add(told["text"])
-                display.warn(f"{folder.key}: {told['text']}")
+        for warning in folder.warnings().values():
+            if warning.text not in said:  # once a run, as it is often the same of every trial
+                said.add(warning.text)
+                display.warn(f"{folder.key}: {warning.text}")
         for tracker, problem in problems(folder).items():
             if tracker not in warned:  # once a run: what stops one trial's stops them all
                 warned.add(tracker)
@@ -322,8 +305,8 @@ class _Watched:
         """
         stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
         view = view_of(self.folder, self.trial.variant, self.trial.budget)
-        self._stamps, self._running, self._read_at = stamps, view.status == "running", time.monotonic()
+        self._stamps, self._running, self._read_at = stamps, view.status == Status.RUNNING, time.monotonic()
         if view.updated < since:
             return None
-        self.ended = view.status in ENDED
+        self.ended = view.status.ended
         return view

@@ -9,7 +9,9 @@ from pathlib import Path
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError, LockedError, cause_of, one_line
 from bench.stopping import settling
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ def settled(trials: Sequence[Trial], run: RunFolder) -> Iterator[None]:
 
 
 def _settle(trials: Sequence[Trial], run: RunFolder, interrupted: str | None = None) -> None:
-    unsettled = {"running"} if interrupted else {"running", "planned"}
+    unsettled = {Status.RUNNING} if interrupted else {Status.RUNNING, Status.PLANNED}
     for trial in trials:
         folder = run.trial(trial.key)
         if folder.recorded_status() not in unsettled:
@@ -65,13 +67,13 @@ def _settle(trials: Sequence[Trial], run: RunFolder, interrupted: str | None = N
             logger.warning("%s", "; ".join(error.lines()))
 
 
-def _give_status(folder: TrialFolder, unsettled: Collection[str], interrupted: str | None) -> None:
+def _give_status(folder: TrialFolder, unsettled: Collection[Status], interrupted: str | None) -> None:
     if folder.recorded_status() not in unsettled:  # it has ended while the lock was waited for
         return
     if interrupted:
-        folder.write_status("interrupted", interrupted)
+        folder.write_status(Status.INTERRUPTED, interrupted)
     else:
-        folder.write_status("failed", lost(folder.path, folder.read().get("attempts", 1)))
+        folder.write_status(Status.FAILED, lost(folder.path, folder.read().attempts))
 
 
 def _cut_short(error: BaseException) -> str:

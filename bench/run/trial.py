@@ -31,6 +31,7 @@ from bench.run.repeatable import unrepeatable
 from bench.run.scores import metered, odd_columns, scores_of
 from bench.stopping import check
 from bench.store.null_folder import NullFolder
+from bench.store.records import Point
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
 from methods.base import Method, SamplingMethod, StepMetrics
@@ -46,7 +47,7 @@ PICTURES_PER_SPLIT = 8
 ASKED_AGAIN = 2
 """Images that rewards of one's own score twice more, to see whether they repeat."""
 
-Observer = Callable[[dict[str, Any]], None]
+Observer = Callable[[Point], None]
 """Is told each point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept: first those that a resumed
 trial has already.
 """
@@ -211,7 +212,7 @@ class TrialLoop:
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
         if self.observe is not None:
-            self.observe({"point": self.point, "axes": axes, "values": evaluation.values})
+            self.observe(Point(point=self.point, axes=axes, values=evaluation.values))
 
     def save_pictures(self, evaluation: Evaluation) -> None:
         """Keeps the first image of some prompts, to look at."""

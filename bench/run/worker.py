@@ -18,7 +18,8 @@ from bench.run.trial import Observer, run_trial
 from bench.stopping import heeded, settling
 from bench.store.files import write_text
 from bench.store.provenance import provenance
-from bench.store.trial_folder import SETTLED, Status, TrialFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 from rewards.containment import restored
 
 BEAT_SECONDS = 5.0
@@ -54,14 +55,16 @@ def run_and_record(
     """
     # What a method or a library does to the global state ends with the trial: the next one may run in this process.
     with folder.lock(LOCK_WAIT_SECONDS), restored():
-        status = folder.read()["status"]
-        if status in SETTLED:  # another process finished it in the meantime
+        status = folder.read().status
+        if status.settled:  # another process finished it in the meantime
             return status
         torch.set_num_threads(trial.threads)
         try:
             begun = time.time()
             folder.error_path.unlink(missing_ok=True)
-            folder.write_status("running", provenance=provenance(trial, command), **described(trial), started=begun)
+            folder.write_status(
+                Status.RUNNING, provenance=provenance(trial, command), **described(trial), started=begun
+            )
             # One step of a large model may take minutes. A full disk or another owner stops the trial itself, with a
             # better message.
             with tracked(trial, folder):
@@ -74,19 +77,19 @@ def run_and_record(
                     if not disk_full(error):
                         raise
                     ended()  # what was begun has been removed, so that there may be room now
-            if status == "done":
+            if status == Status.DONE:
                 folder.drop_checkpoints()
             return status
         except KeyboardInterrupt:
             with settling():
-                folder.write_status("interrupted", STOPPED)
+                folder.write_status(Status.INTERRUPTED, STOPPED)
             raise
 
 
 def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
     """Leaves in `folder` that `trial` was not begun, and why."""
     with folder.lock(LOCK_WAIT_SECONDS):
-        folder.write_status("skipped", cause, **described(trial))
+        folder.write_status(Status.SKIPPED, cause, **described(trial))
 
 
 def mended(trial: Trial, folder: TrialFolder) -> list[str]:
@@ -104,17 +107,17 @@ def _attempts(
     watched = partial(run_trial, observe=observe) if observe else run_trial
     run = launch if grouped(trial) else watched
     before = folder.read()
-    tried = before["attempts"] if call and before.get("call") == call else 0
+    tried = before.attempts if call and before.call == call else 0
     cause = lost(folder.path, tried)
     while tried <= trial.retries:
         tried += 1
-        folder.write_status("running", call=call, attempts=tried)  # first, as nothing is written after a death
+        folder.write_status(Status.RUNNING, call=call, attempts=tried)  # first, as nothing is written after a death
         try:
             with heeded():
                 run(trial, folder)
-            return "done", None
+            return Status.DONE, None
         except Diverged as error:
-            return "diverged", str(error)
+            return Status.DIVERGED, str(error)
         except Exception as error:
             folder.check_owner()
             where = ""
@@ -122,7 +125,7 @@ def _attempts(
                 write_text(folder.error_path, traceback.format_exc())
                 where = f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
             cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(tried)}{where}"
-    return "failed", cause
+    return Status.FAILED, cause
 
 
 def with_advice(cause: str, trial: Trial) -> str:

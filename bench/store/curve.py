@@ -1,18 +1,14 @@
 """What `curve.jsonl` holds: the points that are whole, and what is wrong with each other line."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from bench.errors import one_line
-from bench.store.damage import is_finite, is_number
+from pydantic import ValidationError
+
 from bench.store.files import Line
+from bench.store.records import Point, wrong_point
 from models.ledger import columns_of, spent
-from reports.names import SPLITS, is_metric
-
-Point = dict[str, Any]
-"""A line of `curve.jsonl`: point, axes, values, extra."""
 
 
 @dataclass(frozen=True)
@@ -61,23 +57,23 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
     Args:
         axis: the budget's, where it is known: a point that does not count it cannot be shown.
     """
-    lines = list(lines)
-    if axis is not None and not any(_counts(line.value, axis) for line in lines):
-        axis = None  # where no point counts it, none is damaged for it
+    checked = [(line, *_checked(line)) for line in lines]
+    needed = columns_of(axis) if axis else ()
+    if not any(point and set(needed) <= set(point.axes) for _, point, _ in checked):
+        axis, needed = None, ()  # where no point counts it, none is damaged for it
     found: dict[int, list[tuple[int, Point]]] = {}
     faults: list[Fault] = []
     torn: Fault | None = None
     order: list[int] = []
-    for line in lines:
-        wrong = line.wrong or wrong_point(line.value, axis)
+    for line, point, wrong in checked:
+        lacking = next((name for name in needed if point and name not in point.axes), None)
         if line.wrong == "is torn":
             torn = Fault(line.number, line.wrong)
-        elif wrong:
-            faults.append(Fault(line.number, wrong))
+        elif point is None or lacking:
+            faults.append(Fault(line.number, wrong or f"lacks {lacking}"))
         else:
-            number = line.value["point"]
-            found.setdefault(number, []).append((line.number, line.value))
-            order.append(number)
+            found.setdefault(point.point, []).append((line.number, point))
+            order.append(point.point)
     points = _once(found, faults)
     if order != sorted(order):
         faults.append(Fault(None, "has its points out of order", "they are put in order"))
@@ -86,41 +82,14 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
     return Curve(points, sorted(faults, key=lambda fault: fault.line or 0), torn)
 
 
-def _counts(point: Any, axis: str) -> bool:
-    axes = point.get("axes") if isinstance(point, dict) else None
-    return isinstance(axes, dict) and all(name in axes for name in columns_of(axis))
-
-
-def wrong_point(point: Any, axis: str | None = None) -> str:
-    """What keeps a JSON value from being a point of a curve; nothing for a point."""
-    if not isinstance(point, dict):
-        return "is no point"
-    for name, check in PARTS.items():
-        if not check(point.get(name)):
-            return f"has no {name}" if name not in point else f"has a {name!r} that is none"
-    wrong = next((name for name, value in point["axes"].items() if not is_finite(value)), None)
-    if wrong is not None:
-        return f"says {one_line(repr(point['axes'][wrong]), 40)} for {wrong}"
-    lacking = next((name for name in (columns_of(axis) if axis else ()) if name not in point["axes"]), None)
-    if lacking is not None:
-        return f"lacks {lacking}"
-    for split, metrics in point["values"].items():
-        if split not in SPLITS or not isinstance(metrics, dict):
-            return f"has values of an unknown split {one_line(repr(split), 40)}"
-        for metric, value in metrics.items():
-            if not is_metric(metric):
-                return f"has values of an unknown metric {one_line(repr(metric), 40)}"
-            if not is_number(value):
-                return f"says {one_line(repr(value), 40)} for {metric}"
-    return ""
-
-
-PARTS: Mapping[str, Callable[[Any], bool]] = {
-    "point": lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    "axes": lambda value: isinstance(value, dict),
-    "values": lambda value: isinstance(value, dict),
-    "extra": lambda value: value is None or isinstance(value, dict),
-}
+def _checked(line: Line) -> tuple[Point | None, str]:
+    """The point of a line, or what keeps it from being one."""
+    if line.wrong:
+        return None, line.wrong
+    try:
+        return Point.model_validate(line.value), ""
+    except ValidationError as error:
+        return None, wrong_point(error)
 
 
 def _once(found: Mapping[int, list[tuple[int, Point]]], faults: list[Fault]) -> dict[int, Point]:
@@ -138,14 +107,15 @@ def _once(found: Mapping[int, list[tuple[int, Point]]], faults: list[Fault]) -> 
 
 
 def _same(one: Point, other: Point) -> bool:
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)  # NaN is like NaN there
+    # NaN is like NaN in JSON, and only there.
+    return json.dumps(one.stored(), sort_keys=True) == json.dumps(other.stored(), sort_keys=True)
 
 
 def _refuse_backwards(points: dict[int, Point], lines: Mapping[int, int], axis: str, faults: list[Fault]) -> None:
     """Drops points that have spent less than the one before: a ledger only grows."""
     before = None
     for number in sorted(points):
-        gone = spent(axis, points[number]["axes"])
+        gone = spent(axis, points[number].axes)
         if before is not None and gone < before:
             faults.append(Fault(lines[number], f"has spent less {axis} than the point before it"))
             del points[number]

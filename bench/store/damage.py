@@ -5,7 +5,7 @@ whole and names the rest; nothing is dropped without a word.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,29 +44,14 @@ def unreadable(path: Path) -> str | None:
     return "is empty" if path.stat().st_size == 0 else None
 
 
-def is_number(value: Any) -> bool:
-    """A number of JSON, NaN and infinity included."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def is_finite(value: Any) -> bool:
     """A number that can be calculated with."""
-    return is_number(value) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 Check = Callable[[Any], bool]
 
 
-def optional(check: Check) -> Check:
-    """None, or what `check` says."""
-    return lambda value: value is None or check(value)
-
-
 def of(*kinds: type) -> Check:
     """Whether a value is of one of these types."""
     return lambda value: isinstance(value, kinds)
-
-
-def wrong_fields(found: Mapping[str, Any], checks: Mapping[str, Check]) -> list[str]:
-    """Names of the fields that are there and not what they should be."""
-    return [name for name, check in checks.items() if name in found and not check(found[name])]

@@ -74,11 +74,15 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def as_line(value: Any) -> str:
+    """A JSON value as a line of a file."""
+    return json.dumps(value, ensure_ascii=False) + "\n"
+
+
 def append_line(path: Path, value: Any) -> None:
     """Appends one JSON value as a line, and waits until it is on the disk."""
-    line = json.dumps(value, ensure_ascii=False) + "\n"
     with path.open("a", encoding="utf-8") as file:
-        file.write(line)
+        file.write(as_line(value))
         file.flush()
         os.fsync(file.fileno())
 

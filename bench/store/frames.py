@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from bench.errors import one_line
 from bench.store.damage import DamagedFileError, unreadable
+from bench.store.records import PlannedTrial, Point
 from reports.names import AXES
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
@@ -36,7 +37,7 @@ class Tidy:
         self.rows_of_trials: list[int] = []
         self.rows_of_points: list[int] = []
 
-    def add(self, planned: Mapping[str, Any], status: str, curve: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, planned: PlannedTrial, status: str, curve: Iterable[Point]) -> None:
         """The rows of one trial.
 
         Args:
@@ -47,17 +48,17 @@ class Tidy:
         before = len(self.rows["value"])
         for point in curve:
             begun = len(self.rows["value"])
-            for split, metrics in point["values"].items():
+            for split, metrics in point.values.items():
                 self.rows["split"] += [split] * len(metrics)
                 self.rows["metric"] += metrics.keys()
                 self.rows["value"] += metrics.values()
-            self.points["point"].append(point["point"])
+            self.points["point"].append(point.point)
             for axis in AXES:
-                self.points[axis].append(point["axes"].get(axis, math.nan))
+                self.points[axis].append(point.axes.get(axis, math.nan))
             self.rows_of_points.append(len(self.rows["value"]) - begun)
         for name in OF_TRIALS:
-            self.trials[name].append(planned[name])
-        self.trials["status"].append(status)
+            self.trials[name].append(getattr(planned, name))
+        self.trials["status"].append(str(status))
         self.rows_of_trials.append(len(self.rows["value"]) - before)
 
     def frame(self) -> pd.DataFrame:
@@ -71,7 +72,7 @@ class Tidy:
 
 
 def read_evaluations(
-    files: Sequence[tuple[Mapping[str, Any], Path]], judge: Callable[[str, pa.Table | None, str], bool] | None = None
+    files: Sequence[tuple[PlannedTrial, Path]], judge: Callable[[str, pa.Table | None, str], bool] | None = None
 ) -> pd.DataFrame:
     """The evaluations of many trials, with the trial's columns before theirs; trials without one are left out.
 
@@ -92,7 +93,7 @@ def read_evaluations(
             if judge is None:
                 raise DamagedFileError(f"{path} {error}") from None
             why = str(error)
-        if judge is not None and not judge(planned["trial"], table, why):
+        if judge is not None and not judge(planned.trial, table, why):
             continue
         if table is not None and len(table):
             tables.append(table)
@@ -106,9 +107,9 @@ def read_evaluations(
     for name in WORDS:
         frame[name] = _alphabetical(frame[name].astype("category"))
     for name in ("trial", "method", "variant"):
-        whole = _alphabetical(pd.Series([planned[name] for planned in owners], dtype="category"))
+        whole = _alphabetical(pd.Series([getattr(planned, name) for planned in owners], dtype="category"))
         frame[name] = whole.repeat(counts).array
-    frame["seed"] = np.repeat([planned["seed"] for planned in owners], counts)
+    frame["seed"] = np.repeat([planned.seed for planned in owners], counts)
     return frame[[*EVALUATION_COLUMNS, *(c for c in frame.columns if c not in EVALUATION_COLUMNS)]]
 
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from bench import console
 from bench.build.trial_spec import Trial
-from bench.store.run_folder import RunFolder, TrialFolder
+from bench.store.records import TrialRecord
+from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 
 NAMED = 3
 """Trials, and changes, that are named; the others are counted."""
@@ -18,7 +21,7 @@ SAME = "the source of its method, or of what that is made of, has changed"
 
 @dataclass(frozen=True)
 class LeftAside:
-    """What is said of trials that an earlier plan had.
+    """Sentences about trials that an earlier plan had and this one has not.
 
     Attributes:
         unfinished: a sentence for all that were left in the middle for the same reason.
@@ -30,10 +33,10 @@ class LeftAside:
 
 
 def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str] = ()) -> LeftAside:
-    """What is to be said of trials in the folder of `run` that are none of `trials`.
+    """Describes the trials in the folder of `run` that are none of `trials`.
 
     Args:
-        run: the folder; where a trial is being written just now, nothing is said of it.
+        run: the folder; a trial that is being written just now is left out.
         trials: of the plan; none where only their names are known, as in a tuning.
         planned: names of trials that belong to it too.
     """
@@ -45,12 +48,12 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
         if folder.key in known:
             continue
         record = folder.read()
-        if record["status"] in ("done", "diverged"):
+        if record.status in (Status.DONE, Status.DIVERGED):
             finished.setdefault(_why(record, trials), []).append(folder.key)
-        elif record["status"] == "interrupted" or (record["status"] == "failed" and folder.curve_path.exists()):
+        elif record.status == Status.INTERRUPTED or (record.status == Status.FAILED and folder.curve_path.exists()):
             unfinished.setdefault(_why(record, trials), []).append(folder.key)
     place = f"{run.path.name}/{run.trials_path.name}/"
-    said = tuple(
+    sentences = tuple(
         f"{console.plural(len(names), 'unfinished trial')} of an earlier plan left aside ({_some(names)}): {why}; "
         f"kept in {place}, and continued only where that is as it was"
         for why, names in unfinished.items()
@@ -58,7 +61,7 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
     ended = [name for names in finished.values() for name in names]
     why = f": {next(iter(finished))}" if len(finished) == 1 else ""
     kept = f"{console.plural(len(ended), 'finished trial')} of an earlier plan kept in {place}, not in the report"
-    return LeftAside(said, (f"{kept} ({_some(ended)}){why}",) if ended else ())
+    return LeftAside(sentences, (f"{kept} ({_some(ended)}){why}",) if ended else ())
 
 
 def _some(texts: Sequence[str]) -> str:
@@ -66,20 +69,19 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:NAMED]) + more
 
 
-def _why(record: Mapping[str, Any], trials: Sequence[Trial]) -> str:
+def _why(record: TrialRecord, trials: Sequence[Trial]) -> str:
     """Why a trial is not the plan's trial of its variant and seed."""
     if not trials:
         return "another search"
-    like = [trial for trial in trials if trial.variant == record.get("variant")]
-    same = [trial for trial in like if trial.seed == record.get("seed")]
-    spec = record.get("spec")
+    like = [trial for trial in trials if trial.variant == record.variant]
+    same = [trial for trial in like if trial.seed == record.seed]
     if not like:
-        return f"{record.get('variant')} is no longer in the sweep"
+        return f"{record.variant} is no longer in the sweep"
     if not same:
-        return f"seed {record.get('seed')} is no longer in the sweep"
-    if not isinstance(spec, Mapping):
+        return f"seed {record.seed} is no longer in the sweep"
+    if record.spec is None:
         return "its settings were others"
-    return _some(list(_changes(spec, same[0].model_dump(mode="json")))) or SAME
+    return _some(list(_changes(record.spec, same[0].model_dump(mode="json")))) or SAME
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

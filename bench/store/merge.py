@@ -13,8 +13,9 @@ from typing import Any
 from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.store.checkpoints import DAMAGED
 from bench.store.files import UNFINISHED
+from bench.store.records import PlannedTrial
 from bench.store.run_folder import RunFolder, TrialFolder
-from bench.store.settled import SETTLED
+from bench.store.status import Status
 from bench.sweep.load import LoadedSweep, Variant, load_sweep, variants_of
 from reports.names import MACHINES_OWN
 from reports.regression.verdict import differences
@@ -49,10 +50,10 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     if out.exists():
         raise BenchError("holds a run already", out.label, "choose another --out")
     _refuse_others(runs)
-    planned: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
+    planned: dict[str, list[tuple[RunFolder, PlannedTrial]]] = {}
     for run in runs:
         for row in run.planned():
-            planned.setdefault(row["trial"], []).append((run, row))
+            planned.setdefault(row.trial, []).append((run, row))
     conflicts = [key for key, found in planned.items() if len({_ending(run, key) for run, _ in found} - {None}) > 1]
     if conflicts:
         more = f" and {len(conflicts) - 1} more" if len(conflicts) > 1 else ""
@@ -64,7 +65,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     sources = {key: (run, run.trial(key)) for key, (run, _) in chosen.items() if run.trial(key).path.exists()}
     before = {key: source.stamps() for key, (_, source) in sources.items()}
     for run, source in sources.values():
-        if source.read()["status"] == "running":
+        if source.read().status == Status.RUNNING:
             raise _going(run, source)
     out.path.mkdir(parents=True, exist_ok=True)
     with out.lock():
@@ -80,9 +81,9 @@ def _copy(run: RunFolder, source: TrialFolder, before: tuple[int, ...], target: 
     Its lock is not taken: a run that is merged may lie where only reading is allowed.
 
     Args:
-        before: the trial's stamps when it was seen at rest.
+        before: the trial's stamps from when nobody was writing it.
     """
-    left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == "done" else LEFT_BEHIND
+    left = (*LEFT_BEHIND, "checkpoint") if source.recorded_status() == Status.DONE else LEFT_BEHIND
     failure: OSError | None = None
     shutil.rmtree(target, ignore_errors=True)
     try:
@@ -109,16 +110,16 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
     first = runs[0].about()
     for run in runs[1:]:
         about = run.about()
-        others = differences({key: first.get(key) for key in SHARED}, {key: about.get(key) for key in SHARED})
+        others = differences(*({key: getattr(plan, key) for key in SHARED} for plan in (first, about)))
         if others:
             what = f"is another comparison than {runs[0].label}: {'; '.join(others)}"
             raise NotComparableError(what, run.label, "merge runs of one comparison")
     known: dict[str, tuple[str, RunFolder]] = {}
     for run in runs:
         for row in run.planned():
-            identity, where = known.setdefault(row["variant"], (row["identity"], run))
-            if identity != row["identity"]:
-                what = f"{row['variant']} is not trained as in {where.label}: its settings, code or model differ"
+            identity, where = known.setdefault(row.variant, (row.identity, run))
+            if identity != row.identity:
+                what = f"{row.variant} is not trained as in {where.label}: its settings, code or model differ"
                 do = "tune once, and run its stored sweep.yaml on the others; or call one of them another variant"
                 raise NotComparableError(what, run.label, do)
 
@@ -126,11 +127,11 @@ def _refuse_others(runs: Sequence[RunFolder]) -> None:
 def _ending(run: RunFolder, key: str) -> str | None:
     """The curve of a trial that got to an end, without what belongs to the machine; None where it did not."""
     folder = run.trial(key)
-    if folder.read()["status"] not in SETTLED:
+    if not folder.read().status.settled:
         return None
     curve = [
-        (row["point"], row["values"], {axis: value for axis, value in row["axes"].items() if axis not in MACHINES_OWN})
-        for row in folder.read_curve()
+        (point.point, point.values, {axis: spent for axis, spent in point.axes.items() if axis not in MACHINES_OWN})
+        for point in folder.read_curve()
     ]
     return repr(curve)
 
@@ -138,15 +139,15 @@ def _ending(run: RunFolder, key: str) -> str | None:
 def _reached(run: RunFolder, key: str) -> tuple[bool, int, int]:
     """Of two that got as far, the one with fewer damaged files is the further."""
     folder = run.trial(key)
-    return folder.read()["status"] in SETTLED, len(folder.read_curve()), -len(folder.damage())
+    return folder.read().status.settled, len(folder.read_curve()), -len(folder.damage())
 
 
-def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[dict[str, Any]]) -> None:
+def _write_plan(runs: Sequence[RunFolder], out: RunFolder, rows: list[PlannedTrial]) -> None:
     abouts = [run.about() for run in runs]
-    together = {**abouts[0], "parallel": max(about["parallel"] for about in abouts)}
-    if methods := {name: found for about in abouts for name, found in about.get("methods", {}).items()}:
+    together = abouts[0].model_dump(exclude_unset=True, exclude={"version", "trials", "damage"})
+    together["parallel"] = max(about.parallel for about in abouts)
+    if methods := {name: facts for about in abouts for name, facts in about.methods.items()}:
         together["methods"] = methods
-    together.pop("trials")
     out.write_planned(_sweep(runs), rows, **together)
 
 
@@ -181,5 +182,5 @@ def _alone(variant: Variant) -> dict[str, Any]:
 
 
 def default_out(runs: Sequence[RunFolder]) -> Path:
-    """Where a merged run goes unless it is said: beside the first, `NAME-merged`."""
+    """The default folder of a merged run: beside the first, `NAME-merged`."""
     return runs[0].path.with_name(f"{runs[0].path.name}-merged")

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from bench.store.records import Point
+
 
 class NullFolder:
     """Stands in for `TrialFolder` in every worker but the first: nothing is written, and nothing is read."""
@@ -15,7 +17,7 @@ class NullFolder:
     def cut(self, after_point: int) -> None:
         pass
 
-    def read_curve(self) -> list[dict[str, Any]]:
+    def read_curve(self) -> list[Point]:
         """What is observed is observed by the first worker."""
         return []
 

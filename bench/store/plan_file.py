@@ -8,54 +8,10 @@ from bench.build.presentation import described
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from bench.plan.protocol import features_of, measures_of, protocol_of
-from bench.store.damage import Check, is_finite, of, optional, wrong_fields
+from bench.store.records import PlannedTrial, PlanRecord, TrialRecord
 from bench.sweep.yaml_source import read_yaml
 
 RECOVERED = "it is made again from the trials' records, without those that had not begun; `bench run` writes it"
-ROW: dict[str, Check] = {**dict.fromkeys(("sweep", "trial", "method", "variant", "identity"), of(str)), "seed": of(int)}
-
-
-def _is_row(found: Any) -> bool:
-    return isinstance(found, dict) and set(ROW) <= set(found) and not wrong_fields(found, ROW)
-
-
-PLAN: dict[str, Check] = {
-    "trials": lambda rows: isinstance(rows, list) and all(map(_is_row, rows)),
-    "budget": lambda value: (
-        isinstance(value, dict) and isinstance(value.get("axis"), str) and is_finite(value.get("limit"))
-    ),
-    **dict.fromkeys(("name", "description", "command", "executor", "reward", "evaluation"), of(str)),
-    "parallel": of(int),
-    "target": optional(is_finite),
-    "gold": optional(of(str)),
-    **dict.fromkeys(("protocol", "measures"), of(dict)),
-    "tuning": optional(of(dict)),
-    "warnings": of(list),
-    "written": is_finite,
-    "prompts": lambda value: isinstance(value, dict) and all(isinstance(texts, list) for texts in value.values()),
-}
-"""What the fields of `plan.json` are."""
-
-NEEDED = ("name", "description", "command", "parallel", "budget", "target", "reward", "gold", "prompts", "evaluation")
-"""Those that every report takes."""
-
-
-def _is_protocol(found: Any) -> bool:
-    """What `bench.plan.protocol.protocol_of` gives, as far as it is put into words; versions before it said nothing."""
-    if not isinstance(found, dict) or wrong_fields({**dict.fromkeys(PROTOCOL), **found}, PROTOCOL):
-        return False
-    splits = [found["prompts"].get(split) for split in ("train", "heldout")]
-    return all(isinstance(split, dict) and {"count", "digest"} <= set(split) for split in splits)
-
-
-PROTOCOL: dict[str, Check] = {
-    "reward": lambda value: isinstance(value, dict) and {"name", "version"} <= set(value),
-    "prompts": of(dict),
-    "model": of(str),
-    "evaluated every": is_finite,
-    "budget": lambda value: isinstance(value, dict) and isinstance(value.get("axis"), str),
-    "precision": of(str),
-}
 
 
 def describe_run(
@@ -92,26 +48,7 @@ def describe_run(
     }
 
 
-def lacking_for_a_report(found: dict[str, Any]) -> str:
-    """What keeps a plan from being reported; nothing for a whole one."""
-    lacking = [name for name in NEEDED if name not in found]
-    if lacking:
-        return f"lacks {', '.join(lacking)}"
-    sound = "protocol" not in found or _is_protocol(found["protocol"])
-    return "" if sound else "has a 'protocol' that is none"
-
-
-def wrong_plan(found: Any) -> str:
-    """What keeps a value from being a plan; nothing for one."""
-    if not isinstance(found, dict):
-        return "is damaged" if found is None else "is no plan"
-    if "trials" not in found:
-        return "lists no trials"
-    wrong = wrong_fields(found, PLAN)
-    return f"has a {wrong[0]!r} that is none" if wrong else ""
-
-
-def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: str) -> dict[str, Any] | None:
+def recovered_plan(sweep_path: Path, records: Iterable[TrialRecord], what: str) -> PlanRecord | None:
     """The plan as the trials' records and `sweep.yaml` give it; None where no trial can say.
 
     Of several trials with one variant and seed, as versions of a sweep leave them, the last is taken.
@@ -124,10 +61,10 @@ def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: st
     found: dict[tuple[str, int], tuple[float, Trial]] = {}
     for record in records:
         try:
-            trial = Trial.model_validate(record.get("spec"))
+            trial = Trial.model_validate(record.spec)
         except ValueError:
             continue
-        before, updated = found.get((trial.variant, trial.seed)), float(record.get("updated") or 0.0)
+        before, updated = found.get((trial.variant, trial.seed)), float(record.updated or 0.0)
         if before is None or before[0] < updated:
             found[trial.variant, trial.seed] = updated, trial
     if not found:
@@ -137,19 +74,20 @@ def recovered_plan(sweep_path: Path, records: Iterable[dict[str, Any]], what: st
     # Whether trials ran beside each other is not known any more, so their seconds are not compared.
     about = describe_run(trials, _Named(sweep_path, trials[0]), f"bench run {sweep_path}", "unknown", parallel=2)
     rows = [row_of(trial) for trial in trials]
-    return {**about, "written": latest, "damage": [f"plan.json {what}; {RECOVERED}"], "trials": rows}
+    damage = [f"plan.json {what}; {RECOVERED}"]
+    return PlanRecord.model_validate({**about, "written": latest, "damage": damage, "trials": rows})
 
 
-def row_of(trial: Trial) -> dict[str, Any]:
+def row_of(trial: Trial) -> PlannedTrial:
     """A trial as the plan lists it."""
-    return {
-        "sweep": trial.sweep,
-        "trial": trial.key,
-        "method": trial.method,
-        "variant": trial.variant,
-        "seed": trial.seed,
-        "identity": trial.identity,
-    }
+    return PlannedTrial(
+        sweep=trial.sweep,
+        trial=trial.key,
+        method=trial.method,
+        variant=trial.variant,
+        seed=trial.seed,
+        identity=trial.identity,
+    )
 
 
 def _evaluation_words(trial: Trial) -> str:
@@ -169,9 +107,9 @@ class _Named:
 
     def __init__(self, sweep_path: Path, trial: Trial):
         try:
-            said = read_yaml(sweep_path).plain()
+            found = read_yaml(sweep_path).plain()
         except BenchError:
-            said = None
-        said = said if isinstance(said, dict) else {}
-        self.name = str(said.get("name", trial.sweep))
-        self.description = str(said.get("description") or "")
+            found = None
+        sweep = found if isinstance(found, dict) else {}
+        self.name = str(sweep.get("name", trial.sweep))
+        self.description = str(sweep.get("description") or "")

@@ -8,27 +8,65 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from bench.build.trial_spec import Trial, flat_settings
 from bench.errors import BenchError, LockedError
-from bench.store.files import UNFINISHED, read_json, remove_unfinished, write_atomically, write_json, write_text
+from bench.store.files import UNFINISHED, remove_unfinished, write_atomically, write_json, write_text
 from bench.store.frames import Tidy, read_evaluations
 from bench.store.locking import holder, sign
-from bench.store.plan_file import lacking_for_a_report, recovered_plan, row_of, wrong_plan
+from bench.store.plan_file import recovered_plan, row_of
 from bench.store.provenance import this_command
+from bench.store.records import PlannedTrial, PlanRecord, Point, TrialRecord, WholePlan, read_record, wrong_plan
 from bench.store.settled import of_evaluation
-from bench.store.trial_folder import STATUSES, Status, TrialFolder
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
 
-__all__ = ["STATUSES", "RunFolder", "Status", "TrialFolder"]
-
 TUNING = "tuning"
+
+
+@dataclass
+class StoredTrial:
+    """A planned trial with what its folder holds.
+
+    Attributes:
+        planned: its row of the plan.
+        record: its `trial.json`, with what its files show of the status now.
+        curve: its points.
+        damage: what is and was the matter with its files.
+    """
+
+    planned: PlannedTrial
+    record: TrialRecord
+    curve: list[Point]
+    damage: list[str]
+
+    @property
+    def key(self) -> str:
+        """The trial's name, and its folder's."""
+        return self.planned.trial
+
+    @property
+    def axes(self) -> dict[str, int | float]:
+        """What it has spent so far, by the meter's axes."""
+        return self.curve[-1].axes if self.curve else {}
+
+    def row(self) -> dict[str, Any]:
+        """The trial as a row of a frame: its record, its plan, its axes and its number of points.
+
+        For `spec` it has `settings`: a spec is several kilobytes, and a report asks for no more.
+        """
+        record = self.record.model_dump(exclude_unset=True, exclude={"version", "spec"})
+        status, settings = str(self.record.status), flat_settings(self.record.spec)
+        own = {"status": status, "settings": settings, "damage": self.damage}
+        return {**record, **own, **self.planned.stored(), "axes": self.axes, "points": len(self.curve)}
 
 
 class RunFolder:
@@ -121,8 +159,8 @@ class RunFolder:
         if not self.exists():
             return -1.0
         try:
-            return float(self.about().get("written", 0.0))
-        except BenchError:  # whoever reads the run is told
+            return float(self.about().written)
+        except BenchError:  # whoever reads the run gets this error
             return 0.0
 
     # -- the plan -----------------------------------------------------------------------------------------------
@@ -135,7 +173,7 @@ class RunFolder:
         rows = list(map(row_of, trials))
         self.write_planned(sweep, rows, **about)
 
-    def write_planned(self, sweep: dict[str, Any], rows: list[dict[str, Any]], **about: Any) -> None:
+    def write_planned(self, sweep: dict[str, Any], rows: Sequence[PlannedTrial], **about: Any) -> None:
         """The same from rows as `planned` gives them."""
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
@@ -145,29 +183,34 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
         write_text(self.sweep_path, comment + text.getvalue())
-        write_json(self._plan, {**about, "written": time.time(), "trials": rows})
+        plan = PlanRecord.model_validate({**about, "written": time.time(), "trials": list(rows)})
+        write_json(self._plan, plan.stored())
 
-    def planned(self) -> list[dict[str, Any]]:
-        """The planned trials: sweep, trial, method, variant, seed, identity."""
-        return list(self.about().get("trials", []))
+    def planned(self) -> list[PlannedTrial]:
+        """The planned trials."""
+        return self.about().trials
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> PlanRecord:
         """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
 
         Raises:
-            BenchError: it is damaged, and no trial can say.
+            BenchError: it is damaged, and no trial can say; or a later version of the package wrote it.
         """
-        found = read_json(self._plan)
-        wrong = wrong_plan(found)
-        return self._recovered(wrong) if wrong else found
+        found = read_record(self._plan)
+        try:
+            return PlanRecord.model_validate(found)
+        except ValidationError as error:
+            return self._recovered(wrong_plan(found, error))
 
-    def described(self) -> dict[str, Any]:
+    def described(self) -> WholePlan:
         """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
-        found = self.about()
-        lacking = lacking_for_a_report(found)
-        return self._recovered(lacking) if lacking else found
+        found = self.about().model_dump(exclude_unset=True)
+        try:
+            return WholePlan.model_validate(found)
+        except ValidationError as error:
+            return WholePlan.model_validate(self._recovered(wrong_plan(found, error)).model_dump(exclude_unset=True))
 
-    def _recovered(self, wrong: str) -> dict[str, Any]:
+    def _recovered(self, wrong: str) -> PlanRecord:
         what = wrong if self._plan.exists() else "is missing"
         records = (self.trial(path.name).read() for path in sorted(self.trials_path.glob("*/")))
         found = recovered_plan(self.sweep_path, records, what)
@@ -200,26 +243,27 @@ class RunFolder:
 
     # -- results ------------------------------------------------------------------------------------------------
 
-    def trials(self) -> list[dict[str, Any]]:
-        """A row for every planned trial: its `trial.json`, what was planned, and its axes so far."""
-        return [_row(planned, record, curve) for planned, record, curve in self._read()]
+    def trials(self) -> list[StoredTrial]:
+        """Every planned trial, each of its files read once."""
+        found = []
+        for planned in self.planned():
+            folder = self.trial(planned.trial)
+            # The status first: it is written after the points that it speaks of, so none of them is missing then.
+            record = folder.read()
+            found.append(StoredTrial(planned, record, folder.read_curve(), folder.problems()))
+        return found
 
     def results(self) -> pd.DataFrame:
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
         return self.gather()[0]
 
-    def gather(self) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-        """`results` and `trials` from one reading of every trial's files.
+    def gather(self) -> tuple[pd.DataFrame, list[StoredTrial]]:
+        """`results` and `trials` from one reading of every trial's files."""
 
-        For `spec` the trials have `settings`: a spec is several kilobytes, and a report asks for no more.
-        """
-
-        tidy, rows = Tidy(), []
-        for planned, record, curve in self._read():
-            record["settings"] = flat_settings(record.pop("spec", None))
-            rows.append(_row(planned, record, curve))
-            tidy.add(planned, record["status"], curve)
-        return tidy.frame(), rows
+        tidy, trials = Tidy(), self.trials()
+        for trial in trials:
+            tidy.add(trial.planned, trial.record.status, trial.curve)
+        return tidy.frame(), trials
 
     def write_results(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
         """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
@@ -227,36 +271,23 @@ class RunFolder:
         write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
         return found
 
-    def evaluation(self, rows: list[dict[str, Any]] | None = None) -> pd.DataFrame:
+    def evaluation(self, trials: list[StoredTrial] | None = None) -> pd.DataFrame:
         """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
 
         Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
-        left out, and the trial's row says so.
+        left out, and is added to its trial's `damage`.
 
         Args:
-            rows: the trials, as `trials` or `gather` give them.
+            trials: as `trials` or `gather` give them.
         """
 
-        rows = self.trials() if rows is None else rows
-        known = {row["trial"]: row for row in rows}
+        trials = self.trials() if trials is None else trials
+        known = {trial.key: trial for trial in trials}
 
-        def judge(trial: str, table: Any, why: str) -> bool:
-            row = known[trial]
-            found = of_evaluation(row, None if table is None else len(table), why)
+        def judge(key: str, table: Any, why: str) -> bool:
+            found = of_evaluation(known[key].record, None if table is None else len(table), why)
             if found:
-                row["damage"] = [*row["damage"], str(found)]
+                known[key].damage.append(str(found))
             return not found
 
-        return read_evaluations([(row, self.trial(row["trial"]).evaluation_path) for row in rows], judge)
-
-    def _read(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]]:
-        """For every planned trial what was planned, its `trial.json` and its curve; each file is read once."""
-        for planned in self.planned():
-            folder = self.trial(planned["trial"])
-            # The status first: it is written after the points that it speaks of, so none of them is missing then.
-            record = folder.read()
-            yield planned, {**record, "damage": folder.told()}, folder.read_curve()
-
-
-def _row(planned: dict[str, Any], record: dict[str, Any], curve: list[dict[str, Any]]) -> dict[str, Any]:
-    return {**record, **planned, "axes": curve[-1]["axes"] if curve else {}, "points": len(curve)}
+        return read_evaluations([(trial.planned, self.trial(trial.key).evaluation_path) for trial in trials], judge)

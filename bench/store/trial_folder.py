@@ -1,7 +1,6 @@
 """One trial's folder: status, curve, evaluation, samples, adapter, checkpoints. One writer at a time."""
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -18,14 +17,15 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 from PIL import Image
+from pydantic import ValidationError
 
 from bench.errors import LockedError
 from bench.store.checkpoints import DAMAGED, load_checkpoint, save_checkpoint
-from bench.store.damage import Damage, DamagedFileError, is_finite, is_number, of, optional, wrong_fields
+from bench.store.damage import Damage, DamagedFileError
 from bench.store.files import (
     UNFINISHED,
     append_line,
-    read_json,
+    as_line,
     read_lines,
     remove_unfinished,
     write_atomically,
@@ -34,24 +34,20 @@ from bench.store.files import (
 )
 from bench.store.frames import points_of, read_table
 from bench.store.locking import holder, sign
+from bench.store.records import Point, Pulse, Step, TrialRecord, TrialWarning, read_record
 from bench.store.settled import (
     ADAPTER,
     CURVE,
     EVALUATION,
     KEPT,
     RECORD,
-    SETTLED,
-    STATUSES,
-    Seen,
-    Status,
+    Reading,
     keep,
     of_adapter,
     of_evaluation,
-    understood,
+    reading_of,
 )
-
-__all__ = ["SETTLED", "STATUSES", "Status", "TrialFolder", "is_alive", "slug"]
-
+from bench.store.status import Status
 
 STALE_SECONDS = 60.0
 """A running trial that has not been heard of for so long is taken as interrupted; a worker beats every few seconds."""
@@ -80,7 +76,7 @@ class TrialFolder:
         self._owner = self.path / ".owner"
         self._kept = self.path / KEPT
         self._beat = threading.Lock()
-        self._seen: tuple[tuple[object, ...], Seen] | None = None
+        self._reading: tuple[tuple[object, ...], Reading] | None = None
 
     @property
     def key(self) -> str:
@@ -135,66 +131,71 @@ class TrialFolder:
 
     # -- status -------------------------------------------------------------------------------------------------
 
-    def read(self) -> dict[str, Any]:
-        """`trial.json` as it should be understood now.
+    def read(self) -> TrialRecord:
+        """The trial's record, with the status that its files show now.
 
         A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `settled.py`).
+
+        Raises:
+            BenchError: a later version of the package wrote it.
         """
-        record = dict(self._look().record)
-        if record["status"] == "running":
+        record = self._read().record.model_copy()
+        if record.status == Status.RUNNING:
             cause = self._why_stale(record)
             if cause:
-                record |= {"status": "interrupted", "cause": cause}
+                record.status, record.cause = Status.INTERRUPTED, cause
         return record
 
-    def recorded_status(self) -> str:
+    def recorded_status(self) -> Status:
         """The status that was last written, stale or not."""
-        return str(self._look().record["status"])
+        return self._read().record.status
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
         """Records a status, keeping the other fields of `trial.json`.
 
         With a status that is the trial's end, its record and its curve are kept once more, in `settled.json`.
+
+        Args:
+            fields: of `bench.store.records.TrialRecord`.
         """
         self.check_owner()
         self.path.mkdir(parents=True, exist_ok=True)
-        kept = self._look().record
-        now = time.time()
-        record = {**kept, "trial": self.key, **fields, "status": status, "cause": cause, "updated": now}
-        if status != "running":
+        fields |= {"status": status, "cause": cause, "updated": time.time()}
+        record = self._read().record.changed(trial=self.key, **fields)
+        if status != Status.RUNNING:
             self._pulse.unlink(missing_ok=True)  # first: on a full disk its room may be what the status needs
         self._write_record(record)
         self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
-        if status == "running":
+        if status == Status.RUNNING:
             self.heartbeat()
 
-    def _write_record(self, record: dict[str, Any]) -> None:
-        if record["status"] in SETTLED:
-            whole = keep(self, record)
-            points = whole.pop("curve")
-            write_json(self._kept, {"record": whole, "curve": points})
-            record = whole
+    def _write_record(self, record: TrialRecord) -> None:
+        if record.status.settled:
+            kept = keep(self, record)
+            write_json(self._kept, kept.stored())
+            record = kept.record
         else:
-            record.pop("whole", None)
+            record = record.without("whole")
             self._kept.unlink(missing_ok=True)
-        write_json(self._record, record)
+        write_json(self._record, record.stored())
 
-    def told(self) -> list[str]:
+    def problems(self) -> list[str]:
         """What is and was the matter with record, curve and checkpoints, for people."""
-        seen = self._look()
-        return [*seen.record.get("mended", []), *map(str, seen.damage)]
+        reading = self._read()
+        return [*reading.record.mended, *map(str, reading.damage)]
 
     def damage(self) -> list[Damage]:
         """What is the matter with the files that numbers come from, and with the adapter: all of them are read."""
-        seen = self._look()
+
+        reading = self._read()
         table, why = None, ""
         try:
             table = read_table(self.evaluation_path)
         except DamagedFileError as error:
             why = str(error)
         rows = None if table is None else len(table)
-        judged = of_evaluation(seen.record, rows, why)
-        return [*seen.damage, *([judged] if judged else []), *of_adapter(self, seen.record)]
+        judged = of_evaluation(reading.record, rows, why)
+        return [*reading.damage, *([judged] if judged else []), *of_adapter(self, reading.record)]
 
     def mend(self, **fields: Any) -> list[str]:
         """Writes back what can be recovered; where something is lost, readies the trial for being trained again.
@@ -207,25 +208,27 @@ class TrialFolder:
         Returns:
             What was the matter and what was done, for people; kept in `trial.json` as `mended`.
         """
-        found, seen = self.damage(), self._look()
+        found, reading = self.damage(), self._read()
         texts = list(map(str, found))
-        record = {**fields, **seen.record, "mended": [*seen.record.get("mended", []), *texts]}
+        record = TrialRecord.model_validate({**fields, **reading.record.stored()})
+        record.mended = [*record.mended, *texts]
         if any(each.lost for each in found):
-            record |= {"status": "interrupted", "cause": "; ".join(f"{each.file} {each.what}" for each in found)}
+            record.status, record.cause = Status.INTERRUPTED, "; ".join(f"{each.file} {each.what}" for each in found)
         for name in {each.file.partition(":")[0] for each in found}:
             _set_aside(self.path / name)
-        if seen.curve.points:
-            self._write_points(seen.curve.ordered)
+        if reading.curve.points:
+            self._write_points(reading.curve.ordered)
         self._write_record(record)
         return texts
 
-    def _look(self) -> Seen:
+    def _read(self) -> Reading:
+        """Record and curve; the files are read, and checked, where they have changed since the last call."""
         stamp = tuple(_stamp(path) for path in (self._record, self.curve_path, self._kept))
-        if self._seen is None or self._seen[0] != stamp:
-            record = read_json(self._record)
+        if self._reading is None or self._reading[0] != stamp:
+            record = read_record(self._record)
             lines = [] if self.curve_path.is_dir() else read_lines(self.curve_path)
-            self._seen = stamp, understood(self, record, lines)
-        return self._seen[1]
+            self._reading = stamp, reading_of(self, record, lines)
+        return self._reading[1]
 
     def warn(self, about: str, point: int, text: str) -> None:
         """Adds to `trial.json` what a reader of the numbers must know; of one matter, only the first word is kept.
@@ -236,15 +239,15 @@ class TrialFolder:
         """
         known = self.warnings()
         if about not in known:
-            self._add(warnings={**known, about: {"point": point, "text": text}})
+            self._add(warnings={**known, about: TrialWarning(point=point, text=text)})
 
-    def warnings(self) -> dict[str, dict[str, Any]]:
-        """What `warn` was told: matter -> `point` and `text`."""
-        return dict(self._look().record.get("warnings") or {})
+    def warnings(self) -> dict[str, TrialWarning]:
+        """What `warn` has kept, by its matter."""
+        return dict(self._read().record.warnings or {})
 
     def _add(self, **fields: Any) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self._record, {**self._look().record, "trial": self.key, **fields})
+        write_json(self._record, self._read().record.changed(trial=self.key, **fields).stored())
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
         """Says that the trial is alive.
@@ -255,40 +258,37 @@ class TrialFolder:
         """
         with self._beat:  # the background thread and the trial itself both call this
             self.check_owner()
-            before, now = self.pulse(), time.time()
-            since = before.get("since")
-            if progress is not None and (since is None or progress < before.get("progress", 0.0)):
-                since = {"time": now, "progress": progress}
-            beat = {
-                "time": now,
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "progress": before.get("progress", 0.0) if progress is None else progress,
-                "latest": before.get("latest") if latest is None else latest,
-                "moved": before.get("moved") if progress is None else now,
-                "since": since,
-            }
-            write_json(self._pulse, beat, durable=False)
+            now = time.time()
+            before = self.pulse() or Pulse(time=now)
+            since = before.since
+            if progress is not None and (since is None or progress < before.progress):
+                since = Step(time=now, progress=progress)
+            beat = Pulse(
+                time=now,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                progress=before.progress if progress is None else progress,
+                latest=before.latest if latest is None else latest,
+                moved=before.moved if progress is None else now,
+                since=since,
+            )
+            write_json(self._pulse, beat.stored(), durable=False)
 
-    def pulse(self) -> dict[str, Any]:
-        """The last heartbeat, empty where there is none.
-
-        `time`, `pid`, `host`, `progress`, `latest`; `moved` is when progress was last said, and `since` the time and
-        the progress of the first step of this attempt.
-        """
-        found = read_json(self._pulse)
-        if not isinstance(found, dict) or "time" not in found or wrong_fields(found, PULSE):
-            return {}
-        return {"progress": 0.0, **found}
+    def pulse(self) -> Pulse | None:
+        """The last heartbeat; None where there is none, or a damaged one."""
+        try:
+            return Pulse.model_validate(read_record(self._pulse))
+        except ValidationError:
+            return None
 
     def stamps(self) -> tuple[int, ...]:
         """When status, heartbeat and curve were last written, in nanoseconds; 0 for what is not there."""
         return tuple(_written(path) for path in (self._record, self._pulse, self.curve_path))
 
-    def _why_stale(self, record: dict[str, Any]) -> str | None:
+    def _why_stale(self, record: TrialRecord) -> str | None:
         pulse = self.pulse()
-        beat = float(pulse.get("time", record.get("updated", 0.0)))
-        if pulse.get("host") == socket.gethostname() and not is_alive(int(pulse.get("pid", 0))):
+        beat = pulse.time if pulse else record.updated or 0.0
+        if pulse and pulse.host == socket.gethostname() and not is_alive(pulse.pid):
             return "its process is gone; run the sweep again to continue"
         if time.time() - beat > STALE_SECONDS:
             return f"not heard of for {(time.time() - beat) / 60:.0f} minutes; run the sweep again to continue"
@@ -313,19 +313,19 @@ class TrialFolder:
         """
         self.check_owner()
         self._end_torn_line()
-        append_line(self.curve_path, {"point": point, "axes": axes, "values": values, "extra": extra or {}})
+        append_line(self.curve_path, Point(point=point, axes=axes, values=values, extra=extra or {}).stored())
 
-    def read_curve(self) -> list[dict[str, Any]]:
+    def read_curve(self) -> list[Point]:
         """Every point in order, those that are recovered too; a torn last line of an unfinished trial is dropped."""
-        return self._look().curve.ordered
+        return self._read().curve.ordered
 
     def cut_curve(self, after_point: int) -> None:
         """Drops the points behind `after_point` (−1 drops all)."""
-        self._write_points([row for row in self.read_curve() if row["point"] <= after_point])
+        self._write_points([point for point in self.read_curve() if point.point <= after_point])
 
-    def _write_points(self, rows: list[dict[str, Any]]) -> None:
+    def _write_points(self, points: list[Point]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        write_text(self.curve_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        write_text(self.curve_path, "".join(as_line(point.stored()) for point in points))
 
     def _end_torn_line(self) -> None:
         """A line appended behind a torn one would be torn too."""
@@ -334,7 +334,7 @@ class TrialFolder:
             return
         content = self.curve_path.read_bytes()
         if content and not content.endswith(b"\n"):
-            self.cut_curve(max((row["point"] for row in self.read_curve()), default=-1))
+            self.cut_curve(max((point.point for point in self.read_curve()), default=-1))
 
     # -- evaluation ---------------------------------------------------------------------------------------------
 
@@ -411,16 +411,15 @@ class TrialFolder:
         if not self.checkpoints.exists():
             return None
         # Without a point, those after it are of no use: a gap would stay for good.
-        points = self._look().curve.unbroken & (self._evaluated() or set())
-        return load_checkpoint(self.checkpoints, points, self._told)
+        points = self._read().curve.unbroken & (self._evaluated() or set())
+        return load_checkpoint(self.checkpoints, points, self._note_checkpoint)
 
-    def _told(self, name: str, why: str) -> None:
-        """A checkpoint was set aside: a warning now, and for whoever reads the trial later."""
+    def _note_checkpoint(self, name: str, why: str) -> None:
+        """Warns that a checkpoint was set aside, now and whoever reads the trial later."""
         warnings.warn(f"{self.checkpoints / name} {why}", stacklevel=4)
-        record = self._look().record
-        if record["status"] != "planned":
-            texts = [*record.get("mended", []), f"{self.checkpoints.name}/{name} {why}"]
-            write_json(self._record, {**record, "mended": texts})
+        record = self._read().record
+        if record.status != Status.PLANNED:
+            self._add(mended=[*record.mended, f"{self.checkpoints.name}/{name} {why}"])
 
     def _evaluated(self) -> set[int] | None:
         """The points that the evaluation holds; None where it is damaged."""
@@ -435,26 +434,13 @@ class TrialFolder:
         self.cut_curve(after_point)
         self.cut_evaluation(after_point)
         known = self.warnings()
-        kept = {about: told for about, told in known.items() if told["point"] <= after_point}
+        kept = {about: warning for about, warning in known.items() if warning.point <= after_point}
         if kept != known:
             self._add(warnings=kept)
 
     def drop_checkpoints(self) -> None:
         """Frees what only an unfinished trial needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-
-
-PULSE: dict[str, Any] = {
-    "time": is_finite,
-    "progress": is_finite,
-    "moved": optional(is_finite),
-    "latest": optional(is_number),
-    "pid": of(int),
-    "since": optional(
-        lambda value: isinstance(value, dict) and all(is_finite(value.get(name)) for name in ("time", "progress"))
-    ),
-}
-"""What a heartbeat says; one that says something else is none."""
 
 
 def _written(path: Path) -> int:

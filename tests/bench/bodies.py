@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from bench.store.records import PlannedTrial
 from bench.store.trial_folder import TrialFolder
 
 
@@ -29,7 +30,7 @@ def add_point(folder, point, value=1.0):
 
 def one_trial(run) -> TrialFolder:
     """A trial that is running, with one point, in a run of its own."""
-    row = {"sweep": "s", "trial": "ddpo-s0-x", "method": "ddpo", "variant": "ddpo", "seed": 0, "identity": "x"}
+    row = PlannedTrial(sweep="s", trial="ddpo-s0-x", method="ddpo", variant="ddpo", seed=0, identity="x")
     run.write_planned({}, [row], budget={"axis": "steps", "limit": 2})
     folder = run.trial("ddpo-s0-x")
     folder.write_status("running")

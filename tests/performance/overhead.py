@@ -87,11 +87,11 @@ def run(executor: str, seeds: int, queries: int, folder: Path) -> Run:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr[-2000:]}")
     found = RunFolder.open(out)
-    rows = found.trials()
+    rows = [trial.row() for trial in found.trials()]
     # A point's samples are its last trace before the next step: written once, when it had been evaluated.
     evaluated = [(found.trial(row["trial"]).samples / "point-0000").stat().st_mtime for row in rows]
     first = min(range(seeds), key=lambda index: evaluated[index])
-    evaluation = found.trial(rows[first]["trial"]).read_curve()[0]["axes"]["eval_seconds"]
+    evaluation = found.trial(rows[first]["trial"]).read_curve()[0].axes["eval_seconds"]
     return Run(
         train_seconds=sum(row["axes"]["train_seconds"] for row in rows),
         one_by_one=sum(row["finished"] - since for row, since in zip(rows, evaluated, strict=True)),

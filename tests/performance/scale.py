@@ -153,7 +153,7 @@ def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     with contextlib.redirect_stderr(io.StringIO()):
         run_command._execute(executor, trials, run, "scale", None)
     seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
-    done = sum(row["status"] == "done" for row in run.trials())
+    done = sum(row.record.status == "done" for row in run.trials())
     if done < len(trials):
         raise SystemExit(f"{done} of {len(trials)} trials are done")
     return seconds

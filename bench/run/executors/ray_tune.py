@@ -26,6 +26,7 @@ from bench.run.executors.ray_daemons import Terse, alive
 from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, check_room, knock
 from bench.run.executors.ray_train import launch
 from bench.run.group import grouped
+from bench.run.trial import Observer
 from bench.run.worker import run_and_record
 from bench.stopping import settling
 from bench.store.files import read_json, write_json
@@ -250,8 +251,8 @@ def run_in_actor(
     run: RunFolder,
     command: str,
     scratch: str,
-    call: str,
-    observe: Callable[[dict[str, Any]], None] | None = None,
+    call: str | None = None,
+    observe: Observer | None = None,
 ) -> None:
     """A trial in its actor (see `bench.run.worker.run_and_record`).
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.candidates import Candidate
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
+from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import Search
 
 COSTS = (
@@ -21,9 +24,15 @@ COSTS = (
 )
 
 
-def value_of(point: dict[str, Any], metric: str) -> float:
+def score(folder: TrialFolder, metric: str) -> float | None:
+    """The trial's last value of `search.metric`; None where it has no end."""
+    curve = folder.read_curve() if folder.recorded_status() == Status.DONE else []
+    return value_of(curve[-1], metric) if curve else None
+
+
+def value_of(point: Point, metric: str) -> float:
     """`search.metric` at a point of a curve."""
-    return float(point["values"]["heldout" if metric == "heldout_reward" else "train"]["reward"])
+    return float(point.values["heldout" if metric == "heldout_reward" else "train"]["reward"])
 
 
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
@@ -48,7 +57,7 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
         {
             "values": candidate.values,
             "score": mean_score(run, candidate, search.metric),
-            "statuses": [run.trial(trial.key).read()["status"] for trial in candidate.trials],
+            "statuses": [run.trial(trial.key).read().status for trial in candidate.trials],
             "trials": [trial.key for trial in candidate.trials],
         }
         for candidate in candidates
@@ -56,7 +65,7 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
     finished = [row for row in rows if row["score"] is not None]
     if not finished:
         folder = run.trial(rows[0]["trials"][0])
-        cause = folder.read().get("cause") or folder.read()["status"]
+        cause = folder.read().cause or folder.read().status
         do = f"`bench status {run.path}` lists them; widen search.space.{variant}, or mend the cause"
         raise BenchError(f"no configuration of {variant} finished ({rows[0]['trials'][0]}: {cause})", "search", do)
     best = max(finished, key=lambda row: row["score"])
@@ -74,4 +83,4 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
 def cost(run: RunFolder, keys: Sequence[str]) -> dict[str, float]:
     """Axis -> the sum over the trials of what each had spent at the last point of its curve."""
     curves = [run.trial(key).read_curve() for key in keys]
-    return {axis: sum((curve[-1]["axes"].get(axis, 0) for curve in curves if curve), 0.0) for axis in COSTS}
+    return {axis: sum((curve[-1].axes.get(axis, 0) for curve in curves if curve), 0.0) for axis in COSTS}

@@ -17,8 +17,9 @@ from bench.plan.budget import affords_a_step
 from bench.run.executors.ray_tune import fit, parallel, run_in_actor, session, spec_of
 from bench.run.search.candidates import Candidate
 from bench.run.search.choosing import value_of
-from bench.run.worker import SETTLED
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.sweep.schema import Search
 from models.ledger import spent
 
@@ -72,14 +73,14 @@ class Halving:
     def _prune(self, run: RunFolder, key: str, last: dict[str, Any], budget: Budget, patience: float) -> None:
         """A trial that Tune ended and that has no end of its own was stopped."""
         folder = run.trial(key)
-        if folder.recorded_status() != "running" or "spent" not in last:  # or it was another process's to begin with
+        if folder.recorded_status() != Status.RUNNING or "spent" not in last:  # or another process had begun it
             return
         cause = (
             f"stopped by ASHA at {last['spent']:,g} of {budget.limit:,g} {budget.axis}, {self.search.metric} "
             f"{last['value']:.3f}: not in the best 1 of {self.search.reduction} there"
         )
         with folder.lock(patience):
-            folder.write_status("pruned", cause, search=self.fingerprint)
+            folder.write_status(Status.PRUNED, cause, search=self.fingerprint)
 
     def _pruning(self, run: RunFolder, budget: Budget) -> Any:
         """A callback that records a stopped trial at once; one whose process is not gone yet is left for later."""
@@ -99,7 +100,7 @@ def _watched(config: dict[str, Any], run_path: str, scratch: str, command: str, 
     """What an actor does for one trial under ASHA."""
     trial, run = spec_of(scratch, config["trial"]), RunFolder(Path(run_path))
     folder, reporter = run.trial(trial.key), Reporter(trial, metric)
-    if folder.recorded_status() in SETTLED:  # the loop of any other trial reports its points, once it is running
+    if folder.recorded_status().settled:  # the loop of any other trial reports its points, once it is running
         for point in folder.read_curve():
             reporter(point)
     run_in_actor(trial, run, command, scratch, call, reporter)
@@ -119,11 +120,11 @@ class Reporter:
         self.trial, self.metric = trial, metric
         self._last = -1  # a trial that is attempted again passes its earlier points again
 
-    def __call__(self, point: dict[str, Any]) -> None:
+    def __call__(self, point: Point) -> None:
         from ray import tune
 
         value = value_of(point, self.metric)
-        if point["point"] <= self._last or not math.isfinite(value) or not affords_a_step(self.trial, point["axes"]):
+        if point.point <= self._last or not math.isfinite(value) or not affords_a_step(self.trial, point.axes):
             return
-        self._last = point["point"]
-        tune.report({"spent": spent(self.trial.budget.axis, point["axes"]), "value": value})
+        self._last = point.point
+        tune.report({"spent": spent(self.trial.budget.axis, point.axes), "value": value})

@@ -20,11 +20,11 @@ from bench.run.search.candidates import Candidate, Candidates
 from bench.run.search.choosing import mean_score, record
 from bench.run.search.halving import Halving
 from bench.run.search.space import domains, readable
-from bench.run.worker import SETTLED
 from bench.store.damage import Check, is_finite, of
 from bench.store.files import read_json, write_json
 from bench.store.plan_file import describe_run
 from bench.store.run_folder import RunFolder
+from bench.store.status import Status
 from bench.sweep.load import LoadedSweep
 from bench.sweep.schema import MethodSpec, Search
 
@@ -212,9 +212,9 @@ class Tuning:
         for trial in trials:
             folder = self.folder.trial(trial.key)
             record = folder.read()
-            if record["status"] == "pruned" and record.get("search") != self._fingerprint:
+            if record.status == Status.PRUNED and record.search != self._fingerprint:
                 with suppress(LockedError), folder.lock():
-                    folder.write_status("interrupted", "pruned by another search; this one decides anew")
+                    folder.write_status(Status.INTERRUPTED, "pruned by another search; this one decides anew")
         return run_trials(trials, self.folder, min(self._room, together), executor)
 
     def _write_plan(self, trials: Sequence[Trial], together: int) -> None:
@@ -244,7 +244,7 @@ OF_A_METHOD: dict[str, Check] = {
 
 
 def _unfinished(method: dict[str, Any]) -> int:
-    ends = (*SETTLED, "skipped")
+    ends = {status for status in Status if status.settled or status == Status.SKIPPED}
     return sum(any(status not in ends for status in row["statuses"]) for row in method["configurations"])
 
 

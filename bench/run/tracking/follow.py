@@ -22,6 +22,8 @@ from bench.errors import cause_of
 from bench.run.tracking.points import pictures, scalars
 from bench.run.tracking.services import EventFiles, Mlflow, Trackio, Wandb
 from bench.store.files import read_json, write_json
+from bench.store.records import Point
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 TRACKERS: dict[str, Any] = {"tensorboard": EventFiles, "wandb": Wandb, "mlflow": Mlflow, "trackio": Trackio}
@@ -87,21 +89,21 @@ class Follower:
         with self.harmless():
             tracker, self.tracker = self.tracker, None
             if tracker is not None:
-                tracker.finish(self.folder.recorded_status() == "done")
+                tracker.finish(self.folder.recorded_status() == Status.DONE)
 
-    def _log(self, curve: list[dict[str, Any]]) -> None:
-        if not any(point["point"] > self.state["told"] for point in curve):
+    def _log(self, curve: list[Point]) -> None:
+        if not any(point.point > self.state["told"] for point in curve):
             return
         if self.tracker is None:
-            trial = Trial.model_validate(self.folder.read()["spec"])
+            trial = Trial.model_validate(self.folder.read().spec)
             self.tracker = TRACKERS[self.name](trial, self.folder, self.state["id"])
             if self.tracker.id is None or self.tracker.id != self.state["id"]:
                 self.keep(id=self.tracker.id, told=-1)
         for point in curve:
-            if point["point"] > self.state["told"]:
+            if point.point > self.state["told"]:
                 numbers = scalars(point)
                 self.tracker.log(int(numbers["cost/steps"]), numbers, pictures(self.folder, point))
-                self.keep(told=point["point"], problem=None)
+                self.keep(told=point.point, problem=None)
 
     def keep(self, **fields: Any) -> None:
         """Keeps what another process needs to go on, and the `problem` that people are told of."""

@@ -1,9 +1,9 @@
 """What trackers show of a trial: its settings, and numbers and a few pictures of every point of its curve."""
 
 from pathlib import Path
-from typing import Any
 
 from bench.build.trial_spec import Trial, flat_settings
+from bench.store.records import Point
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
 
@@ -11,17 +11,17 @@ PICTURES_PER_SPLIT = 4
 """Of the samples that are kept of a point, spread over the split."""
 
 
-def scalars(point: dict[str, Any]) -> dict[str, float]:
+def scalars(point: Point) -> dict[str, float]:
     """`train/reward`, `heldout/gold`, …; `training/loss`, …; `cost/reward_queries` and every other axis."""
-    groups = {**point["values"], "training": point.get("extra", {}), "cost": point["axes"]}
+    groups = {**point.values, "training": point.extra or {}, "cost": point.axes}
     found = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
     return {name: float(value) for name, value in found.items() if type(value) in (int, float)}
 
 
-def pictures(folder: TrialFolder, point: dict[str, Any]) -> dict[str, Path]:
+def pictures(folder: TrialFolder, point: Point) -> dict[str, Path]:
     """`samples/heldout-a-snail-0` -> its PNG file, `PICTURES_PER_SPLIT` of each split."""
-    place = folder.samples / f"point-{point['point']:04d}"
-    of_splits = (sorted(map(str, place.glob(f"{split}-*.png"))) for split in point["values"])
+    place = folder.samples / f"point-{point.point:04d}"
+    of_splits = (sorted(map(str, place.glob(f"{split}-*.png"))) for split in point.values)
     chosen = [Path(name) for names in of_splits for name in spread(names, PICTURES_PER_SPLIT)]
     return {f"samples/{path.stem}": path for path in chosen}
 

@@ -18,6 +18,7 @@ from bench.store.remote.lease import PULSE_SECONDS, Lease
 from bench.store.remote.manifest import HEARTBEAT, Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, local_files
 from bench.store.remote.place import Entry, Place, out_of_reach
 from bench.store.run_folder import TUNING
+from bench.store.status import Status
 
 SYNC_SECONDS = 30.0
 RUNS = ("", f"{TUNING}/")
@@ -205,13 +206,13 @@ class Mirror:
                 self._put(hash_)
         if record is not None:
             self._put(record)
-            if _status(record) != "running":
+            if _status(record) != Status.RUNNING:
                 self._remove_heartbeat(trial)
         self._remove_gone(f"{trial}/")
 
     def _revoke_checkpoints(self, trial: str, record: Snapshot | None) -> None:
         """Removes checkpoints that a trial went back behind, before its curve is cut in the store too."""
-        if record is None or _status(record) == "done":
+        if record is None or _status(record) == Status.DONE:
             return
         there = (point_of(n) for n in local_files(self.folder, f"{trial}/checkpoint") if is_checkpoint(n))
         newest = max(there, default=-1)

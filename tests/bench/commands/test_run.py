@@ -23,7 +23,8 @@ def run(cli, sweep_file, tmp_path):
 
 
 def statuses(tmp_path):
-    return {(row["variant"], row["seed"]): row["status"] for row in RunFolder.open(tmp_path / "run").trials()}
+    trials = RunFolder.open(tmp_path / "run").trials()
+    return {(trial.planned.variant, trial.planned.seed): trial.record.status for trial in trials}
 
 
 def test_a_run_writes_everything_and_a_second_one_has_nothing_to_do(run, body, tmp_path):
@@ -115,8 +116,8 @@ def test_retries_continue_from_the_checkpoint(run, body, tmp_path):
     assert run("--set", "retries=2").code == 0
     assert attempts == [0, 0, 0, 1, 1, 1]
     curve = RunFolder.open(tmp_path / "run")
-    key = next(row["trial"] for row in curve.trials() if row["variant"] == "ddpo")
-    assert [row["point"] for row in curve.trial(key).read_curve()] == [0, 1, 2]
+    key = next(row.key for row in curve.trials() if row.planned.variant == "ddpo")
+    assert [row.point for row in curve.trial(key).read_curve()] == [0, 1, 2]
 
 
 def test_ctrl_c_and_the_same_command_continue(run, body, cli, tmp_path):
@@ -177,8 +178,8 @@ def test_a_settled_trial_is_left_alone(run, body, tmp_path):
     folder = RunFolder.open(tmp_path / "run")
     from bench.build.trial_spec import Trial
 
-    record = folder.trial(folder.trials()[0]["trial"]).read()
-    trial = Trial.model_validate(record["spec"])
+    record = folder.trial(folder.trials()[0].key).read()
+    trial = Trial.model_validate(record.spec)
     assert run_and_record(trial, folder.trial(trial.key)) == "done"
     assert body.calls == []
 

@@ -5,6 +5,7 @@ import json
 import re
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -60,7 +61,7 @@ def test_causes_stand_below_the_table_once_and_whole(run, cli):
     answer = cli("status", run.path)
     *table, failed, diverged, totals = answer.out.rstrip().splitlines()
     assert all(len(line) <= 80 for line in table)
-    assert failed == f"{run.planned()[3]['trial']} and 1 more: failed: {CAUSE}"
+    assert failed == f"{run.planned()[3].trial} and 1 more: failed: {CAUSE}"
     assert diverged.endswith(": diverged: the loss is nan at step 3")
     found = re.fullmatch(r"201 trials, ~(\S+) left: 2 done, 2 running, 2 failed, 1 diverged, 194 planned", totals)
     assert found, totals
@@ -84,11 +85,11 @@ def test_what_is_watched_fits_the_terminal(run, width, height):
 
 def test_long_names_keep_their_ends(run):
     screen = Console(width=80, height=24, file=io.StringIO())
-    rows = [{**row, "trial": "x" * 60 + row["trial"][-12:]} for row in trial_rows(run)]
+    rows = [replace(row, trial="x" * 60 + row.trial[-12:]) for row in trial_rows(run)]
     screen.print(status._picture(rows, 2, 80, 24))
     lines = screen.file.getvalue().splitlines()
     assert len(lines) <= 24
-    assert any(rows[2]["trial"][-12:] in line for line in lines)
+    assert any(rows[2].trial[-12:] in line for line in lines)
 
 
 def test_watching_ends_with_the_run(run, trials, cli):
@@ -111,7 +112,7 @@ def test_a_row_tells_of_one_moment(tmp_path, ends_meanwhile):
     found = RunFolder(tmp_path / "run")
     ends_meanwhile(one_trial(found))
     [row] = trial_rows(found)
-    assert (row["status"], row["points"], row["axes"]) == ("running", 2, {"steps": 1})
+    assert (row.status, row.points, row.axes) == ("running", 2, {"steps": 1})
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_it_is_skipped_in_plan_run_status_and_report(cli, needy, tmp_path):
     assert run.code == 0, run.err
     assert "2 trials, 1 skipped" in run.err
     assert f"skipped: {REASON}" in run.out
-    found = {row["variant"]: row for row in RunFolder.open(out).trials()}
+    found = {trial.planned.variant: trial.row() for trial in RunFolder.open(out).trials()}
     assert (found["base"]["status"], found["needy"]["status"]) == ("done", "skipped")
     assert found["needy"]["cause"] == REASON
     assert found["needy"]["method"] == "needy"
@@ -63,7 +63,7 @@ def test_it_runs_once_the_requirement_is_there(cli, needy, tmp_path, monkeypatch
     cli("run", *options)
     monkeypatch.setattr(preflight, "version", lambda name: "1.2")
     assert cli("run", *options).code == 0
-    assert [row["status"] for row in RunFolder.open(tmp_path / "run").trials()] == ["done", "done"]
+    assert [row.record.status for row in RunFolder.open(tmp_path / "run").trials()] == ["done", "done"]
 
 
 def test_only_skipped_trials_are_a_run_too(cli, needy, tmp_path):

@@ -130,7 +130,7 @@ def test_check_of_a_run_on_another_machine_or_still_going(cli, run, saved, tmp_p
     assert "Not compared point by point" in answer.out
     assert cli("check", second, "--baseline", saved, "--mode", "exact").code == 4
     folder = RunFolder(second)
-    going = next(folder.trial(row["trial"]) for row in folder.planned() if row["method"] == "ddpo")
+    going = next(folder.trial(row.trial) for row in folder.planned() if row.method == "ddpo")
     going.write_status("running")
     assert cli("check", second, "--baseline", saved).code == 4
 

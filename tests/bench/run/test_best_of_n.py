@@ -111,7 +111,7 @@ def test_its_checkpoint_holds_what_it_shows(tiny_model, tmp_path):
     assert all(entry["seen"] == 2 and torch.isfinite(entry["latents"]).all() for entry in best.values())
     shown = payload["point"]
     kept = sum(entry["reward"] for entry in best.values()) / TRAIN
-    assert kept == pytest.approx(folder.read_curve()[shown]["values"]["train"]["reward"], rel=1e-5)
+    assert kept == pytest.approx(folder.read_curve()[shown].values["train"]["reward"], rel=1e-5)
 
 
 def test_the_plan_knows_what_it_costs(sweep_file, tmp_path):
@@ -122,7 +122,7 @@ def test_the_plan_knows_what_it_costs(sweep_file, tmp_path):
     assert trial.sampler == trial.evaluate.sampler, "it samples as evaluation does"
     folder = TrialFolder(tmp_path / "trial")
     run_trial(trial, folder)
-    axes = folder.read_curve()[-1]["axes"]
+    axes = folder.read_curve()[-1].axes
     cost = estimate(trial)
     assert (cost.steps, cost.reward_queries, cost.nfe) == (3, axes["reward_queries"], axes["nfe"]) == (3, 18, 36)
     assert cost.eval_nfe == axes["eval_nfe"]

@@ -42,14 +42,14 @@ def test_two_trials_run_at_once_on_a_cluster_that_goes_on_without_us(cluster, sw
     done = run(*once, "--address", cluster.address, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert "2 at a time (ray)" in done.stderr
-    assert {row["status"] for row in RunFolder(tmp_path / "run").trials()} == {"done"}
+    assert {row.record.status for row in RunFolder(tmp_path / "run").trials()} == {"done"}
     one_trial = ("--set", "methods=[{name: base}]", "--address", cluster.address)
     again = run(*once, *one_trial, "--out", tmp_path / "again")
     assert again.returncode == 0, "the cluster is still there"
     alone = run(*once, "--executor", "inline", "--out", tmp_path / "alone")
     assert alone.returncode == 0
     for row in RunFolder(tmp_path / "run").planned():
-        curves = [points(RunFolder(tmp_path / name).trial(row["trial"])) for name in ("run", "alone")]
+        curves = [points(RunFolder(tmp_path / name).trial(row.trial)) for name in ("run", "alone")]
         assert curves[0] == curves[1]
 
 
@@ -58,18 +58,18 @@ def test_a_node_that_is_killed_costs_its_trial_a_second_run_of_the_command(clust
     folder = RunFolder(tmp_path / "run")
     arguments = (slow_sweep, "--address", cluster.address, "--out", folder.path)
     first = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: folder.exists() and all(len(folder.trial(r["trial"]).read_curve()) > 1 for r in folder.planned()))
+    wait_for(lambda: folder.exists() and all(len(folder.trial(r.trial).read_curve()) > 1 for r in folder.planned()))
     cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
     _, said = first.communicate(timeout=200)
     assert first.returncode == 3, said
-    statuses = sorted(row["status"] for row in folder.trials())
+    statuses = sorted(row.record.status for row in folder.trials())
     assert statuses == ["done", "interrupted"] or statuses == ["done", "failed"], folder.trials()
     cluster.add_node(num_cpus=1)
     assert run(*arguments).returncode == 0
     alone = run(slow_sweep, "--executor", "inline", "--out", tmp_path / "alone")
     assert alone.returncode == 0
     for row in folder.planned():
-        assert points(folder.trial(row["trial"])) == points(RunFolder(tmp_path / "alone").trial(row["trial"]))
+        assert points(folder.trial(row.trial)) == points(RunFolder(tmp_path / "alone").trial(row.trial))
 
 
 def test_no_cluster_is_one_sentence(sweep_file, tmp_path):

@@ -4,12 +4,13 @@ import pytest
 
 from bench.console import duration, shortened
 from bench.run import eta
-from bench.run.eta import eta_of, run_eta, with_etas
+from bench.run.eta import Timing, eta_of, run_eta, with_etas
+from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 
 def row(status="planned", seconds=None, left=None, variant="ddpo", method="ddpo"):
-    return {"variant": variant, "method": method, "status": status, "seconds": seconds, "eta_seconds": left}
+    return Timing(variant, method, Status(status), seconds, left)
 
 
 class Clock:
@@ -54,7 +55,7 @@ def test_a_resumed_trial_has_the_pace_of_this_attempt(folder, clock):
         folder.heartbeat(progress=step / 10)
     clock.now += 1e6
     folder.write_status("running")
-    assert folder.pulse()["progress"] == 0, "what the dead attempt said of itself is no news"
+    assert folder.pulse().progress == 0, "what the dead attempt said of itself is no news"
     for step in range(5, 8):  # its checkpoint was a step behind
         clock.now += 2
         folder.heartbeat(progress=step / 10)
@@ -84,7 +85,7 @@ def test_a_trial_that_cannot_tell_yet_is_expected_to_be_like_its_kind():
         row("running", 0.0, variant="ddpo-slow"),
         row("running", 1.0, variant="base", method="base"),
     ]
-    found = [each["eta_seconds"] for each in with_etas(rows)]
+    found = [each.eta_seconds for each in with_etas(rows)]
     assert found == [None, None, None, 150, 0, 200, pytest.approx(1400 / 3 - 1)]
 
 

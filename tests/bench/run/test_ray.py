@@ -79,9 +79,9 @@ def curves(path):
     return {
         row["trial"]: [
             {**p, "axes": {a: v for a, v in p["axes"].items() if not a.endswith("seconds") and a not in MACHINE}}
-            for p in found.trial(row["trial"]).read_curve()
+            for p in (point.stored() for point in found.trial(row["trial"]).read_curve())
         ]
-        for row in found.trials()
+        for row in (trial.row() for trial in found.trials())
     }
 
 
@@ -116,10 +116,10 @@ def test_a_trial_has_a_process_of_its_own(ways, tmp_path):
     done = run(ways, "--set", methods("Process"), "--set", "seeds=[0, 1, 2, 3]", "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     found = RunFolder.open(tmp_path / "run")
-    processes = {found.trial(row["trial"]).read_curve()[-1]["extra"]["process"] for row in found.trials()}
+    processes = {found.trial(row.key).read_curve()[-1].extra["process"] for row in found.trials()}
     assert len(processes) == 4
     # Ray would start its workers at 15: beside anything else a trial would take longer under Ray than inline.
-    niceness = {found.trial(row["trial"]).read_curve()[-1]["extra"]["niceness"] for row in found.trials()}
+    niceness = {found.trial(row.key).read_curve()[-1].extra["niceness"] for row in found.trials()}
     assert niceness == {os.nice(0)}
 
 
@@ -128,7 +128,8 @@ def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
     options = ("--set", "seeds=[0]", "--set", "retries=1")
     done = run(ways, *ends, *options, "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
-    rows = {row["variant"]: (row["status"], row["cause"]) for row in RunFolder.open(tmp_path / "run").trials()}
+    trials = RunFolder.open(tmp_path / "run").trials()
+    rows = {trial.planned.variant: (trial.record.status, trial.record.cause) for trial in trials}
     status, cause = rows["raises"]
     assert status == "failed"
     assert cause.startswith("RuntimeError: it broke (ways.py:8) (tried 2 times); the traceback is in trials/raises-s0-")
@@ -198,7 +199,7 @@ def test_stopped_and_run_again_gives_the_same_curve(ways, tmp_path, cli, how):
     out, err = process.communicate(timeout=120)
     run_folder = RunFolder.open(tmp_path / "run")
     assert process.returncode == 130, err
-    assert [row["status"] for row in run_folder.trials()] == ["interrupted"]
+    assert [row.record.status for row in run_folder.trials()] == ["interrupted"]
     assert "Traceback" not in out + err
     # Inline: a trial is the same trial wherever it is continued.
     assert cli("run", *arguments, "--executor", "inline").code == 0

@@ -58,7 +58,7 @@ def test_a_users_network_is_frozen_and_never_steps(tiny_model, tmp_path):
     before = [parameter.clone() for parameter in network.parameters()]
     folder = TrialFolder(tmp_path / "trial")
     run_trial(make_trial(tiny_model, "alignprop", reward=f"{plugin}:score"), folder)
-    assert folder.read_curve()[-1]["axes"]["updates"] > 0
+    assert folder.read_curve()[-1].axes["updates"] > 0
     assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
     assert not network.training, "dropout would be another reward at every call"
@@ -161,7 +161,7 @@ def test_a_rude_reward_changes_nothing_but_its_scores(how, tiny_model, tmp_path)
     tame = ran(tiny_model, tmp_path / "tame", own_reward(tmp_path / "a"))
     rude = ran(tiny_model, tmp_path / "rude", own_reward(tmp_path / "b", RUDE[how]))
     assert numbers(tame) == numbers(rude)
-    assert [row["values"] for row in tame.read_curve()] == [row["values"] for row in rude.read_curve()]
+    assert [row.values for row in tame.read_curve()] == [row.values for row in rude.read_curve()]
 
 
 def test_a_reward_that_draws_gives_one_trial_one_curve_also_when_resumed(tiny_model, tmp_path):
@@ -175,12 +175,12 @@ def test_a_reward_that_draws_gives_one_trial_one_curve_also_when_resumed(tiny_mo
     torch.rand(7)
     run_trial(make_trial(tiny_model, reward=reward), folder)
     assert points(first) == points(folder)
-    assert "warnings" not in first.read(), "what it draws is seeded, so it repeats"
+    assert first.read().warnings is None, "what it draws is seeded, so it repeats"
     rows = first.read_evaluation()
     values = rows[(rows["metric"] == "reward") & (rows["split"] == "train")]
     assert values[values["point"] == 0]["value"].tolist() == values[values["point"] == 1]["value"].tolist()
     other = ran(tiny_model, tmp_path / "other", reward, seed=1)
-    assert other.read_curve()[1]["extra"]["reward"] != first.read_curve()[1]["extra"]["reward"]
+    assert other.read_curve()[1].extra["reward"] != first.read_curve()[1].extra["reward"]
 
 
 OWN_STATE = {
@@ -196,8 +196,8 @@ def test_a_reward_that_cannot_be_contained_is_named(how, tiny_model, tmp_path):
     header, body = OWN_STATE[how]
     folder = ran(tiny_model, tmp_path / "trial", own_reward(tmp_path / "own", body, header), "base")
     told = folder.warnings()["repeat/score"]
-    assert told["point"] == 0
-    assert told["text"].startswith("reward 'score' scores the same images differently when it is asked again")
+    assert told.point == 0
+    assert told.text.startswith("reward 'score' scores the same images differently when it is asked again")
 
 
 def test_who_cannot_be_contained_is_told_by_run_and_report(cli, sweep_file, tmp_path):

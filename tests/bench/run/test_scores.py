@@ -13,6 +13,7 @@ from bench.build.trial_spec import RewardRef
 from bench.run.progress import watching
 from bench.run.scores import not_finite, odd_columns
 from bench.run.worker import run_and_record
+from bench.store.records import TrialWarning
 from bench.store.run_folder import RunFolder
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import RewardSpec
@@ -172,7 +173,7 @@ def test_gold_and_reported_rewards_warn_once_and_the_trial_goes_on(ref, tiny_mod
         f"{told}reward 'lofty' gave 2 scores that are not finite (2 infinite) of 8, at point 0; "
         "no mean is taken over such values",
     ]
-    last = folder.read_curve()[-1]["values"]["train"]
+    last = folder.read_curve()[-1].values["train"]
     assert math.isnan(last["gold"])
     assert math.isfinite(last["reward"])
 
@@ -183,7 +184,7 @@ def test_a_warning_is_kept_with_its_trial_and_forgotten_with_its_point(tmp_path)
     folder.warn("gold", 2, "first")
     folder.warn("gold", 3, "later")
     folder.write_status("done")
-    assert folder.warnings() == {"gold": {"point": 2, "text": "first"}}
+    assert folder.warnings() == {"gold": TrialWarning(point=2, text="first")}
     folder.cut(2)
     assert folder.warnings()
     folder.cut(1)

@@ -51,8 +51,8 @@ def test_what_ran_is_settled(tmp_path, end):
             execute()
     found = {status: run.trial(status).recorded_status() for status in statuses}
     assert found == {"done": "done", "failed": "failed", **expected}
-    assert cause in re.sub(r"(test_settle.py):\d+", r"\1:LINE", run.trial("running").read()["cause"])
-    assert run.trial("failed").read()["cause"] == "it is failed", "who has a cause keeps it"
+    assert cause in re.sub(r"(test_settle.py):\d+", r"\1:LINE", run.trial("running").read().cause)
+    assert run.trial("failed").read().cause == "it is failed", "who has a cause keeps it"
 
 
 def test_an_executor_that_breaks_is_told_and_the_same_command_continues(cli, sweep_file, body, tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_an_executor_that_breaks_is_told_and_the_same_command_continues(cli, swe
         "error: raylet: Ray has died",
         "  run the same command again to continue",
     ]
-    rows = RunFolder.open(tmp_path / "run").trials()
+    rows = [trial.row() for trial in RunFolder.open(tmp_path / "run").trials()]
     assert [row["status"] for row in rows] == ["done", "done", "interrupted", "planned", "planned", "planned"]
     monkeypatch.setattr(bench.run.executors.inline, "execute", real)
     body.calls.clear()

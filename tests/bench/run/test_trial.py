@@ -53,8 +53,8 @@ def make_trial(model, method="ddpo", reward=None, limit=12.0, every=4.0, **chang
 def points(folder: TrialFolder) -> list[dict]:
     """The curve without what depends on the clock and the machine."""
     return [
-        {**row, "axes": {axis: value for axis, value in row["axes"].items() if axis not in MACHINE}}
-        for row in folder.read_curve()
+        {**point.stored(), "axes": {axis: spent for axis, spent in point.axes.items() if axis not in MACHINE}}
+        for point in folder.read_curve()
     ]
 
 
@@ -65,7 +65,7 @@ QUERIES = {"base": [0], "best-of-n": [0, 6, 12], "alignprop": [0, 4, 8, 12], "dd
 def test_a_trial_from_nothing_to_its_end(method, tiny_model, tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     run_trial(make_trial(tiny_model, method), folder)
-    curve = folder.read_curve()
+    curve = [point.stored() for point in folder.read_curve()]
     assert [row["axes"]["reward_queries"] for row in curve] == QUERIES[method]
     if method != "best-of-n":  # whose choice among held-out candidates is evaluation too
         assert curve[-1]["axes"]["eval_queries"] == len(curve) * 4 * 2 * 2, "4 prompts, 2 images, 2 rewards"
@@ -223,7 +223,7 @@ def test_a_peer_with_its_own_optimiser_runs_and_resumes(tiny_model, tmp_path):
     while again.step():
         pass
     again.finish()
-    curve = folder.read_curve()
+    curve = [point.stored() for point in folder.read_curve()]
     assert [row["axes"]["reward_queries"] for row in curve] == [0, 4, 8, 12]
     assert curve[-1]["axes"]["updates"] == 6
     assert curve[-1]["values"]["train"]["drift"] > 0

@@ -126,8 +126,8 @@ def test_a_finished_curve_is_recovered_bit_for_bit(done, damage, named):
     damage(done.curve_path)
     found = TrialFolder(done.path)
     assert found.read_curve() == before
-    assert found.read()["status"] == "done"
-    assert any(text.startswith(named) for text in found.told()), found.told()
+    assert found.read().status == "done"
+    assert any(text.startswith(named) for text in found.problems()), found.problems()
     assert not any(each.lost for each in found.damage())
 
 
@@ -137,11 +137,13 @@ def test_a_finished_curve_is_recovered_from_whatever_has_become_of_its_file(done
     damage(done.curve_path)
     found = TrialFolder(done.path)
     assert found.read_curve() == before
-    assert [text.partition(";")[2] for text in found.told()] == [" recovered from settled.json"]
+    assert [text.partition(";")[2] for text in found.problems()] == [" recovered from settled.json"]
     with found.lock():
         told = found.mend()
-    assert done.curve_path.read_text().splitlines() == [json.dumps(point) for point in before], "it is written back"
-    assert TrialFolder(done.path).told() == told, "and the trial's record goes on saying so"
+    assert done.curve_path.read_text().splitlines() == [json.dumps(point.stored()) for point in before], (
+        "it is written back"
+    )
+    assert TrialFolder(done.path).problems() == told, "and the trial's record goes on saying so"
     assert TrialFolder(done.path).damage() == []
 
 
@@ -151,10 +153,10 @@ def test_a_curve_that_cannot_be_recovered_is_not_done(done, damage, named):
     (done.path / "settled.json").unlink()
     record = json.loads((done.path / "trial.json").read_text())
     (done.path / "trial.json").write_text(json.dumps({name: record[name] for name in record if name != "whole"}))
-    assert TrialFolder(done.path).read()["status"] == "done"
+    assert TrialFolder(done.path).read().status == "done"
     damage(done.curve_path)
     found = TrialFolder(done.path)
-    assert (found.read()["status"], found.read()["cause"]) == ("interrupted", f"{named}; run the sweep again")
+    assert (found.read().status, found.read().cause) == ("interrupted", f"{named}; run the sweep again")
     assert [str(each) for each in found.damage() if each.lost] == [f"{named}; `bench run` trains the trial again"]
 
 
@@ -164,7 +166,7 @@ def test_a_finished_record_is_recovered(done, damage):
     damage(done.path / "trial.json")
     found = TrialFolder(done.path)
     assert found.read() == before
-    assert [text.partition(";")[2] for text in found.told()] == [" recovered from settled.json"]
+    assert [text.partition(";")[2] for text in found.problems()] == [" recovered from settled.json"]
     with found.lock():
         found.mend()
     assert json.loads((done.path / "trial.json").read_text())["status"] == "done"
@@ -175,8 +177,8 @@ def test_a_field_that_is_none_of_a_record_is_left_out(done):
     record = json.loads((done.path / "trial.json").read_text())
     (done.path / "trial.json").write_text(json.dumps({**record, "updated": "yesterday", "provenance": [1]}))
     found = TrialFolder(done.path)
-    assert (found.read()["status"], found.read().get("updated")) == ("done", None)
-    [text] = found.told()
+    assert (found.read().status, found.read().updated) == ("done", None)
+    [text] = found.problems()
     assert text == "trial.json has a 'updated' and a 'provenance' that is none; the rest of it is used"
 
 
@@ -187,8 +189,8 @@ def test_other_files_show_that_a_trial_without_record_was_done(done, adapter, st
     if adapter:
         done.adapter.mkdir()
     found = TrialFolder(done.path)
-    assert found.read()["status"] == status
-    assert found.told()[0].startswith("trial.json is damaged; ")
+    assert found.read().status == status
+    assert found.problems()[0].startswith("trial.json is damaged; ")
 
 
 def test_an_unfinished_curve_with_a_gap_goes_on_from_before_it(tmp_path):
@@ -201,10 +203,10 @@ def test_an_unfinished_curve_with_a_gap_goes_on_from_before_it(tmp_path):
         folder.save_checkpoint({"point": point})
     folder.write_status("interrupted", "stopped")
     CURVES["half a line in the middle"][0](folder.curve_path)
-    assert [row["point"] for row in folder.read_curve()] == [0, 2, 3]
+    assert [row.point for row in folder.read_curve()] == [0, 2, 3]
     with pytest.warns(UserWarning, match="is of a point that curve or evaluation lacks"):
         assert folder.load_checkpoint() is None, "going on from point 3 would leave the gap for good"
-    assert folder.told()[0].startswith("checkpoint/point-0003.pt is of a point"), "whoever reads the trial is told"
+    assert folder.problems()[0].startswith("checkpoint/point-0003.pt is of a point"), "whoever reads the trial is told"
 
 
 EVALUATIONS = {
@@ -231,7 +233,7 @@ def test_a_damaged_evaluation_is_named_and_the_curve_stays(done, damage, named):
     assert lost.file == "evaluation.parquet"
     assert named in lost.what
     assert lost.lost
-    assert (found.read()["status"], len(found.read_curve())) == ("done", 3)
+    assert (found.read().status, len(found.read_curve())) == ("done", 3)
 
 
 def test_a_flipped_byte_of_an_evaluation_is_noticed(tmp_path):
@@ -269,10 +271,10 @@ def test_a_damaged_adapter_is_named(done, damage):
 def test_a_damaged_heartbeat_is_none(done, text):
     done.write_status("running")
     (done.path / "heartbeat.json").write_text(text)
-    assert done.pulse() == {}
-    assert done.read()["status"] == "running"
+    assert done.pulse() is None
+    assert done.read().status == "running"
     done.heartbeat(0.5)
-    assert done.pulse()["progress"] == 0.5
+    assert done.pulse().progress == 0.5
 
 
 # -- the verbs ---------------------------------------------------------------------------------------------------
@@ -293,7 +295,7 @@ def run(cli, sweep_file, tmp_path, body):
 
 
 def first_ddpo(run):
-    return next(run.trial(row["trial"]) for row in run.planned() if row["method"] == "ddpo")
+    return next(run.trial(row.trial) for row in run.planned() if row.method == "ddpo")
 
 
 def test_a_report_and_a_run_name_what_they_recover(run, cli, body):
@@ -330,7 +332,7 @@ def test_what_is_lost_is_run_again_and_the_rest_is_reported(run, cli, body):
     assert "`bench run` trains the trial again" in answer.err
     assert folder.read_curve() == before
     assert TrialFolder(folder.path).damage() == []
-    assert cli("report", run.path).err == f"warning: {folder.key}: {folder.told()[0]}\n", "the report still knows"
+    assert cli("report", run.path).err == f"warning: {folder.key}: {folder.problems()[0]}\n", "the report still knows"
 
 
 @pytest.mark.parametrize("damage", [half, gone, a_list])

@@ -68,7 +68,7 @@ def _write(folder, row, samples):
 def reads(monkeypatch):
     """File names that were read, in order."""
     found = []
-    for name in ("read_lines", "read_json"):
+    for name in ("read_lines", "read_record"):
         real = getattr(bench.store.trial_folder, name)
         monkeypatch.setattr(
             bench.store.trial_folder,
@@ -90,11 +90,11 @@ def test_the_frame_is_that_of_a_row_at_a_time(make_run):
     run = make_run(2)
     wanted = []
     for planned in run.planned():
-        for point in run.trial(planned["trial"]).read_curve():
-            axes = {axis: point["axes"].get(axis, math.nan) for axis in AXES}
-            for split, metrics in point["values"].items():
+        for point in run.trial(planned.trial).read_curve():
+            axes = {axis: point.axes.get(axis, math.nan) for axis in AXES}
+            for split, metrics in point.values.items():
                 for metric, value in metrics.items():
-                    row = {**planned, "status": "done", "point": point["point"], "split": split, "metric": metric}
+                    row = {**planned.stored(), "status": "done", "point": point.point, "split": split, "metric": metric}
                     wanted.append({**row, "value": value, **axes})
     frame = pd.DataFrame(wanted, columns=[*RESULT_COLUMNS, *AXES])
     frame = frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
@@ -105,15 +105,15 @@ def test_an_axis_that_was_not_logged_is_not_zero(make_run):
     """As where a run of an older version goes on under a newer one."""
     run = make_run(2)
     older = run.trial("ant-s0-x")
-    for trial in (row["trial"] for row in run.planned()):
+    for trial in (row.trial for row in run.planned()):
         if trial != older.key:
             folder = run.trial(trial)
-            written = [{**row, "axes": {**row["axes"], "nfe": row["point"] * 8}} for row in folder.read_curve()]
+            written = [{**row.stored(), "axes": {**row.axes, "nfe": row.point * 8}} for row in folder.read_curve()]
             folder.curve_path.write_text("".join(f"{json.dumps(row)}\n" for row in written))
     frame = validate_curves(run.results(), "reward_queries")
     assert frame["decodes"].isna().all()
     assert frame["nfe"].isna().groupby(frame["trial"]).mean().to_dict() == {
-        row["trial"]: float(row["trial"] == older.key) for row in run.planned()
+        row.trial: float(row.trial == older.key) for row in run.planned()
     }
     assert frame["reward_queries"].notna().all()
     assert report(run).files
@@ -123,8 +123,8 @@ def test_evaluations_together_are_those_of_the_trials(make_run):
     run = make_run(2)
     frames = []
     for planned in run.planned():
-        known = {key: planned[key] for key in ("trial", "method", "variant", "seed")}
-        frames.append(run.trial(planned["trial"]).read_evaluation().assign(**known))
+        known = planned.model_dump(include={"trial", "method", "variant", "seed"})
+        frames.append(run.trial(planned.trial).read_evaluation().assign(**known))
     wanted = pd.concat(frames, ignore_index=True)[list(EVALUATION_COLUMNS)]
     found = run.evaluation()
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False, check_categorical=False, check_exact=True)
@@ -141,7 +141,7 @@ def test_a_column_that_only_some_trials_have_is_kept(make_run):
 def test_only_pictures_that_may_be_shown_are_listed_and_none_is_opened(make_run, monkeypatch):
     run = make_run(3, samples=True)
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
-    found = pictures(run, run.about(), run.results())
+    found = pictures(run, run.described(), run.results())
     assert {(p.variant, p.seed) for p in found} == {("zebra", 0), ("ant", 0), *(("base", seed) for seed in range(3))}
     assert len(found) == 2 * (2 * 3 + 3)
     assert found[0].image.is_file()

@@ -27,7 +27,7 @@ def test_seeds_of_two_machines_make_one_run_that_has_nothing_left_to_do(cli, swe
     said = json.loads(answer.out)
     assert (said["trials"], said["shared"]) == (6, 0)
     merged = RunFolder.open(tmp_path / "both")
-    assert {row["status"] for row in merged.trials()} == {"done"}
+    assert {row.record.status for row in merged.trials()} == {"done"}
     assert set(merged.results()["seed"]) == {0, 1}
     assert (merged.report / "report.html").exists()
     again = cli("run", sweep_file, "--executor", "inline", "--out", merged.path)

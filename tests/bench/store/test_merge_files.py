@@ -31,7 +31,7 @@ def merge(cli, tmp_path):
 
 
 def of_ddpo(run):
-    return next(run.trial(row["trial"]) for row in run.planned() if row["method"] == "ddpo")
+    return next(run.trial(row.trial) for row in run.planned() if row.method == "ddpo")
 
 
 def test_a_trial_of_both_is_taken_where_it_got_furthest(cli, tmp_path, run):
@@ -43,12 +43,12 @@ def test_a_trial_of_both_is_taken_where_it_got_furthest(cli, tmp_path, run):
     folder.write_status("interrupted", "stopped")
     assert cli("merge", half.path, whole.path).code == 0
     merged = RunFolder.open(tmp_path / "b-merged")
-    assert {row["status"] for row in merged.trials()} == {"done"}
+    assert {row.record.status for row in merged.trials()} == {"done"}
     assert len(merged.trial(folder.key).read_curve()) == 3
 
 
 def edit_last_point(folder, change):
-    points = folder.read_curve()
+    points = [point.stored() for point in folder.read_curve()]
     change(points[-1])
     folder.curve_path.write_text("".join(f"{json.dumps(point)}\n" for point in points))
 
@@ -163,7 +163,7 @@ def variants(run):
 def test_a_default_that_one_run_wrote_out_makes_no_second_method(run, merge, cli, tmp_path):
     first = run("a", "seeds=[0]")
     second = run("b", "seeds=[1]", "methods.alignprop.settings.weight_decay=1e-4")
-    assert {row["identity"] for row in first.planned()} == {row["identity"] for row in second.planned()}
+    assert {row.identity for row in first.planned()} == {row.identity for row in second.planned()}
     assert merge(first, second).code == 0
     both = RunFolder(tmp_path / "both")
     assert variants(both) == ["base", "alignprop", "ddpo"]
@@ -180,6 +180,6 @@ def test_grids_that_overlap_are_one(run, merge, tmp_path):
     both = RunFolder(tmp_path / "both")
     written = read_yaml(both.sweep_path).plain()
     assert [bool(entry.get("grid")) for entry in written["methods"]] == [False, True, False]
-    planned = {row["variant"] for row in both.planned()}
+    planned = {row.variant for row in both.planned()}
     assert sorted(variants(both)) == sorted(planned)
     assert len(planned) == 4

@@ -68,16 +68,16 @@ def test_torn_last_line_is_dropped_and_does_not_spoil_the_next(folder):
     add_point(folder, 1)
     with folder.curve_path.open("a") as file:
         file.write('{"point": 2, "axes": {"st')
-    assert [row["point"] for row in folder.read_curve()] == [0, 1]
+    assert [row.point for row in folder.read_curve()] == [0, 1]
     add_point(folder, 2)
-    assert [row["point"] for row in folder.read_curve()] == [0, 1, 2]
+    assert [row.point for row in folder.read_curve()] == [0, 1, 2]
 
 
 def test_a_torn_line_in_the_middle_is_no_accident(folder):
     add_point(folder, 0)
     folder.curve_path.write_text('{"poi\n' + folder.curve_path.read_text())
-    assert [row["point"] for row in folder.read_curve()] == [0], "what is whole is read"
-    assert [text for text in folder.told() if "curve" in text] == [
+    assert [row.point for row in folder.read_curve()] == [0], "what is whole is read"
+    assert [text for text in folder.problems() if "curve" in text] == [
         "curve.jsonl:1 is damaged; what is whole is shown"
     ], "and what is not is named"
 
@@ -88,7 +88,7 @@ def test_cut_back_to_a_point(folder):
         folder.write_evaluation(rows(point, float(point)))
         folder.save_picture(point, "train", "a cat", np.zeros((4, 4, 3), np.uint8))
     folder.cut(1)
-    assert [row["point"] for row in folder.read_curve()] == [0, 1]
+    assert [row.point for row in folder.read_curve()] == [0, 1]
     assert list(folder.read_evaluation()["point"]) == [0, 1]
     assert sorted(path.name for path in folder.samples.iterdir()) == ["point-0000", "point-0001"]
     folder.cut(-1)
@@ -239,17 +239,17 @@ def test_two_writers(folder):
 
 
 def test_status_and_heartbeat(folder):
-    assert folder.read()["status"] == "planned"
+    assert folder.read().status == "planned"
     folder.write_status("running", provenance={"commit": "x"})
     folder.heartbeat(0.25, 1.5)
     folder.heartbeat()
-    assert folder.read()["status"] == "running"
-    assert (folder.pulse()["progress"], folder.pulse()["latest"]) == (0.25, 1.5)
+    assert folder.read().status == "running"
+    assert (folder.pulse().progress, folder.pulse().latest) == (0.25, 1.5)
     folder.write_status("diverged", "the loss is nan at step 3")
     record = folder.read()
-    assert (record["status"], record["cause"]) == ("diverged", "the loss is nan at step 3")
-    assert record["provenance"] == {"commit": "x"}, "a change of status keeps the rest"
-    assert folder.pulse() == {}
+    assert (record.status, record.cause) == ("diverged", "the loss is nan at step 3")
+    assert record.provenance.stored() == {"commit": "x"}, "a change of status keeps the rest"
+    assert folder.pulse() is None
 
 
 @pytest.mark.parametrize(
@@ -264,8 +264,8 @@ def test_a_stale_running_trial_reads_as_interrupted(folder, beat):
     beat = {"host": socket.gethostname(), **beat}
     write_json(folder.path / "heartbeat.json", beat)
     record = folder.read()
-    assert record["status"] == "interrupted"
-    assert "run the sweep again to continue" in record["cause"]
+    assert record.status == "interrupted"
+    assert "run the sweep again to continue" in record.cause
     assert STALE_SECONDS >= 30
 
 
@@ -300,14 +300,14 @@ def test_results_and_trials(tmp_path):
     assert set(AXES) <= set(frame.columns)
     assert frame["flops"].iloc[0] == 1e19
     pd.testing.assert_frame_equal(frame, pd.read_parquet(run.results_path), check_dtype=False)
-    assert [row["status"] for row in run.trials()] == ["done", "planned"]
+    assert [row.record.status for row in run.trials()] == ["done", "planned"]
     assert list(run.evaluation()["trial"]) == ["ddpo-s0-x"]
 
 
 def test_a_trial_that_is_done_has_all_of_its_points(tmp_path, ends_meanwhile):
     run = RunFolder(tmp_path / "run")
     ends_meanwhile(one_trial(run))
-    [row] = run.trials()
+    [row] = [trial.row() for trial in run.trials()]
     assert (row["status"], row["points"]) == ("running", 2)
 
 

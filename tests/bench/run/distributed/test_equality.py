@@ -32,7 +32,7 @@ def compare(tmp_path, model, stages, *methods, limit=LIMIT, on_gpu=False):
 
 
 def same_curve(one, many, method):
-    first, second = one.read_curve(), many.read_curve()
+    first, second = ([point.stored() for point in folder.read_curve()] for folder in (one, many))
     assert len(first) == len(second)
     norms = [[row["extra"]["gradient_norm"] for row in curve[1:] if row["extra"]] for curve in (first, second)]
     if norms[0]:

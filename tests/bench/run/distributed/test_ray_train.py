@@ -49,7 +49,7 @@ def test_two_workers_under_ray_and_in_process_give_the_same_curve(tmp_path, tiny
         done = run(path, "--executor", executor, "--out", tmp_path / executor)
         assert done.returncode == 0, done.stderr
     curves = [
-        {row["trial"]: points(found.trial(row["trial"])) for row in found.planned()}
+        {row.trial: points(found.trial(row.trial)) for row in found.planned()}
         for found in (RunFolder(tmp_path / "ray"), RunFolder(tmp_path / "inline"))
     ]
     assert curves[0] == curves[1]

@@ -16,11 +16,11 @@ def weights(folder: TrialFolder) -> dict[str, list]:
 
 def same_runs(one: RunFolder, other: RunFolder) -> None:
     """Every trial's curve, evaluation and adapter, and the tidy results, bit for bit but for seconds and memory."""
-    keys = [row["trial"] for row in one.planned()]
-    assert keys == [row["trial"] for row in other.planned()]
+    keys = [row.trial for row in one.planned()]
+    assert keys == [row.trial for row in other.planned()]
     for key in keys:
         first, second = one.trial(key), other.trial(key)
-        assert [row["point"] for row in first.read_curve()] == list(range(len(first.read_curve())))
+        assert [row.point for row in first.read_curve()] == list(range(len(first.read_curve())))
         assert points(first) == points(second)
         pd.testing.assert_frame_equal(first.read_evaluation(), second.read_evaluation(), check_exact=True)
         assert weights(first) == weights(second)

@@ -112,7 +112,7 @@ def test_killed_at_a_file_operation_of_a_point(tiny_model, tmp_path, operations)
         cut = TrialFolder(tmp_path / "cut")
         shutil.copytree(begun.path, cut.path)
         code = in_copy(write_a_point)
-        assert [row["point"] for row in cut.read_curve()] in ([0, 1], [0, 1, 2])
+        assert [row.point for row in cut.read_curve()] in ([0, 1], [0, 1, 2])
         assert {0, 1} <= set(cut.read_evaluation()["point"]) <= {0, 1, 2}
         after = content(cut)
         if after not in seen:

@@ -66,7 +66,8 @@ def test_inline(cli, sweep_file, tmp_path, small_disk):
     disk, resize = small_disk
     resize("200k")
     arguments = refuses_and_still_loads(cli, sweep_file, tmp_path, disk / "run", "inline")
-    statuses = {row["variant"]: (row["status"], row["cause"]) for row in RunFolder(disk / "run").trials()}
+    trials = RunFolder(disk / "run").trials()
+    statuses = {trial.planned.variant: (trial.record.status, trial.record.cause) for trial in trials}
     assert statuses["base"] == ("done", None)
     assert statuses["ddpo"][0] == "failed"
     assert DISK_FULL in statuses["ddpo"][1]
@@ -111,7 +112,7 @@ def test_a_trial_says_that_the_disk_is_full_and_goes_on_once_it_is_not(tiny_mode
 
     monkeypatch.setattr(os, "fsync", fails)
     assert run_and_record(trial, folder) == "failed"
-    assert folder.read()["cause"] == f"{DISK_FULL}; free some space and run the sweep again to continue"
+    assert folder.read().cause == f"{DISK_FULL}; free some space and run the sweep again to continue"
     assert run_and_record(trial, folder) == "done"
     assert points(folder) == points(straight)
 

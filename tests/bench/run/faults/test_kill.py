@@ -66,7 +66,7 @@ def kill(arguments, folder: RunFolder, chance: random.Random, spread: float) -> 
 
 
 def check(folder: RunFolder, straight: RunFolder) -> None:
-    assert {row["status"] for row in folder.trials()} == {"done"}
+    assert {row.record.status for row in folder.trials()} == {"done"}
     same_runs(folder, straight)
     assert not list(folder.path.rglob(UNFINISHED))
 

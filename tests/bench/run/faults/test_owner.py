@@ -104,7 +104,7 @@ def test_the_owner_is_not_recorded_as_failed_by_an_orphan(trial, tmp_path, monke
     with pytest.raises(LockedError):
         run_and_record(trial.model_copy(update={"retries": 3}), TrialFolder(twin.path))
     assert len(attempts) == 1, "what another process runs is not tried again"
-    assert twin.read()["cause"] == "the twin's"
+    assert twin.read().cause == "the twin's"
     assert not twin.error_path.exists()
 
 
@@ -115,7 +115,7 @@ def test_the_second_of_two_runs_says_who_is_writing(cli, sweep_file, tmp_path, m
     arguments = ("run", sweep_file, "--executor", "inline", "--out", tmp_path / "run", "--set", "seeds=[0]")
     assert cli(*arguments).code == 0
     run = RunFolder(tmp_path / "run")
-    key = run.planned()[0]["trial"]
+    key = run.planned()[0].trial
     held = run.trial(key)
     context = multiprocessing.get_context("spawn")
     holding, release = context.Event(), context.Event()
@@ -155,11 +155,11 @@ def test_attempts_are_counted_over_the_deaths_of_a_trials_processes(trial, tmp_p
     assert run_and_record(trial, folder, call="one") == "failed"
     assert len(begun) == 3
     cause = r"RuntimeError: a blip \(test_owner.py:\d+\) \(tried 3 times\); the traceback is in trials/trial/error.txt"
-    assert re.fullmatch(cause, folder.read()["cause"])
+    assert re.fullmatch(cause, folder.read().cause)
     folder.write_status("running")
     assert run_and_record(trial, folder, call="one") == "failed"
     assert len(begun) == 3, "a call has no more attempts than that"
-    assert "died without a word (tried 3 times)" in folder.read()["cause"]
+    assert "died without a word (tried 3 times)" in folder.read().cause
     with pytest.raises(Death):
         run_and_record(trial, folder, call="another")
     assert len(begun) == 4, "another call begins with all of them"

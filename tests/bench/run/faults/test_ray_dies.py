@@ -37,7 +37,7 @@ def test_the_command_ends_and_can_be_repeated(daemon, tiny_model, tmp_path, cli)
         f"error: Ray has died: its {daemon} is gone, often for lack of memory",
         "  run the same command again to continue; --executor inline does without Ray",
     ]
-    rows = folder.trials()
+    rows = [trial.row() for trial in folder.trials()]
     assert {row["status"] for row in rows} <= {"done", "interrupted", "planned"}
     for row in rows:
         if row["status"] == "interrupted":

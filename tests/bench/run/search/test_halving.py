@@ -54,9 +54,9 @@ def test_a_trial_that_is_stopped_at_a_point_it_had_already_is_pruned(tiny_model,
     last = {"spent": 0.0, "value": 1.0}
     Halving(search, {}, "this search")._prune(run, trial.key, last, trial.budget, patience=1.0)
     record = folder.read()
-    assert record["status"] == "pruned"
-    assert "stopped by ASHA at 0 of 12 reward_queries" in record["cause"]
-    assert record["search"] == "this search"
+    assert record.status == "pruned"
+    assert "stopped by ASHA at 0 of 12 reward_queries" in record.cause
+    assert record.search == "this search"
 
 
 def test_a_trial_that_is_tried_again_in_its_process_reports_no_point_twice(tiny_model, tmp_path, tune, monkeypatch):

@@ -32,7 +32,7 @@ def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path)
     run = RunFolder.open(tmp_path / "run")
     method = json.loads((run.path / "tuning" / "search.json").read_text())["methods"][0]
     folder = RunFolder.open(run.path / "tuning")
-    rows = folder.trials()
+    rows = [trial.row() for trial in folder.trials()]
     pruned = [row for row in rows if row["status"] == "pruned"]
     assert len(rows) == 4
     assert pruned, "four configurations, one in three goes on"

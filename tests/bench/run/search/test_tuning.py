@@ -53,16 +53,14 @@ def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
     assert len(folder.planned()) == 2 * 2 * 2
     for method in kept["methods"]:
         for row in method["configurations"]:
-            last = [folder.trial(key).read_curve()[-1]["values"]["train"]["reward"] for key in row["trials"]]
+            last = [folder.trial(key).read_curve()[-1].values["train"]["reward"] for key in row["trials"]]
             assert row["score"] == pytest.approx(sum(last) / 2)
         assert method["score"] == max(row["score"] for row in method["configurations"])
-        compared = [
-            run.trial(row["trial"]).read()["spec"] for row in run.planned() if row["variant"] == method["variant"]
-        ]
+        compared = [run.trial(row.trial).read().spec for row in run.planned() if row.variant == method["variant"]]
         assert [spec["seed"] for spec in compared] == [0, 1]
         for spec in compared:
             assert {name: spec["settings"][name] for name in method["chosen"]} == method["chosen"]
-        ends = [folder.trial(key).read_curve()[-1]["axes"] for row in method["configurations"] for key in row["trials"]]
+        ends = [folder.trial(key).read_curve()[-1].axes for row in method["configurations"] for key in row["trials"]]
         for axis in choosing.COSTS:
             assert method["cost"][axis] == pytest.approx(sum(end[axis] for end in ends)), "the whole bill"
     report = (run.path / "report" / "report.md").read_text()
@@ -70,7 +68,7 @@ def test_the_best_mean_over_seeds_is_compared_on_fresh_ones(inline, tmp_path):
     assert "seeds 100 and 101, which are not reported" in report
     again = load_sweep(run.sweep_path)
     assert again.sweep.search is None
-    assert [trial.key for trial in plan(again)] == [row["trial"] for row in run.planned()], "the stored sweep is tuned"
+    assert [trial.key for trial in plan(again)] == [row.trial for row in run.planned()], "the stored sweep is tuned"
 
 
 @pytest.mark.slow
@@ -187,8 +185,8 @@ def test_a_configuration_that_wins_late_is_compared(inline, body, tmp_path):
     assert inline("seeds=[0]", out=tmp_path / "late").code == 0
     method = record_of(tmp_path / "late")["methods"][1]
     assert method["chosen"] == method["configurations"][2]["values"] != before
-    (compared,) = [row for row in RunFolder.open(tmp_path / "late").trials() if row["variant"] == "ddpo"]
-    assert {name: compared["spec"]["settings"][name] for name in before} == method["chosen"]
+    (compared,) = [row for row in RunFolder.open(tmp_path / "late").trials() if row.planned.variant == "ddpo"]
+    assert {name: compared.record.spec["settings"][name] for name in before} == method["chosen"]
 
 
 def test_an_interruption_while_trying_again_is_continued(inline, body, tmp_path):
@@ -224,12 +222,12 @@ def test_optuna_tries_again_what_failed_and_keeps_what_it_suggested(inline, body
 def test_what_another_search_pruned_is_decided_anew(inline, body, tmp_path):
     assert inline().code == 0
     folder = RunFolder.open(tmp_path / "run" / "tuning")
-    key = folder.planned()[-1]["trial"]
+    key = folder.planned()[-1].trial
     folder.trial(key).write_status("pruned", "stopped by ASHA", search="another one")
     (folder.path / "search.json").unlink()
     body.calls.clear()
     assert inline().code == 0
-    assert body.calls == [(folder.trial(key).read()["variant"], 100)]
+    assert body.calls == [(folder.trial(key).read().variant, 100)]
     folder.trial(key).write_status("pruned", "stopped by ASHA", search=record_of(tmp_path / "run")["fingerprint"])
     (folder.path / "search.json").unlink()
     body.calls.clear()
@@ -246,11 +244,11 @@ def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monke
     assert answer.code == 0, answer.err
     run = RunFolder.open(tmp_path / "run")
     assert "tiny-tuning: 8 trials, 8 reward_queries each, 8 at a time" in answer.err
-    assert run.tuning.about()["parallel"] == 8
-    assert run.about()["parallel"] == 1
+    assert run.tuning.about().parallel == 8
+    assert run.about().parallel == 1
     answer = inline(*only, space, "search.algorithm=optuna", "search.at_once=4", out=tmp_path / "rounds")
     assert answer.code == 0
-    assert RunFolder.open(tmp_path / "rounds").tuning.about()["parallel"] == 4
+    assert RunFolder.open(tmp_path / "rounds").tuning.about().parallel == 4
 
 
 def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, searched_file, tmp_path):

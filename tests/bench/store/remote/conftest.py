@@ -139,7 +139,7 @@ def check_trial(folder: TrialFolder, went_back: bool = False) -> tuple[str, int]
             be ahead of the rest, and is passed by.
     """
     status = folder.recorded_status()
-    points = [row["point"] for row in folder.read_curve()]
+    points = [row.point for row in folder.read_curve()]
     rows = folder.read_evaluation()
     evaluated = set() if rows is None else set(rows["point"])
     assert points == list(range(len(points)))

@@ -76,7 +76,7 @@ def test_another_machine_continues_and_a_plan_of_nothing_is_no_error(run, body, 
     assert body.calls == [("alignprop", 0), ("ddpo", 0), ("base", 1), ("alignprop", 1), ("ddpo", 1)]
     assert json.loads(answer.out)["url"] == "shaky:///store/run"
     found = RunFolder(second / "runs" / ".remote" / Place(URL).slug)
-    assert all(len(found.trial(row["trial"]).read_curve()) == 3 for row in found.planned())
+    assert all(len(found.trial(row.trial).read_curve()) == 3 for row in found.planned())
 
 
 def test_an_upload_that_fails_is_told_and_the_same_command_repeats_it_alone(run, body, shaky, machine, cli):

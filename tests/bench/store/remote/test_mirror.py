@@ -9,6 +9,7 @@ import pytest
 
 from bench.errors import BenchError, LockedError
 from bench.store.files import read_json, write_json
+from bench.store.records import PlannedTrial
 from bench.store.remote.fetching import fetch, opened, records
 from bench.store.remote.manifest import Manifest, local_files
 from bench.store.remote.mirror import Mirror, mirrored
@@ -37,7 +38,7 @@ def begun(folder, place) -> tuple[RunFolder, Mirror]:
 
 
 def plan(run) -> RunFolder:
-    row = {"trial": KEY, "variant": "ddpo", "method": "ddpo", "seed": 0, "sweep": "x", "identity": "0"}
+    row = PlannedTrial(trial=KEY, variant="ddpo", method="ddpo", seed=0, sweep="x", identity="0")
     run.write_planned({"name": "x"}, [row])
     return run
 
@@ -354,13 +355,13 @@ def test_a_reader_elsewhere_sees_a_trial_alive(place, tmp_path):
     trial.heartbeat(progress=0.5)
     mirror.pulse()
     copy = opened(place, tmp_path / "runs", records)
-    assert copy.trial(KEY).read()["status"] == "running"
-    assert copy.trial(KEY).pulse()["progress"] == 0.5
+    assert copy.trial(KEY).read().status == "running"
+    assert copy.trial(KEY).pulse().progress == 0.5
     trial.write_status("done")
     mirror.end()
     copy = opened(place, tmp_path / "runs", records)
-    assert copy.trial(KEY).read()["status"] == "done"
-    assert copy.trial(KEY).pulse() == {}
+    assert copy.trial(KEY).read().status == "done"
+    assert copy.trial(KEY).pulse() is None
 
 
 @pytest.mark.parametrize("ends", ["between uploads", "in the midst of one"])
@@ -370,7 +371,7 @@ def test_a_trial_that_has_just_ended_is_not_taken_for_dead(shaky, place, tmp_pat
     trial = run.trial(KEY)
 
     def last() -> str:
-        return opened(place, tmp_path / "runs", records).trial(KEY).read()["status"]
+        return opened(place, tmp_path / "runs", records).trial(KEY).read().status
 
     def end(operation, path):
         if operation == "put" and "error.txt" in path and trial.recorded_status() == "running":

@@ -64,7 +64,7 @@ def killed_and_continued(slow_sweep, tmp_path, url, cli, monkeypatch):
     expected = RunFolder(machines[2] / "run")
     got = opened(place, tmp_path / "copy")
     (row,) = expected.planned()
-    got, expected = got.trial(row["trial"]), expected.trial(row["trial"])
+    got, expected = got.trial(row.trial), expected.trial(row.trial)
     assert len(points(got)) == 5
     assert points(got) == points(expected)
     assert got.read_evaluation().equals(expected.read_evaluation())
