@@ -30,9 +30,8 @@ gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, 
 	$(BIN)/bench run sweeps/gate.yaml --executor inline --out build/gate
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
-test: $(STAMP) ## unit tests, then integration tests, two at a time
-	$(BIN)/python -m pytest -m 'not integration and not slow and not gpu' -n 2
-	$(BIN)/python -m pytest -m 'integration and not slow and not gpu' -n 2 --dist loadfile
+test: $(STAMP) ## unit and integration tests, two files at a time
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
 
 test-slow: $(STAMP) ## the slow tier, two files at a time, and what measures seconds alone
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --ignore tests/performance
