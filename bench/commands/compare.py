@@ -13,7 +13,7 @@ from bench.errors import NotComparableError
 from bench.store.status import Status
 
 if TYPE_CHECKING:
-    from bench.results.baselines import Stored
+    from bench.results.baselines import StoredRun
 
 
 @click.command("compare", short_help="Compare two runs, method by method.")
@@ -36,8 +36,8 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
     _refuse_others(a, b, str(second))
-    target = a.about.target if a.about.target == b.about.target else None
-    clashing = clashing_measures(a.about.measures, b.about.measures)
+    target = a.plan.target if a.plan.target == b.plan.target else None
+    clashing = clashing_measures(a.plan.measures, b.plan.measures)
     found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
     table = contrast_table(found, (str(first), str(second)), only_changed)
     for line in _gaps(a, b):
@@ -55,7 +55,7 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     console.say(", ".join(f"{count} {word}" for word, count in counts.items()))
 
 
-def _gaps(a: "Stored", b: "Stored") -> Iterator[str]:
+def _gaps(a: "StoredRun", b: "StoredRun") -> Iterator[str]:
     """What is compared of fewer seeds than were planned, or of other seeds on each side."""
     seeds: dict[str, dict[str, set[int]]] = {"A": {}, "B": {}}
     for name, side in (("A", a), ("B", b)):
@@ -72,7 +72,7 @@ def _gaps(a: "Stored", b: "Stored") -> Iterator[str]:
                 yield f"{variant}: only {name} has seed {', '.join(map(str, only))}"
 
 
-def _refuse_others(a: "Stored", b: "Stored", second: str) -> None:
+def _refuse_others(a: "StoredRun", b: "StoredRun", second: str) -> None:
     from reports.regression.verdict import differences
 
     if a.curves.empty or b.curves.empty:

@@ -46,13 +46,13 @@ def command(
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
     from bench.plan.preflight import reason_to_skip
-    from bench.store.remote.fetching import copied, records
+    from bench.store.remote.fetching import fetch_copy, records
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
-    run = copied(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
+    run = fetch_copy(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
     planner = Planner(loaded)
     if loaded.sweep.search is not None:

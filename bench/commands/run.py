@@ -187,7 +187,7 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     if not run.exists():
         return about
     try:
-        before = run.about()
+        before = run.plan_record()
     except BenchError as error:
         console.warn(f"{error.where} {error.what}; it is written again")
         return about
@@ -211,7 +211,7 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
     where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
-    console.note(f"{run.about().name}: {', '.join(parts)} → {where}")
+    console.note(f"{run.plan_record().name}: {', '.join(parts)} → {where}")
 
 
 def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:

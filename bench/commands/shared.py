@@ -115,9 +115,9 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
     from bench.store.run_folder import RunFolder
 
     if isinstance(where, Place):
-        from bench.store.remote.fetching import opened, trials
+        from bench.store.remote.fetching import open_copy, trials
 
-        return _open(opened(where, RUNS, wanted or trials))
+        return _open(open_copy(where, RUNS, wanted or trials))
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.sweep.load import load_sweep
 

@@ -105,8 +105,8 @@ def trial_rows(run: "RunFolder") -> list[Row]:
     from bench.run.eta import with_etas
     from bench.run.progress import view_of
 
-    plan = run.about()
-    budget = Budget.model_validate((plan.budget or run.described().budget).stored())
+    plan = run.plan_record()
+    budget = Budget.model_validate((plan.budget or run.whole_plan().budget).stored())
     rows = []
     for planned in plan.trials:
         view = view_of(run.trial(planned.trial), planned.variant, budget)
@@ -193,7 +193,7 @@ def _runs() -> list[dict[str, Any]]:
 
 
 def _parallel(run: "RunFolder") -> int:
-    return run.about().parallel
+    return run.plan_record().parallel
 
 
 def _show_trials(rows: list[Row], parallel: int) -> None:

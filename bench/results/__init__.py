@@ -1,4 +1,4 @@
-"""From runs to what `reports/` reads: frames, several runs together, provenance, baselines, history.
+"""Preparation of stored runs for `reports/`: frames, joint reports of several runs, provenance, baselines, history.
 
-Everything a page or a gate shows of a run is gathered here from its folder; nothing here calculates a statistic.
+The modules read everything that a page or a gate shows from the run's folder; they calculate no statistics.
 """

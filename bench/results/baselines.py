@@ -1,6 +1,6 @@
-"""Baselines on the disk, and what a run's folder says for the gate: protocol, fingerprint, provenance, settings.
+"""Reading and writing of baselines, and the inputs of the gate from a run's folder.
 
-The verdict itself is `reports/regression/gate.py`; nothing is judged here.
+The inputs are frames, protocol, fingerprint, provenance and settings. `reports/regression/gate.py` gives the verdict.
 """
 
 import json
@@ -27,19 +27,31 @@ from reports.regression.gate import check
 from reports.regression.verdict import Mode, RunVerdict
 
 NUMERICAL = ("python", "torch", "diffusers", "transformers", "peft", "numpy")
-"""Packages whose versions may change a number's last digits."""
+"""Python, and the packages whose versions may change the last digits of a number."""
 
 WIDTH = 120
+"""Columns of a line in a baseline's file."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A run as the gate reads it."""
+class StoredRun:
+    """A run's data for the gate, as `read_run` returns them.
+
+    Attributes:
+        curves: the validated frame of the curves.
+        evaluation: the validated frame of the evaluations, one row per prompt and sample.
+        trials: the validated frame of the trials, one row per trial.
+        plan: the run's plan.
+        protocol: everything that must agree with a baseline, or two numbers are not comparable.
+        fingerprint: everything that must also agree for curves to be equal.
+        provenance: command, commit, versions and hardware.
+        settings: variant -> its settings and sampler in the sweep.
+    """
 
     curves: pd.DataFrame
     evaluation: pd.DataFrame
     trials: pd.DataFrame
-    about: WholePlan
+    plan: WholePlan
     protocol: dict[str, Any]
     fingerprint: dict[str, Any]
     provenance: dict[str, Any]
@@ -47,50 +59,48 @@ class Stored:
 
     @property
     def axis(self) -> str:
-        """The budget's column."""
+        """The column of the budget's axis."""
+        return budget_column(self.plan.budget.axis)
 
-        return budget_column(self.about.budget.axis)
 
-
-def read_run(run: RunFolder) -> Stored:
-    """Everything the gate needs of a run, finished or not.
+def read_run(run: RunFolder) -> StoredRun:
+    """Reads everything that the gate needs of a run, finished or not.
 
     Raises:
-        BenchError: its frames are damaged.
+        BenchError: the run's frames are invalid.
     """
-
-    about = run.described()
+    plan = run.whole_plan()
     curves, stored = run.gather()
     curves = frame.with_families(
-        curves, {name: facts.family for name, facts in facts_of(about.methods, about.method_names).items()}
+        curves, {name: facts.family for name, facts in facts_of(plan.methods, plan.method_names).items()}
     )
-    by_prompt = run.evaluation(stored)
+    evaluation = run.evaluation(stored)
     sweep = run.sweep()
     trials = pd.DataFrame([trial.row() for trial in stored])
-    axis = budget_column(about.budget.axis)
+    axis = budget_column(plan.budget.axis)
     try:
         curves = frame.validate_curves(curves, axis) if len(curves) else frame.no_curves()
-        evaluation = frame.validate_evaluation(by_prompt)
+        evaluation = frame.validate_evaluation(evaluation)
         trials = frame.validate_trials(trials, curves)
     except ValueError as error:
         raise BenchError(str(error), str(run.path), "run the sweep again") from None
     if len(curves):
         curves = frame.with_statuses(curves, trials)
     records = [trial.record.provenance for trial in stored if trial.record.provenance]
-    return Stored(
+    return StoredRun(
         curves=curves,
         evaluation=evaluation,
         trials=trials,
-        about=about,
-        protocol=_protocol(about, sweep, records),
+        plan=plan,
+        protocol=_protocol(plan, sweep, records),
         fingerprint=_fingerprint(sweep, records),
-        provenance=_provenance(about, records),
+        provenance=_provenance(plan, records),
         settings=_settings([trial.planned.variant for trial in stored], sweep),
     )
 
 
 def check_run(run: RunFolder, baseline: Baseline, mode: Mode, fewer_seeds: bool) -> RunVerdict:
-    """`reports.regression.gate.check` on a stored run."""
+    """The gate's verdict on a stored run; see `reports.regression.gate.check`."""
     stored = read_run(run)
     return check(
         baseline,
@@ -115,24 +125,24 @@ def baseline_of(
     """A baseline from a run whose trials are all done; see `reports.regression.baseline.make`.
 
     Raises:
-        TrialsFailedError: one is not.
+        TrialsFailedError: a trial is not done.
         BenchError: a figure is missing or not finite.
     """
-
     stored = read_run(run)
-    bad = [row for row in stored.trials.to_dict("records") if row["status"] != Status.DONE]
-    if bad or stored.curves.empty:
-        what = f"{bad[0]['trial']} is {bad[0]['status']}" if bad else "no trial has a curve"
-        more = f" and {len(bad) - 1} more are not done" if len(bad) > 1 else ""
-        raise TrialsFailedError(f"{what}{more}", str(run.path), "a baseline is saved from a run without a gap")
+    undone = [row for row in stored.trials.to_dict("records") if row["status"] != Status.DONE]
+    if undone or stored.curves.empty:
+        what = f"{undone[0]['trial']} is {undone[0]['status']}" if undone else "no trial has a curve"
+        more = f" and {len(undone) - 1} more are not done" if len(undone) > 1 else ""
+        do = "a baseline is saved from a run whose trials are all done"
+        raise TrialsFailedError(f"{what}{more}", str(run.path), do)
     try:
         return make(
             stored.curves,
             stored.evaluation,
-            name=stored.about.name,
-            reward=stored.about.reward,
+            name=stored.plan.name,
+            reward=stored.plan.reward,
             axis=stored.axis,
-            target=stored.about.target,
+            target=stored.plan.target,
             protocol=stored.protocol,
             fingerprint=stored.fingerprint,
             provenance={"saved": datetime.now(UTC).strftime("%Y-%m-%d"), **stored.provenance},
@@ -143,16 +153,19 @@ def baseline_of(
             power=power,
         )
     except ValueError as error:
-        raise BenchError(str(error), str(run.path), "only a whole run can be a baseline") from None
+        raise BenchError(str(error), str(run.path), "only a complete run can be a baseline") from None
 
 
 def updated(before: Baseline, after: Baseline, tolerances: bool = False) -> Baseline:
-    """The new figures with the old file's choices: test, gates and, unless new `tolerances` are wanted, those.
+    """A new baseline with an older one's choices: its tests, gates and tolerances.
 
-    `after` is made with the primary statistics of `before`. What the gate detects follows from its spread over seeds
-    and the kept tolerance.
+    The smallest detectable difference is computed from the new spread over seeds and the resulting tolerance.
+
+    Args:
+        before: the older baseline.
+        after: the new baseline, made with the primary statistics of `before`.
+        tolerances: whether to use the new tolerances instead of the older ones.
     """
-
     methods = dict(after.methods)
     for variant in set(before.methods) & set(after.methods):
         old, entry = before.methods[variant], after.methods[variant]
@@ -165,28 +178,26 @@ def updated(before: Baseline, after: Baseline, tolerances: bool = False) -> Base
             else figure
             for name, figure in entry.statistics.items()
         }
-        kept = {"test": old.test, "statistics": statistics}
-        methods[variant] = entry.model_copy(update=kept)
-    kept_choices = after.model_copy(update={"methods": methods})
-    for (variant, name), share in kept_choices.shares().items():
+        methods[variant] = entry.model_copy(update={"test": old.test, "statistics": statistics})
+    baseline = after.model_copy(update={"methods": methods})
+    for (variant, name), share in baseline.shares().items():
         entry = methods[variant]
         if name == entry.primary:
             figure, level = entry.statistics[name], after.alpha * share
-            seen = detectable(figure, entry.trains, entry.test, len(entry.seeds), level, after.power)
-            methods[variant] = entry.model_copy(update={"detects": seen})
-    return kept_choices.model_copy(update={"methods": methods})
+            detects = detectable(figure, entry.trains, entry.test, len(entry.seeds), level, after.power)
+            methods[variant] = entry.model_copy(update={"detects": detects})
+    return baseline.model_copy(update={"methods": methods})
 
 
 # -- the file ----------------------------------------------------------------------------------------------------
 
 
 def read_baseline(path: Path) -> Baseline:
-    """Reads and validates a baseline.
+    """Reads and validates a baseline's file.
 
     Raises:
-        BenchError: it is not there, is no JSON, or is no baseline.
+        BenchError: the file is missing, is no JSON, or is no baseline.
     """
-
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -202,7 +213,7 @@ def read_baseline(path: Path) -> Baseline:
 
 
 def write_baseline(baseline: Baseline, path: Path) -> None:
-    """Writes a baseline so that a diff of it can be read: a line a list of numbers, keys in the same order always."""
+    """Writes a baseline's file with short diffs: one line per list of numbers, keys in a fixed order."""
     value = baseline.model_dump(mode="json")
     for entry in value["methods"].values():
         for figure in entry["statistics"].values():
@@ -212,10 +223,10 @@ def write_baseline(baseline: Baseline, path: Path) -> None:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a result where the user wants it.
+    """Writes a text to a file that the user named, creating its folder.
 
     Raises:
-        BenchError: it cannot be written there.
+        BenchError: the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -225,7 +236,7 @@ def write_file(path: Path, text: str) -> None:
 
 
 def layout(value: Any, indent: int = 0) -> str:
-    """JSON with lists and mappings of plain values on one line where they fit."""
+    """A value as JSON, with lists and mappings of plain values on one line each."""
     flat = json.dumps(value, ensure_ascii=False)
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     if not inner or len(flat) + indent <= WIDTH or not any(isinstance(item, dict | list) for item in inner):
@@ -240,18 +251,18 @@ def layout(value: Any, indent: int = 0) -> str:
     return "{\n" + ",\n".join(pairs) + f"\n{end}}}"
 
 
-# -- what a run says of itself -----------------------------------------------------------------------------------
+# -- the gate's inputs from a run -----------------------------------------------------------------------------------
 
 
-def _protocol(about: WholePlan, sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
-    """What must be alike, or two numbers stand for different things. Methods and their settings are not among it."""
-    # A run in which nothing has begun cannot say yet what it runs on.
+def _protocol(plan: WholePlan, sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
+    """Everything that must agree, or two numbers are not comparable; without methods and their settings."""
+    # Before a trial has begun, the hardware is unknown.
     machine = {"hardware": _hardware_class(sweep, records)} if records else {}
-    return {**(about.protocol or {}), **machine}
+    return {**(plan.protocol or {}), **machine}
 
 
 def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dict[str, Any]:
-    """What must be alike too, for curves to be equal: the machine, the versions, how arithmetic is shared."""
+    """Everything that must also agree for curves to be equal: machine, versions, threads and workers."""
     hardware = [record.hardware or {} for record in records]
     return {
         "cpu": _one({str(machine.get("cpu")) for machine in hardware}),
@@ -264,7 +275,7 @@ def _fingerprint(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> dic
 
 
 def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> str:
-    """ "CPU", or the GPU's name: one kind of processor or the other, and which GPU, but not which CPU."""
+    """The GPU's name, or "CPU" without one: numbers of different CPUs are comparable."""
     if not sweep["resources"]["gpus"] > 0:
         return "CPU"
     names = {str((record.hardware or {}).get("gpu")) for record in records}
@@ -272,13 +283,14 @@ def _hardware_class(sweep: Mapping[str, Any], records: Sequence[Provenance]) -> 
 
 
 def _one(values: set[str]) -> str | None:
+    """The value, or several joined by "and"; None if there is none."""
     return " and ".join(sorted(values)) or None
 
 
-def _provenance(about: WholePlan, records: Sequence[Provenance]) -> dict[str, Any]:
+def _provenance(plan: WholePlan, records: Sequence[Provenance]) -> dict[str, Any]:
     first = records[0] if records else Provenance()
     return {
-        "command": about.command,
+        "command": plan.command,
         "commit": first.commit,
         "dirty": any(record.dirty for record in records),
         "versions": first.versions or {},
@@ -287,11 +299,11 @@ def _provenance(about: WholePlan, records: Sequence[Provenance]) -> dict[str, An
 
 
 def _settings(variants: Sequence[str], sweep: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Variant -> the settings and the sampler that the sweep writes for it; a grid's variants are left out."""
-    named = {variant_name(entry["name"], entry.get("variant")): entry for entry in sweep["methods"]}
-    found = {}
+    """Variant -> its settings and sampler in the sweep's entry; variants of a grid are left out."""
+    entries = {variant_name(entry["name"], entry.get("variant")): entry for entry in sweep["methods"]}
+    settings = {}
     for variant in dict.fromkeys(variants):
-        entry = named.get(variant)
+        entry = entries.get(variant)
         if entry is not None:
-            found[variant] = {"settings": entry.get("settings") or {}, "sampler": entry.get("sampler") or {}}
-    return found
+            settings[variant] = {"settings": entry.get("settings") or {}, "sampler": entry.get("sampler") or {}}
+    return settings

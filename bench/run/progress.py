@@ -231,7 +231,7 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
     folders = {trial.key: run.trial(trial.key) for trial in trials}
     known = {key: len(folder.read_curve()) for key, folder in folders.items()}
     display: Display = (
-        Bars(trials, stream, run.about().parallel) if stream.isatty() else Lines(trials[0].budget, stream, known)
+        Bars(trials, stream, run.plan_record().parallel) if stream.isatty() else Lines(trials[0].budget, stream, known)
     )
     since = time.time()
     warned: set[str] = set()

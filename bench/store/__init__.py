@@ -1,5 +1,6 @@
-"""What a run writes, and where: the run's folder, a trial's folder, checkpoints, merging, a copy behind a URL.
+"""Storage of runs: the run's folder, the trials' folders, checkpoints, merging, and copies behind a URL.
 
-`run_folder.py` and `trial_folder.py` are the only ways in and out; files are written atomically, by one process a
-trial. Whoever reads a damaged file gets what is whole of it and the name of the damage.
+`run_folder.py` and `trial_folder.py` are the only modules that read and write a run's files. Files are written
+atomically, and each trial has one writing process. A reader of a damaged file gets its intact parts and a description
+of the damage.
 """

@@ -1,4 +1,4 @@
-"""What `curve.jsonl` holds: the points that are whole, and what is wrong with each other line."""
+"""Reading of `curve.jsonl`: its valid points, and a fault for every line that is not one."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -13,22 +13,27 @@ from models.ledger import columns_of, spent
 
 @dataclass(frozen=True)
 class Fault:
-    """What is the matter with a line, counted from 1, or with the whole file."""
+    """A fault of one line of a curve, or of the whole file.
+
+    Attributes:
+        line: the line's number, from 1; None for the whole file.
+        what: the fault, as a sentence that goes on from the line's place: "is damaged".
+        remedy: how the fault is mended without loss; "" if it is not.
+    """
 
     line: int | None
     what: str
-    rest: str = ""
-    """What is done about it, where nothing is lost by it."""
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """What a file holds.
+    """The points of a trial's curve, and the faults of its file.
 
     Attributes:
-        points: those that are whole, by their number.
-        faults: in the order of the lines; a torn last line is none of them.
-        torn: the last line, where it is what a killed writer leaves.
+        points: number -> valid point.
+        faults: in the order of the lines, without a torn last line.
+        torn: the fault of a last line that a killed writer left unfinished.
     """
 
     points: dict[int, Point]
@@ -42,26 +47,27 @@ class Curve:
 
     @property
     def unbroken(self) -> set[int]:
-        """The points before the first that is missing."""
-        found: set[int] = set()
-        number = 0 if any(not fault.rest for fault in self.faults) else min(self.points, default=0)
+        """The numbers of the points before the first missing one."""
+        numbers: set[int] = set()
+        number = 0 if any(not fault.remedy for fault in self.faults) else min(self.points, default=0)
         while number in self.points:
-            found.add(number)
+            numbers.add(number)
             number += 1
-        return found
+        return numbers
 
 
 def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
-    """The curve of the lines of a file.
+    """The curve that the lines of a file give.
 
     Args:
-        axis: the budget's, where it is known: a point that does not count it cannot be shown.
+        lines: the file's lines.
+        axis: the budget's axis, or None if unknown. A point without this axis is a fault, unless no point has it.
     """
     checked = [(line, *_checked(line)) for line in lines]
     needed = columns_of(axis) if axis else ()
     if not any(point and set(needed) <= set(point.axes) for _, point, _ in checked):
-        axis, needed = None, ()  # where no point counts it, none is damaged for it
-    found: dict[int, list[tuple[int, Point]]] = {}
+        axis, needed = None, ()
+    rows_by_number: dict[int, list[tuple[int, Point]]] = {}
     faults: list[Fault] = []
     torn: Fault | None = None
     order: list[int] = []
@@ -72,18 +78,18 @@ def curve_of(lines: Iterable[Line], axis: str | None = None) -> Curve:
         elif point is None or lacking:
             faults.append(Fault(line.number, wrong or f"lacks {lacking}"))
         else:
-            found.setdefault(point.point, []).append((line.number, point))
+            rows_by_number.setdefault(point.point, []).append((line.number, point))
             order.append(point.point)
-    points = _once(found, faults)
+    points = _without_repeats(rows_by_number, faults)
     if order != sorted(order):
         faults.append(Fault(None, "has its points out of order", "they are put in order"))
     if axis is not None:
-        _refuse_backwards(points, {number: rows[0][0] for number, rows in found.items()}, axis, faults)
+        _drop_backward_points(points, {number: rows[0][0] for number, rows in rows_by_number.items()}, axis, faults)
     return Curve(points, sorted(faults, key=lambda fault: fault.line or 0), torn)
 
 
 def _checked(line: Line) -> tuple[Point | None, str]:
-    """The point of a line, or what keeps it from being one."""
+    """The point of a line, and "" or the reason why the line is no point."""
     if line.wrong:
         return None, line.wrong
     try:
@@ -92,10 +98,10 @@ def _checked(line: Line) -> tuple[Point | None, str]:
         return None, wrong_point(error)
 
 
-def _once(found: Mapping[int, list[tuple[int, Point]]], faults: list[Fault]) -> dict[int, Point]:
-    """Each point once. Which of two that differ is the right one cannot be known, so neither is taken."""
+def _without_repeats(rows_by_number: Mapping[int, list[tuple[int, Point]]], faults: list[Fault]) -> dict[int, Point]:
+    """Each point once. If lines disagree about a point, the right one is unknown, so none is taken."""
     points = {}
-    for number, rows in found.items():
+    for number, rows in rows_by_number.items():
         first = rows[0][1]
         again = [line for line, _ in rows[1:]]
         if all(_same(point, first) for _, point in rows[1:]):
@@ -107,17 +113,17 @@ def _once(found: Mapping[int, list[tuple[int, Point]]], faults: list[Fault]) -> 
 
 
 def _same(one: Point, other: Point) -> bool:
-    # NaN is like NaN in JSON, and only there.
+    # Compared as JSON, where NaN equals NaN.
     return json.dumps(one.stored(), sort_keys=True) == json.dumps(other.stored(), sort_keys=True)
 
 
-def _refuse_backwards(points: dict[int, Point], lines: Mapping[int, int], axis: str, faults: list[Fault]) -> None:
-    """Drops points that have spent less than the one before: a ledger only grows."""
+def _drop_backward_points(points: dict[int, Point], lines: Mapping[int, int], axis: str, faults: list[Fault]) -> None:
+    """Drops points that have spent less of the budget than the point before them: a ledger only grows."""
     before = None
     for number in sorted(points):
-        gone = spent(axis, points[number].axes)
-        if before is not None and gone < before:
+        amount = spent(axis, points[number].axes)
+        if before is not None and amount < before:
             faults.append(Fault(lines[number], f"has spent less {axis} than the point before it"))
             del points[number]
         else:
-            before = gone
+            before = amount

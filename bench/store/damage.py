@@ -1,7 +1,7 @@
-"""What is wrong with the files of a run, and what was done about it.
+"""Damage to the files of a run, and what was done about it.
 
-A file may be lost in part: a disk failed, a copy was cut short, somebody edited it. Whoever reads one takes what is
-whole and names the rest; nothing is dropped without a word.
+A file may be lost in part: a disk failed, a copy was cut short, somebody edited it. Readers use the intact parts and
+report the rest as `Damage`; nothing is dropped silently.
 """
 
 import math
@@ -13,13 +13,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Damage:
-    """A file that is not what was written.
+    """Damage to one file.
 
     Attributes:
-        file: by its path in the trial's folder, or the run's; with the line where it has lines: `curve.jsonl:3`.
-        what: what is the matter with it: "is no whole line".
-        done: what follows: "recovered from settled.json".
-        lost: whether only training again brings it back, which `bench run` does.
+        file: the file's path in the trial's or the run's folder, with the line's number if it has one: `curve.jsonl:3`.
+        what: the damage: "is missing".
+        done: the consequence: "recovered from settled.json".
+        lost: whether only another training, by `bench run`, restores the file's content.
     """
 
     file: str
@@ -32,11 +32,11 @@ class Damage:
 
 
 class DamagedFileError(Exception):
-    """A file cannot be understood. The message goes on from the file's name: "is empty"."""
+    """A file cannot be used. The message is a predicate to the file's name: "is empty"."""
 
 
 def unreadable(path: Path) -> str | None:
-    """Why a file cannot hold anything that was written: None where it may."""
+    """The reason why a file cannot hold data ("is missing"); None if it may."""
     if path.is_dir():
         return "is a folder"
     if not path.exists():
@@ -45,7 +45,7 @@ def unreadable(path: Path) -> str | None:
 
 
 def is_finite(value: Any) -> bool:
-    """A number that can be calculated with."""
+    """Whether a value is a finite number, and no boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -53,5 +53,5 @@ Check = Callable[[Any], bool]
 
 
 def of(*kinds: type) -> Check:
-    """Whether a value is of one of these types."""
+    """A check whether a value is of one of the types."""
     return lambda value: isinstance(value, kinds)

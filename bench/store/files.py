@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: temporary file, fsync, rename."""
+"""Atomic writing of files (temporary file, fsync, rename), and reading of JSON and JSON lines."""
 
 import json
 import os
@@ -11,20 +11,20 @@ from typing import Any
 from bench.stopping import heeded
 
 UNFINISHED = ".*.tmp"
-"""Names of temporary files; one that lies there when nobody writes was left by a process that was killed."""
+"""Names of temporary files; one that no process is writing was left by a killed process."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = True) -> None:
-    """Has `write` fill a temporary file beside `path`, then renames it over `path`.
+    """Has `write` fill a temporary file next to `path`, then renames it over `path`.
 
     Args:
         path: the file; its folder must exist.
-        write: writes the file it is given.
+        write: writes the content to the path that it is given.
         durable: whether to wait until the content is on the disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with heeded():  # a writer that lost a stop has perhaps written a part
+        with heeded():  # a writer that swallowed a stop may have written only a part
             write(temporary)
         if durable:
             _sync(temporary)
@@ -32,17 +32,17 @@ def write_atomically(path: Path, write: Callable[[Path], None], durable: bool = 
         if durable:
             _sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # libraries leave it out
+        error.filename = error.filename or str(path)  # some libraries leave it out
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def try_to_write(folder: Path) -> None:
-    """Writes a little in `folder`, and leaves nothing.
+    """Writes and removes a small file in `folder`.
 
     Raises:
-        OSError: it cannot be written: no right, no room, no such folder.
+        OSError: the folder is missing or full, or may not be written to.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         file.write(bytes(4096))
@@ -50,24 +50,24 @@ def try_to_write(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def remove_unfinished(found: Iterable[Path]) -> None:
-    """Removes what killed writers left, found by `UNFINISHED`; the caller is the only writer there."""
-    for path in found:
+def remove_unfinished(paths: Iterable[Path]) -> None:
+    """Removes temporary files, matched by `UNFINISHED`, of killed writers; the caller must be the only writer."""
+    for path in paths:
         path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, durable: bool = True) -> None:
-    """Atomically writes UTF-8 text."""
+    """Writes UTF-8 text atomically."""
     write_atomically(path, lambda temporary: _write(temporary, text), durable)
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    """Atomically writes indented JSON."""
+    """Writes indented JSON atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n", durable)
 
 
 def read_json(path: Path) -> Any:
-    """The file's content, None where it is not there or is no JSON."""
+    """The file's JSON value; None if the file cannot be read or is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
 
 
 def as_line(value: Any) -> str:
-    """A JSON value as a line of a file."""
+    """A JSON value as one line of text, with its newline."""
     return json.dumps(value, ensure_ascii=False) + "\n"
 
 
@@ -89,12 +89,12 @@ def append_line(path: Path, value: Any) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a file of JSON values.
+    """A line of a file with one JSON value per line.
 
     Attributes:
-        number: from 1.
-        value: None where it is no JSON.
-        wrong: "" for a whole one; "is torn" for a last one that a killed writer leaves; "is damaged".
+        number: the line's number, from 1.
+        value: the JSON value; None if the line is no JSON.
+        wrong: "" for a valid line; "is torn" for a last line that a killed writer left unfinished; else "is damaged".
     """
 
     number: int
@@ -103,24 +103,24 @@ class Line:
 
 
 def read_lines(path: Path) -> list[Line]:
-    """The lines of a file that are not blank; none where there is no file.
+    """The lines of a file that are not blank; an empty list if there is no file.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     try:
         lines = path.read_bytes().split(b"\n")
     except (FileNotFoundError, NotADirectoryError):
         return []
-    found = []
+    result = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            found.append(Line(number, json.loads(line)))
+            result.append(Line(number, json.loads(line)))
         except (ValueError, RecursionError):
-            found.append(Line(number, None, "is torn" if number == len(lines) else "is damaged"))
-    return found
+            result.append(Line(number, None, "is torn" if number == len(lines) else "is damaged"))
+    return result
 
 
 def _write(path: Path, text: str) -> None:
@@ -132,7 +132,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError:
-        if not path.is_dir():  # some file systems cannot sync one
+        if not path.is_dir():  # some file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Trials of earlier plans that lie in a run's folder and are in its plan no more, and what has changed since."""
+"""Trials in a run's folder that its current plan no longer has, and the changes of the sweep that caused it."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
 NAMED = 3
-"""Trials, and changes, that are named; the others are counted."""
+"""The number of trials, and of changes, that a sentence names; the others are counted."""
 
 SPLITS = {"prompts_train": "prompts.train", "prompts_heldout": "prompts.heldout"}
 RESOURCES = ("precision", "workers", "zero")
-SAME = "the source of its method, or of what that is made of, has changed"
+SOURCE_CHANGED = "the source of its method, or of a module that the method uses, has changed"
 
 
 @dataclass(frozen=True)
 class LeftAside:
-    """Sentences about trials that an earlier plan had and this one has not.
+    """Sentences about trials that an earlier plan had and the current plan has not.
 
     Attributes:
-        unfinished: a sentence for all that were left in the middle for the same reason.
-        finished: one for all that have an end, or none.
+        unfinished: one sentence per reason, about all unfinished trials that were left aside for it.
+        finished: one sentence about all finished trials; empty if there are none.
     """
 
     unfinished: tuple[str, ...]
@@ -33,19 +33,19 @@ class LeftAside:
 
 
 def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str] = ()) -> LeftAside:
-    """Describes the trials in the folder of `run` that are none of `trials`.
+    """Describes the trials in the folder of `run` that are not planned.
 
     Args:
-        run: the folder; a trial that is being written just now is left out.
-        trials: of the plan; none where only their names are known, as in a tuning.
-        planned: names of trials that belong to it too.
+        run: the run's folder; a trial that a process is training now is not described.
+        trials: the planned trials; empty if only their names are known, as in a tuning.
+        planned: names of further planned trials.
     """
     unfinished: dict[str, list[str]] = {}
     finished: dict[str, list[str]] = {}
-    known = {trial.key for trial in trials} | set(planned)
+    names_planned = {trial.key for trial in trials} | set(planned)
     for path in sorted(run.trials_path.glob("*/trial.json")):
         folder = TrialFolder(path.parent)
-        if folder.key in known:
+        if folder.key in names_planned:
             continue
         record = folder.read()
         if record.status in (Status.DONE, Status.DIVERGED):
@@ -55,7 +55,7 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
     place = f"{run.path.name}/{run.trials_path.name}/"
     sentences = tuple(
         f"{console.plural(len(names), 'unfinished trial')} of an earlier plan left aside ({_some(names)}): {why}; "
-        f"kept in {place}, and continued only where that is as it was"
+        f"kept in {place}; undo the change to continue"
         for why, names in unfinished.items()
     )
     ended = [name for names in finished.values() for name in names]
@@ -73,41 +73,43 @@ def _why(record: TrialRecord, trials: Sequence[Trial]) -> str:
     """Why a trial is not the plan's trial of its variant and seed."""
     if not trials:
         return "another search"
-    like = [trial for trial in trials if trial.variant == record.variant]
-    same = [trial for trial in like if trial.seed == record.seed]
-    if not like:
+    of_variant = [trial for trial in trials if trial.variant == record.variant]
+    of_seed = [trial for trial in of_variant if trial.seed == record.seed]
+    if not of_variant:
         return f"{record.variant} is no longer in the sweep"
-    if not same:
+    if not of_seed:
         return f"seed {record.seed} is no longer in the sweep"
     if record.spec is None:
-        return "its settings were others"
-    return _some(list(_changes(record.spec, same[0].model_dump(mode="json")))) or SAME
+        return "its settings have changed"
+    return _some(list(_changes(record.spec, of_seed[0].model_dump(mode="json")))) or SOURCE_CHANGED
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What decides a trial's numbers and differs, by the names that the sweep has for it."""
+    """The differences in settings that decide a trial's numbers, under the sweep's names for them."""
     if before.get("method") != now["method"]:
         yield f"method {before.get('method')} → {now['method']}"
-    then, new = dict(_named(before)), dict(_named(now))
-    for name in dict.fromkeys([*then, *new]):
-        if then.get(name) != new.get(name):
-            yield f"{name} {_shown(then.get(name))} → {_shown(new.get(name))}"
+    old_settings, new_settings = dict(_named_settings(before)), dict(_named_settings(now))
+    for name in dict.fromkeys([*old_settings, *new_settings]):
+        old, new = old_settings.get(name), new_settings.get(name)
+        if old != new:
+            yield f"{name} {_shown(old)} → {_shown(new)}"
     for field, name in SPLITS.items():
-        was, is_ = before.get(field) or (), now[field]
-        if list(was) != list(is_):
-            yield f"{name}, {console.plural(len(was), 'prompt')} → {len(is_)}" if len(was) != len(is_) else name
+        old, new = before.get(field) or (), now[field]
+        if list(old) != list(new):
+            yield f"{name}, {console.plural(len(old), 'prompt')} → {len(new)}" if len(old) != len(new) else name
     for field, name in (("reward", "reward"), ("rewards", "evaluate.rewards"), ("gold", "evaluate.gold")):
-        was, is_ = _prints(before.get(field)), _prints(now[field])
-        if was != is_:
-            old, own = (", ".join(label for label, _ in each) or "none" for each in (was, is_))
-            yield f"{name} {old} → {own}" if old != own else f"the source or the weights of {name} {old}"
+        old, new = _fingerprints(before.get(field)), _fingerprints(now[field])
+        if old != new:
+            old_labels, new_labels = (", ".join(label for label, _ in rewards) or "none" for rewards in (old, new))
+            changed = f"{name} {old_labels} → {new_labels}"
+            yield changed if old_labels != new_labels else f"the source or the weights of {name} {old_labels}"
     if (before.get("weights") or {}).get("model") != now["weights"].get("model"):
-        same = before.get("model_name") == now["model_name"]
-        yield "the model's weights" if same else f"model {before.get('model_name')} → {now['model_name']}"
+        same_name = before.get("model_name") == now["model_name"]
+        yield "the model's weights" if same_name else f"model {before.get('model_name')} → {now['model_name']}"
 
 
-def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Each single setting by the sweep's name for it."""
+def _named_settings(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every setting of a trial, as pairs of the sweep's name and the value."""
     own = f"methods.{spec.get('variant')}.settings"
     for part in ("settings", "sampler", "lora"):
         for key, value in (spec.get(part) or {}).items():
@@ -120,14 +122,14 @@ def _named(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"budget.{axis}", limit
     for key, value in (spec.get("evaluate") or {}).items():
         if isinstance(value, Mapping):
-            yield from ((f"evaluate.{key}.{each}", found) for each, found in value.items())
+            yield from ((f"evaluate.{key}.{name}", setting) for name, setting in value.items())
         else:
             yield f"evaluate.{key}", value
 
 
-def _prints(found: Any) -> list[tuple[str, str]]:
-    """Label and fingerprint of each reward."""
-    rewards = found if isinstance(found, list) else [found] if found else []
+def _fingerprints(field: Any) -> list[tuple[str, str]]:
+    """Label and fingerprint of every reward in a field of a trial: a list of rewards, one reward, or None."""
+    rewards = field if isinstance(field, list) else [field] if field else []
     return [(reward["label"], reward["fingerprint"]) for reward in rewards]
 
 

@@ -1,4 +1,4 @@
-"""Who holds a lock: written into the locked file, for whoever finds it locked."""
+"""The holder of a lock, written into the lock's file so that an error can name it."""
 
 import json
 import os
@@ -13,27 +13,30 @@ from bench.errors import one_line
 
 
 def sign(lock: Path, command: str | None = None) -> None:
-    """Leaves word of this process in the file `lock`, whose lock it holds.
+    """Writes this process, the lock's holder, into the lock's file.
 
-    What a holder before it has left is replaced. What is not ours stays: where a file system knows no locks, `filelock`
-    keeps notes of its own there. A full disk leaves the holder unnamed and the lock as good.
+    The entry of an earlier holder is replaced. Other content stays: `filelock` keeps its own notes there on file
+    systems without locks. If the disk is full, the holder is not named; the lock holds nevertheless.
+
+    Args:
+        lock: the lock's file; the caller holds the lock.
+        command: the command line of this process.
     """
-    word = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "command": command}
+    entry = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "command": command}
     with suppress(OSError):
         before = lock.read_bytes()
         if not before or before.startswith(b"{"):
-            lock.write_text(json.dumps(word), encoding="utf-8")
+            lock.write_text(json.dumps(entry), encoding="utf-8")
 
 
 def holder(lock: Path) -> str:
-    """Who has locked the file: `: process 7 on HOST since 2026-11-30 12:03:04 (COMMAND)`; empty where it does not say.
+    """The lock's holder as text: `: process 7 on HOST since 2026-11-30 12:03:04 (COMMAND)`; empty if unknown.
 
-    A process of this machine that is gone is none: whoever has the lock now has not signed yet.
+    A process of this machine that no longer runs is not named: the present holder has not signed yet.
     """
-
     try:
-        found = json.loads(lock.read_text(encoding="utf-8"))
-        pid, host, since, command = found["pid"], found["host"], float(found["since"]), found["command"]
+        entry = json.loads(lock.read_text(encoding="utf-8"))
+        pid, host, since, command = entry["pid"], entry["host"], float(entry["since"]), entry["command"]
     except (OSError, ValueError, TypeError, KeyError):
         return ""
     if host == socket.gethostname() and not psutil.pid_exists(pid):

@@ -1,4 +1,4 @@
-"""The trial folder of a worker that is not the first of its group."""
+"""The stand-in for a trial's folder in the workers of a group that write nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -7,18 +7,18 @@ from bench.store.records import Point
 
 
 class NullFolder:
-    """Stands in for `TrialFolder` in every worker but the first: nothing is written, and nothing is read."""
+    """A stand-in for `TrialFolder` in every worker of a group but the first: it writes nothing and reads nothing."""
 
     adapter = Path()
 
     def load_checkpoint(self) -> None:
-        """The first worker's is everyone's."""
+        """Returns None: every worker of a group uses the checkpoint that the first one loads."""
 
     def cut(self, after_point: int) -> None:
         pass
 
     def read_curve(self) -> list[Point]:
-        """What is observed is observed by the first worker."""
+        """An empty curve: only the first worker records points."""
         return []
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
@@ -27,7 +27,7 @@ class NullFolder:
     def append_point(self, *args: Any) -> None:
         pass
 
-    def warn(self, about: str, point: int, text: str) -> None:
+    def warn(self, topic: str, point: int, text: str) -> None:
         pass
 
     def write_evaluation(self, rows: Any) -> None:

@@ -1,4 +1,4 @@
-"""`plan.json`: what a run's folder says of its trials, and how it is made again from their records where it is lost."""
+"""The content of `plan.json`, and its recovery from the trials' records if the file is damaged or missing."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from bench.plan.protocol import features_of, measures_of, protocol_of
 from bench.store.records import PlannedTrial, PlanRecord, TrialRecord
 from bench.sweep.yaml_source import read_yaml
 
-RECOVERED = "it is made again from the trials' records, without those that had not begun; `bench run` writes it"
+RECOVERED = "it is rebuilt from the trials' records, without trials that had not begun; `bench run` writes it again"
 
 
 def describe_run(
@@ -22,10 +22,15 @@ def describe_run(
     parallel: int,
     tuning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What `plan.json` keeps beside the trials, so that a report needs the run's folder and nothing else.
+    """The fields of `plan.json` besides the trials; with them, a report needs nothing but the run's folder.
 
     Args:
-        tuning: the record of `bench.run.search`, where the methods' settings come from it.
+        trials: the planned trials, at least one.
+        sweep: an object with the sweep's `name` and `description`.
+        command: the command line that started the run.
+        executor: the name of the executor.
+        parallel: the number of trials that run at a time.
+        tuning: the record of `bench.run.search`, if it chose the methods' settings.
     """
     first = trials[0]
     return {
@@ -40,7 +45,7 @@ def describe_run(
         "gold": first.gold.label if first.gold else None,
         "diversity": features_of(first),
         "prompts": {"train": list(first.prompts_train), "heldout": list(first.prompts_heldout)},
-        "evaluation": _evaluation_words(first),
+        "evaluation": _evaluation_text(first),
         "protocol": protocol_of(first),
         "measures": measures_of(first),
         "methods": described(trials),
@@ -49,37 +54,37 @@ def describe_run(
 
 
 def recovered_plan(sweep_path: Path, records: Iterable[TrialRecord], what: str) -> PlanRecord | None:
-    """The plan as the trials' records and `sweep.yaml` give it; None where no trial can say.
+    """The plan rebuilt from the trials' records and `sweep.yaml`; None if no record holds its trial's settings.
 
-    Of several trials with one variant and seed, as versions of a sweep leave them, the last is taken.
+    Earlier versions of a sweep may have left several trials of one variant and seed; the latest is used.
 
     Args:
         sweep_path: the run's `sweep.yaml`.
-        records: `trial.json` of every folder in the run.
-        what: is the matter with the file.
+        records: the record (`trial.json`) of every trial folder in the run.
+        what: the damage of `plan.json`: "is missing".
     """
-    found: dict[tuple[str, int], tuple[float, Trial]] = {}
+    latest_trials: dict[tuple[str, int], tuple[float, Trial]] = {}
     for record in records:
         try:
             trial = Trial.model_validate(record.spec)
         except ValueError:
             continue
-        before, updated = found.get((trial.variant, trial.seed)), float(record.updated or 0.0)
+        before, updated = latest_trials.get((trial.variant, trial.seed)), float(record.updated or 0.0)
         if before is None or before[0] < updated:
-            found[trial.variant, trial.seed] = updated, trial
-    if not found:
+            latest_trials[trial.variant, trial.seed] = updated, trial
+    if not latest_trials:
         return None
-    trials = [trial for _, trial in found.values()]
-    latest = max(updated for updated, _ in found.values())
-    # Whether trials ran beside each other is not known any more, so their seconds are not compared.
-    about = describe_run(trials, _Named(sweep_path, trials[0]), f"bench run {sweep_path}", "unknown", parallel=2)
+    trials = [trial for _, trial in latest_trials.values()]
+    latest = max(updated for updated, _ in latest_trials.values())
+    # Trials may have run concurrently, so `parallel` is 2: reports then do not compare their seconds.
+    fields = describe_run(trials, _SweepName(sweep_path, trials[0]), f"bench run {sweep_path}", "unknown", parallel=2)
     rows = [row_of(trial) for trial in trials]
     damage = [f"plan.json {what}; {RECOVERED}"]
-    return PlanRecord.model_validate({**about, "written": latest, "damage": damage, "trials": rows})
+    return PlanRecord.model_validate({**fields, "written": latest, "damage": damage, "trials": rows})
 
 
 def row_of(trial: Trial) -> PlannedTrial:
-    """A trial as the plan lists it."""
+    """The plan's row of a trial."""
     return PlannedTrial(
         sweep=trial.sweep,
         trial=trial.key,
@@ -90,7 +95,7 @@ def row_of(trial: Trial) -> PlannedTrial:
     )
 
 
-def _evaluation_words(trial: Trial) -> str:
+def _evaluation_text(trial: Trial) -> str:
     evaluate, sampler = trial.evaluate, trial.evaluate.sampler
     counts = {split: len(prompts) for split, prompts in trial.evaluated.items()}
     heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
@@ -102,14 +107,14 @@ def _evaluation_words(trial: Trial) -> str:
     )
 
 
-class _Named:
-    """What a run's sweep calls itself."""
+class _SweepName:
+    """The name and the description of a run's sweep, from `sweep.yaml` if it can be read."""
 
     def __init__(self, sweep_path: Path, trial: Trial):
         try:
-            found = read_yaml(sweep_path).plain()
+            content = read_yaml(sweep_path).plain()
         except BenchError:
-            found = None
-        sweep = found if isinstance(found, dict) else {}
+            content = None
+        sweep = content if isinstance(content, dict) else {}
         self.name = str(sweep.get("name", trial.sweep))
         self.description = str(sweep.get("description") or "")

@@ -1,4 +1,4 @@
-"""Where a result comes from: versions, commit, hardware, precision, threads, weights, command."""
+"""The provenance of a result: versions, commit, hardware, precision, threads, weights, command."""
 
 import os
 import platform
@@ -29,7 +29,12 @@ PACKAGES = (
 
 
 def provenance(trial: Trial, command: str) -> dict[str, Any]:
-    """Everything about this process and machine that a reader of the trial's numbers may ask for."""
+    """The provenance of a trial that this process runs (see `bench.store.records.Provenance`).
+
+    Args:
+        trial: the trial.
+        command: the command line that started the run.
+    """
     import torch
 
     commit, dirty = source_commit()
@@ -46,19 +51,19 @@ def provenance(trial: Trial, command: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what the numbers depend on."""
-    found = {"python": platform.python_version()}
+    """Installed versions of Python and of the packages that the numbers depend on."""
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @lru_cache(maxsize=1)
 def source_commit() -> tuple[str | None, bool | None]:
-    """The commit of the checkout this code runs from, and whether it has uncommitted changes; None outside git."""
+    """The commit of this code's checkout, and whether the checkout has uncommitted changes; both None outside git."""
     folder = Path(__file__).resolve().parent
     commit = _git(folder, "rev-parse", "HEAD")
     if commit is None or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
@@ -69,7 +74,7 @@ def source_commit() -> tuple[str | None, bool | None]:
 
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
-    """Processor, usable cores, memory and GPU."""
+    """This machine's processor, usable cores, memory in bytes and GPU (None without one)."""
     import torch
 
     return {
@@ -81,14 +86,14 @@ def hardware() -> dict[str, Any]:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on."""
+    """The number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def this_command() -> str:
-    """The command line as it can be typed again."""
+    """This process's command line, quoted for a shell."""
     return " ".join([Path(sys.argv[0]).name, *map(shlex.quote, sys.argv[1:])])
 
 

@@ -1,8 +1,7 @@
-"""The records that the store writes as JSON, as models: what each field is, and what a file must hold to be one.
+"""Pydantic models of the JSON records that the store reads and writes.
 
-Every file is checked once, when it is read. Types are strict. Fields that a version does not know are kept and written
-back, and a field that was not in the file is not written. Numbers that are calculated with are finite; values of
-metrics may be NaN.
+Every file is validated once, when it is read, with strict types. Unknown fields are kept and written back, and a field
+that was not in the file is not written. Times and amounts are finite; values of metrics may be NaN.
 """
 
 from pathlib import Path
@@ -16,28 +15,29 @@ from bench.store.status import Status
 from reports.names import SPLITS, is_metric
 
 VERSION = 1
-"""Of the files that are written now. A file without a version is of the first one; those before it have the same fields
-as far as they have them.
+"""The version of the files that are written now. A file without a version is of version 1; older files have the same
+fields, or some of them.
 """
 
 Number = int | float
-"""A number of JSON, NaN and infinity included; counts stay integers."""
+"""A JSON number, with NaN and infinity; integers stay integers."""
 
 Finite = int | Annotated[float, Field(allow_inf_nan=False)]
+"""A finite JSON number; integers stay integers."""
 
 
 class Part(BaseModel):
-    """A part of a record: strict, with unknown fields kept."""
+    """A model of a part of a record: types are strict, and unknown fields are kept."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     def stored(self) -> dict[str, Any]:
-        """The fields as they are written: those that were read or set, unknown ones last."""
+        """The fields to write: those that were read or set, unknown ones last."""
         return self.model_dump(exclude_unset=True)
 
 
 class Record(Part):
-    """A file of its own, with the version of its format."""
+    """A model of a whole file, with the version of the file's format."""
 
     version: int = VERSION
 
@@ -45,49 +45,54 @@ class Record(Part):
         return {"version": VERSION, **self.model_dump(exclude_unset=True, exclude={"version"})}
 
     def without(self, *names: str) -> Self:
-        """A copy that lacks some fields; those that a record must have cannot be named."""
+        """A copy without the named fields.
+
+        Raises:
+            ValidationError: a named field is required.
+        """
         return type(self).model_validate(self.model_dump(exclude_unset=True, exclude=set(names)))
 
     def changed(self, **fields: Any) -> Self:
-        """A checked copy with other values of some fields.
+        """A validated copy with new values of some fields.
 
         Raises:
-            ValidationError: a value is none of its field.
+            ValidationError: a value does not fit its field.
         """
         return type(self).model_validate({**self.model_dump(exclude_unset=True), **fields})
 
 
 def read_record(path: Path) -> Any:
-    """The JSON of a record's file, unchecked but for its version; None where there is no file or no JSON in it.
+    """The JSON value of a record's file, of which only the version is checked; None if there is no file or no JSON.
 
     Raises:
-        BenchError: a later version of the package wrote the file. To take it for damaged would train its trial again.
+        BenchError: a later version of the package wrote the file. (If it were taken for damaged, its trial would be
+            trained again.)
     """
-    found = read_json(path)
-    version = found.get("version", VERSION) if isinstance(found, dict) else VERSION
+    value = read_json(path)
+    version = value.get("version", VERSION) if isinstance(value, dict) else VERSION
     if isinstance(version, int) and version > VERSION:
         what = f"is of version {version}, and this package reads versions up to {VERSION}"
         raise BenchError(what, str(path), "read it with the alignprop-bench that wrote it, or a later one")
-    return found
+    return value
 
 
 def wrong_fields(error: ValidationError) -> list[str]:
-    """Names of the top-level fields that are missing or not what they should be, in the order of the model."""
-    return list(dict.fromkeys(str(each["loc"][0]) for each in error.errors() if each["loc"]))
+    """Names of the top-level fields that are missing or invalid, in the order of the model."""
+    return list(dict.fromkeys(str(detail["loc"][0]) for detail in error.errors() if detail["loc"]))
 
 
 # -- a trial ------------------------------------------------------------------------------------------------------
 
 
 class TrialWarning(Part):
-    """What a reader of a trial's numbers must know, and the point of the curve at which it was found."""
+    """A warning to readers of a trial's numbers, and the number of the curve's point at which it arose."""
 
     point: int
     text: str
 
 
-class Whole(Part):
-    """What a settled trial has when nothing of it is lost: counts of points and of rows, and names of adapter files."""
+class Contents(Part):
+    """The expected contents of a settled trial: counts of points and evaluation rows, and names of adapter files."""
 
     points: int | None = None
     rows: int | None = None
@@ -95,7 +100,7 @@ class Whole(Part):
 
 
 class Provenance(Part):
-    """Where a trial ran; see `bench.store.provenance`."""
+    """The versions, commit, hardware and command that a trial ran with; see `bench.store.provenance`."""
 
     versions: dict[str, Any] | None = None
     commit: str | None = None
@@ -106,20 +111,20 @@ class Provenance(Part):
 
 
 class TrialRecord(Record):
-    """`trial.json`.
+    """The model of `trial.json`.
 
     Attributes:
-        trial: the folder's name.
-        status: as it was last written; a reader may find that the trial is interrupted since.
+        trial: the name of the trial's folder.
+        status: the status that was last written; `TrialFolder.read` may find that the trial has been interrupted since.
         cause: why the trial stopped, for a person to act on.
         updated: when the status was written, in seconds since 1970, like `started` and `finished`.
-        seconds: that the last attempt took.
-        attempts: how often the trial was tried in the `bench run` whose identifier is `call`.
+        seconds: the duration of the last attempt.
+        attempts: the number of attempts in the `bench run` whose identifier is `call`.
         spec: the `bench.build.trial_spec.Trial`, as JSON.
-        search: the search that pruned the trial, by its fingerprint.
-        whole: what a settled trial has.
-        warnings: matter -> what a reader must know.
-        mended: what was the matter with the trial's files, and what was done.
+        search: the fingerprint of the search that pruned the trial.
+        whole: the expected contents of a settled trial.
+        warnings: topic -> warning.
+        mended: sentences about damage to the trial's files, and what was done.
     """
 
     trial: str | None = None
@@ -139,35 +144,35 @@ class TrialRecord(Record):
     spec: dict[str, Any] | None = None
     search: str | None = None
     provenance: Provenance | None = None
-    whole: Whole | None = None
+    whole: Contents | None = None
     warnings: dict[str, TrialWarning] | None = None
     mended: list[str] = []
 
     @property
     def axis(self) -> str | None:
-        """The budget's axis, where the record knows it."""
+        """The budget's axis; None if the record does not hold it."""
         budget = (self.spec or {}).get("budget")
         axis = budget.get("axis") if isinstance(budget, dict) else None
         return axis if isinstance(axis, str) else None
 
 
-class Step(Part):
-    """When how much of a budget was spent: seconds since 1970, and a fraction of it."""
+class ProgressMark(Part):
+    """The spent fraction of a budget at a time, in seconds since 1970."""
 
     time: Finite
     progress: Finite
 
 
 class Pulse(Record):
-    """`heartbeat.json`: a running trial is alive.
+    """The model of `heartbeat.json`, by which a running trial shows that it is alive.
 
     Attributes:
-        time: of the heartbeat, in seconds since 1970.
-        pid: of the process that wrote it, on `host`.
-        progress: fraction of the budget spent.
+        time: the time of the heartbeat, in seconds since 1970.
+        pid: the process that wrote it, on `host`.
+        progress: the spent fraction of the budget, 0 to 1.
         latest: the latest training reward.
-        moved: when `progress` was last written.
-        since: the first step of this attempt.
+        moved: when `progress` was last written, in seconds since 1970.
+        since: the first progress of this attempt.
     """
 
     time: Finite
@@ -176,7 +181,7 @@ class Pulse(Record):
     progress: Finite = 0.0
     latest: Number | None = None
     moved: Finite | None = None
-    since: Step | None = None
+    since: ProgressMark | None = None
 
 
 # -- a curve ------------------------------------------------------------------------------------------------------
@@ -198,11 +203,11 @@ Values = dict[Annotated[str, AfterValidator(_known_split)], dict[Annotated[str, 
 
 
 class Point(Part):
-    """A line of `curve.jsonl`; its trial's record has the version.
+    """The model of a line of `curve.jsonl`; `trial.json` holds the version of the format.
 
     Attributes:
-        point: its number, from 0.
-        axes: what had been spent, by the meter's axes.
+        point: the point's number, from 0.
+        axes: axis of the meter -> amount spent.
         values: split -> metric -> mean.
         extra: means over the steps since the last point.
     """
@@ -214,7 +219,7 @@ class Point(Part):
 
 
 def wrong_point(error: ValidationError) -> str:
-    """What keeps a JSON value from being a point, as a sentence that goes on from its line's place."""
+    """Why a JSON value is no point, as a predicate to the line's place: "has no axes"."""
     first = error.errors()[0]
     place, value = first["loc"], one_line(repr(first["input"]), 40)
     if not place:
@@ -222,7 +227,7 @@ def wrong_point(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"has no {place[0]}"
     if len(place) == 1 or place[0] not in ("axes", "values"):
-        return f"has a {place[0]!r} that is none"
+        return f"has an invalid {place[0]!r}"
     if place[0] == "axes":
         return f"says {value} for {place[1]}"
     if len(place) == 2 or place[2] == "[key]":
@@ -231,7 +236,7 @@ def wrong_point(error: ValidationError) -> str:
 
 
 class Settled(Record):
-    """`settled.json`: the record and the curve of a trial that has come to its end, once more."""
+    """The model of `settled.json`: a second copy of a settled trial's record and curve."""
 
     record: TrialRecord
     curve: list[Point]
@@ -245,7 +250,7 @@ class Settled(Record):
 
 
 class PlannedTrial(Part):
-    """A trial as the plan lists it; `trial` is its name, and its folder's."""
+    """A row of the plan; `trial` is the name of the trial and of its folder."""
 
     sweep: str
     trial: str
@@ -256,7 +261,7 @@ class PlannedTrial(Part):
 
 
 class PlannedBudget(Part):
-    """The limit that all trials share."""
+    """The budget that all trials share: an axis, and the amount of it that a trial may spend."""
 
     axis: str
     limit: Finite
@@ -282,7 +287,7 @@ class _Axis(Part):
 
 
 class Protocol(Part):
-    """What `bench.plan.protocol.protocol_of` gives, as far as it is put into words."""
+    """The parts of `bench.plan.protocol.protocol_of` that a report puts into words."""
 
     reward: _Reward
     model: str
@@ -292,23 +297,23 @@ class Protocol(Part):
     precision: str
 
 
-def _sound_protocol(found: dict[str, Any]) -> dict[str, Any]:
-    Protocol.model_validate(found)
-    return found
+def _valid_protocol(protocol: dict[str, Any]) -> dict[str, Any]:
+    Protocol.model_validate(protocol)
+    return protocol
 
 
 class PlanRecord(Record):
-    """`plan.json`: the planned trials, and what a report needs to know of the run beside them.
+    """The model of `plan.json`: the planned trials, and what a report says about the run.
 
     Attributes:
-        parallel: trials at a time.
-        evaluation: how the numbers are measured, in words.
-        protocol: what the optimised reward's curve depends on; None in plans of older versions.
-        measures: metric beside the optimised reward -> the hash of what gives it.
+        parallel: the number of trials that run at a time.
+        evaluation: a sentence that says how the numbers are measured.
+        protocol: everything that the optimised reward's curve depends on; None in plans of older versions.
+        measures: metric other than the optimised reward -> a hash of the code and weights that compute it.
         tuning: the record of `bench.run.search`.
         methods: method -> its presentation in reports (`bench.build.presentation`).
-        written: when, in seconds since 1970.
-        damage: what was the matter with the file, where the plan was made again; never written.
+        written: when the plan was written, in seconds since 1970.
+        damage: sentences about damage to the file, if the plan was rebuilt; never written.
     """
 
     name: str = ""
@@ -323,7 +328,7 @@ class PlanRecord(Record):
     diversity: str = ""
     prompts: dict[str, list[Any]] = {}
     evaluation: str = ""
-    protocol: Annotated[dict[str, Any], AfterValidator(_sound_protocol)] | None = None
+    protocol: Annotated[dict[str, Any], AfterValidator(_valid_protocol)] | None = None
     measures: dict[str, Any] | None = None
     tuning: dict[str, Any] | None = None
     warnings: list[Any] = []
@@ -339,7 +344,7 @@ class PlanRecord(Record):
 
 
 class WholePlan(PlanRecord):
-    """A plan with all that a report takes."""
+    """A plan with every field that a report needs."""
 
     name: str
     description: str
@@ -353,11 +358,11 @@ class WholePlan(PlanRecord):
     evaluation: str
 
 
-def wrong_plan(found: Any, error: ValidationError) -> str:
-    """What keeps a JSON value from being a plan, as a sentence that goes on from the file's name."""
-    if not isinstance(found, dict):
-        return "is damaged" if found is None else "is no plan"
-    if "trials" not in found:
+def wrong_plan(value: Any, error: ValidationError) -> str:
+    """Why a JSON value is no plan, as a predicate to the file's name: "lists no trials"."""
+    if not isinstance(value, dict):
+        return "is damaged" if value is None else "is no plan"
+    if "trials" not in value:
         return "lists no trials"
-    lacking = [str(each["loc"][0]) for each in error.errors() if each["type"] == "missing" and len(each["loc"]) == 1]
-    return f"lacks {', '.join(lacking)}" if lacking else f"has a {wrong_fields(error)[0]!r} that is none"
+    lacking = [str(d["loc"][0]) for d in error.errors() if d["type"] == "missing" and len(d["loc"]) == 1]
+    return f"lacks {', '.join(lacking)}" if lacking else f"has an invalid {wrong_fields(error)[0]!r}"

@@ -1,6 +1,6 @@
 """The run's folder: `sweep.yaml`, `plan.json`, `trials/`, `results.parquet`, `report/`.
 
-Everything that a report or a gate reads comes from here; workers write their own trial's folder and nothing else.
+Reports and gates read a run through `RunFolder` only; a worker writes nothing but its own trial's folder.
 """
 
 import fcntl
@@ -25,22 +25,23 @@ from bench.store.locking import holder, sign
 from bench.store.plan_file import recovered_plan, row_of
 from bench.store.provenance import this_command
 from bench.store.records import PlannedTrial, PlanRecord, Point, TrialRecord, WholePlan, read_record, wrong_plan
-from bench.store.settled import of_evaluation
+from bench.store.settled import evaluation_damage
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
 
 TUNING = "tuning"
+"""The name of the folder, inside a run's folder, of the run that tunes its methods."""
 
 
 @dataclass
 class StoredTrial:
-    """A planned trial with what its folder holds.
+    """A planned trial, with the record and the curve in its folder.
 
     Attributes:
-        planned: its row of the plan.
-        record: its `trial.json`, with what its files show of the status now.
-        curve: its points.
-        damage: what is and was the matter with its files.
+        planned: the trial's row of the plan.
+        record: the trial's record, with its current status (see `TrialFolder.read`).
+        curve: the points of the trial's curve.
+        damage: sentences about present and mended damage to the trial's files.
     """
 
     planned: PlannedTrial
@@ -50,18 +51,18 @@ class StoredTrial:
 
     @property
     def key(self) -> str:
-        """The trial's name, and its folder's."""
+        """The name of the trial and of its folder."""
         return self.planned.trial
 
     @property
     def axes(self) -> dict[str, int | float]:
-        """What it has spent so far, by the meter's axes."""
+        """Axis of the meter -> amount that the trial has spent so far."""
         return self.curve[-1].axes if self.curve else {}
 
     def row(self) -> dict[str, Any]:
-        """The trial as a row of a frame: its record, its plan, its axes and its number of points.
+        """The trial as a row of a frame: its record, its row of the plan, its axes and its number of points.
 
-        For `spec` it has `settings`: a spec is several kilobytes, and a report asks for no more.
+        The record's `spec`, several kilobytes, is replaced by `settings`, which is all that a report needs.
         """
         record = self.record.model_dump(exclude_unset=True, exclude={"version", "spec"})
         status, settings = str(self.record.status), flat_settings(self.record.spec)
@@ -70,11 +71,11 @@ class StoredTrial:
 
 
 class RunFolder:
-    """`runs/<name>/`.
+    """The folder of a run, `runs/<name>/`.
 
     Args:
         path: the folder.
-        label: what a person calls it: its path, or the URL that it is a copy of.
+        label: the run's name in messages; its path by default, or the URL of which the folder is a copy.
     """
 
     def __init__(self, path: Path, label: str | None = None):
@@ -84,15 +85,15 @@ class RunFolder:
         self.results_path = self.path / "results.parquet"
         self.report = self.path / "report"
         self.trials_path = self.path / "trials"
-        self.scratch = self.path / ".ray"  # what Ray keeps while a run of several machines lasts
+        self.scratch = self.path / ".ray"  # Ray's files while a run on several machines lasts
         self._plan = self.path / "plan.json"
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
-        """A folder that a run has written.
+        """The folder of an existing run.
 
         Raises:
-            BenchError: there is none.
+            BenchError: there is no run at `path`.
         """
         run = cls(path)
         if not run.exists():
@@ -102,17 +103,17 @@ class RunFolder:
 
     @property
     def tuning(self) -> "RunFolder":
-        """Where the run's methods are tuned, a run like any other."""
+        """The folder of the run that tunes this run's methods."""
         return RunFolder(self.path / TUNING)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One `bench run` a folder.
+        """Locks the folder, so that only one `bench run` writes it.
 
         Raises:
-            LockedError: another one holds it.
+            LockedError: another `bench run` holds the lock.
+            BenchError: the folder cannot be written.
         """
-
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -131,10 +132,10 @@ class RunFolder:
             lock.release()
 
     def locked(self) -> bool:
-        """Whether a `bench run` is writing here; False where this machine cannot tell."""
+        """Whether a `bench run` is writing here; False if this machine cannot tell."""
         try:
             with (self.path / ".lock").open("rb") as file:
-                # Shared and for a moment only: of two that look at once, neither must think that the other is a run.
+                # A shared lock, for a moment only: two concurrent callers must not take each other for a run.
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -144,37 +145,41 @@ class RunFolder:
 
     def exists(self) -> bool:
         """Whether a run has written here."""
-        # The plan is written before the first trial, so where there are trials it is lost.
+        # The plan is written before the first trial: a folder with trials but no plan has lost its plan.
         return self._plan.exists() or (self.sweep_path.exists() and self.trials_path.is_dir())
 
     def latest(self) -> "RunFolder":
-        """The run, or its tuning where that was planned after it: `bench run` is at it, or was when it stopped."""
+        """The run, or its tuning if that was planned later; `bench run` works on it, or did when it stopped."""
         return self.tuning if self.tuning._planned_at() > self._planned_at() else self
 
     def _planned_at(self) -> float:
-        """When the plan was written, in seconds since 1970; 0 where it does not say, −1 where there is none.
+        """When the plan was written, in seconds since 1970; 0 if unknown, −1 if there is no plan.
 
-        Not the file's own time, which is another one in a copy.
+        The file's modification time is not used: it changes when the folder is copied.
         """
         if not self.exists():
             return -1.0
         try:
-            return float(self.about().written)
-        except BenchError:  # whoever reads the run gets this error
+            return float(self.plan_record().written)
+        except BenchError:  # raised again where the run is read
             return 0.0
 
     # -- the plan -----------------------------------------------------------------------------------------------
 
-    def write_plan(self, sweep: dict[str, Any], trials: Sequence[Trial], **about: Any) -> None:
-        """Stores the resolved sweep and the trials that belong to it now.
+    def write_plan(self, sweep: dict[str, Any], trials: Sequence[Trial], **fields: Any) -> None:
+        """Writes the resolved sweep and the plan of its trials.
 
-        Folders of trials that an earlier version of the sweep planned stay on the disk and leave the results.
+        Folders of trials that an earlier version of the sweep planned stay on the disk, and leave the results.
+
+        Args:
+            sweep: the content of `sweep.yaml`.
+            trials: the trials of the sweep.
+            fields: further fields of `bench.store.records.PlanRecord`.
         """
-        rows = list(map(row_of, trials))
-        self.write_planned(sweep, rows, **about)
+        self.write_planned(sweep, list(map(row_of, trials)), **fields)
 
-    def write_planned(self, sweep: dict[str, Any], rows: Sequence[PlannedTrial], **about: Any) -> None:
-        """The same from rows as `planned` gives them."""
+    def write_planned(self, sweep: dict[str, Any], rows: Sequence[PlannedTrial], **fields: Any) -> None:
+        """Writes the resolved sweep and the plan, as `write_plan` does, from rows of a plan."""
         text = io.StringIO()
         yaml = YAML(typ="safe", pure=True)
         yaml.default_flow_style = False
@@ -183,59 +188,63 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         comment = "# Resolved by `bench run`; `bench run` on this file runs the same trials.\n"
         write_text(self.sweep_path, comment + text.getvalue())
-        plan = PlanRecord.model_validate({**about, "written": time.time(), "trials": list(rows)})
+        plan = PlanRecord.model_validate({**fields, "written": time.time(), "trials": list(rows)})
         write_json(self._plan, plan.stored())
 
     def planned(self) -> list[PlannedTrial]:
-        """The planned trials."""
-        return self.about().trials
+        """The rows of the plan."""
+        return self.plan_record().trials
 
-    def about(self) -> PlanRecord:
-        """All of `plan.json`; where it is damaged, what the trials say of it, with a word of that as `damage`.
+    def plan_record(self) -> PlanRecord:
+        """The content of `plan.json`; if it is damaged, a plan rebuilt from the trials' records (see `damage`).
 
         Raises:
-            BenchError: it is damaged, and no trial can say; or a later version of the package wrote it.
+            BenchError: the file is damaged and no trial's record can replace it, or a later version of the package
+                wrote it.
         """
-        found = read_record(self._plan)
+        content = read_record(self._plan)
         try:
-            return PlanRecord.model_validate(found)
+            return PlanRecord.model_validate(content)
         except ValidationError as error:
-            return self._recovered(wrong_plan(found, error))
+            return self._recovered(wrong_plan(content, error))
 
-    def described(self) -> WholePlan:
-        """`about` with all that a report takes: a plan that lacks some of it is damaged too."""
-        found = self.about().model_dump(exclude_unset=True)
+    def whole_plan(self) -> WholePlan:
+        """The content of `plan.json` with every field that a report needs; a plan that lacks one is rebuilt.
+
+        Raises:
+            BenchError: see `plan_record`.
+        """
+        fields = self.plan_record().model_dump(exclude_unset=True)
         try:
-            return WholePlan.model_validate(found)
+            return WholePlan.model_validate(fields)
         except ValidationError as error:
-            return WholePlan.model_validate(self._recovered(wrong_plan(found, error)).model_dump(exclude_unset=True))
+            return WholePlan.model_validate(self._recovered(wrong_plan(fields, error)).model_dump(exclude_unset=True))
 
     def _recovered(self, wrong: str) -> PlanRecord:
         what = wrong if self._plan.exists() else "is missing"
         records = (self.trial(path.name).read() for path in sorted(self.trials_path.glob("*/")))
-        found = recovered_plan(self.sweep_path, records, what)
-        if found is None:
+        plan = recovered_plan(self.sweep_path, records, what)
+        if plan is None:
             do = "the `bench run` that wrote it writes it again; finished trials are kept"
             raise BenchError(what, str(self._plan), do)
-        return found
+        return plan
 
     def sweep(self) -> dict[str, Any]:
-        """All of `sweep.yaml`.
+        """The content of `sweep.yaml`.
 
         Raises:
-            BenchError: it is damaged or missing.
+            BenchError: the file is damaged or missing.
         """
-
         do = "the `bench run` that wrote it writes it again; finished trials are kept"
         try:
-            found = read_yaml(self.sweep_path).plain()
+            content = read_yaml(self.sweep_path).plain()
         except BenchError as error:
             raise BenchError(error.what, str(self.sweep_path), do) from None
         kinds = {"resources": dict, "methods": list}
-        lacking = [name for name, kind in kinds.items() if not isinstance(found.get(name), kind)]
+        lacking = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
         if lacking:
             raise BenchError(f"has no {lacking[0]}", str(self.sweep_path), do)
-        return found
+        return content
 
     def trial(self, key: str) -> TrialFolder:
         """The folder of one trial."""
@@ -244,50 +253,48 @@ class RunFolder:
     # -- results ------------------------------------------------------------------------------------------------
 
     def trials(self) -> list[StoredTrial]:
-        """Every planned trial, each of its files read once."""
-        found = []
+        """Every planned trial, with each of its files read once."""
+        stored = []
         for planned in self.planned():
             folder = self.trial(planned.trial)
-            # The status first: it is written after the points that it speaks of, so none of them is missing then.
+            # The record before the curve: a status is written after its points, so the curve then holds all of them.
             record = folder.read()
-            found.append(StoredTrial(planned, record, folder.read_curve(), folder.problems()))
-        return found
+            stored.append(StoredTrial(planned, record, folder.read_curve(), folder.problems()))
+        return stored
 
     def results(self) -> pd.DataFrame:
         """The tidy frame: one row per (trial, point, split, metric), with every axis of the meter."""
         return self.gather()[0]
 
     def gather(self) -> tuple[pd.DataFrame, list[StoredTrial]]:
-        """`results` and `trials` from one reading of every trial's files."""
-
+        """The results of `results` and of `trials`, from one reading of every trial's files."""
         tidy, trials = Tidy(), self.trials()
         for trial in trials:
             tidy.add(trial.planned, trial.record.status, trial.curve)
         return tidy.frame(), trials
 
     def write_results(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
-        """Writes and returns `results.parquet`: `frame`, or `results` where it is left out."""
-        found = self.results() if frame is None else frame
-        write_atomically(self.results_path, lambda temporary: found.to_parquet(temporary, index=False))
-        return found
+        """Writes `results.parquet`, and returns its content: `frame`, or by default the frame of `results`."""
+        rows = self.results() if frame is None else frame
+        write_atomically(self.results_path, lambda temporary: rows.to_parquet(temporary, index=False))
+        return rows
 
     def evaluation(self, trials: list[StoredTrial] | None = None) -> pd.DataFrame:
-        """Every trial's evaluation: one row per (trial, point, split, metric, prompt, sample).
+        """The evaluation rows of every trial: one row per (trial, point, split, metric, prompt, sample).
 
-        Words are categories in alphabetical order: ten million rows take half a gigabyte. A file that is damaged is
-        left out, and is added to its trial's `damage`.
+        Text columns are categories in alphabetical order, so that ten million rows take half a gigabyte. A damaged file
+        is left out, and the damage is added to its trial's `damage`.
 
         Args:
-            trials: as `trials` or `gather` give them.
+            trials: the run's trials, as `trials` or `gather` return them; read from the folder by default.
         """
-
         trials = self.trials() if trials is None else trials
-        known = {trial.key: trial for trial in trials}
+        by_key = {trial.key: trial for trial in trials}
 
-        def judge(key: str, table: Any, why: str) -> bool:
-            found = of_evaluation(known[key].record, None if table is None else len(table), why)
-            if found:
-                known[key].damage.append(str(found))
-            return not found
+        def accept(key: str, table: Any, why: str) -> bool:
+            damage = evaluation_damage(by_key[key].record, None if table is None else len(table), why)
+            if damage:
+                by_key[key].damage.append(str(damage))
+            return not damage
 
-        return read_evaluations([(trial.planned, self.trial(trial.key).evaluation_path) for trial in trials], judge)
+        return read_evaluations([(trial.planned, self.trial(trial.key).evaluation_path) for trial in trials], accept)

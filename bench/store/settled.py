@@ -1,7 +1,7 @@
-"""What a trial's record and curve are, whatever has become of their files.
+"""Reading of a trial's record and curve, with recovery from damage.
 
-When a trial comes to its end, `settled.json` keeps its record and its curve once more. What either file has lost is
-taken from there. A trial whose curve cannot be had in full is not done: it reads as interrupted, and runs again.
+When a trial ends, `settled.json` keeps a second copy of its record and its curve. Whatever either file has lost is
+taken from there. A trial whose curve cannot be recovered in full is not done: it reads as interrupted, and runs again.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from bench.store.curve import Curve, Fault, curve_of
 from bench.store.damage import Damage, DamagedFileError, unreadable
 from bench.store.files import Line, read_lines
 from bench.store.frames import points_of, read_table
-from bench.store.records import Settled, TrialRecord, Whole, read_record, wrong_fields
+from bench.store.records import Contents, Settled, TrialRecord, read_record, wrong_fields
 from bench.store.status import Status
 
 
-class Folder(Protocol):
-    """What is looked at of a trial's folder (see `bench.store.trial_folder`)."""
+class TrialFiles(Protocol):
+    """The paths in a trial's folder that are read here (see `bench.store.trial_folder.TrialFolder`)."""
 
     path: Path
     curve_path: Path
@@ -32,7 +32,7 @@ class Folder(Protocol):
     def key(self) -> str: ...
 
 
-RECORD, CURVE, EVALUATION, ADAPTER, KEPT = (
+RECORD, CURVE, EVALUATION, ADAPTER, SETTLED = (
     "trial.json",
     "curve.jsonl",
     "evaluation.parquet",
@@ -40,18 +40,18 @@ RECORD, CURVE, EVALUATION, ADAPTER, KEPT = (
     "settled.json",
 )
 AGAIN = "`bench run` trains the trial again"
-ANEW = "`bench run` begins the trial again, as its checkpoints are of no use without it"
-FROM_KEPT = f"recovered from {KEPT}"
+FROM_THE_START = "`bench run` starts the trial over, as its checkpoints cannot be used without it"
+FROM_COPY = f"recovered from {SETTLED}"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A trial's record and curve, as far as they can be had from its files.
+    """A trial's record and curve, read from its files.
 
     Attributes:
-        record: `trial.json`; where the curve is not what its status promises, the status is "interrupted".
-        curve: the points that are whole or recovered.
-        damage: what was the matter with either.
+        record: the record; its status is "interrupted" if the curve of a settled trial is incomplete.
+        curve: the valid and the recovered points.
+        damage: damage to the files of the record and the curve.
     """
 
     record: TrialRecord
@@ -59,46 +59,47 @@ class Reading:
     damage: list[Damage]
 
 
-def reading_of(folder: Folder, found: Any, lines: list[Line]) -> Reading:
-    """Checks a trial's record and curve, and mends them in memory where `settled.json` can mend them.
+def reading_of(folder: TrialFiles, content: Any, lines: list[Line]) -> Reading:
+    """Validates a trial's record and curve, and mends them in memory from `settled.json` where necessary.
 
     Args:
-        found: what `trial.json` holds, None where it is not there or no JSON.
-        lines: of `curve.jsonl`, read after it: a status is written after the points that it speaks of.
+        folder: the trial's folder.
+        content: the JSON value of `trial.json`; None if it is missing or no JSON.
+        lines: the lines of `curve.jsonl`, read after `trial.json`: a status is written after the points it covers.
     """
     damage: list[Damage] = []
     try:
-        record = TrialRecord.model_validate(found)
+        record = TrialRecord.model_validate(content)
     except ValidationError as error:
-        record, damage = _mended_record(folder, found, wrong_fields(error), lines)
+        record, damage = _mended_record(folder, content, wrong_fields(error), lines)
     curve = curve_of(lines, record.axis)
     if record.status.settled:
-        curve, more = _mended_curve(folder, record, curve)
+        curve, curve_damage = _mended_curve(folder, record, curve)
     else:
-        more = [_named(fault, fault.rest or "what is whole is shown") for fault in curve.faults]
-    lost = next((each for each in more if each.lost), None)
+        curve_damage = [_damage(fault, fault.remedy or "the valid points are shown") for fault in curve.faults]
+    lost = next((item for item in curve_damage if item.lost), None)
     if lost:
         record = record.model_copy()
         record.status, record.cause = Status.INTERRUPTED, f"{lost.file} {lost.what}; run the sweep again"
-    return Reading(record, curve, damage + more)
+    return Reading(record, curve, damage + curve_damage)
 
 
-def keep(folder: Folder, record: TrialRecord) -> Settled:
-    """A settled trial's record and curve as they are kept once more; the record gains `whole`, which shows a loss."""
+def settled_copy(folder: TrialFiles, record: TrialRecord) -> Settled:
+    """The content of `settled.json` for a settled trial: its curve, and its record with the expected contents."""
     points = curve_of(read_lines(folder.curve_path), record.axis).ordered
     adapter = sorted(path.name for path in folder.adapter.iterdir()) if folder.adapter.is_dir() else []
-    whole = record.model_copy()
-    whole.whole = Whole(points=len(points), rows=_rows(folder.evaluation_path), adapter=adapter)
-    return Settled(record=whole, curve=points)
+    complete = record.model_copy()
+    complete.whole = Contents(points=len(points), rows=_rows(folder.evaluation_path), adapter=adapter)
+    return Settled(record=complete, curve=points)
 
 
-def of_evaluation(record: TrialRecord, rows: int | None, why: str = "") -> Damage | None:
-    """What a trial's evaluation lacks of what the trial's record says that it has.
+def evaluation_damage(record: TrialRecord, rows: int | None, why: str = "") -> Damage | None:
+    """The damage of a trial's evaluation; None if the file is intact.
 
     Args:
-        record: as `TrialFolder.read` gives it.
-        rows: that the evaluation has; None where there is no file or it cannot be read.
-        why: what is the matter with the file, where that is known.
+        record: the record, as `TrialFolder.read` returns it.
+        rows: the number of rows in the evaluation; None if there is no file or it cannot be read.
+        why: why the file cannot be read; "" if it can.
     """
     settled = record.status.settled
     expected = record.whole.rows if settled and record.whole else None
@@ -106,18 +107,18 @@ def of_evaluation(record: TrialRecord, rows: int | None, why: str = "") -> Damag
         why = "is missing" if rows is None else f"has {rows:,} of {expected:,} rows"
     if not why:
         return None
-    return Damage(EVALUATION, why, AGAIN if settled else ANEW, lost=settled)
+    return Damage(EVALUATION, why, AGAIN if settled else FROM_THE_START, lost=settled)
 
 
-def of_adapter(folder: Folder, record: TrialRecord) -> list[Damage]:
-    """Files of a trained adapter that cannot be loaded. A user may remove the folder: it is large."""
+def adapter_damage(folder: TrialFiles, record: TrialRecord) -> list[Damage]:
+    """The damage of a trained adapter. A missing folder is none: users may remove it, as it is large."""
     from safetensors import SafetensorError, safe_open
 
     if record.status != Status.DONE or not folder.adapter.exists():
         return []
     if folder.adapter.is_file():
         return [Damage(ADAPTER, "is no folder", AGAIN, lost=True)]
-    found = []
+    result = []
     names = set(record.whole.adapter) if record.whole else set()
     for name in sorted(names | {path.name for path in folder.adapter.iterdir() if path.suffix == ".safetensors"}):
         path = folder.adapter / name
@@ -129,85 +130,91 @@ def of_adapter(folder: Folder, record: TrialRecord) -> list[Damage]:
             except SafetensorError as error:
                 why = f"is damaged ({one_line(str(error), 80)})"
         if why:
-            found.append(Damage(f"{ADAPTER}/{name}", why, AGAIN, lost=True))
-    return found
+            result.append(Damage(f"{ADAPTER}/{name}", why, AGAIN, lost=True))
+    return result
 
 
-def _mended_record(folder: Folder, found: Any, wrong: list[str], lines: list[Line]) -> tuple[TrialRecord, list[Damage]]:
-    """What the record can be taken to be, where `trial.json` is none.
+def _mended_record(
+    folder: TrialFiles, content: Any, wrong: list[str], lines: list[Line]
+) -> tuple[TrialRecord, list[Damage]]:
+    """The record that replaces an invalid `trial.json`, and the damage of that file.
 
     Args:
-        found: the JSON of the file, None where it is not there or no JSON.
-        wrong: its fields that are missing or none of a record.
-        lines: of the curve.
+        content: the JSON value of the file; None if it is missing or no JSON.
+        wrong: names of the fields that are missing or invalid.
+        lines: the lines of the curve.
     """
     why = unreadable(folder.path / RECORD)
-    fields = found if isinstance(found, dict) else {}
-    rest = TrialRecord.model_validate(
+    fields = content if isinstance(content, dict) else {}
+    valid_fields = TrialRecord.model_validate(
         {"status": Status.PLANNED, **{name: value for name, value in fields.items() if name not in wrong}}
     )
-    curve = curve_of(lines, rest.axis)
-    kept = _kept(folder)
-    if why == "is missing" and not curve.points and kept is None:
+    curve = curve_of(lines, valid_fields.axis)
+    copy = _stored_copy(folder)
+    if why == "is missing" and not curve.points and copy is None:
         return TrialRecord(trial=folder.key, status=Status.PLANNED, cause=None), []
-    if isinstance(found, dict):
-        why = f"has a {' and a '.join(map(repr, wrong))} that is none" if "status" in found else "has no status"
-    what = why or ("is damaged" if found is None else "is no record of a trial")
-    if kept is not None:
-        return kept.record, [Damage(RECORD, what, FROM_KEPT)]
-    if isinstance(found, dict) and "status" not in wrong:
-        return rest, [Damage(RECORD, what, "the rest of it is used")]
-    if _came_to_its_end(folder, curve):
+    if isinstance(content, dict):
+        why = f"has an invalid {' and '.join(map(repr, wrong))}" if "status" in content else "has no status"
+    what = why or ("is damaged" if content is None else "is no record of a trial")
+    if copy is not None:
+        return copy.record, [Damage(RECORD, what, FROM_COPY)]
+    if isinstance(content, dict) and "status" not in wrong:
+        return valid_fields, [Damage(RECORD, what, "the rest of it is used")]
+    if _was_done(folder, curve):
         done = "the other files show that the trial was done; its settings and where it ran are lost"
         return TrialRecord(trial=folder.key, status=Status.DONE, cause=None), [Damage(RECORD, what, done)]
     if why == "is missing":
-        go_on = "`bench run` goes on from what is there"
+        go_on = "`bench run` continues from the remaining files"
         return TrialRecord(trial=folder.key, status=Status.PLANNED, cause=None), [Damage(RECORD, what, go_on)]
     cause = f"{RECORD} {what}; run the sweep again to continue"
-    damage = Damage(RECORD, what, "`bench run` goes on from the last checkpoint, or trains the trial again")
+    damage = Damage(RECORD, what, "`bench run` continues from the last checkpoint, or trains the trial again")
     return TrialRecord(trial=folder.key, status=Status.INTERRUPTED, cause=cause), [damage]
 
 
-def _came_to_its_end(folder: Folder, curve: Curve) -> bool:
-    """Whether a trial without a record was done: its adapter goes last, and then its checkpoints are dropped."""
+def _was_done(folder: TrialFiles, curve: Curve) -> bool:
+    """Whether a trial without a record was done.
+
+    A trial writes its adapter last and then drops its checkpoints, so a done trial has an adapter and no checkpoints.
+    """
     if not curve.points or curve.faults or curve.torn or folder.checkpoints.exists():
         return False
     trained = curve.ordered[-1].axes.get("updates", 1) > 0
     return curve.unbroken == set(range(len(curve.points))) and (not trained or folder.adapter.is_dir())
 
 
-def _mended_curve(folder: Folder, record: TrialRecord, curve: Curve) -> tuple[Curve, list[Damage]]:
-    """A settled trial's whole curve, and what was the matter with it."""
+def _mended_curve(folder: TrialFiles, record: TrialRecord, curve: Curve) -> tuple[Curve, list[Damage]]:
+    """A settled trial's curve, completed from `settled.json` where necessary, and the damage of `curve.jsonl`."""
     expected = record.whole.points if record.whole else None
-    if expected is None and record.status != Status.PRUNED:  # of older versions
+    if expected is None and record.status != Status.PRUNED:  # records of older versions lack `whole`
         expected = _evaluated(folder.evaluation_path)
     missing = set(range(max([*curve.points, (expected or 0) - 1], default=-1) + 1)) - set(curve.points)
-    harmless = [_named(fault, fault.rest) for fault in curve.faults if fault.rest]
-    faults = [fault for fault in curve.faults if not fault.rest]
+    harmless = [_damage(fault, fault.remedy) for fault in curve.faults if fault.remedy]
+    faults = [fault for fault in curve.faults if not fault.remedy]
     if folder.curve_path.is_dir():
         faults.append(Fault(None, "is a folder"))
     if curve.torn and (missing or (expected is None and record.status == Status.DONE)):
         faults.append(curve.torn)
     if not faults and not missing:
         return curve, harmless
-    kept = _kept(folder)
-    known = {point.point: point for point in kept.curve} if kept else {}
-    named = faults or [Fault(None, unreadable(folder.curve_path) or f"lacks {_points(missing)}")]
-    if missing <= set(known) and kept is not None:
-        points = {**known, **curve.points}
-        return Curve(points), harmless + [_named(fault, FROM_KEPT) for fault in named]
-    return curve, harmless + [_named(fault, AGAIN, lost=True) for fault in named]
+    copy = _stored_copy(folder)
+    copied = {point.point: point for point in copy.curve} if copy else {}
+    faults = faults or [Fault(None, unreadable(folder.curve_path) or f"lacks {_points(missing)}")]
+    if missing <= set(copied) and copy is not None:
+        points = {**copied, **curve.points}
+        return Curve(points), harmless + [_damage(fault, FROM_COPY) for fault in faults]
+    return curve, harmless + [_damage(fault, AGAIN, lost=True) for fault in faults]
 
 
-def _kept(folder: Folder) -> Settled | None:
-    """`settled.json`, where it is whole."""
+def _stored_copy(folder: TrialFiles) -> Settled | None:
+    """The content of `settled.json`; None if it is missing or damaged."""
     try:
-        return Settled.model_validate(read_record(folder.path / KEPT))
+        return Settled.model_validate(read_record(folder.path / SETTLED))
     except ValidationError:
         return None
 
 
-def _named(fault: Fault, done: str, lost: bool = False) -> Damage:
+def _damage(fault: Fault, done: str, lost: bool = False) -> Damage:
+    """A fault of the curve as damage of its file."""
     return Damage(CURVE if fault.line is None else f"{CURVE}:{fault.line}", fault.what, done, lost)
 
 
@@ -218,7 +225,7 @@ def _points(numbers: set[int]) -> str:
 
 
 def _rows(path: Path) -> int | None:
-    """Rows of an evaluation, None where it has none to count."""
+    """The number of rows of an evaluation; None if the file is missing or damaged."""
     try:
         table = read_table(path, ("point",))
     except DamagedFileError:
@@ -227,7 +234,7 @@ def _rows(path: Path) -> int | None:
 
 
 def _evaluated(path: Path) -> int | None:
-    """How many points an evaluation has rows of; None where it cannot say."""
+    """The number of points of an evaluation; None if it has none or is damaged."""
     try:
         points = points_of(path)
     except DamagedFileError:

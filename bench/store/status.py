@@ -1,52 +1,52 @@
-"""What a trial's status means: the one list of statuses, and the questions that the rest of the harness asks of it."""
+"""The statuses of a trial, and what each of them means for the rest of the harness."""
 
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """How a trial stands, as `trial.json` records it. A member is its own word: files and tables keep the string.
+    """The status of a trial, as `trial.json` records it; files and tables hold the member's string.
 
-    The order is that in which counts of trials are listed.
+    Counts of trials are listed in the order of the members.
     """
 
     DONE = "done"
     """Trained to the end of its budget, or to one of its stops."""
     RUNNING = "running"
-    """A process trains it and sends heartbeats; without them it reads as interrupted."""
+    """A process trains the trial and sends heartbeats; without them, the trial reads as interrupted."""
     FAILED = "failed"
     """Ended by an error, after as many attempts as the sweep allows."""
     DIVERGED = "diverged"
     """Ended because images, a loss or a gradient were not finite."""
     INTERRUPTED = "interrupted"
-    """Stopped by the user, by a lost process, or by a damaged file; the same `bench run` continues it."""
+    """Stopped by the user, the loss of its process, or a damaged file; the same `bench run` continues it."""
     SKIPPED = "skipped"
-    """Not begun, as something that its method requires is not installed; runs once it is."""
+    """Not begun, because a package that its method requires is not installed; begins once it is."""
     PRUNED = "pruned"
-    """Stopped early by a search, which needed no more of it."""
+    """Stopped early by a search that preferred other trials."""
     PLANNED = "planned"
     """Listed in the plan, and not begun."""
 
     @property
     def settled(self) -> bool:
-        """Whether another run of the same trial would only repeat what is stored."""
+        """Whether training the trial again would only reproduce the stored result."""
         return self in (Status.DONE, Status.DIVERGED, Status.PRUNED)
 
     @property
     def ended(self) -> bool:
         """Whether nothing more comes from the trial in this run.
 
-        An interrupted trial has not ended: one whose heartbeats were late may be heard of again.
+        An interrupted trial has not ended: if its heartbeats were merely late, it goes on.
         """
         return self.settled or self in (Status.FAILED, Status.SKIPPED)
 
     @property
     def stopped(self) -> bool:
-        """Whether the trial came to a stop short of its end; its record then has a cause that a person can act on."""
+        """Whether the trial stopped before its end; its record then has a cause that a person can act on."""
         return self.broken or self in (Status.SKIPPED, Status.PRUNED)
 
     @property
     def broken(self) -> bool:
-        """Whether the trial stopped because something went wrong; skipped and pruned trials were meant to stop."""
+        """Whether the trial stopped because something went wrong, unlike skipped and pruned trials."""
         return self in (Status.FAILED, Status.DIVERGED, Status.INTERRUPTED)
 
     @property
@@ -56,7 +56,7 @@ class Status(StrEnum):
 
     @property
     def style(self) -> str:
-        """The style in which a terminal shows the word (see `bench.console.as_table`)."""
+        """The terminal style of the status (see `bench.console.as_table`)."""
         return _STYLES.get(self, "dim")
 
 

@@ -34,31 +34,31 @@ from bench.store.files import (
 )
 from bench.store.frames import points_of, read_table
 from bench.store.locking import holder, sign
-from bench.store.records import Point, Pulse, Step, TrialRecord, TrialWarning, read_record
+from bench.store.records import Point, ProgressMark, Pulse, TrialRecord, TrialWarning, read_record
 from bench.store.settled import (
     ADAPTER,
     CURVE,
     EVALUATION,
-    KEPT,
     RECORD,
+    SETTLED,
     Reading,
-    keep,
-    of_adapter,
-    of_evaluation,
+    adapter_damage,
+    evaluation_damage,
     reading_of,
+    settled_copy,
 )
 from bench.store.status import Status
 
 STALE_SECONDS = 60.0
-"""A running trial that has not been heard of for so long is taken as interrupted; a worker beats every few seconds."""
+"""A running trial without a heartbeat for so long reads as interrupted; a worker sends one every few seconds."""
 
 
 class TrialFolder:
-    """`trials/<variant>-s<seed>-<identity8>/`.
+    """The folder of a trial, `trials/<variant>-s<seed>-<identity8>/`.
 
     Args:
-        path: the folder; made when something is first written.
-        owner: the token of the lock's holder, for a process that writes in its stead; without one, writes are not
+        path: the folder; it is made at the first write.
+        owner: the token of the lock's holder, for a process that writes on its behalf; without a token, writes are not
             checked.
     """
 
@@ -74,28 +74,28 @@ class TrialFolder:
         self._record = self.path / RECORD
         self._pulse = self.path / "heartbeat.json"
         self._owner = self.path / ".owner"
-        self._kept = self.path / KEPT
+        self._settled = self.path / SETTLED
         self._beat = threading.Lock()
         self._reading: tuple[tuple[object, ...], Reading] | None = None
 
     @property
     def key(self) -> str:
+        """The name of the trial and of its folder."""
         return self.path.name
 
     # -- one writer ---------------------------------------------------------------------------------------------
 
     @contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
-        """Makes this process the trial's only writer; it is released with the process, however that ends.
+        """Makes this process the trial's only writer; the lock is released when the process ends in any way.
 
-        Whoever takes the lock leaves a token of his own. A process that lost the lock without knowing (its file was
-        removed, a network file system forgot it, its parent held it and died) finds another's token before its next
+        The lock's holder writes a token of its own. A process that lost the lock without noticing (its file was
+        removed, a network file system forgot it, its parent held it and died) finds another token before its next
         write, and stops.
 
         Raises:
-            LockedError: another process holds it after `wait` seconds.
+            LockedError: another process still holds the lock after `wait` seconds.
         """
-
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=wait)
         try:
@@ -114,30 +114,31 @@ class TrialFolder:
             lock.release()
 
     def check_owner(self) -> None:
-        """Called before anything is written.
+        """Checks, before every write, that this process still holds the lock.
 
         Raises:
-            LockedError: another process has taken the trial over.
+            LockedError: another process has taken the trial over, or its folder has been removed.
         """
         if self.owner is None:
             return
         try:
-            found = self._owner.read_text(encoding="utf-8")
+            token = self._owner.read_text(encoding="utf-8")
         except FileNotFoundError:
-            found = ""
-        if found != self.owner:
-            what = "another process has taken this trial over" if found else "its folder has been removed"
-            raise LockedError(what, self.key, "this one stops; `bench status` shows the other")
+            token = ""
+        if token != self.owner:
+            what = "another process has taken this trial over" if token else "its folder has been removed"
+            raise LockedError(what, self.key, "this process stops; `bench status` shows the other")
 
     # -- status -------------------------------------------------------------------------------------------------
 
     def read(self) -> TrialRecord:
-        """The trial's record, with the status that its files show now.
+        """The trial's record, with its current status.
 
-        A stale running trial reads as interrupted, and so does a done one whose curve is lost (see `settled.py`).
+        A running trial without heartbeats reads as interrupted, and so does a done trial whose curve is lost (see
+        `settled.py`).
 
         Raises:
-            BenchError: a later version of the package wrote it.
+            BenchError: a later version of the package wrote the record.
         """
         record = self._read().record.model_copy()
         if record.status == Status.RUNNING:
@@ -147,46 +148,47 @@ class TrialFolder:
         return record
 
     def recorded_status(self) -> Status:
-        """The status that was last written, stale or not."""
+        """The status that was last written, though the trial may have been interrupted since."""
         return self._read().record.status
 
     def write_status(self, status: Status, cause: str | None = None, **fields: Any) -> None:
-        """Records a status, keeping the other fields of `trial.json`.
+        """Writes a status to `trial.json`, keeping its other fields.
 
-        With a status that is the trial's end, its record and its curve are kept once more, in `settled.json`.
+        With a settled status, a second copy of record and curve is written to `settled.json`.
 
         Args:
-            fields: of `bench.store.records.TrialRecord`.
+            status: the new status.
+            cause: why the trial stopped.
+            fields: further fields of `bench.store.records.TrialRecord`.
         """
         self.check_owner()
         self.path.mkdir(parents=True, exist_ok=True)
         fields |= {"status": status, "cause": cause, "updated": time.time()}
         record = self._read().record.changed(trial=self.key, **fields)
         if status != Status.RUNNING:
-            self._pulse.unlink(missing_ok=True)  # first: on a full disk its room may be what the status needs
+            self._pulse.unlink(missing_ok=True)  # first: on a full disk, this makes room for the record
         self._write_record(record)
-        self._pulse.unlink(missing_ok=True)  # an attempt that was killed has left its own
+        self._pulse.unlink(missing_ok=True)  # left by an attempt that was killed
         if status == Status.RUNNING:
             self.heartbeat()
 
     def _write_record(self, record: TrialRecord) -> None:
         if record.status.settled:
-            kept = keep(self, record)
-            write_json(self._kept, kept.stored())
-            record = kept.record
+            copy = settled_copy(self, record)
+            write_json(self._settled, copy.stored())
+            record = copy.record
         else:
             record = record.without("whole")
-            self._kept.unlink(missing_ok=True)
+            self._settled.unlink(missing_ok=True)
         write_json(self._record, record.stored())
 
     def problems(self) -> list[str]:
-        """What is and was the matter with record, curve and checkpoints, for people."""
+        """Sentences about present and mended damage to record, curve and checkpoints."""
         reading = self._read()
         return [*reading.record.mended, *map(str, reading.damage)]
 
     def damage(self) -> list[Damage]:
-        """What is the matter with the files that numbers come from, and with the adapter: all of them are read."""
-
+        """The damage to record, curve, evaluation and adapter; every one of these files is read."""
         reading = self._read()
         table, why = None, ""
         try:
@@ -194,27 +196,27 @@ class TrialFolder:
         except DamagedFileError as error:
             why = str(error)
         rows = None if table is None else len(table)
-        judged = of_evaluation(reading.record, rows, why)
-        return [*reading.damage, *([judged] if judged else []), *of_adapter(self, reading.record)]
+        evaluation = evaluation_damage(reading.record, rows, why)
+        return [*reading.damage, *([evaluation] if evaluation else []), *adapter_damage(self, reading.record)]
 
     def mend(self, **fields: Any) -> list[str]:
-        """Writes back what can be recovered; where something is lost, readies the trial for being trained again.
+        """Writes recovered files back, and marks a trial with lost files as interrupted, so that it is trained again.
 
-        Files that are damaged are set aside, as `NAME.damaged`. The caller holds the lock.
+        Damaged files are set aside as `NAME.damaged`. The caller holds the lock.
 
         Args:
-            fields: of `trial.json`, where it lacks them.
+            fields: fields of `trial.json`, used if the file lacks them.
 
         Returns:
-            What was the matter and what was done, for people; kept in `trial.json` as `mended`.
+            Sentences about the damage and what was done; also added to `mended` in `trial.json`.
         """
-        found, reading = self.damage(), self._read()
-        texts = list(map(str, found))
+        damage, reading = self.damage(), self._read()
+        texts = list(map(str, damage))
         record = TrialRecord.model_validate({**fields, **reading.record.stored()})
         record.mended = [*record.mended, *texts]
-        if any(each.lost for each in found):
-            record.status, record.cause = Status.INTERRUPTED, "; ".join(f"{each.file} {each.what}" for each in found)
-        for name in {each.file.partition(":")[0] for each in found}:
+        if any(item.lost for item in damage):
+            record.status, record.cause = Status.INTERRUPTED, "; ".join(f"{item.file} {item.what}" for item in damage)
+        for name in {item.file.partition(":")[0] for item in damage}:
             _set_aside(self.path / name)
         if reading.curve.points:
             self._write_points(reading.curve.ordered)
@@ -222,27 +224,28 @@ class TrialFolder:
         return texts
 
     def _read(self) -> Reading:
-        """Record and curve; the files are read, and checked, where they have changed since the last call."""
-        stamp = tuple(_stamp(path) for path in (self._record, self.curve_path, self._kept))
+        """The record and the curve; the files are read again only if they have changed since the last call."""
+        stamp = tuple(_stamp(path) for path in (self._record, self.curve_path, self._settled))
         if self._reading is None or self._reading[0] != stamp:
             record = read_record(self._record)
             lines = [] if self.curve_path.is_dir() else read_lines(self.curve_path)
             self._reading = stamp, reading_of(self, record, lines)
         return self._reading[1]
 
-    def warn(self, about: str, point: int, text: str) -> None:
-        """Adds to `trial.json` what a reader of the numbers must know; of one matter, only the first word is kept.
+    def warn(self, topic: str, point: int, text: str) -> None:
+        """Adds a warning to readers of the trial's numbers to `trial.json`; only the first of each topic is kept.
 
         Args:
-            about: the matter.
-            point: of the curve at which it was seen; it is forgotten with the point.
+            topic: the warning's topic.
+            point: the number of the curve's point at which the warning arose; it is removed with the point.
+            text: the warning.
         """
-        known = self.warnings()
-        if about not in known:
-            self._add(warnings={**known, about: TrialWarning(point=point, text=text)})
+        existing = self.warnings()
+        if topic not in existing:
+            self._add(warnings={**existing, topic: TrialWarning(point=point, text=text)})
 
     def warnings(self) -> dict[str, TrialWarning]:
-        """What `warn` has kept, by its matter."""
+        """Topic -> warning of the trial."""
         return dict(self._read().record.warnings or {})
 
     def _add(self, **fields: Any) -> None:
@@ -250,11 +253,11 @@ class TrialFolder:
         write_json(self._record, self._read().record.changed(trial=self.key, **fields).stored())
 
     def heartbeat(self, progress: float | None = None, latest: float | None = None) -> None:
-        """Says that the trial is alive.
+        """Writes `heartbeat.json`, which shows that the trial is alive.
 
         Args:
-            progress: fraction of the budget spent, 0 to 1; the last one said is kept.
-            latest: the latest training reward; likewise.
+            progress: the spent fraction of the budget, 0 to 1; None keeps the previous value.
+            latest: the latest training reward; None keeps the previous value.
         """
         with self._beat:  # the background thread and the trial itself both call this
             self.check_owner()
@@ -262,7 +265,7 @@ class TrialFolder:
             before = self.pulse() or Pulse(time=now)
             since = before.since
             if progress is not None and (since is None or progress < before.progress):
-                since = Step(time=now, progress=progress)
+                since = ProgressMark(time=now, progress=progress)
             beat = Pulse(
                 time=now,
                 pid=os.getpid(),
@@ -275,14 +278,14 @@ class TrialFolder:
             write_json(self._pulse, beat.stored(), durable=False)
 
     def pulse(self) -> Pulse | None:
-        """The last heartbeat; None where there is none, or a damaged one."""
+        """The last heartbeat; None if it is missing or damaged."""
         try:
             return Pulse.model_validate(read_record(self._pulse))
         except ValidationError:
             return None
 
     def stamps(self) -> tuple[int, ...]:
-        """When status, heartbeat and curve were last written, in nanoseconds; 0 for what is not there."""
+        """When record, heartbeat and curve were last written, in nanoseconds since 1970; 0 for a missing file."""
         return tuple(_written(path) for path in (self._record, self._pulse, self.curve_path))
 
     def _why_stale(self, record: TrialRecord) -> str | None:
@@ -291,7 +294,7 @@ class TrialFolder:
         if pulse and pulse.host == socket.gethostname() and not is_alive(pulse.pid):
             return "its process is gone; run the sweep again to continue"
         if time.time() - beat > STALE_SECONDS:
-            return f"not heard of for {(time.time() - beat) / 60:.0f} minutes; run the sweep again to continue"
+            return f"no heartbeat for {(time.time() - beat) / 60:.0f} minutes; run the sweep again to continue"
         return None
 
     # -- the curve ----------------------------------------------------------------------------------------------
@@ -306,21 +309,21 @@ class TrialFolder:
         """Appends one point of the curve.
 
         Args:
-            point: its number, from 0; each number is appended once.
-            axes: the meter's axes.
+            point: the point's number, from 0; each number is appended once.
+            axes: axis of the meter -> amount spent.
             values: split -> metric -> mean.
-            extra: anything else worth keeping with the point.
+            extra: further JSON values to store with the point.
         """
         self.check_owner()
         self._end_torn_line()
         append_line(self.curve_path, Point(point=point, axes=axes, values=values, extra=extra or {}).stored())
 
     def read_curve(self) -> list[Point]:
-        """Every point in order, those that are recovered too; a torn last line of an unfinished trial is dropped."""
+        """The points of the curve in order, with recovered ones; a torn last line of an unfinished trial is dropped."""
         return self._read().curve.ordered
 
     def cut_curve(self, after_point: int) -> None:
-        """Drops the points behind `after_point` (−1 drops all)."""
+        """Drops the points after number `after_point` (−1 drops all)."""
         self._write_points([point for point in self.read_curve() if point.point <= after_point])
 
     def _write_points(self, points: list[Point]) -> None:
@@ -328,7 +331,7 @@ class TrialFolder:
         write_text(self.curve_path, "".join(as_line(point.stored()) for point in points))
 
     def _end_torn_line(self) -> None:
-        """A line appended behind a torn one would be torn too."""
+        """Removes a torn last line, which would damage the next appended line."""
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.curve_path.exists():
             return
@@ -339,7 +342,7 @@ class TrialFolder:
     # -- evaluation ---------------------------------------------------------------------------------------------
 
     def write_evaluation(self, rows: pd.DataFrame) -> None:
-        """Appends a point's rows (`point, split, metric, prompt, sample, value`); a point written again is replaced."""
+        """Appends a point's rows (`point, split, metric, prompt, sample, value`), replacing earlier ones."""
         self.check_owner()
         before = self.read_evaluation()
         if before is not None:
@@ -348,13 +351,13 @@ class TrialFolder:
         self._store_evaluation(rows)
 
     def read_evaluation(self) -> pd.DataFrame | None:
-        """Every row so far; None before the first evaluation."""
+        """The evaluation rows so far; None before the first evaluation."""
         return pd.read_parquet(self.evaluation_path) if self.evaluation_path.exists() else None
 
     def cut_evaluation(self, after_point: int) -> None:
-        """Drops the rows and the samples of points behind `after_point`."""
+        """Drops the rows and the samples of points after number `after_point`."""
         if self._evaluated() is None:
-            self.evaluation_path.unlink()  # what cannot be read cannot be cut
+            self.evaluation_path.unlink()  # a damaged file cannot be cut
         rows = self.read_evaluation()
         if rows is not None:
             self._store_evaluation(rows[rows["point"] <= after_point])
@@ -373,24 +376,26 @@ class TrialFolder:
     # -- samples ------------------------------------------------------------------------------------------------
 
     def sample_path(self, point: int, split: str, prompt: str, index: int = 0) -> Path:
-        """Where a sample lies: `samples/point-0003/heldout-a-snail-0.png`."""
+        """The path of a sample: `samples/point-0003/heldout-a-snail-0.png`."""
         return self.samples / f"point-{point:04d}" / f"{split}-{slug(prompt)}-{index}.png"
 
     def sample_names(self, point: int) -> set[str]:
-        """Names of the files that were kept of a point."""
+        """The file names of a point's samples."""
         try:
             return {path.name for path in (self.samples / f"point-{point:04d}").iterdir()}
         except (FileNotFoundError, NotADirectoryError):
             return set()
 
     def save_picture(self, point: int, split: str, prompt: str, pixels: Any, index: int = 0) -> None:
-        """Keeps one sample.
+        """Writes one sample as PNG.
 
         Args:
+            point: the number of the curve's point.
+            split: the split of the prompt.
+            prompt: the sample's prompt.
             pixels: uint8 `[H, W, 3]`.
-            index: of the prompt's sample.
+            index: the number of the sample among those of its prompt.
         """
-
         path = self.sample_path(point, split, prompt, index)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda temporary: Image.fromarray(pixels).save(temporary, "PNG"), durable=False)
@@ -398,48 +403,48 @@ class TrialFolder:
     # -- checkpoints --------------------------------------------------------------------------------------------
 
     def save_checkpoint(self, payload: dict[str, Any]) -> None:
-        """Keeps `payload` (plain values and tensors), the state after the curve's point `payload["point"]`."""
+        """Writes a checkpoint: `payload`, plain values and tensors, is the state after the point `payload["point"]`."""
         self.check_owner()
         save_checkpoint(self.checkpoints, payload)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The newest sound payload of a point that curve and evaluation hold, or None.
+        """The payload of the newest usable checkpoint whose point curve and evaluation hold; None if there is none.
 
         Raises:
-            OSError, MemoryError, BenchError: it cannot be read here and now (see `checkpoints.py`); it is kept.
+            OSError, MemoryError, BenchError: the checkpoint cannot be read here and now (see `checkpoints.py`).
         """
         if not self.checkpoints.exists():
             return None
-        # Without a point, those after it are of no use: a gap would stay for good.
+        # Checkpoints after a missing point are not used: the gap in the curve would stay.
         points = self._read().curve.unbroken & (self._evaluated() or set())
         return load_checkpoint(self.checkpoints, points, self._note_checkpoint)
 
     def _note_checkpoint(self, name: str, why: str) -> None:
-        """Warns that a checkpoint was set aside, now and whoever reads the trial later."""
+        """Warns that a checkpoint was set aside, and adds it to `mended` in `trial.json`."""
         warnings.warn(f"{self.checkpoints / name} {why}", stacklevel=4)
         record = self._read().record
         if record.status != Status.PLANNED:
             self._add(mended=[*record.mended, f"{self.checkpoints.name}/{name} {why}"])
 
     def _evaluated(self) -> set[int] | None:
-        """The points that the evaluation holds; None where it is damaged."""
+        """The numbers of the points that the evaluation holds; None if it is damaged."""
         try:
             return points_of(self.evaluation_path)
         except DamagedFileError:
             return None
 
     def cut(self, after_point: int) -> None:
-        """Curve, evaluation and samples, cut back to a checkpoint's point (−1: to nothing)."""
+        """Cuts curve, evaluation, samples and warnings back to a checkpoint's point (−1 drops all)."""
         self.check_owner()
         self.cut_curve(after_point)
         self.cut_evaluation(after_point)
-        known = self.warnings()
-        kept = {about: warning for about, warning in known.items() if warning.point <= after_point}
-        if kept != known:
-            self._add(warnings=kept)
+        existing = self.warnings()
+        remaining = {topic: warning for topic, warning in existing.items() if warning.point <= after_point}
+        if remaining != existing:
+            self._add(warnings=remaining)
 
     def drop_checkpoints(self) -> None:
-        """Frees what only an unfinished trial needs."""
+        """Removes the checkpoints, which only an unfinished trial needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
@@ -460,14 +465,14 @@ def _set_aside(path: Path) -> None:
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     try:
-        found = path.stat()
+        status = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def slug(text: str, limit: int = 40) -> str:
-    """`text` as part of a file's name; distinct texts stay distinct."""
+    """A text as part of a file's name; distinct texts give distinct names."""
     plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
     if plain == text.replace(" ", "-") and "-" not in text:
         return plain
@@ -475,7 +480,7 @@ def slug(text: str, limit: int = 40) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine lives."""
+    """Whether a process of this machine is alive."""
     if pid <= 0:
         return False
     try:

@@ -100,7 +100,7 @@ class Trackio(Wandb):
 class Mlflow:
     """MLflow: an experiment a sweep, a run a trial; in the run's folder unless a server is named.
 
-    What is in the run's folder stays on its machine (see `bench.store.remote.manifest.belongs`). A trial that goes on
+    What is in the run's folder stays on its machine (see `bench.store.remote.manifest`). A trial that goes on
     elsewhere begins another run in the database there.
     """
 

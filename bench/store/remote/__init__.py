@@ -1,12 +1,12 @@
-"""A run that is kept behind a URL (`--out s3://bucket/runs/x`): worked on in a local folder, mirrored to the store.
+"""Runs behind a URL (`--out s3://bucket/runs/x`): a run works in a local folder, which is mirrored to the store.
 
-- `place.py`     a folder behind a URL, in the few calls that the rest needs; every file appears there whole
-- `lease.py`     one writer: who is writing the run, renewed while it does
-- `manifest.py`  what a local folder and the store have in common, so that only what changed is moved
-- `fetching.py`  store -> local folder, and runs opened to read them
+- `place.py`     `Place`, a folder behind a URL: reading, writing and listing; files appear there atomically
+- `lease.py`     the lease that lets only one machine write the run
+- `manifest.py`  the files that a local folder and the store have in common, so that only changed files are moved
+- `fetching.py`  store -> local folder, to resume or to read a run
 - `mirror.py`    local folder -> store in the background, in an order that leaves the store loadable at any moment
 
-`RunFolder` and `TrialFolder` know nothing of it: whatever runs, runs on local files. A reader takes a record before the
-data that it names, the writer puts the data there before the record; so neither a crash between two transfers nor a
-reader in the midst of them sees a record without its data.
+`RunFolder` and `TrialFolder` work on local files only. Readers fetch a record before the data that it names, and the
+writer uploads the data before the record. So no reader sees a record without its data, even after a crash between two
+transfers.
 """

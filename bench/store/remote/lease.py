@@ -1,10 +1,10 @@
-"""One writer: `.lease.json` in the store names who is writing the run and when it was last heard of.
+"""The lease of a run: `.lease.json` in the store names the process that writes the run, and its last renewal.
 
-It is taken over where its owner released it, is a dead process of this machine or worked in the same folder, or has not
-been heard of for `STALE_SECONDS`. What it cannot promise: the clocks of two machines must agree to within a minute or
-so; and two machines that begin within the same second may both get in where the store has no exclusive writing, or
-where both take over a stale lease. Each looks again before it renews, so the one that lost stops uploading within
-`PULSE_SECONDS`, after the trial it is at.
+A lease can be taken over if its owner released it, is a dead process of this machine, worked in the same folder, or has
+not renewed it for `STALE_SECONDS`. Limits: the clocks of two machines must agree to within about a minute. Two machines
+that begin within the same second may both get the lease if the store has no exclusive writing, or if both take over a
+stale lease. Each of them checks the lease before it renews it, so the one that lost it stops uploading within
+`PULSE_SECONDS`, after the trial that it is uploading.
 """
 
 import json
@@ -20,15 +20,21 @@ from bench.store.trial_folder import is_alive
 
 FILE = ".lease.json"
 STALE_SECONDS = 180.0
+"""The age from which a lease that was not renewed is free."""
 PULSE_SECONDS = 15.0
+"""The time between two renewals."""
 SETTLE_SECONDS = 1.0
+"""The time after which a concurrent write of the lease is over."""
 
 
 class Lease:
-    """The right to write to `place`.
+    """The right of one process to write to a store.
 
     Args:
         place: the run's store.
+
+    Attributes:
+        lost_to: the host and process that took the lease over; None while this process has it.
     """
 
     def __init__(self, place: Place):
@@ -38,83 +44,84 @@ class Lease:
         self._lock = threading.Lock()
 
     def last(self) -> dict[str, Any]:
-        """Who has it or had it last: host, pid, copy, time, released; empty where nobody had."""
+        """The entry of the present or last owner: host, pid, copy, since, time, released; empty if there was none."""
         for _ in range(2):
             content = self.place.read(FILE)
             if content is None:
                 return {}
             try:
-                found = json.loads(content)
-                return found if isinstance(found, dict) else {}
-            except ValueError:  # perhaps it is being written just now
+                owner = json.loads(content)
+                return owner if isinstance(owner, dict) else {}
+            except ValueError:  # perhaps it is being written
                 time.sleep(SETTLE_SECONDS)
         return {}
 
     def acquire(self, copy: str) -> None:
-        """Takes it.
+        """Takes the lease.
 
         Args:
-            copy: the identity of the local folder that will be written from.
+            copy: the identity of the local folder that is mirrored (see `Manifest.copy`).
 
         Raises:
-            LockedError: somebody else has it.
+            LockedError: another process has the lease.
         """
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "copy": copy, "since": time.time()}
         if self.place.create(FILE, self._content()):
             return
         self._refuse_others(self.last())
         self.place.write(FILE, self._content())
-        time.sleep(SETTLE_SECONDS)  # of two that take it over at once, the one that wrote last has it
+        time.sleep(SETTLE_SECONDS)  # if two processes take it over at once, the last writer has it
         self._refuse_others(self.last())
 
     def held(self) -> bool:
-        """Whether anybody has it."""
-        found = self.last()
-        return bool(found) and not _free(found)
+        """Whether any process has the lease."""
+        owner = self.last()
+        return bool(owner) and not _free(owner)
 
     def confirm(self) -> bool:
-        """Renews it; False once somebody else has it, and ever after."""
+        """Renews the lease; returns False, from then on, if another process has taken it over."""
         with self._lock:
             if self.lost_to is None:
-                found = self.last()
-                if found and not self._is_mine(found):
-                    self.lost_to = _words(found)
+                owner = self.last()
+                if owner and not self._is_mine(owner):
+                    self.lost_to = _describe(owner)
                 else:
                     self.place.write(FILE, self._content())
             return self.lost_to is None
 
     def release(self) -> None:
-        """Gives it back, if it is still ours."""
+        """Releases the lease if this process has it."""
         if self.confirm():
             self.place.write(FILE, self._content(released=True))
 
     def _content(self, released: bool = False) -> bytes:
         return json.dumps({**self._owner, "time": time.time(), "released": released}, indent=2).encode() + b"\n"
 
-    def _is_mine(self, found: dict[str, Any]) -> bool:
-        return all(found.get(key) == value for key, value in self._owner.items())
+    def _is_mine(self, owner: dict[str, Any]) -> bool:
+        return all(owner.get(key) == value for key, value in self._owner.items())
 
-    def _refuse_others(self, found: dict[str, Any]) -> None:
-        left_here = found.get("copy") == self._owner["copy"]  # the folder's own lock lets one process in
-        if left_here or _free(found):
+    def _refuse_others(self, owner: dict[str, Any]) -> None:
+        same_folder = owner.get("copy") == self._owner["copy"]  # the folder's own lock lets only one process in
+        if same_folder or _free(owner):
             return
-        age = _age(found)
-        what = f"{_words(found)} is writing this run, heard of {max(0.0, age):.0f} s ago"
+        age = _age(owner)
+        what = f"{_describe(owner)} is writing this run; its lease was renewed {max(0.0, age):.0f} s ago"
         left = max(1.0, STALE_SECONDS - age)
         do = f"wait for it or stop it; if that machine is gone, the run is free in {left:.0f} s"
         raise LockedError(what, self.place.url, do)
 
 
 def _age(owner: dict[str, Any]) -> float:
+    """Seconds since the lease was renewed."""
     return time.time() - float(owner.get("time", 0.0))
 
 
 def _free(owner: dict[str, Any]) -> bool:
-    """Whether whoever is named gave the lease back, is a dead process of this machine or was not heard of for long."""
+    """Whether the owner released the lease, is a dead process of this machine, or has not renewed it for long."""
     here = owner.get("host") == socket.gethostname()
     dead = here and not is_alive(int(owner.get("pid", 0)))
     return bool(owner.get("released")) or dead or _age(owner) > STALE_SECONDS
 
 
-def _words(owner: dict[str, Any]) -> str:
+def _describe(owner: dict[str, Any]) -> str:
     return f"{owner.get('host')} (process {owner.get('pid')})"

@@ -1,4 +1,4 @@
-"""Local folder -> store while a run works in it."""
+"""Mirroring of a local folder to a store while a run works in the folder."""
 
 import json
 import threading
@@ -16,21 +16,21 @@ from bench.store.checkpoints import point_of
 from bench.store.remote.fetching import fetch, in_parallel
 from bench.store.remote.lease import PULSE_SECONDS, Lease
 from bench.store.remote.manifest import HEARTBEAT, Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, local_files
-from bench.store.remote.place import Entry, Place, out_of_reach
+from bench.store.remote.place import ListedFile, Place, out_of_reach
 from bench.store.run_folder import TUNING
 from bench.store.status import Status
 
 SYNC_SECONDS = 30.0
 RUNS = ("", f"{TUNING}/")
-"""The run itself, and the one in it that its methods are tuned in."""
+"""Paths, in the folder, of the run itself and of the run that tunes its methods."""
 
 GIVE_UP_AFTER = 3
-"""Trials that could not be uploaded one after another: it is the store, then, and not a file."""
+"""After so many failed uploads in a row, the store is taken to be at fault, and the round of uploads ends."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A small file as it was at one moment."""
+    """The content of a small file at one moment."""
 
     name: str
     stamp: Stamp
@@ -39,16 +39,17 @@ class Snapshot:
 
 @contextmanager
 def mirrored(folder: Path, place: Place) -> Iterator["Mirror"]:
-    """Begins with what the store has, mirrors `folder` to it while the block runs, and once more after it.
+    """Fetches the store's files, mirrors `folder` to the store while the block runs, and once more after it.
+
+    Failures of later uploads stop nothing; they are reported once and kept in `Mirror.problem`.
 
     Args:
-        folder: where the run works; the caller is its only user.
+        folder: the folder in which the run works; the caller is its only user.
         place: the run's store.
 
     Raises:
         LockedError: another machine is writing the run.
-        BenchError: the store cannot be read or written at all. Later failures are told once and kept in
-            `Mirror.problem`; they stop nothing.
+        BenchError: the store cannot be read or written at the beginning.
     """
     mirror = Mirror(folder, place)
     mirror.begin()
@@ -63,10 +64,14 @@ def mirrored(folder: Path, place: Place) -> Iterator["Mirror"]:
 
 
 class Mirror:
-    """What is in `folder` and what `place` has of it.
+    """The mirror of a local folder in a store.
+
+    Args:
+        folder: the local folder.
+        place: the run's store.
 
     Attributes:
-        problem: why something is not uploaded; None while all goes well.
+        problem: the cause of the last failed upload; None after a round of uploads without failure.
     """
 
     def __init__(self, folder: Path, place: Place):
@@ -79,7 +84,7 @@ class Mirror:
     # -- the run's life -----------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Takes the lease and makes the folder what the store has; see `mirrored`."""
+        """Takes the lease and makes the folder equal to the store; see `mirrored`."""
         try:
             before = self.lease.last()
             own = self.manifest.copy is not None and before.get("copy") == self.manifest.copy
@@ -94,8 +99,8 @@ class Mirror:
             for name in listed:
                 if is_temporary(name):
                     self.place.remove(name)
-            if own:  # nobody wrote since: what is here and not there was left over
-                self._believe(listed)
+            if own:  # no other folder was mirrored since: files that the store lacks are yet to be uploaded
+                self._forget_lost(listed)
             else:
                 self._take_over(copy, "plan.json" in listed)
         except Exception as error:
@@ -103,27 +108,28 @@ class Mirror:
             raise out_of_reach(self.place, "read", error) from error
 
     def end(self) -> None:
-        """Uploads what is left and gives the lease back. What could not be uploaded is in `left`."""
+        """Uploads the remaining files and releases the lease; `left` then names files that could not be uploaded."""
         self.sync()
         self.pulse()
         self._release()
 
     def left(self) -> list[str]:
-        """Files that the store has not, or not as they are."""
+        """Local files that are not yet uploaded in their present state."""
         return self.manifest.pending()
 
-    def _believe(self, listed: dict[str, Entry]) -> None:
+    def _forget_lost(self, listed: dict[str, ListedFile]) -> None:
+        """Drops files from the manifest that the store lacks or holds with another size."""
         for name in self.manifest.names():
             if name not in listed or listed[name].size not in (None, self.manifest.size(name)):
                 self.manifest.drop(name)
 
     def _take_over(self, copy: str, planned: bool) -> None:
-        """The store is right: this folder becomes what it has. Work that only this folder has is set aside."""
+        """Makes the folder equal to the store; local files that were never uploaded are set aside."""
         vanished = not planned and (self.folder / "plan.json").exists()
         half_fetched = self.manifest.exists and self.manifest.copy is None
         if not half_fetched and (vanished or self.manifest.pending()):
             aside = set_aside(self.folder)
-            console.note(f"{aside} keeps what was never uploaded from here; the run goes on from {self.place}")
+            console.note(f"{aside} keeps the local files that were never uploaded; the run continues from {self.place}")
             self.manifest = Manifest(self.folder)
         self.manifest.copy = None
         self.manifest.save()
@@ -135,12 +141,12 @@ class Mirror:
         try:
             self.lease.release()
         except Exception:
-            return  # it goes stale by itself
+            return  # the lease goes stale by itself
 
     # -- in the background --------------------------------------------------------------------------------------
 
     def pulse(self) -> None:
-        """Renews the lease and uploads heartbeats, however long an upload takes. Never raises."""
+        """Renews the lease and uploads heartbeats, even during a long upload of other files. Never raises."""
         try:
             with self._beating:
                 if not self.lease.confirm():
@@ -150,13 +156,10 @@ class Mirror:
                     if snapshot is not None:
                         self._put(snapshot)
         except Exception as error:
-            self._tell(error)
+            self._report_failure(error)
 
     def sync(self) -> None:
-        """Uploads what changed: the plan, each trial, what was made of them. Never raises.
-
-        What it sends is what `belongs` says, and what `left` counts.
-        """
+        """Uploads changed files: the plan, the trials, the search, results and reports. Never raises."""
         plans = [f"{run}{name}" for run in RUNS for name in ("sweep.yaml", "plan.json")]
         steps: list[Callable[[], object]] = [partial(self._send, [name]) for name in plans]
         steps += [partial(self._upload_trial, trial) for trial in self._trials()]
@@ -169,27 +172,27 @@ class Mirror:
                     step()
                     in_a_row = 0
                 except Exception as error:
-                    self._tell(error)
+                    self._report_failure(error)
                     failures, in_a_row = failures + 1, in_a_row + 1
                 if in_a_row == GIVE_UP_AFTER or self.lease.lost_to:
                     break
             self.manifest.save()
         except Exception as error:
-            self._tell(error)
+            self._report_failure(error)
             return
         if not failures:
             self.problem = None
 
     def _trials(self) -> list[str]:
-        found = [path for run in RUNS for path in self.folder.glob(f"{run}trials/*/")]
-        return sorted(path.relative_to(self.folder).as_posix() for path in found)
+        folders = [path for run in RUNS for path in self.folder.glob(f"{run}trials/*/")]
+        return sorted(path.relative_to(self.folder).as_posix() for path in folders)
 
     def _upload_trial(self, trial: str) -> None:
-        """Uploads a trial so that the store holds, at any moment, something to resume from.
+        """Uploads a trial in an order that leaves the store resumable at any moment.
 
-        A trial goes on while it is read. What names other files is read before them, the latest claim first: the record
-        (`done`), the checkpoints' hashes, the curve. It is uploaded after them, as it was then. The heartbeat is
-        removed last: without one, a trial that the store still has as running would be taken as dead.
+        The trial may go on meanwhile. So the files that name others are read first (the record, then the checkpoints'
+        hashes, then the curve) and uploaded last, with the content that was read. The heartbeat is removed at the end:
+        without one, a trial whose record in the store says "running" would read as interrupted.
         """
         record = self._snapshot(f"{trial}/trial.json")
         hashes = [self._snapshot(name) for name in local_files(self.folder, f"{trial}/checkpoint") if is_hash(name)]
@@ -211,23 +214,23 @@ class Mirror:
         self._remove_gone(f"{trial}/")
 
     def _revoke_checkpoints(self, trial: str, record: Snapshot | None) -> None:
-        """Removes checkpoints that a trial went back behind, before its curve is cut in the store too."""
+        """Removes, before the store's curve is cut back, the hashes of checkpoints that the trial has dropped."""
         if record is None or _status(record) == Status.DONE:
             return
-        there = (point_of(n) for n in local_files(self.folder, f"{trial}/checkpoint") if is_checkpoint(n))
-        newest = max(there, default=-1)
+        local = (point_of(n) for n in local_files(self.folder, f"{trial}/checkpoint") if is_checkpoint(n))
+        newest = max(local, default=-1)
         for name in self.manifest.names(f"{trial}/checkpoint/"):
             if is_hash(name) and point_of(name) > newest:
                 self._remove(name)
 
     def _remove_heartbeat(self, trial: str) -> None:
-        with self._beating:  # one that was read before the trial's end may be on its way
+        with self._beating:  # `pulse` may be uploading one that it read before the trial's end
             name = f"{trial}/{HEARTBEAT}"
             if name in self.manifest.names(trial) and not (self.folder / name).exists():
                 self._remove(name)
 
     def _upload_results(self) -> None:
-        self._send([f"{TUNING}/search.json"])  # what was chosen, after the trials that it was chosen among
+        self._send([f"{TUNING}/search.json"])  # after the trials that the search compared
         self._send(["results.parquet"])
         self._send(local_files(self.folder, "report"))
         self._remove_gone("report/")
@@ -235,23 +238,24 @@ class Mirror:
     # -- one file -----------------------------------------------------------------------------------------------
 
     def _send(self, names: Sequence[str]) -> bool:
-        """Uploads those of the files that changed; False where one of them is gone."""
-        there = [(name, stamp) for name in names if (stamp := Stamp.of(self.folder / name)) is not None]
+        """Uploads those of the files that changed; returns False if one of the files no longer exists."""
+        existing = [(name, stamp) for name in names if (stamp := Stamp.of(self.folder / name)) is not None]
 
-        def one(file: tuple[str, Stamp]) -> None:
+        def send_one(file: tuple[str, Stamp]) -> None:
             name, stamp = file
             try:
                 self.place.upload(self.folder / name, name)
             except FileNotFoundError:
                 if (self.folder / name).exists():
-                    raise  # it is the store that misses something
+                    raise  # a folder is missing in the store
                 return
             self.manifest.add(name, stamp)
 
-        in_parallel(self.place, one, [file for file in there if not self.manifest.sent(*file)])
+        in_parallel(self.place, send_one, [file for file in existing if not self.manifest.sent(*file)])
         return all(self.manifest.sent(name, Stamp.of(self.folder / name)) for name in names)
 
     def _snapshot(self, name: str) -> Snapshot | None:
+        """The present content of a local file; None if there is no such file."""
         path = self.folder / name
         stamp = Stamp.of(path)
         try:
@@ -260,12 +264,13 @@ class Mirror:
             return None
 
     def _put(self, snapshot: Snapshot) -> None:
+        """Uploads a snapshot unless the store has it."""
         if not self.manifest.sent(snapshot.name, snapshot.stamp):
             self.place.write(snapshot.name, snapshot.content)
             self.manifest.add(snapshot.name, snapshot.stamp)
 
     def _remove_gone(self, part: str) -> None:
-        """Removes from the store what is no longer here, heartbeats aside; checkpoints after their hashes."""
+        """Removes files from the store that no longer exist locally, except heartbeats; hashes before checkpoints."""
         gone = [n for n in self.manifest.names(part) if not n.endswith(HEARTBEAT) and not (self.folder / n).exists()]
         for name in sorted(gone, key=lambda name: not is_hash(name)):
             self._remove(name)
@@ -274,33 +279,33 @@ class Mirror:
         self.place.remove(name)
         self.manifest.drop(name)
 
-    def _tell(self, error: Exception) -> None:
-        """Says it once, until an upload has gone well again."""
+    def _report_failure(self, error: Exception) -> None:
+        """Reports a failed upload once; again only after a round of uploads without failure."""
         if self.problem is None:
             console.note(
-                f"{self.place}: cannot be written ({cause_of(error)}); the run goes on in {self.folder} and the upload "
-                f"is tried again every {SYNC_SECONDS:.0f} s"
+                f"{self.place}: cannot be written ({cause_of(error)}); the run continues in {self.folder} and the "
+                f"upload is tried again every {SYNC_SECONDS:.0f} s"
             )
         self.problem = cause_of(error)
 
 
 def _status(record: Snapshot) -> str:
-    """What a record says; nothing where it is damaged, which whoever reads the trial is told."""
+    """The status in a trial's record; "" if the record is damaged, which readers of the trial report."""
     try:
-        found = json.loads(record.content)
+        content = json.loads(record.content)
     except ValueError:
         return ""
-    return str(found.get("status", "")) if isinstance(found, dict) else ""
+    return str(content.get("status", "")) if isinstance(content, dict) else ""
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of the store is what an upload left that did not end."""
+    """Whether a file of the store was left by an unfinished upload."""
     last = name.rpartition("/")[2]
     return last.startswith(".") and last.endswith(".tmp")
 
 
 def set_aside(folder: Path) -> Path:
-    """Moves what is in `folder` to a new folder beside it. The folder itself stays: it is locked."""
+    """Moves the content of a folder to a new folder next to it, and returns the new one. The locked folder stays."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
         number += 1

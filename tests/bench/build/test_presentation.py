@@ -24,21 +24,17 @@ def trials(*references):
     ]
 
 
-def plan(*methods, **about):
-    return {"trials": [{"method": method} for method in methods], **about}
-
-
 def test_a_plan_says_how_methods_are_shown(tmp_path):
     (tmp_path / "own.py").write_text(OWN)
     written = described(trials("base", "ddpo", f"{tmp_path}/own.py:Mine"))
     assert written["base"] == {"family": "untrained", "colour": "#6f7680", "dark": "#9aa2ad", "line": "dashed"}
     assert written["ddpo"]["reference"] is True
-    facts = facts_of(plan("base", "mine", methods=written))
+    facts = facts_of(written, ["base", "mine"])
     assert facts["mine"] == MethodFacts("policy gradient", "#112233", "#445566", peer_of="ddpo")
 
 
 def test_a_plan_that_lacks_it_is_completed_by_the_built_in_methods():
-    facts = facts_of(plan("base", "alignprop", "theirs"))
+    facts = facts_of({}, ["base", "alignprop", "theirs"])
     assert facts["base"].family == "untrained"
     assert facts["alignprop"].colour == "#0067a8"
     assert facts["theirs"] == MethodFacts(), "a method that is not here is known by its name alone"

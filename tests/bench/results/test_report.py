@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
+from bench.results.joint_report import grouped_parts
 from bench.results.report import part_of
-from bench.results.together import grouped_parts
 from bench.store.run_folder import RunFolder
 
 pytestmark = pytest.mark.integration

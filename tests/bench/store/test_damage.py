@@ -179,7 +179,7 @@ def test_a_field_that_is_none_of_a_record_is_left_out(done):
     found = TrialFolder(done.path)
     assert (found.read().status, found.read().updated) == ("done", None)
     [text] = found.problems()
-    assert text == "trial.json has a 'updated' and a 'provenance' that is none; the rest of it is used"
+    assert text == "trial.json has an invalid 'updated' and 'provenance'; the rest of it is used"
 
 
 @pytest.mark.parametrize(("adapter", "status"), [(True, "done"), (False, "interrupted")])

@@ -141,7 +141,7 @@ def test_a_column_that_only_some_trials_have_is_kept(make_run):
 def test_only_pictures_that_may_be_shown_are_listed_and_none_is_opened(make_run, monkeypatch):
     run = make_run(3, samples=True)
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("a picture was opened"))
-    found = pictures(run, run.described(), run.results())
+    found = pictures(run, run.whole_plan(), run.results())
     assert {(p.variant, p.seed) for p in found} == {("zebra", 0), ("ant", 0), *(("base", seed) for seed in range(3))}
     assert len(found) == 2 * (2 * 3 + 3)
     assert found[0].image.is_file()

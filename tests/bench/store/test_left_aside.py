@@ -60,7 +60,7 @@ def test_what_has_changed_is_said(before, folder, sweep_file, was, why):
     name = next(trial.key for trial in old if trial.variant == "alignprop")
     assert aside.unfinished == (
         f"1 unfinished trial of an earlier plan left aside ({name}): {why}; "
-        "kept in run/trials/, and continued only where that is as it was",
+        "kept in run/trials/; undo the change to continue",
     )
 
 
@@ -98,7 +98,7 @@ def test_a_source_that_was_edited(before, folder, sweep_file, monkeypatch):
     before()
     monkeypatch.setattr("bench.plan.identity.method_source", lambda reference: "edited")
     aside = left_aside(folder, now(sweep_file))
-    assert "the source of its method, or of what that is made of, has changed;" in aside.unfinished[0]
+    assert "the source of its method, or of a module that the method uses, has changed;" in aside.unfinished[0]
 
 
 def test_a_reward_of_ones_own_that_was_edited(before, folder, sweep_file, tmp_path):
@@ -114,7 +114,7 @@ def test_a_record_without_a_specification(before, folder, sweep_file):
     old = before("resources.workers=2")
     path = folder.trials_path / next(trial.key for trial in old if trial.variant == "alignprop") / "trial.json"
     path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "spec"}))
-    assert ": its settings were others;" in left_aside(folder, now(sweep_file)).unfinished[0]
+    assert ": its settings have changed;" in left_aside(folder, now(sweep_file)).unfinished[0]
 
 
 def test_run_and_plan_say_it_and_the_former_settings_continue(cli, sweep_file, tmp_path, body):

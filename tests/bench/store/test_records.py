@@ -100,7 +100,7 @@ def test_a_version_that_is_no_number_is_damage(old):
     (old.path / "settled.json").unlink()
     (old.path / "trial.json").write_text(json.dumps({**read_json(old.path / "trial.json"), "version": "new"}))
     [text] = TrialFolder(old.path).problems()
-    assert text == "trial.json has a 'version' that is none; the rest of it is used"
+    assert text == "trial.json has an invalid 'version'; the rest of it is used"
     assert TrialFolder(old.path).read().status == Status.DONE
 
 
@@ -108,16 +108,16 @@ POINT = {"point": 0, "axes": {"steps": 0}, "values": {"train": {"reward": 1.0}}}
 WRONG = {
     "no dictionary": ([1], "is no point"),
     "no axes": ({"point": 0, "values": {}}, "has no axes"),
-    "a truth for a number": ({**POINT, "point": True}, "has a 'point' that is none"),
-    "before the first": ({**POINT, "point": -1}, "has a 'point' that is none"),
-    "a list for axes": ({**POINT, "axes": []}, "has a 'axes' that is none"),
+    "a truth for a number": ({**POINT, "point": True}, "has an invalid 'point'"),
+    "before the first": ({**POINT, "point": -1}, "has an invalid 'point'"),
+    "a list for axes": ({**POINT, "axes": []}, "has an invalid 'axes'"),
     "infinite cost": ({**POINT, "axes": {"steps": float("inf")}}, "says inf for steps"),
     "a truth for a cost": ({**POINT, "axes": {"steps": True}}, "says True for steps"),
     "a word for a value": ({**POINT, "values": {"train": {"reward": "high"}}}, "says 'high' for reward"),
     "a split": ({**POINT, "values": {"test": {"reward": 1.0}}}, "has values of an unknown split 'test'"),
     "no metrics": ({**POINT, "values": {"train": 1.0}}, "has values of an unknown split 'train'"),
     "a metric": ({**POINT, "values": {"train": {"rewrad": 1.0}}}, "has values of an unknown metric 'rewrad'"),
-    "a list beside": ({**POINT, "extra": []}, "has a 'extra' that is none"),
+    "a list beside": ({**POINT, "extra": []}, "has an invalid 'extra'"),
 }
 
 
@@ -157,19 +157,20 @@ def change_plan(run, **fields):
 def test_a_run_of_the_first_version_is_read(old_run):
     [trial] = old_run.trials()
     assert (trial.key, trial.planned.method, trial.record.status) == ("ddpo-s0-2829394c", "ddpo", Status.DONE)
-    plan = old_run.described()
+    plan = old_run.whole_plan()
     assert (plan.budget.axis, plan.budget.limit, plan.parallel) == ("reward_queries", 8.0, 1)
-    assert (plan.damage, old_run.about().damage) == ([], [])
-    old_run.tell(memory={"ddpo": {"total": 1}})
-    found = read_json(old_run.path / "plan.json")
-    assert found == {**read_json(FIRST_VERSION / "plan.json"), "version": VERSION, "memory": {"ddpo": {"total": 1}}}
+    assert (plan.damage, old_run.plan_record().damage) == ([], [])
+    old_run.write_planned({}, plan.trials, **plan.model_dump(exclude_unset=True, exclude={"version", "trials"}))
+    rewritten, first = read_json(old_run.path / "plan.json"), read_json(FIRST_VERSION / "plan.json")
+    assert rewritten.pop("written") > first.pop("written")
+    assert rewritten == {**first, "version": VERSION}
 
 
 WRONG_PLANS = {
-    "a word for trials at a time": ({"parallel": "two"}, "has a 'parallel' that is none"),
-    "an infinite budget": ({"budget": {"axis": "nfe", "limit": float("inf")}}, "has a 'budget' that is none"),
-    "a trial without a seed": ({"trials": [{"trial": "x"}]}, "has a 'trials' that is none"),
-    "half a protocol": ({"protocol": {"model": "0"}}, "has a 'protocol' that is none"),
+    "a word for trials at a time": ({"parallel": "two"}, "has an invalid 'parallel'"),
+    "an infinite budget": ({"budget": {"axis": "nfe", "limit": float("inf")}}, "has an invalid 'budget'"),
+    "a trial without a seed": ({"trials": [{"trial": "x"}]}, "has an invalid 'trials'"),
+    "half a protocol": ({"protocol": {"model": "0"}}, "has an invalid 'protocol'"),
     "no trials": ({"trials": "left out"}, "lists no trials"),
 }
 
@@ -177,16 +178,16 @@ WRONG_PLANS = {
 @pytest.mark.parametrize(("fields", "words"), WRONG_PLANS.values(), ids=WRONG_PLANS)
 def test_a_plan_that_is_none_is_made_again_from_its_trials(old_run, fields, words):
     change_plan(old_run, **fields)
-    [damage] = old_run.about().damage
-    assert damage.startswith(f"plan.json {words}; it is made again from the trials' records")
+    [damage] = old_run.plan_record().damage
+    assert damage.startswith(f"plan.json {words}; it is rebuilt from the trials' records")
     assert [row.trial for row in old_run.planned()] == ["ddpo-s0-2829394c"]
 
 
 def test_a_plan_that_lacks_what_a_report_takes_is_enough_for_the_rest(old_run):
     change_plan(old_run, name="left out", gold="left out")
-    assert old_run.about().damage == []
-    assert old_run.described().damage[0].startswith("plan.json lacks name, gold; ")
-    assert old_run.described().name == "tiny"
+    assert old_run.plan_record().damage == []
+    assert old_run.whole_plan().damage[0].startswith("plan.json lacks name, gold; ")
+    assert old_run.whole_plan().name == "tiny"
 
 
 def test_a_plan_of_a_later_version_is_an_error(old_run):

@@ -78,7 +78,7 @@ def test_a_torn_line_in_the_middle_is_no_accident(folder):
     folder.curve_path.write_text('{"poi\n' + folder.curve_path.read_text())
     assert [row.point for row in folder.read_curve()] == [0], "what is whole is read"
     assert [text for text in folder.problems() if "curve" in text] == [
-        "curve.jsonl:1 is damaged; what is whole is shown"
+        "curve.jsonl:1 is damaged; the valid points are shown"
     ], "and what is not is named"
 
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_cannot_run_code(folder, capsys):
     path = folder.checkpoints / "point-0000.pt"
     torch.save({"point": 0, "x": Evil()}, path, pickle_module=pickle)
     hashed(path)
-    with pytest.raises(BenchError, match="is whole and cannot be read here"):
+    with pytest.raises(BenchError, match="is intact and cannot be read here"):
         folder.load_checkpoint()
     assert "executed" not in capsys.readouterr().out
 
@@ -196,10 +196,10 @@ def test_a_whole_checkpoint_of_another_version_is_kept_and_said_to_be(folder):
     newest.write_bytes(b"what some later torch writes")
     hashed(newest)
     before = names(folder)
-    with pytest.raises(BenchError, match=r"checkpoint/point-0001\.pt: is whole and cannot be read here") as raised:
+    with pytest.raises(BenchError, match=r"checkpoint/point-0001\.pt: is intact and cannot be read here") as raised:
         folder.load_checkpoint()
     assert names(folder) == before
-    assert "remove it and those beside it to begin the trial anew" in cause_of(raised.value), "a table shows all of it"
+    assert "remove the trial's checkpoints to begin the trial anew" in cause_of(raised.value), "a table shows all of it"
 
 
 @pytest.mark.parametrize("lacking", ["curve", "evaluation", "all of the evaluation"])

@@ -244,11 +244,11 @@ def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monke
     assert answer.code == 0, answer.err
     run = RunFolder.open(tmp_path / "run")
     assert "tiny-tuning: 8 trials, 8 reward_queries each, 8 at a time" in answer.err
-    assert run.tuning.about().parallel == 8
-    assert run.about().parallel == 1
+    assert run.tuning.plan_record().parallel == 8
+    assert run.plan_record().parallel == 1
     answer = inline(*only, space, "search.algorithm=optuna", "search.at_once=4", out=tmp_path / "rounds")
     assert answer.code == 0
-    assert RunFolder.open(tmp_path / "rounds").tuning.about().parallel == 4
+    assert RunFolder.open(tmp_path / "rounds").tuning.plan_record().parallel == 4
 
 
 def test_status_shows_the_tuning_until_there_is_something_to_compare(cli, searched_file, tmp_path):

@@ -196,7 +196,7 @@ def test_somebody_else_is_named(run, machine):
     Lease(Place(URL)).acquire("another folder")
     answer = run()
     assert answer.code == 2
-    assert "is writing this run, heard of 0 s ago" in answer.err
+    assert "is writing this run; its lease was renewed 0 s ago" in answer.err
     assert len([line for line in answer.err.splitlines() if not line.startswith("warning: ")]) == 2
 
 

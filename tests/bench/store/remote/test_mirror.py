@@ -10,7 +10,7 @@ import pytest
 from bench.errors import BenchError, LockedError
 from bench.store.files import read_json, write_json
 from bench.store.records import PlannedTrial
-from bench.store.remote.fetching import fetch, opened, records
+from bench.store.remote.fetching import fetch, open_copy, records
 from bench.store.remote.manifest import Manifest, local_files
 from bench.store.remote.mirror import Mirror, mirrored
 from bench.store.remote.place import Place
@@ -354,12 +354,12 @@ def test_a_reader_elsewhere_sees_a_trial_alive(place, tmp_path):
     mirror.pulse()
     trial.heartbeat(progress=0.5)
     mirror.pulse()
-    copy = opened(place, tmp_path / "runs", records)
+    copy = open_copy(place, tmp_path / "runs", records)
     assert copy.trial(KEY).read().status == "running"
     assert copy.trial(KEY).pulse().progress == 0.5
     trial.write_status("done")
     mirror.end()
-    copy = opened(place, tmp_path / "runs", records)
+    copy = open_copy(place, tmp_path / "runs", records)
     assert copy.trial(KEY).read().status == "done"
     assert copy.trial(KEY).pulse() is None
 
@@ -371,7 +371,7 @@ def test_a_trial_that_has_just_ended_is_not_taken_for_dead(shaky, place, tmp_pat
     trial = run.trial(KEY)
 
     def last() -> str:
-        return opened(place, tmp_path / "runs", records).trial(KEY).read().status
+        return open_copy(place, tmp_path / "runs", records).trial(KEY).read().status
 
     def end(operation, path):
         if operation == "put" and "error.txt" in path and trial.recorded_status() == "running":
@@ -413,8 +413,8 @@ def test_it_happens_in_the_background(place, tmp_path, monkeypatch):
 
 def test_nothing_to_read_is_one_sentence(place, tmp_path, shaky):
     with pytest.raises(BenchError, match="no run has written here"):
-        opened(place, tmp_path)
+        open_copy(place, tmp_path)
     place.write("plan.json", b"{}")
     shaky.before = staticmethod(lambda operation, path: True)
     with pytest.raises(BenchError, match="cannot be read"):
-        opened(place, tmp_path)
+        open_copy(place, tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.store.remote.fetching import opened
+from bench.store.remote.fetching import open_copy
 from bench.store.remote.place import Place
 from bench.store.run_folder import RunFolder
 from tests.bench.bodies import slow_method
@@ -62,7 +62,7 @@ def killed_and_continued(slow_sweep, tmp_path, url, cli, monkeypatch):
     alone = cli(*arguments, "run")
     assert alone.code == 0, alone.err
     expected = RunFolder(machines[2] / "run")
-    got = opened(place, tmp_path / "copy")
+    got = open_copy(place, tmp_path / "copy")
     (row,) = expected.planned()
     got, expected = got.trial(row.trial), expected.trial(row.trial)
     assert len(points(got)) == 5
