@@ -115,7 +115,7 @@ def _require_variant(name: str, known: set[str]) -> None:
     if name not in known:
         what = f"no variant that has finished training is called {name}"
         raise BenchError(
-            what, "--baseline", f"one of: {', '.join(sorted(known))}" if known else "run more of the sweep"
+            what, "--ratios-to", f"one of: {', '.join(sorted(known))}" if known else "run more of the sweep"
         )
 
 

@@ -27,8 +27,8 @@ class Executor(Protocol):
         """How many trials of that size run at once, if there are so many."""
 
 
-def executor(name: str) -> Executor:
-    """The executor of that name; Ray is imported only when it is asked for."""
+def load_executor(name: str) -> Executor:
+    """The executor called `name`; Ray is imported for `ray` only."""
     from importlib import import_module
 
     module = {"ray": "ray_tune", "inline": "inline"}[name]

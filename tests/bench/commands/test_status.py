@@ -185,7 +185,7 @@ def test_ctrl_c_leaves_quietly(run, cli, monkeypatch, order):
         (("RUN", "--watch", "soon"), "'soon' is no number of seconds"),
         (("RUN", "--watch=0"), "0 is not within 0.1 and 3600 seconds"),
         (("--watch",), "there is no RUN to watch"),
-        (("RUN", "--watch", "--json"), "--json is for one look"),
+        (("RUN", "--watch", "--json"), "--json cannot be watched"),
     ],
 )
 def test_what_cannot_be_watched(run, cli, options, said):

@@ -171,4 +171,4 @@ def test_the_doctor_tries_to_write_where_runs_go(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     (tmp_path / "runs").write_text("a file")
     state, text = doctor._disk()
-    assert (state, text) == ("missing", "runs/ cannot be written here (Not a directory); use --out with `bench run`")
+    assert (state, text) == ("missing", "runs/ cannot be written (Not a directory); use --out with `bench run`")
