@@ -137,7 +137,7 @@ def command(
 def _tune(
     planner: "Planner",
     run: "RunFolder",
-    executor: Any,
+    default_executor: Any,
     executor_name: str,
     command_line: str,
     address: str | None,
@@ -146,16 +146,16 @@ def _tune(
     """The sweep with its tuned settings, and the record of the tuning; None if the user stopped the tuning."""
     from bench.run.search.tuning import Tuning
 
-    def run_trials(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, scheduler: Any = None) -> bool:
+    def run_trials(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
         todo = _todo(trials, run)
         if not todo:
             return False
         _announce(trials, todo, run, executor_name, at_once)
-        if scheduler is None:
-            return _execute(executor, todo, run, command_line, address)
-        # To stop a trial, the scheduler compares it with the settled ones.
+        if executor is None:
+            return _execute(default_executor, todo, run, command_line, address)
+        # ASHA's executor compares running trials with the settled ones.
         compared = [trial for trial in trials if run.trial(trial.key).recorded_status() != Status.SKIPPED]
-        return _execute(scheduler, compared, run, command_line, address)
+        return _execute(executor, compared, run, command_line, address)
 
     tuning = Tuning(planner, run, executor_name, command_line, room)
     record = tuning.run(run_trials)

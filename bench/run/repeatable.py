@@ -15,8 +15,8 @@ RELATIVE, ABSOLUTE = 1e-4, 1e-6
 
 CHANGES = (
     "reward {name!r} scores the same images differently when it is called again: it keeps state, or draws from a "
-    "random generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from torch's, "
-    "NumPy's or Python's global generator, which is seeded for each call"
+    "random generator of its own. Runs of one trial will differ, and so will a trial that is resumed; draw from "
+    "torch's, NumPy's or Python's global generator, which is seeded for each call"
 )
 
 
