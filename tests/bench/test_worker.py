@@ -32,7 +32,7 @@ def test_running_out_of_memory_says_what_to_change(error, tiny_model, tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     trial = make_trial(tiny_model, "ddpo", variant="mine", reference=f"{plugin}:Ends")
     assert run_and_record(trial, folder) == "failed"
-    cause = folder.read()["cause"]
+    cause = folder.read().cause
     assert "out of memory; settings.micro_batch=16 or resources.precision=bf16 needs less" in cause
     assert error.split("(")[0].removeprefix("torch.") in cause
 
