@@ -1,5 +1,5 @@
-"""One module a verb; `shared.py` holds the flags that several verbs take.
+"""The verbs of the command line, one module for each; `shared.py` holds the options that several verbs take.
 
-A verb is a click command called `command`. It parses, calls one function of the harness, and prints: nothing is decided
-here. Heavy imports stand inside functions, so that `bench --help` and a misspelt key answer at once.
+Each module has a click command called `command`, which parses its arguments, calls one function of the harness and
+prints the result. Heavy imports stand inside functions, so that `bench --help` and a misspelt key answer at once.
 """

@@ -1,4 +1,4 @@
-"""`bench check`: is a run worse than its baseline? The gate for CI."""
+"""`bench check`: tests whether a run is worse than a baseline; the gate for CI."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,18 +24,24 @@ EXIT_CODES = {
 @click.command("check", short_help="Check a run against a baseline.")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--baseline", "file", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its JSON file."
+    "--baseline",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The baseline's JSON file.",
 )
 @click.option(
     "--mode",
     type=click.Choice(MODES),
     default="auto",
     show_default=True,
-    help="auto: equal curves pass on a like machine, all else is tested; exact: curves must be equal.",
+    help="auto: equal curves pass on the same kind of machine, other curves are tested; statistical: all curves are "
+    "tested; exact: curves must be equal.",
 )
-@click.option("--fewer-seeds", is_flag=True, help="Take a run that planned only some of the baseline's seeds.")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write it for a pull request.")
-@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Also write JUnit XML.")
+@click.option("--fewer-seeds", is_flag=True, help="Accept a run with only some of the baseline's seeds.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result as Markdown.")
+@click.option("--junit", type=click.Path(path_type=Path), metavar="FILE", help="Also write the result as JUnit XML.")
 @json_option
 @debug_option
 def command(
@@ -43,8 +49,8 @@ def command(
 ) -> int:
     """Check RUN (a run's folder, its name, or its sweep file) against a baseline.
 
-    Exits with 0 if no loss is shown, 1 on a regression, 3 if a trial is missing or failed, 4 if the two are not
-    comparable or the seeds cannot decide.
+    Exits with 0 if no loss is shown, 1 on a regression, 3 if a trial is missing or failed, 4 if run and baseline are
+    not comparable or the seeds are too few to decide.
     """
     from bench.results.baselines import check_run, read_baseline
     from reports.regression import gate_text
@@ -59,11 +65,11 @@ def command(
     if as_json:
         console.say_json({**gate_text.to_json(verdict), "exit_code": code})
     else:
-        _tell(verdict)
+        _print_verdict(verdict)
     return code
 
 
-def _tell(verdict: "RunVerdict") -> None:
+def _print_verdict(verdict: "RunVerdict") -> None:
     from reports.regression import gate_text
 
     for table in (gate_text.findings_table(verdict), gate_text.summary_table(verdict)):

@@ -1,4 +1,4 @@
-"""`bench compare`: two runs side by side."""
+"""`bench compare`: shows the differences between two runs, method by method."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 @click.command("compare", short_help="Compare two runs, method by method.")
 @click.argument("first", type=click.Path(path_type=Path), metavar="A")
 @click.argument("second", type=click.Path(path_type=Path), metavar="B")
-@click.option("--only-changed", is_flag=True, help="Leave out what shows no difference.")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write it as Markdown.")
+@click.option("--only-changed", is_flag=True, help="Leave out metrics without a difference.")
+@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Also write the table as Markdown.")
 @json_option
 @debug_option
 def command(first: Path, second: Path, only_changed: bool, markdown: Path | None, as_json: bool) -> None:
@@ -35,28 +35,28 @@ def command(first: Path, second: Path, only_changed: bool, markdown: Path | None
     from reports.writers.markdown import table_markdown
 
     a, b = read_run(find_run(first)), read_run(find_run(second))
-    _refuse_others(a, b, str(second))
+    _require_comparable(a, b, str(second))
     target = a.plan.target if a.plan.target == b.plan.target else None
     clashing = clashing_measures(a.plan.measures, b.plan.measures)
-    found = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
-    table = contrast_table(found, (str(first), str(second)), only_changed)
+    contrasts = compare(Side(a.curves, a.evaluation), Side(b.curves, b.evaluation), a.axis, target, clashing)
+    table = contrast_table(contrasts, (str(first), str(second)), only_changed)
     for line in _gaps(a, b):
         console.note(line)
     if markdown is not None:
         write_file(markdown, table_markdown(table) + "\n")
     if as_json:
-        kept = [contrast for contrast in found if not only_changed or contrast.verdict != SAME]
+        kept = [contrast for contrast in contrasts if not only_changed or contrast.verdict != SAME]
         console.say_json([dataclasses.asdict(contrast) for contrast in kept])
         return
     if len(table.cells):
         show_table(table)
         console.say(table.note)
-    counts = {word: sum(contrast.verdict == word for contrast in found) for word in ("better", "worse", SAME)}
-    console.say(", ".join(f"{count} {word}" for word, count in counts.items()))
+    counts = {verdict: sum(each.verdict == verdict for each in contrasts) for verdict in ("better", "worse", SAME)}
+    console.say(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
 def _gaps(a: "StoredRun", b: "StoredRun") -> Iterator[str]:
-    """What is compared of fewer seeds than were planned, or of other seeds on each side."""
+    """Yields a line for each trial that is not done, and for each variant whose seeds differ between A and B."""
     seeds: dict[str, dict[str, set[int]]] = {"A": {}, "B": {}}
     for name, side in (("A", a), ("B", b)):
         for row in side.trials.to_dict("records"):
@@ -72,11 +72,11 @@ def _gaps(a: "StoredRun", b: "StoredRun") -> Iterator[str]:
                 yield f"{variant}: only {name} has seed {', '.join(map(str, only))}"
 
 
-def _refuse_others(a: "StoredRun", b: "StoredRun", second: str) -> None:
+def _require_comparable(a: "StoredRun", b: "StoredRun", second: str) -> None:
     from reports.regression.verdict import differences
 
     if a.curves.empty or b.curves.empty:
         raise NotComparableError("one of the runs has no curve yet", do="run it first")
-    others = differences(a.protocol, b.protocol)
-    if others:
-        raise NotComparableError(f"stands for something else than A: {'; '.join(others)}", second)
+    clashes = differences(a.protocol, b.protocol)
+    if clashes:
+        raise NotComparableError(f"is of another protocol than A: {'; '.join(clashes)}", second)

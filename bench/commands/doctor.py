@@ -1,4 +1,4 @@
-"""`bench doctor`: is everything here that a run needs?"""
+"""`bench doctor`: checks that everything a run needs is installed."""
 
 import os
 import shutil
@@ -63,7 +63,7 @@ def _memory() -> tuple[str, str]:
     memory = psutil.virtual_memory()
     wanted = 2e9 * usable_cores()
     text = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    return ("ok", text) if memory.available > wanted else ("note", f"{text}; 2 GB a trial at once is comfortable")
+    return ("ok", text) if memory.available > wanted else ("note", f"{text}; 2 GB for each parallel trial are enough")
 
 
 def _disk() -> tuple[str, str]:
@@ -71,9 +71,9 @@ def _disk() -> tuple[str, str]:
     try:
         try_to_write(folder)
     except OSError as error:
-        return "missing", f"runs/ cannot be written here ({error.strerror}); use --out with `bench run`"
+        return "missing", f"runs/ cannot be written ({error.strerror}); use --out with `bench run`"
     free = shutil.disk_usage(folder).free
-    return ("ok" if free > 2e9 else "note"), f"{free / 1e9:.1f} GB free here, where runs/ goes"
+    return ("ok" if free > 2e9 else "note"), f"{free / 1e9:.1f} GB free for runs/"
 
 
 def _models() -> tuple[str, str]:
@@ -99,7 +99,7 @@ def _rewards() -> tuple[str, str]:
             missing.append(name)
         else:
             built.append(f"{name} {weights[:12]}" if weights else name)
-    text = ", ".join(built) + (f"; not here: {', '.join(missing)}" if missing else "")
+    text = ", ".join(built) + (f"; weights missing: {', '.join(missing)}" if missing else "")
     return ("note" if missing else "ok"), text
 
 

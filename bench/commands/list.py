@@ -1,4 +1,4 @@
-"""`bench list`: what a sweep may name."""
+"""`bench list`: lists the methods, rewards, models, prompt sets and sweeps that can be named in a sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from bench import console
 from bench.commands.shared import debug_option, json_option
 
 HIDDEN = ("name", "summary", "settings", "exact", "requires", "missing")
-"""Shown last, or in JSON only."""
+"""Fields that the table shows last (`name`, `summary`) or that only `--json` prints."""
 
 KINDS = ("methods", "rewards", "models", "prompts", "sweeps")
 
@@ -19,7 +19,7 @@ KINDS = ("methods", "rewards", "models", "prompts", "sweeps")
 @json_option
 @debug_option
 def command(kind: str, as_json: bool) -> None:
-    """List what a sweep may name, with one line about each."""
+    """List the methods, rewards, models, prompt sets or sweeps that can be named, with one line about each."""
     rows = {"methods": methods, "rewards": rewards, "models": models, "prompts": prompts, "sweeps": sweeps}[kind]()
     if as_json:
         console.say_json(rows)
@@ -33,7 +33,7 @@ def command(kind: str, as_json: bool) -> None:
 
 
 def methods() -> list[dict[str, Any]]:
-    """Built-in and installed methods with their settings and defaults."""
+    """A row for each built-in or installed method, with its settings and defaults."""
     from bench.build.plugins import load_method, method_names
     from bench.plan.preflight import missing_requirement
 
@@ -65,7 +65,7 @@ def methods() -> list[dict[str, Any]]:
 
 
 def rewards() -> list[dict[str, Any]]:
-    """Built-in and installed rewards."""
+    """A row for each built-in or installed reward."""
     from bench.build.plugins import reward_names
     from rewards.registry import summaries
 
@@ -74,11 +74,11 @@ def rewards() -> list[dict[str, Any]]:
 
 
 def models() -> list[dict[str, Any]]:
-    """Models that ship with the package or are installed."""
+    """A row for each model that ships with the package or is installed."""
     from bench.build.plugins import embedded_models, installed
 
     rows = [
-        {"name": name, "megabytes": round(_size(folder) / 1e6, 1), "summary": _first_words(folder / "README.md")}
+        {"name": name, "megabytes": round(_size(folder) / 1e6, 1), "summary": _first_sentence(folder / "README.md")}
         for name, folder in embedded_models().items()
     ]
     return rows + [
@@ -87,7 +87,7 @@ def models() -> list[dict[str, Any]]:
 
 
 def prompts() -> list[dict[str, Any]]:
-    """Prompt sets that ship with the package."""
+    """A row for each prompt set that ships with the package."""
     from bench.sweep import prompts as sets
 
     return [
@@ -96,7 +96,7 @@ def prompts() -> list[dict[str, Any]]:
 
 
 def sweeps() -> list[dict[str, Any]]:
-    """Sweeps that ship with the package, by name, and the files in `sweeps/` here."""
+    """A row for each sweep that ships with the package, and for each file in `sweeps/` of the working directory."""
     from bench.errors import BenchError
     from bench.sweep.load import load_sweep
     from bench.sweep.shipped import sweep_files
@@ -115,8 +115,8 @@ def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _first_words(card: Path) -> str:
-    """The first sentence of a model card, behind its front matter and headings."""
+def _first_sentence(card: Path) -> str:
+    """The first sentence of a model card after its front matter and headings; "" without a card."""
     if not card.is_file():
         return ""
     text = card.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`bench plan`: the trials of a sweep and what they will cost, without running anything."""
+"""`bench plan`: lists the trials of a sweep and their expected cost, and runs nothing."""
 
 import shlex
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options, tell_left_aside
+from bench.commands.shared import RUNS, debug_option, json_option, out_option, print_left_aside, run_path, sweep_options
 from bench.store.remote.place import Place
 from bench.store.status import Status
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
 @sweep_options
 @out_option
-@click.option("--dry", is_flag=True, help="Predict each method's memory by a dry pass; takes seconds.")
+@click.option("--dry", is_flag=True, help="Predict each method's memory by a dry pass, which takes seconds.")
 @click.option(
     "--card",
     metavar="SIZE",
-    help="Say what fits a GPU of this size, such as 24GB; a minute a method.",
+    help="Find settings that fit a GPU of this size, such as 24GB, which takes a minute for each method.",
 )
 @json_option
 @debug_option
@@ -37,7 +37,7 @@ def command(
     card: str | None,
     as_json: bool,
 ) -> None:
-    """List the trials of SWEEP and what they will cost, as far as methods can say beforehand; run nothing.
+    """List the trials of SWEEP and the most that they will cost, where their methods can predict it; run nothing.
 
     SWEEP is a YAML file, or the name of a sweep that `bench list sweeps` lists.
     """
@@ -60,18 +60,18 @@ def command(
     trials = planner.trials(variants_of(loaded.sweep, loaded.root))
     for text in planner.warnings:
         console.warn(text)
-    if loaded.sweep.search is None:  # else the trials are not known yet
-        tell_left_aside(run, trials)
+    if loaded.sweep.search is None:  # a tuning decides which trials there are
+        print_left_aside(run, trials)
     size = card_bytes(card) if card else None
     estimates = [estimate(trial) for trial in trials]
     statuses, causes = [], []
     for trial in trials:
         status = run.trial(trial.key).read().status
         cause = None if status.settled else reason_to_skip(trial)
-        # What was skipped once runs when its requirement is met.
+        # A trial that an earlier call skipped runs once its requirement is met.
         statuses.append(Status.SKIPPED if cause else Status.PLANNED if status == Status.SKIPPED else status)
         causes.append(cause)
-    memory = plan_memory.look(loaded, trials, size) if dry or size else {}
+    memory = plan_memory.predictions(loaded, trials, size) if dry or size else {}
     if as_json:
         rows = [
             {
@@ -118,30 +118,30 @@ def command(
     unknown = f" and {training.count(None)} unknown" if None in training else ""
     if tuned:
         console.say(tuned)
-    console.say(f"in all {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
-    plan_memory.tell(trials, memory, size)
-    chosen = [*(("--scale", scale) if scale else ()), *(word for text in overrides for word in ("--set", text))]
-    chosen += ["--out", str(out)] if out is not None else []
-    console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *chosen])}")
+    console.say(f"total: {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
+    plan_memory.print_predictions(trials, memory, size)
+    options = [*(("--scale", scale) if scale else ()), *(part for text in overrides for part in ("--set", text))]
+    options += ["--out", str(out)] if out is not None else []
+    console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *options])}")
 
 
 def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
-    """The sweep with the settings that were found, or as written where they are still to be; and what to say of it."""
+    """The sweep, with tuned settings where the tuning is done, and a line on the tuning for the user."""
     from bench.plan.estimate import estimate
     from bench.run.search.tuning import Tuning
 
     tuning = Tuning(planner, run, "ray")
-    kept = tuning.found()
-    if kept is not None:
-        left = tuning.unfinished(kept)
+    record = tuning.kept_record()
+    if record is not None:
+        left = tuning.unfinished(record)
         again = f"; first, {console.plural(left, 'configuration')} that failed will be tried again" if left else ""
-        return tuning.tuned(kept), f"tuned already: the settings are those that were found{again}"
+        return tuning.tuned(record), f"tuned already: the trials have the tuned settings{again}"
     search = tuning.search
     count = len(search.space) * search.samples * len(search.seeds)
     first = [trial for name in search.space for trial in tuning.candidates.make(name, 0, {}).trials]
     costs = [estimate(trial) for trial in first]
     known = sum((cost.nfe or 0) + cost.eval_nfe for cost in costs) * search.samples
-    unknown = " (some cost nothing that is known beforehand)" if any(cost.nfe is None for cost in costs) else ""
+    unknown = " and others that cannot be predicted" if any(cost.nfe is None for cost in costs) else ""
     each = f"{search.samples} configurations of {console.plural(len(search.space), 'method')}"
     what = (
         f"tuned first by {search.algorithm}: {each}, {console.plural(count, 'trial')}, at most {known:,} denoiser "

@@ -1,4 +1,4 @@
-"""What `bench plan --dry` and `--card` add: the memory of each method, and what of it fits a card."""
+"""The part of `bench plan` behind `--dry` and `--card`: each method's memory, and settings that fit a GPU."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ MIB, GIB = 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a dry pass finds of a method.
+class MethodMemory:
+    """A method's memory as a dry pass predicts it.
 
     Attributes:
-        memory: a worker's; None where it cannot be known.
-        fitted: a worker's as it fits the card, or the smallest there is; None where there is no card.
-        fits: whether the card has room for that.
-        changes: `PATH=VALUE` for `--set`, with which it does.
+        memory: one worker's, with the sweep's settings; None if it cannot be predicted.
+        fitted: one worker's, with `changes`; None without a card.
+        fits: whether the card has room for `fitted`; if not, `fitted` is the smallest that was found.
+        changes: `PATH=VALUE` for `--set`.
     """
 
     memory: "Memory | None"
@@ -32,13 +32,13 @@ class Look:
     changes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The fields `memory` and `fit` of `bench plan --json`."""
         fit = {"fits": self.fits, "set": self.changes, "bytes": self.fitted.total} if self.fitted else None
         return {"memory": self.memory.as_dict() if self.memory else None, "fit": fit}
 
 
-def look(loaded: "LoadedSweep", trials: "Sequence[Trial]", card: int | None) -> dict[str, Look]:
-    """Variant -> what a dry pass finds; all seeds of a variant are alike."""
+def predictions(loaded: "LoadedSweep", trials: "Sequence[Trial]", card: int | None) -> dict[str, MethodMemory]:
+    """Variant -> its predicted memory, which all seeds of a variant share; `card` is a GPU's bytes."""
     from bench.build.objects import quieten
     from bench.plan.memory.fitting import differences, fit
     from bench.plan.memory.prediction import build_rewards, predict
@@ -50,44 +50,44 @@ def look(loaded: "LoadedSweep", trials: "Sequence[Trial]", card: int | None) -> 
     entries = {each.name: loaded.sweep.methods[int(each.path[1])] for each in variants_of(loaded.sweep, loaded.root)}
     known: dict[str, Memory | None] = {}
 
-    def remembered(trial: "Trial") -> Any:
+    def predicted(trial: "Trial") -> Any:
         key = trial.model_dump_json()
         if key not in known:
             known[key] = predict(trial, rewards)
         return known[key]
 
-    found: dict[str, Look] = {}
+    found: dict[str, MethodMemory] = {}
     for variant, trial in {trial.variant: trial for trial in trials}.items():
-        memory = remembered(trial)
+        memory = predicted(trial)
         if memory is None or card is None:
-            found[variant] = Look(memory)
+            found[variant] = MethodMemory(memory)
             continue
-        changed, fitted, fits = fit(trial, card, remembered)
+        changed, fitted, fits = fit(trial, card, predicted)
         entry = entries[variant]
         places = {"settings": f"methods.{variant_name(entry.name, entry.variant)}.settings", "resources": "resources"}
         changes = [f"{places[place]}.{key}={value}" for (place, key), value in differences(trial, changed).items()]
-        found[variant] = Look(memory, fitted, fits, changes)
+        found[variant] = MethodMemory(memory, fitted, fits, changes)
     return found
 
 
-def tell(trials: "Sequence[Trial]", found: dict[str, Look], card: int | None) -> None:
-    """Prints it; nothing where nothing was looked at."""
+def print_predictions(trials: "Sequence[Trial]", found: dict[str, MethodMemory], card: int | None) -> None:
+    """Prints a table of the predictions and how each method fits the card; nothing without predictions."""
     if not found:
         return
-    titles = ["method", "parameters", "gradients", "optimiser", "activations", "evaluation", "in all"]
+    titles = ["method", "parameters", "gradients", "optimiser", "activations", "evaluation", "total"]
     workers = console.plural(trials[0].workers, "worker")
     console.say(f"predicted for each worker ({workers}, ZeRO stage {trials[0].zero}, {trials[0].precision}):")
     console.table(titles, [(variant, *_cells(each.memory)) for variant, each in found.items()], right=titles[1:])
     if card is not None:
         console.say(f"on a card of {size(card)}, a tenth of it left free:")
         for variant, each in found.items():
-            console.say(f"{variant}: {_words(each)}")
+            console.say(f"{variant}: {_fit_text(each)}")
 
 
-def _words(found: Look) -> str:
+def _fit_text(found: MethodMemory) -> str:
     if found.fitted is None:
         return "unknown"
-    options = shlex.join(word for change in found.changes for word in ("--set", change))
+    options = shlex.join(part for change in found.changes for part in ("--set", change))
     how, total = f"with {options}" if options else "as it is", size(found.fitted.total)
     if found.fits:
         return f"fits {how} ({total})"

@@ -1,4 +1,4 @@
-"""`bench run`: the main verb. Plans a sweep, runs what is not done yet, and reports."""
+"""`bench run`: the main verb. Plans a sweep, runs the trials that are not done yet, and writes the report."""
 
 import os
 import sys
@@ -15,23 +15,23 @@ from bench.commands.shared import (
     json_option,
     mirrored,
     out_option,
+    print_left_aside,
     run_folder,
     run_path,
     show_table,
     shown,
     sweep_options,
-    tell_left_aside,
     upload_problem,
 )
 from bench.errors import GOOD, INTERRUPTED, TRIALS_FAILED, BenchError
 from bench.run.executors import NAMES
+from bench.store.remote.place import Place
 from bench.store.status import Status
 
 if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
     from bench.plan.planner import Planner
     from bench.results.report import WrittenReport
-    from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder, StoredTrial
     from bench.sweep.load import LoadedSweep
 
@@ -40,7 +40,12 @@ if TYPE_CHECKING:
 @sweep_options
 @out_option
 @click.option(
-    "--executor", "executor_name", type=click.Choice(NAMES), default="ray", show_default=True, help="Where trials run."
+    "--executor",
+    "executor_name",
+    type=click.Choice(NAMES),
+    default="ray",
+    show_default=True,
+    help="How trials run: ray in parallel, inline one after another in this process.",
 )
 @click.option(
     "--address",
@@ -53,7 +58,7 @@ def command(
     sweep: Path,
     scale: str | None,
     overrides: tuple[str, ...],
-    out: "Path | Place | None",
+    out: Path | Place | None,
     executor_name: str,
     address: str | None,
     as_json: bool,
@@ -62,13 +67,13 @@ def command(
 
     SWEEP is a YAML file, or the name of a sweep that `bench list sweeps` lists.
 
-    Trials that are done already are not run again, so Ctrl-C and the same command continue where it stopped.
+    Trials that are done are not run again, so a run that was stopped by Ctrl-C continues with the same command.
     With a URL as --out the run works in runs/.remote/ and is uploaded as it goes; the same command on another machine
-    continues from what is there.
+    continues from the uploaded files.
     """
     from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
-    from bench.run.executors import executor
+    from bench.run.executors import load_executor
     from bench.store.plan_file import describe_run
     from bench.store.provenance import this_command
     from bench.sweep.load import load_sweep, variants_of
@@ -78,42 +83,42 @@ def command(
     trials = planner.trials()
     check_model(trials[0].model)
     check_deepspeed(trials[0].zero)
-    chosen = executor(executor_name)
+    executor = load_executor(executor_name)
     if address and executor_name != "ray":
-        raise BenchError("a cluster is Ray's", "--address", "leave out --executor, or --address")
-    room = chosen.parallel(trials, address)
+        raise BenchError("only the ray executor can join a cluster", "--address", "leave out --executor, or --address")
+    room = executor.parallel(trials, address)
     for text in planner.warnings:
         console.warn(text)
     place = run_path(loaded, out)
     run = run_folder(place)
     with run.lock(), mirrored(run, place) as mirror:
-        line = this_command()
+        command_line = this_command()
         summary: WrittenReport | None = None
         tuning = None
         stopped = False
         aside: tuple[str, ...] = ()
         if loaded.sweep.search is not None:
-            tuning = _tune(planner, run, chosen, executor_name, line, address, room)
+            tuning = _tune(planner, run, executor, executor_name, command_line, address, room)
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
             if record:
-                aside += tell_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
+                aside += print_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
             if tuning:
                 trials = planner.trials(variants_of(loaded.sweep, loaded.root))
             todo, at_once = _todo(trials, run), min(room, len(trials))
-            about = describe_run(trials, loaded.sweep, line, executor_name, at_once, record)
+            about = describe_run(trials, loaded.sweep, command_line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
-            aside += tell_left_aside(run, trials)
+            aside += print_left_aside(run, trials)
             run.write_plan(resolved_sweep(loaded), trials, **_with_history(about, run, bool(todo)))
             _announce(trials, todo, run, executor_name, at_once)
-            stopped = _execute(chosen, todo, run, line, address)
+            stopped = _execute(executor, todo, run, command_line, address)
             summary = _report(run)
-    # There is nothing to compare yet where the user stopped the tuning; what a run before it left is not shown.
+    # If the user stopped the tuning there is nothing to compare yet; trials of an earlier call are not shown.
     stored = run.trials() if loaded.sweep.search is None else []
     problem = upload_problem(mirror)
-    broken = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in stored)
-    code = INTERRUPTED if stopped else TRIALS_FAILED if broken else GOOD
+    failed = problem is not None or any(trial.record.status.broken or not trial.record.status.ended for trial in stored)
+    code = INTERRUPTED if stopped else TRIALS_FAILED if failed else GOOD
     if as_json:
         from bench.results.report import warnings_of  # matplotlib and scipy, which no trial waits for
 
@@ -121,7 +126,7 @@ def command(
         warnings = [*planner.warnings, *warnings_of(stored), *aside]
         console.say_json({**_as_json(run, stored, summary, code), "warnings": warnings, **uploaded})
     else:
-        _tell(stored, summary, stopped)
+        _print_results(stored, summary, stopped)
         if mirror and not problem:
             console.say(f"uploaded: {mirror.place}")
     if problem:
@@ -132,26 +137,28 @@ def command(
 def _tune(
     planner: "Planner",
     run: "RunFolder",
-    chosen: Any,
+    default_executor: Any,
     executor_name: str,
-    line: str,
+    command_line: str,
     address: str | None,
     room: int,
 ) -> "tuple[LoadedSweep, dict[str, Any]] | None":
-    """The sweep with its tuned settings, and the record of the tuning; None where the user stopped it."""
+    """The sweep with its tuned settings, and the record of the tuning; None if the user stopped the tuning."""
     from bench.run.search.tuning import Tuning
 
-    def go(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
+    def run_trials(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
         todo = _todo(trials, run)
         if not todo:
             return False
         _announce(trials, todo, run, executor_name, at_once)
-        # Who acts on running trials must know how the settled ones did.
-        known = [trial for trial in trials if run.trial(trial.key).recorded_status() != Status.SKIPPED]
-        return _execute(executor or chosen, known if executor else todo, run, line, address)
+        if executor is None:
+            return _execute(default_executor, todo, run, command_line, address)
+        # ASHA's executor compares running trials with the settled ones.
+        compared = [trial for trial in trials if run.trial(trial.key).recorded_status() != Status.SKIPPED]
+        return _execute(executor, compared, run, command_line, address)
 
-    tuning = Tuning(planner, run, executor_name, line, room)
-    record = tuning.run(go)
+    tuning = Tuning(planner, run, executor_name, command_line, room)
+    record = tuning.run(run_trials)
     if record is None:
         return None
     tuning.announce(record)
@@ -159,10 +166,10 @@ def _tune(
 
 
 def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
-    """What is left to run: a finished trial is not run again, and a diverged one would only diverge again.
+    """The trials that are left to run, which settled trials are not: a diverged trial would diverge again.
 
-    A trial whose method needs what is not installed is recorded as skipped, before anything runs. Damaged files are
-    mended here, or their trials run again.
+    Records a trial as skipped if its method needs a package that is not installed. Mends damaged files, after which
+    some trials must run again.
     """
     from bench.plan.preflight import reason_to_skip
     from bench.run.worker import mended, record_skipped
@@ -182,8 +189,12 @@ def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
     return todo
 
 
-def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> dict[str, Any]:
-    """How trials of an earlier call ran stays true: their seconds were taken beside others, under that command."""
+def _with_history(about: dict[str, Any], run: "RunFolder", runs_trials: bool) -> dict[str, Any]:
+    """The plan's fields `about`, with those of an earlier call that stay true of the trials it ran.
+
+    The most trials that ran at a time are kept, because seconds depend on them; a call that runs no trial keeps
+    command and executor too.
+    """
     if not run.exists():
         return about
     try:
@@ -194,8 +205,8 @@ def _with_history(about: dict[str, Any], run: "RunFolder", anything: bool) -> di
     for text in before.damage:
         console.warn(text)
         about = {**about, "warnings": [*about["warnings"], f"{text.partition(';')[0]}, and was written again"]}
-    kept = {} if anything else before.model_dump(exclude_unset=True, include={"command", "executor"})
-    return {**about, **kept, "parallel": max(before.parallel, about["parallel"] if anything else 1)}
+    kept = {} if runs_trials else before.model_dump(exclude_unset=True, include={"command", "executor"})
+    return {**about, **kept, "parallel": max(before.parallel, about["parallel"] if runs_trials else 1)}
 
 
 def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolder", name: str, at_once: int) -> None:
@@ -210,11 +221,11 @@ def _announce(trials: "Sequence[Trial]", todo: "Sequence[Trial]", run: "RunFolde
     parts.append(f"{budget.limit:,g} {budget.axis} each")
     if todo:
         parts.append(f"{min(at_once, len(todo))} at a time ({name})")
-    where = shown(run.path) if run.label == str(run.path) else f"{run.label}, by way of {shown(run.path)}"
+    where = shown(run.path) if run.label == str(run.path) else f"{run.label}, through {shown(run.path)}"
     console.note(f"{run.plan_record().name}: {', '.join(parts)} → {where}")
 
 
-def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, address: str | None) -> bool:
+def _execute(executor: Any, todo: "Sequence[Trial]", run: "RunFolder", command_line: str, address: str | None) -> bool:
     """Runs the trials; True if the user stopped them."""
     from bench.run.progress import watching
     from bench.run.settle import settled
@@ -222,23 +233,25 @@ def _execute(chosen: Any, todo: "Sequence[Trial]", run: "RunFolder", line: str, 
     stopping.check()
     if not todo:
         return False
-    # Ray tells of a process that died on standard output, which is the answer's.
+    # Ray reports dead processes on standard output, which is kept for the results.
     with redirect_stdout(sys.stderr), _inside(run.path), watching(todo, run):
         try:
             with settled(todo, run), stopping.heeded():
-                chosen.execute(todo, run, line, address)
+                executor.execute(todo, run, command_line, address)
         except KeyboardInterrupt:
             if stopping.requests() > 1:
                 raise
-            console.note("stopping, with a report of what there is; Ctrl-C again leaves it out")
+            console.note("stopping and writing the report; press Ctrl-C again to skip the report")
             return True
     return False
 
 
 @contextmanager
 def _inside(folder: Path) -> Iterator[None]:
-    """Works in the run's folder: Ray's workers put the driver's directory first on their import path, and a user's own
-    `models` package there would shadow ours.
+    """Makes the run's folder the working directory while the block runs.
+
+    Ray's workers put the driver's directory first on their import path, and a user's own `models` package there would
+    shadow ours.
     """
     before = Path.cwd()
     os.chdir(folder)
@@ -249,7 +262,7 @@ def _inside(folder: Path) -> Iterator[None]:
 
 
 def _report(run: "RunFolder") -> "WrittenReport | None":
-    """The report of whatever there is; none before the first point of any trial."""
+    """Writes the report of the trials that have begun; None if no trial has."""
     from bench.results.report import report
 
     if not any(run.trial(row.trial).path.exists() for row in run.planned()):
@@ -257,7 +270,7 @@ def _report(run: "RunFolder") -> "WrittenReport | None":
     return report(run)
 
 
-def _tell(trials: "list[StoredTrial]", summary: "WrittenReport | None", stopped: bool) -> None:
+def _print_results(trials: "list[StoredTrial]", summary: "WrittenReport | None", stopped: bool) -> None:
     for text in summary.damage if summary is not None else ():
         console.warn(text)
     if summary is not None and summary.ranking is not None:

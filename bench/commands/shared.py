@@ -1,4 +1,4 @@
-"""Flags that several verbs share, said once."""
+"""Options and helpers that several verbs share."""
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -38,7 +38,7 @@ PLACE = PlaceType()
 
 
 def sweep_options(command: F) -> F:
-    """The sweep (a file, or the name of an installed one), `--scale` and `--set`."""
+    """Adds the argument SWEEP (a file, or the name of an installed sweep) and the options `--scale` and `--set`."""
     command = click.option(
         "--set",
         "overrides",
@@ -46,28 +46,28 @@ def sweep_options(command: F) -> F:
         metavar="PATH=VALUE",
         help="Override a value, e.g. budget.reward_queries=500.",
     )(command)
-    command = click.option("--scale", metavar="NAME", help="Lay the sweep's scales.NAME over it, e.g. paper.")(command)
+    command = click.option("--scale", metavar="NAME", help="Apply scales.NAME of the sweep, e.g. paper.")(command)
     return click.argument("sweep", type=click.Path(path_type=Path), metavar="SWEEP")(command)
 
 
 def out_option(command: F) -> F:
-    """`--out`, the run's folder."""
-    words = "The run's folder, or a URL (s3://…, gs://…); runs/NAME by default."
-    return click.option("--out", type=PLACE, metavar="FOLDER|URL", help=words)(command)
+    """Adds `--out`, the run's folder or URL."""
+    text = "The run's folder, or a URL (s3://…, gs://…); runs/NAME by default."
+    return click.option("--out", type=PLACE, metavar="FOLDER|URL", help=text)(command)
 
 
 def json_option(command: F) -> F:
-    """`--json`."""
+    """Adds `--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(command)
 
 
 def debug_option(command: F) -> F:
-    """`--debug`, read by `bench.cli.main`."""
+    """Adds `--debug`, which `bench.cli` reads from the command line."""
     return click.option("--debug", is_flag=True, expose_value=False, help="Show a traceback with an error.")(command)
 
 
-def run_folder(out: "Path | Place") -> "RunFolder":
-    """Where a run is worked on: `out`, or a local folder of its own for a URL."""
+def run_folder(out: Path | Place) -> "RunFolder":
+    """The folder in which trials are run: `out`, or for a URL a folder in `runs/.remote/`."""
     from bench.store.run_folder import RunFolder
 
     if isinstance(out, Place):
@@ -75,13 +75,13 @@ def run_folder(out: "Path | Place") -> "RunFolder":
     return RunFolder(out)
 
 
-def run_path(loaded: "LoadedSweep", out: "Path | Place | None") -> "Path | Place":
-    """Where a sweep's run is stored."""
+def run_path(loaded: "LoadedSweep", out: Path | Place | None) -> Path | Place:
+    """The place of a sweep's run: `--out`, or `runs/NAME`."""
     return out if out is not None else RUNS / loaded.run_name
 
 
-def mirrored(run: "RunFolder", out: "Path | Place") -> "AbstractContextManager[Mirror | None]":
-    """Mirrors `run` to `out` while the block runs, where that is a URL."""
+def mirrored(run: "RunFolder", out: Path | Place) -> "AbstractContextManager[Mirror | None]":
+    """Mirrors `run` to `out` while the block runs if `out` is a URL; gives None if it is a folder."""
     if not isinstance(out, Place):
         return nullcontext()
     from bench.store.remote.mirror import mirrored
@@ -93,24 +93,29 @@ RETRY = "run the same command again to upload them; nothing is trained twice"
 
 
 def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | None:
-    """What did not get into the store, and how it still can; None where all did."""
+    """The error that names files which were not uploaded, with the remedy `do`; None if every file was."""
     left = mirror.left() if mirror else []
     if mirror is None or not left:
         return None
     files, folder = console.plural(len(left), "file"), shown(mirror.folder)
     if mirror.lease.lost_to:
         what = f"{mirror.lease.lost_to} took this run over; {files} of {folder} are not uploaded"
-        return BenchError(what, mirror.place.url, "the same command goes on from the store, and sets them aside")
+        return BenchError(
+            what, mirror.place.url, "run the same command again: it continues from the store and sets these files aside"
+        )
     what = f"{files} not uploaded ({mirror.problem}); they are kept in {folder}"
     return BenchError(what, mirror.place.url, do)
 
 
-def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None) -> "RunFolder":
-    """A run by its folder, by its URL, or by the sweep file it came from (`runs/NAME` for it).
+def find_run(where: Path | Place, wanted: Callable[[str], bool] | None = None) -> "RunFolder":
+    """The run at `where`: a folder, a name in `runs/`, a URL, or a sweep file (whose run is `runs/NAME`).
 
     Args:
-        wanted: the files that are needed of a run behind a URL (see `bench.store.remote.fetching`); its trials by
-            default.
+        wanted: whether a file of a run behind a URL is fetched (see `bench.store.remote.fetching`); by default the
+            files of its trials are.
+
+    Raises:
+        BenchError: there is no run.
     """
     from bench.store.run_folder import RunFolder
 
@@ -128,14 +133,14 @@ def find_run(where: "Path | Place", wanted: Callable[[str], bool] | None = None)
 
 
 def _open(run: "RunFolder") -> "RunFolder":
-    """The run; while its methods are tuned for the first time, their tuning."""
+    """The run, or its tuning while the comparison has no plan yet."""
     if not run.exists() and run.tuning.exists():
         return run.tuning
     return run if run.exists() else run.open(run.path)
 
 
-def tell_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
-    """Says which trials of earlier plans `run` keeps (see `bench.store.left_aside`); returns what is unfinished."""
+def print_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
+    """Prints which trials of earlier plans `run` keeps (see `bench.store.left_aside`), and returns the warnings."""
     from bench.store.left_aside import left_aside
 
     aside = left_aside(run, trials, planned)
@@ -147,7 +152,7 @@ def tell_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collec
 
 
 def shown(path: Path) -> str:
-    """A path as short as it can be typed from here."""
+    """The path relative to the working directory if it lies inside, else unchanged."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
@@ -155,7 +160,7 @@ def shown(path: Path) -> str:
 
 
 def show_table(table: "Table") -> None:
-    """Prints a report's table as a terminal shows it: without its title and its note."""
+    """Prints a report's table without its title and its note."""
     columns = [str(column) for column in table.cells.columns]
     numbers = [column for column in columns if column not in table.text]
     console.table(columns, table.printed.to_numpy().tolist(), right=numbers)

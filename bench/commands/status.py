@@ -1,4 +1,4 @@
-"""`bench status`: how the trials of a run stand, live or afterwards."""
+"""`bench status`: shows the status of every trial of a run, live or afterwards."""
 
 import sys
 import time
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 2.0
 FIRST = (Status.RUNNING, Status.FAILED, Status.DIVERGED, Status.INTERRUPTED)
-"""What `--watch` shows first where a terminal is too small for all trials."""
+"""The statuses whose trials `--watch` shows first on a terminal that is too small for all trials."""
 
 COLUMNS = ("trial", "status", "progress", "reward", "time", "left")
 CAUSES_WATCHED = 3
 OTHER_COLUMNS = 47
-"""What stands beside a trial's name takes so many characters at most."""
+"""The most characters that the columns other than the trial's name take."""
 NAMES_AT_LEAST = 20
 
 
@@ -36,7 +36,7 @@ NAMES_AT_LEAST = 20
     is_flag=False,
     flag_value=str(WATCH_SECONDS),
     metavar="[SECONDS]",
-    help=f"Look again every so many seconds ({WATCH_SECONDS:g}) until nothing is left to run, or Ctrl-C.",
+    help=f"Refresh every SECONDS ({WATCH_SECONDS:g} by default) until nothing is left to run, or Ctrl-C.",
 )
 @json_option
 @debug_option
@@ -47,7 +47,7 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
     """
     seconds, run = _watched(watch, run)
     if seconds is not None and (as_json or run is None):
-        what = "--json is for one look" if as_json else "there is no RUN to watch"
+        what = "--json cannot be watched" if as_json else "there is no RUN to watch"
         raise BenchError(what, "--watch", "bench status RUN --watch")
     if run is None:
         _show_runs(as_json)
@@ -61,7 +61,7 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
 
 
 def _find(run: str) -> "RunFolder":
-    """What `bench run` is at or was last: the run, or its tuning; of one behind a URL, its records as they are now."""
+    """The comparison or its tuning, whichever `bench run` wrote last; fetches the records of a run behind a URL."""
     from bench.store.remote.fetching import records
 
     return find_run(PLACE.convert(run, None, None), records).latest()
@@ -72,13 +72,13 @@ class Row:
     """A trial of the plan as it stands; `--json` has these fields in this order.
 
     Attributes:
-        points: of its curve.
-        axes: what it has spent so far.
+        points: the number of points of its curve.
+        axes: axis -> what the trial has spent.
         progress: fraction of the budget spent.
-        reward: the latest, on the training prompts.
-        seconds: so far.
-        eta_seconds: until its end; None where it cannot be known.
-        damage: what is and was the matter with its files.
+        reward: the latest reward on training prompts.
+        seconds: the time that the trial has taken.
+        eta_seconds: the time until its end; None if it cannot be estimated.
+        damage: problems of the trial's files, mended ones included.
     """
 
     trial: str
@@ -99,7 +99,7 @@ class Row:
 def trial_rows(run: "RunFolder") -> list[Row]:
     """A row for every trial of the plan.
 
-    A trial's status is read once, and its curve after it, so that no point is missing of what the status speaks of.
+    A trial's status is read before its curve, so that the curve has every point of a trial whose status is `done`.
     """
     from bench.build.trial_spec import Budget
     from bench.run.eta import with_etas
@@ -111,7 +111,7 @@ def trial_rows(run: "RunFolder") -> list[Row]:
     for planned in plan.trials:
         view = view_of(run.trial(planned.trial), planned.variant, budget)
         axes = view.points[-1].axes if view.points else {}
-        # Of a trial that was resumed, `seconds` are the last attempt's; its meter counts those before too.
+        # A resumed trial's `seconds` are its last attempt's; its meter counts earlier attempts too.
         seconds = max(view.seconds or 0.0, axes.get("wall_seconds", 0.0)) or view.seconds
         rows.append(
             Row(
@@ -134,7 +134,7 @@ def trial_rows(run: "RunFolder") -> list[Row]:
 
 
 def _watched(watch: str | None, run: str | None) -> tuple[float | None, str | None]:
-    """Seconds between looks, and the run: in `--watch RUN`, what follows is no number."""
+    """The seconds between refreshes, and the run, which click takes for the seconds in `--watch RUN`."""
     if watch is None:
         return None, run
     try:
@@ -216,7 +216,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _causes(rows: Sequence[Row]) -> list[str]:
-    """`ddpo-s0-1a2b3c4d: failed: why`, and how many others ended so."""
+    """A line for each cause, `ddpo-s0-1a2b3c4d and 2 more: failed: CAUSE`."""
     alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.status.stopped:
@@ -235,7 +235,7 @@ def _totals(rows: list[Row], parallel: int) -> str:
 
 
 def _watch(where: str, seconds: float) -> None:
-    """Shows the trials again and again, in place on a terminal."""
+    """Prints the trials every `seconds` until nothing is left to run; on a terminal the table is redrawn in place."""
     from rich.console import Console
     from rich.live import Live
 
@@ -245,32 +245,32 @@ def _watch(where: str, seconds: float) -> None:
                 run = _find(where)
                 rows = trial_rows(run)
                 _show_trials(rows, _parallel(run))
-                if _over(rows, where):
+                if _is_over(rows, where):
                     return
                 time.sleep(seconds)
-        screen = Console(highlight=False)
+        terminal = Console(highlight=False)
         run = _find(where)
         rows = trial_rows(run)
-        with Live(_picture(rows, _parallel(run), *screen.size), console=screen, auto_refresh=False) as live:
-            while not _over(rows, where):
+        with Live(_screen(rows, _parallel(run), *terminal.size), console=terminal, auto_refresh=False) as live:
+            while not _is_over(rows, where):
                 time.sleep(seconds)
                 rows = trial_rows(run := _find(where))
-                live.update(_picture(rows, _parallel(run), *screen.size), refresh=True)
+                live.update(_screen(rows, _parallel(run), *terminal.size), refresh=True)
     except KeyboardInterrupt:
-        stopping.forget()  # that is how it ends
+        stopping.forget()  # Ctrl-C is the usual end
 
 
-def _over(rows: Sequence[Row], where: str) -> bool:
-    """Whether nothing is left to run. After its last trial a tuning may have another round, and its comparison."""
-    return not any(row.status.left_to_run for row in rows) and not _written(where)
+def _is_over(rows: Sequence[Row], where: str) -> bool:
+    """Whether nothing is left to run. A tuning whose trials have ended may have another round, and the comparison."""
+    return not any(row.status.left_to_run for row in rows) and not _is_written(where)
 
 
-def _place(row: Row) -> int:
+def _rank(row: Row) -> int:
     return FIRST.index(row.status) if row.status in FIRST else len(FIRST)
 
 
-def _written(where: str) -> bool:
-    """Whether a `bench run` is writing the run."""
+def _is_written(where: str) -> bool:
+    """Whether a `bench run` is writing the run now."""
     from bench.store.remote.lease import Lease
     from bench.store.remote.place import Place
     from bench.store.run_folder import RunFolder
@@ -282,17 +282,17 @@ def _written(where: str) -> bool:
     return run.locked() or RunFolder(run.path.parent).locked()  # a tuning has no lock of its own
 
 
-def _picture(rows: list[Row], parallel: int, width: int, height: int) -> "RenderableType":
-    """What fits on a terminal: a line a trial, the first causes, the totals."""
+def _screen(rows: list[Row], parallel: int, width: int, height: int) -> "RenderableType":
+    """The table of trials, the first causes and the totals, cut to the terminal's size."""
     from rich.console import Group
     from rich.text import Text
 
     causes = _causes(rows)
     lines = [Text(one_line(line), no_wrap=True, overflow="ellipsis") for line in causes[:CAUSES_WATCHED]]
-    room = max(1, height - len(lines) - 7)  # the table's frame, what is left out, the totals, the cursor
+    room = max(1, height - len(lines) - 7)  # the table's frame, the note on trials left out, the totals, the cursor
     shown = rows
     if len(rows) > room:
-        shown = sorted(rows, key=_place)[:room]
+        shown = sorted(rows, key=_rank)[:room]
         lines.append(Text(f"and {len(rows) - room} trials that this terminal has no room for", style="dim"))
     names = max(NAMES_AT_LEAST, width - OTHER_COLUMNS)
     cells = [(console.shortened(row.trial, names), *_cells(row)[1:]) for row in shown]

@@ -1,4 +1,4 @@
-"""`bench test`: does a method keep the contract?"""
+"""`bench test`: checks a method against the contract of methods."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ STYLES = {"pass": "green", "fail": "red", "does not apply": "dim"}
 @click.command("test", short_help="Check a method against the contract.")
 @click.argument("method")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting to test with, e.g. batch_size=4."
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="A setting of the tested method, e.g. batch_size=4."
 )
 @json_option
 @debug_option
@@ -36,7 +36,7 @@ def command(method: str, overrides: tuple[str, ...], as_json: bool) -> int:
     for record in run_checks(cls, settings):
         records.append(record)
         if not as_json:
-            _tell(record)
+            _print_record(record)
     failures = [record for record in records if record.outcome == "fail"]
     seconds = time.perf_counter() - begun
     if as_json:
@@ -46,15 +46,15 @@ def command(method: str, overrides: tuple[str, ...], as_json: bool) -> int:
         ]
         console.say_json({"method": cls.name, "passed": not failures, "seconds": round(seconds, 3), "checks": rows})
     else:
-        counts = [f"{sum(f.outcome == outcome for f in records)} {words}" for outcome, words in _WORDS.items()]
+        counts = [f"{sum(f.outcome == outcome for f in records)} {text}" for outcome, text in _OUTCOME_TEXTS.items()]
         console.say(f"{cls.name}: {', '.join(counts)}, in {seconds:.1f} s")
     return REGRESSION if failures else GOOD
 
 
-_WORDS = {"pass": "passed", "fail": "failed", "does not apply": "do not apply"}
+_OUTCOME_TEXTS = {"pass": "passed", "fail": "failed", "does not apply": "do not apply"}
 
 
-def _tell(record: Any) -> None:
+def _print_record(record: Any) -> None:
     from bench.conformance.suite import MARKS
 
     mark = MARKS[record.outcome]
@@ -77,6 +77,6 @@ def _settings(overrides: tuple[str, ...]) -> dict[str, Any]:
     for text in overrides:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise BenchError(f"{text!r} is no key=value", "--set", "for example --set batch_size=4")
+            raise BenchError(f"{text!r} is not KEY=VALUE", "--set", "for example --set batch_size=4")
         settings[key.strip()] = parse(value, f"--set {text}", numbered=False).plain()
     return settings

@@ -1,4 +1,4 @@
-"""`bench weights`: what rewards and models need that is large: what it is, whether it is here and undamaged."""
+"""`bench weights`: lists, fetches and checks the weights that rewards and models need."""
 
 import sys
 from pathlib import Path
@@ -17,17 +17,17 @@ from bench.errors import BAD_INPUT, GOOD, BenchError
 
 @click.group("weights", short_help="List, fetch or check the weights of rewards and models.", no_args_is_help=False)
 def command() -> None:
-    """What rewards and models need from the Hugging Face hub: list it, fetch it into the hub's cache, check it there.
+    """List the weights that rewards and models need, fetch them from the Hugging Face hub into its cache, check them.
 
-    The cache is ~/.cache/huggingface/hub, or where HF_HUB_CACHE says.
+    The cache is ~/.cache/huggingface/hub, or HF_HUB_CACHE if it is set.
     """
 
 
-@command.command("list", short_help="List what is needed, and what of it is here.")
+@command.command("list", short_help="List the weights that are needed and those in the cache.")
 @json_option
 @debug_option
 def list_(as_json: bool) -> None:
-    """List what each reward needs, and each model that the sweeps in sweeps/ name."""
+    """List the weights of each reward, and of each model that the sweeps in sweeps/ name."""
     found = items()
     if as_json:
         console.say_json([described(item) for item in found])
@@ -36,16 +36,16 @@ def list_(as_json: bool) -> None:
     rows = [_cells(item, described(item), item in first, lines=sys.stdout.isatty()) for item in found]
     console.table(["name", "what", "here"], rows)
     console.say(f"cache: {cache_folder()}")
-    console.say("`bench weights fetch NAME` fetches into it; what is shipped is part of the package")
+    console.say("`bench weights fetch NAME` fetches into the cache; shipped weights are part of the package")
 
 
-@command.command("fetch", short_help="Fetch what rewards or models need.")
+@command.command("fetch", short_help="Fetch the weights of rewards or models.")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @debug_option
 def fetch(names: tuple[str, ...]) -> int:
-    """Fetch what NAME needs into the hub's cache: a reward, or a hub id (owner/name) of a model or of a reward's part.
+    """Fetch the weights of NAME into the hub's cache: a reward, or a hub id (owner/name) of a model or a reward's part.
 
-    Where a reward can do with one of several, the first is fetched; name another by its hub id.
+    If a reward needs only one of several repositories, the first is fetched; name another by its hub id.
     """
     wanted = first_choices(chosen(items(), names))
     for item in wanted:
@@ -69,10 +69,10 @@ def fetch(names: tuple[str, ...]) -> int:
 @json_option
 @debug_option
 def verify(names: tuple[str, ...], as_json: bool) -> int:
-    """Check the files of NAME, or of all that is here, against their hashes; load the weights that ship.
+    """Check the cached files of NAME, or of every item, against their hashes; load the weights that ship.
 
-    A file from the hub is checked against the SHA-256 that this package knows, or else against the hash that the hub
-    gave with it. Exits with 2 if a file is damaged, or if a NAME is not here.
+    A file from the hub is checked against the SHA-256 in this package, or else against the hash that the hub gave
+    with it. Exits with 2 if a file is damaged, or if the weights of a NAME are not in the cache.
     """
     wanted = chosen(items(), names) if names else items()
     rows = checked(wanted)
@@ -90,11 +90,11 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
     return BAD_INPUT if damaged or missing else GOOD
 
 
-# -- what a person reads ---------------------------------------------------------------------------------------
+# -- tables ----------------------------------------------------------------------------------------------------
 
 
 def _cells(item: Item, row: dict[str, Any], first: bool, lines: bool) -> list[str]:
-    """A row of the table, of several lines on a terminal."""
+    """The cells of an item in `bench weights list`; `lines` puts each fact on a line of its own."""
     from rich.filesize import decimal
 
     if item.problem:
@@ -123,7 +123,7 @@ def _state(item: Item, row: dict[str, Any]) -> str:
 
 
 def _checked_cells(row: dict[str, Any], lines: bool) -> list[str]:
-    """A row of what was checked; the source of a hash is this package unless it says otherwise."""
+    """The cells of a file in `bench weights verify`; a hash is marked `(hub)` if this package has none."""
     if row["file"] is None:
         file = "" if row["repository"] in (None, row["name"]) else _name(row["repository"], lines)
     else:
@@ -139,7 +139,7 @@ def _checked_cells(row: dict[str, Any], lines: bool) -> list[str]:
 
 
 def _name(name: str, lines: bool) -> str:
-    """On a terminal a hub id would leave no room beside it."""
+    """The name; with `lines`, a hub id is broken after the owner to leave room for other columns."""
     return name.replace("/", "/\n") if lines else name
 
 

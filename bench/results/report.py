@@ -127,7 +127,7 @@ def _require_variant(name: str, trained: set[str]) -> None:
     if name not in trained:
         what = f"no variant that has finished training is called {name}"
         raise BenchError(
-            what, "--baseline", f"one of: {', '.join(sorted(trained))}" if trained else "run more of the sweep"
+            what, "--ratios-to", f"one of: {', '.join(sorted(trained))}" if trained else "run more of the sweep"
         )
 
 

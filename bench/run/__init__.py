@@ -1,5 +1,5 @@
-"""A trial from its start to its end: the loop, evaluation, executors, worker processes, search, trackers.
+"""Running trials: the training loop, evaluation, executors, worker processes, search and trackers.
 
-`trial.py` is the loop and `worker.py` what records how it ended; both are the same for every executor. A new executor
-is a module in `executors/`, a new search algorithm one in `search/`.
+`trial.py` is the loop and `worker.py` records how a trial ended; every executor calls both. A new executor is a module
+in `executors/`, a new search algorithm one in `search/`.
 """

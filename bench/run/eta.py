@@ -1,4 +1,4 @@
-"""How long is left: of a trial from its own pace, of a run from its trials."""
+"""Estimates of the time until a trial ends, from its pace, and until a run ends, from its trials."""
 
 import heapq
 import time
@@ -13,7 +13,7 @@ from bench.store.status import Status
 
 
 class Timed(Protocol):
-    """A trial of the plan: how long it took, or has taken so far, and how long it needs yet."""
+    """A trial of the plan with the seconds that it has taken, and those that it still needs."""
 
     variant: str
     method: str
@@ -27,7 +27,7 @@ T = TypeVar("T", bound=Timed)
 
 @dataclass
 class Timing:
-    """The least that is `Timed`."""
+    """A `Timed` with no other fields."""
 
     variant: str
     method: str
@@ -37,14 +37,14 @@ class Timing:
 
 
 def eta_of(pulse: Pulse, now: float | None = None) -> float | None:
-    """Seconds that a running trial needs yet; None before the second step of this attempt.
+    """Seconds until a running trial ends; None before the second step of this attempt.
 
-    The pace is taken between the first step of this attempt and the last: loading, and what an attempt before it
-    did, say nothing about the steps to come; the evaluations between them do.
+    The pace is measured from the first step of this attempt to the last one, evaluations included; loading and earlier
+    attempts are left out.
 
     Args:
-        pulse: its last heartbeat.
-        now: the time, in seconds since the epoch.
+        pulse: the trial's last heartbeat.
+        now: the time in seconds since 1970; the current time by default.
     """
     since, moved = pulse.since, pulse.moved
     if since is None or moved is None:
@@ -57,7 +57,7 @@ def eta_of(pulse: Pulse, now: float | None = None) -> float | None:
 
 
 def with_etas(rows: Sequence[T]) -> list[T]:
-    """Copies of the rows, in which a running trial that cannot tell yet is expected to take as long as its like."""
+    """Copies of the rows; a running trial without an estimate gets one from the duration of similar trials."""
     typical = _typical(rows)
     filled = []
     for row in rows:
@@ -69,17 +69,17 @@ def with_etas(rows: Sequence[T]) -> list[T]:
 
 
 def run_eta(rows: Sequence[Timed], parallel: int) -> float | None:
-    """Seconds until the last trial ends; None where nothing runs, or one cannot be told.
+    """Seconds until the last trial ends; None if no trial runs or a trial has no estimate.
 
     Args:
-        rows: as `with_etas` gives them, in the order of the plan.
-        parallel: trials at a time.
+        rows: the result of `with_etas`, in the order of the plan.
+        parallel: how many trials run at a time.
     """
     typical = _typical(rows)
-    going = [row.eta_seconds for row in rows if row.status == Status.RUNNING]
+    estimates = [row.eta_seconds for row in rows if row.status == Status.RUNNING]
     waiting = [typical(row) for row in rows if row.status == Status.PLANNED]
-    running = [seconds for seconds in going if seconds is not None]
-    if not running or len(running) < len(going) or None in waiting:
+    running = [seconds for seconds in estimates if seconds is not None]
+    if not running or len(running) < len(estimates) or None in waiting:
         return None
     free = sorted(running) + [0.0] * (parallel - len(running))
     heapq.heapify(free)
@@ -90,7 +90,7 @@ def run_eta(rows: Sequence[Timed], parallel: int) -> float | None:
 
 
 def _typical(rows: Sequence[Timed]) -> Callable[[Timed], float | None]:
-    """What trials like a row take from start to end: of its variant, else of its method, else any."""
+    """A function of a trial that gives the mean seconds of its variant's trials, else of its method's, else of all."""
     known = [(row, row.seconds) for row in rows if row.status == Status.DONE and row.seconds is not None]
     known += [
         (row, row.seconds + row.eta_seconds)
@@ -102,10 +102,10 @@ def _typical(rows: Sequence[Timed]) -> Callable[[Timed], float | None]:
         groups: dict[tuple[str, ...], list[float]] = {}
         for row, seconds in known:
             groups.setdefault(tuple(getattr(row, key) for key in keys), []).append(seconds)
-        means |= {group: fmean(found) for group, found in groups.items()}
+        means |= {group: fmean(values) for group, values in groups.items()}
 
-    def of(row: Timed) -> float | None:
+    def mean(row: Timed) -> float | None:
         groups = ((row.variant, row.method), (row.method,), ())
         return next((means[group] for group in groups if group in means), None)
 
-    return of
+    return mean

@@ -1,7 +1,7 @@
-"""Evaluation: the same prompts and the same noise at every point, for every method and seed.
+"""Evaluation of a policy on the same prompts and the same noise at every point, for every method and seed.
 
-Rows are paired by (split, prompt, sample), so a comparison between methods or points needs no luck. What evaluation
-costs is billed apart (`eval_queries`, `eval_nfe`, `eval_seconds`).
+Rows of two methods or points are paired by (split, prompt, sample). The cost of evaluation is billed separately
+(`eval_queries`, `eval_nfe`, `eval_seconds`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,14 +18,15 @@ from models.policy import Policy
 from models.sampler import SamplerSettings
 
 Sample = Callable[[EvaluatedRows], Tensor]
-"""x_0 of some images, as `methods.base.SamplingMethod.sample`."""
+"""Function that gives x_0 `[B, C, h, w]` of some rows, as `methods.base.SamplingMethod.sample`."""
 
 Score = Callable[[Tensor, list[str]], dict[str, Tensor]]
+"""Function of images `[B, 3, H, W]` and B prompts that gives metric -> scores `[B]`."""
 
 
 @dataclass
 class Evaluation:
-    """One point's evaluation.
+    """The evaluation of one point of the curve.
 
     Attributes:
         rows: one row per (split, metric, prompt, sample) with its `value`.
@@ -42,12 +43,12 @@ class Evaluator:
     """Scores a policy on fixed prompts and fixed noise.
 
     Args:
-        policy: whose adapter, as it stands at the call, is evaluated.
+        policy: the policy; each call evaluates its current adapter.
         sampler: the evaluation sampler, one for all methods of a sweep.
         prompts: split -> prompts.
-        images: images a prompt.
-        seed: `evaluate.seed`; never the trial's.
-        score: images `[B, 3, H, W]` and B prompts -> metric -> scores `[B]`; `reward` is the optimised one.
+        images: images of each prompt.
+        seed: `evaluate.seed`, never the trial's seed.
+        score: gives the scores; the metric `reward` is the optimised reward.
         embed: images `[B, 3, H, W]` -> features `[B, D]` of unit length, for diversity.
     """
 
@@ -69,11 +70,11 @@ class Evaluator:
 
     @torch.no_grad()
     def __call__(self, sample: Sample | None = None, trained: bool = True) -> Evaluation:
-        """Evaluates the policy as it is now.
+        """Evaluates the policy with its current adapter.
 
         Args:
-            sample: a sampling method's own way to x_0; the plain sampler by default.
-            trained: False where the adapter is known to be the identity, whose drift is zero.
+            sample: a sampling method's own sampling; the evaluation sampler by default.
+            trained: False if the adapter is the identity, so that drift is zero and need not be measured.
         """
         frames: list[pd.DataFrame] = []
         pictures: dict[tuple[str, str], Tensor] = {}
@@ -86,18 +87,18 @@ class Evaluator:
                 pictures |= {
                     (split, prompt): image for prompt, image in zip(prompts, images[:: self.images], strict=True)
                 }
-        together = pd.concat(frames, ignore_index=True)
+        all_rows = pd.concat(frames, ignore_index=True)
         values = {
             split: {
                 str(metric): float(group["value"].mean(skipna=False))
                 for metric, group in of_split.groupby("metric", sort=False)
             }
-            for split, of_split in together.groupby("split", sort=False)
+            for split, of_split in all_rows.groupby("split", sort=False)
         }
-        return Evaluation(together, {str(split): means for split, means in values.items()}, pictures)
+        return Evaluation(all_rows, {str(split): means for split, means in values.items()}, pictures)
 
     def rows(self, split: str) -> EvaluatedRows:
-        """Every image of a split, a prompt's images together."""
+        """The rows of a split, one for each image; a prompt's images are adjacent."""
         prompts = [prompt for prompt in self.prompts[split] for _ in range(self.images)]
 
         def noise_of(timestep: int, samples: Sequence[int]) -> Tensor:
@@ -106,29 +107,29 @@ class Evaluator:
         return EvaluatedRows(split, prompts, range(len(prompts)), noise_of)
 
     def _sample(self, rows: EvaluatedRows, sample: Sample | None, trained: bool) -> tuple[Tensor, Tensor]:
-        """Images `[N, 3, H, W]` and drift `[N]` (NaN where it was not measured: all but a prompt's first image)."""
+        """Images `[N, 3, H, W]` and drift `[N]`, which is measured on each prompt's first image and NaN elsewhere."""
         images, drifts = [], []
         for piece in micro_batches(len(rows), self.batch):
-            chosen = torch.tensor([index % self.images == 0 for index in rows.samples[piece]])
-            chosen = chosen.to(self.policy.device)
+            measured = torch.tensor([index % self.images == 0 for index in rows.samples[piece]])
+            measured = measured.to(self.policy.device)
             if sample:
-                latents, drift = sample(rows[piece]), torch.zeros(len(chosen), device=self.policy.device)
+                latents, drift = sample(rows[piece]), torch.zeros(len(measured), device=self.policy.device)
             else:
-                latents, drift = self._denoise(rows[piece], chosen, trained)
+                latents, drift = self._denoise(rows[piece], measured, trained)
             images.append(self.policy.decode(latents))
-            drifts.append(drift.masked_fill(~chosen, torch.nan))
+            drifts.append(drift.masked_fill(~measured, torch.nan))
         return torch.cat(images), torch.cat(drifts)
 
-    def _denoise(self, rows: EvaluatedRows, chosen: Tensor, trained: bool) -> tuple[Tensor, Tensor]:
-        """x_0 `[B, C, h, w]` by the plain sampler, and drift `[B]`, 0 but for the `chosen` of a trained policy."""
+    def _denoise(self, rows: EvaluatedRows, measured: Tensor, trained: bool) -> tuple[Tensor, Tensor]:
+        """x_0 `[B, C, h, w]` by the evaluation sampler, and drift `[B]`, which is 0 where it is not measured."""
         policy, sampler = self.policy, self.sampler
         drift = torch.zeros(len(rows), device=policy.device)
         embeddings = policy.embed(rows.prompts)
 
         def observe(latents: Tensor, timesteps: Tensor, epsilon: Tensor) -> None:
             with policy.reference():
-                base = policy.epsilon(latents[chosen], timesteps[chosen], embeddings[chosen], sampler.guidance)
-            drift[chosen] += ((epsilon[chosen] - base) ** 2).flatten(1).mean(1) / sampler.steps
+                base = policy.epsilon(latents[measured], timesteps[measured], embeddings[measured], sampler.guidance)
+            drift[measured] += ((epsilon[measured] - base) ** 2).flatten(1).mean(1) / sampler.steps
 
         start = policy.initial_latents(rows.noise(-1))
         latents = policy.denoise(start, embeddings, rows.noise, sampler, observe=observe if trained else None)
@@ -152,7 +153,7 @@ class Evaluator:
                 "value": scores.cpu().double().numpy(),
             }
         )
-        # Diversity belongs to a prompt and drift is measured on its first image: one row a prompt for both.
+        # Diversity belongs to a prompt, and drift is measured on its first image: both have one row for each prompt.
         return frame[frame["sample"] == 0] if metric in ("diversity", "drift") else frame
 
 

@@ -1,4 +1,4 @@
-"""The worker processes of one trial: what each of them does, and how one that fails tells why."""
+"""The worker processes of one trial: how they start, and how the cause of a worker's failure reaches the parent."""
 
 import logging
 import os
@@ -21,78 +21,78 @@ from bench.store.trial_folder import TrialFolder
 from models.workers import Workers
 
 Launch = Callable[[Trial, TrialFolder], None]
-"""Runs a trial's workers to their end; raises what the first of them to fail died of."""
+"""Function that runs a trial's workers to their end, and raises the error of the worker that failed first."""
 
 PATIENCE = timedelta(minutes=30)
-"""How long a worker waits for the others: one of them may be writing a large checkpoint."""
+"""How long a worker waits for the others, one of which may be writing a large checkpoint."""
 
 
 def grouped(trial: Trial) -> bool:
-    """Whether the trial's loop runs in a process group; a plain trial runs where it stands."""
+    """Whether the trial's loop runs in a process group; the loop of any other trial runs in the calling process."""
     return trial.workers > 1 or trial.zero > 0
 
 
 def member(trial: Trial, path: str, owner: str | None = None) -> None:
-    """What each worker does, inside the process group: the trial's loop. Leaves word of its failure, and raises it.
+    """Runs the trial's loop in one worker of the process group; a failure is written to a file and raised.
 
     Args:
         path: the trial's folder.
-        owner: the token of the process that holds its lock; that one may die before its workers do.
+        owner: the token of the process that holds the folder's lock, which may die before its workers.
     """
     import torch
 
     torch.set_num_threads(trial.threads)
     workers = Workers()
-    if workers.size != trial.workers:  # each would train on all of the data, and nothing would say so
+    if workers.size != trial.workers:  # otherwise each worker would silently train on all of the data
         raise BenchError(f"{trial.workers} workers were asked for and the process group has {workers.size}")
-    _quieten()
+    _silence_deepspeed()
     try:
         run_trial(trial, TrialFolder(Path(path), owner), workers)
     except Exception as error:
-        word = {"diverged": isinstance(error, Diverged), "cause": cause_of(error), "time": time.time()}
-        write_json(_words(Path(path)) / f"rank-{workers.rank}.json", word)
+        failure = {"diverged": isinstance(error, Diverged), "cause": cause_of(error), "time": time.time()}
+        write_json(_failures(Path(path)) / f"rank-{workers.rank}.json", failure)
         raise
 
 
-def _quieten() -> None:
-    """DeepSpeed greets, and calls torch by names that are about to change."""
+def _silence_deepspeed() -> None:
+    """Hides DeepSpeed's greeting and the warnings about the deprecated names by which it calls torch."""
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
 
 
 def launched(launch: Callable[[], Any], folder: TrialFolder) -> None:
-    """Runs `launch`, and raises what the first worker to fail said rather than how its launcher tells of it.
+    """Runs `launch`; if workers fail, raises the error of the first one instead of the launcher's.
 
     Raises:
         Diverged: a worker's numbers were not finite.
-        WorkerError: anything else that a worker died of.
+        WorkerError: a worker failed for another reason.
     """
-    words = _words(folder.path)
-    shutil.rmtree(words, ignore_errors=True)
-    words.mkdir(parents=True)
+    failures = _failures(folder.path)
+    shutil.rmtree(failures, ignore_errors=True)
+    failures.mkdir(parents=True)
     try:
         launch()
     except Exception as error:
-        said = [read_json(path) for path in sorted(words.glob("rank-*.json"))]
-        told = sorted((word for word in said if isinstance(word, dict)), key=lambda word: word["time"])
-        if not told:
+        read = [read_json(path) for path in sorted(failures.glob("rank-*.json"))]
+        first = min((each for each in read if isinstance(each, dict)), key=lambda each: each["time"], default=None)
+        if first is None:
             raise WorkerError(f"a worker died: {cause_of(error)}") from error
-        if told[0]["diverged"]:
-            raise Diverged(told[0]["cause"]) from error
-        raise WorkerError(told[0]["cause"]) from error
+        if first["diverged"]:
+            raise Diverged(first["cause"]) from error
+        raise WorkerError(first["cause"]) from error
     finally:
-        shutil.rmtree(words, ignore_errors=True)
+        shutil.rmtree(failures, ignore_errors=True)
 
 
 def spawn(trial: Trial, folder: TrialFolder) -> None:
-    """A `Launch` on this machine: a process for each worker."""
+    """A `Launch` that starts one process for each worker on this machine."""
     from torch import multiprocessing
 
     rendezvous = folder.path / ".rendezvous"
     rendezvous.unlink(missing_ok=True)
 
     def run() -> None:
-        with _deaf_to_ctrl_c():
+        with _ctrl_c_blocked():
             context = multiprocessing.start_processes(
                 _spawned,
                 args=(trial.model_dump(mode="json"), str(folder.path), folder.owner, str(rendezvous)),
@@ -104,7 +104,7 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
             while not context.join():
                 pass
         finally:
-            for process in context.processes:  # of a run that was stopped they would train on
+            for process in context.processes:  # after a stop they would continue to train
                 process.kill()
                 process.join()
 
@@ -115,9 +115,9 @@ def spawn(trial: Trial, folder: TrialFolder) -> None:
 
 
 @contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started inside the block do not hear Ctrl-C until they say so; this one hears it after."""
-    resource_tracker.ensure_running()  # its start would end the block's effect
+def _ctrl_c_blocked() -> Iterator[None]:
+    """Blocks SIGINT inside the block; processes that are started there inherit this until they unblock it."""
+    resource_tracker.ensure_running()  # its start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -126,8 +126,8 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
 
 
 def _spawned(rank: int, spec: dict[str, Any], path: str, owner: str | None, rendezvous: str) -> None:
-    # Ctrl-C reaches all processes of a terminal, and torch sends it when the parent is gone. This one dies of it at
-    # once: as an exception it could be lost, or end the process as if its work were done.
+    # A terminal sends SIGINT to all processes, and torch does when the parent is gone. A worker dies of it at once: a
+    # KeyboardInterrupt could be swallowed, or end the process as if its work were done.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     import torch
@@ -142,7 +142,7 @@ def _spawned(rank: int, spec: dict[str, Any], path: str, owner: str | None, rend
 
 @contextmanager
 def joined(rank: int, size: int, rendezvous: str, backend: str) -> Iterator[None]:
-    """A process group of this machine's processes, which meet in a file that is not there yet."""
+    """Joins a process group on this machine inside the block; `rendezvous` is a file that does not exist yet."""
     from torch import distributed as dist
 
     describe(rank, rank, size)
@@ -154,7 +154,7 @@ def joined(rank: int, size: int, rendezvous: str, backend: str) -> Iterator[None
 
 
 def describe(rank: int, local_rank: int, size: int) -> None:
-    """The environment that DeepSpeed reads where no launcher of its own has written it."""
+    """Sets the environment variables from which DeepSpeed learns a worker's rank."""
     import torch
 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(local_rank), "WORLD_SIZE": str(size)}
@@ -162,5 +162,6 @@ def describe(rank: int, local_rank: int, size: int) -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
-def _words(path: Path) -> Path:
+def _failures(path: Path) -> Path:
+    """The folder in which workers write their failures."""
     return path / "workers"

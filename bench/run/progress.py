@@ -1,4 +1,4 @@
-"""Progress of a run, read from the store: a bar a trial on a terminal, plain `key=value` lines otherwise."""
+"""Progress of a run, read from the store: a bar for each trial on a terminal, `key=value` lines otherwise."""
 
 import math
 import sys
@@ -21,27 +21,27 @@ from bench.store.trial_folder import TrialFolder
 from models.ledger import spent
 
 POLL_SECONDS = 0.5
-LINES_ELSEWHERE = 4
-"""Of a terminal, which bars leave free. Where every trial's bar would not fit, those of trials that ended go away."""
+SPARE_LINES = 4
+"""Lines of a terminal that bars leave free. If not every trial's bar fits, those of trials that ended are hidden."""
 
 STALE_CHECK_SECONDS = 10.0
-"""A running trial from which nothing comes is looked at this often: it may have become stale."""
+"""How often a running trial whose files do not change is read again, since it may have become stale."""
 
-SHARE = 0.05
-"""Of the driver's time that looking may take; with very many trials it looks less often."""
+POLL_SHARE = 0.05
+"""The largest share of the driver's time that polling may take; with very many trials it polls less often."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A trial's state as its files show it.
+    """The state of a trial as its files show it.
 
     Attributes:
         progress: fraction of the budget spent.
-        latest: training reward.
-        seconds: what it took, or has taken so far in this attempt.
-        eta_seconds: until its end, where it runs and can tell.
-        updated: when its status was written, in seconds since 1970.
-        damage: what is and was the matter with its files (see `TrialFolder.problems`).
+        latest: the latest training reward.
+        seconds: the time that the trial took, or that its current attempt has taken.
+        eta_seconds: the time until a running trial ends; None if it cannot be estimated.
+        updated: when the status was written, in seconds since 1970.
+        damage: problems of the trial's files, mended ones included (see `TrialFolder.problems`).
     """
 
     key: str
@@ -58,7 +58,7 @@ class View:
 
 
 class Display(Protocol):
-    """Shows views as they change."""
+    """A display that shows each trial's view when it has changed."""
 
     def show(self, view: View) -> None: ...
 
@@ -68,7 +68,7 @@ class Display(Protocol):
 
 
 def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
-    """The trial as its folder tells it now."""
+    """The current state of the trial in `folder`; `label` is its name on the display."""
     record = folder.read()
     curve = folder.read_curve() if record.status != Status.PLANNED else []
     pulse = folder.pulse()
@@ -95,7 +95,7 @@ def view_of(folder: TrialFolder, label: str, budget: Budget) -> View:
 
 
 class Bars:
-    """One rich progress bar a trial, and a line about all of them."""
+    """A progress bar for each trial on a terminal, and a line of totals."""
 
     def __init__(self, trials: Sequence[Trial], stream: TextIO, parallel: int = 1):
         from rich.console import Console
@@ -108,7 +108,7 @@ class Bars:
         self.seeds = {trial.key: trial.seed for trial in trials}
         self.tasks: dict[str, Any] = {}
         self.console = Console(file=stream, highlight=False)
-        self.crowded = len(trials) > self.console.height - LINES_ELSEWHERE
+        self.crowded = len(trials) > self.console.height - SPARE_LINES
         self.progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True)),
             TextColumn("seed {task.fields[seed]}", table_column=Column(no_wrap=True)),
@@ -142,13 +142,13 @@ class Bars:
             completed=view.progress,
             share=f"{view.progress:.0%}",
             latest=f"reward {view.latest:.3f}" if view.latest is not None else "",
-            left=_time_word(view.seconds, "in {}") if ended else _time_word(view.eta_seconds, "{} left"),
+            left=_duration(view.seconds, "in {}") if ended else _duration(view.eta_seconds, "{} left"),
             status=f"[{view.status.style}]{view.status}[/]",
             visible=not (self.crowded and ended),
         )
 
     def warn(self, text: str) -> None:
-        """Says something above the bars, where it stays."""
+        """Prints a line above the bars."""
         self.console.print(text, markup=False, soft_wrap=True)
 
     def close(self) -> None:
@@ -160,25 +160,25 @@ class Bars:
         from rich.text import Text
 
         rows = with_etas(list(self.rows.values()))
-        about_all = totals(rows, run_eta(rows, self.parallel))
-        return Group(self.progress, Text(about_all, no_wrap=True, overflow="ellipsis"))
+        summary = totals(rows, run_eta(rows, self.parallel))
+        return Group(self.progress, Text(summary, no_wrap=True, overflow="ellipsis"))
 
 
 class Lines:
-    """A line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 progress=38% reward=5.31`."""
+    """Prints a line for each change: `trial=ddpo-s0-1a2b3c4d point=3 reward_queries=768 progress=38% reward=5.31`."""
 
-    def __init__(self, budget: Budget, stream: TextIO, known: dict[str, int] | None = None):
-        """`known`: points that an earlier run left, which are no news."""
+    def __init__(self, budget: Budget, stream: TextIO, old_points: dict[str, int] | None = None):
+        """`old_points`: trial -> number of points from an earlier run, which are not printed."""
         self.budget = budget
         self.stream = stream
-        self.seen = {key: (Status.PLANNED, points) for key, points in (known or {}).items()}
+        self.printed = {key: (Status.PLANNED, points) for key, points in (old_points or {}).items()}
 
     def show(self, view: View) -> None:
-        status, points = self.seen.get(view.key, (Status.PLANNED, 0))
+        status, points = self.printed.get(view.key, (Status.PLANNED, 0))
         if view.status != status and view.status == Status.RUNNING:
-            self._say(view, "status=running")
+            self._print(view, "status=running")
         for point in view.points[points:] if len(view.points) > points else ():
-            self._say(view, self._point(point))
+            self._print(view, self._point(point))
         if view.status not in (status, Status.RUNNING, Status.PLANNED):
             parts = [f"status={view.status}"]
             if view.latest is not None:
@@ -187,19 +187,19 @@ class Lines:
                 parts.append(f"seconds={view.seconds:.0f}")
             if view.cause:
                 parts.append(f'cause="{view.cause}"')
-            self._say(view, *parts)
-        self.seen[view.key] = (view.status, len(view.points))
+            self._print(view, *parts)
+        self.printed[view.key] = (view.status, len(view.points))
 
     def _point(self, point: Point) -> str:
         parts = [f"point={point.point}"]
-        gone = spent(self.budget.axis, point.axes)
-        parts.append(f"{self.budget.axis}={gone:.0f} progress={gone / self.budget.limit:.0%}")
+        cost = spent(self.budget.axis, point.axes)
+        parts.append(f"{self.budget.axis}={cost:.0f} progress={cost / self.budget.limit:.0%}")
         for split, metrics in point.values.items():
             reward = metrics.get("reward", math.nan)
             parts.append(f"{'reward' if split == 'train' else f'{split}_reward'}={reward:.4f}")
         return " ".join(parts)
 
-    def _say(self, view: View, *parts: str) -> None:
+    def _print(self, view: View, *parts: str) -> None:
         print(f"trial={view.key}", *parts, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
@@ -210,15 +210,15 @@ class Lines:
 
 
 def totals(rows: Sequence[Timed], eta_seconds: float | None) -> str:
-    """`6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
+    """The line of totals: `6 trials, ~4m10s left: 3 done, 2 running, 1 failed`."""
     counts = Counter(row.status for row in rows)
     parts = ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
     left = f", ~{duration(eta_seconds)} left" if eta_seconds is not None else ""
     return f"{plural(len(rows), 'trial')}{left}: {parts}"
 
 
-def _time_word(seconds: float | None, words: str) -> str:
-    return words.format(duration(seconds)) if seconds is not None else ""
+def _duration(seconds: float | None, template: str) -> str:
+    return template.format(duration(seconds)) if seconds is not None else ""
 
 
 @contextmanager
@@ -229,28 +229,30 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
         yield
         return
     folders = {trial.key: run.trial(trial.key) for trial in trials}
-    known = {key: len(folder.read_curve()) for key, folder in folders.items()}
+    old_points = {key: len(folder.read_curve()) for key, folder in folders.items()}
     display: Display = (
-        Bars(trials, stream, run.plan_record().parallel) if stream.isatty() else Lines(trials[0].budget, stream, known)
+        Bars(trials, stream, run.plan_record().parallel)
+        if stream.isatty()
+        else Lines(trials[0].budget, stream, old_points)
     )
     since = time.time()
-    warned: set[str] = set()
-    said: set[str] = set()
+    trackers_warned: set[str] = set()
+    printed: set[str] = set()
     watched = [_Watched(trial, folders[trial.key]) for trial in trials]
-    rest = 0.0  # until when not to look again
+    next_poll = 0.0
 
     def warn(folder: TrialFolder) -> None:
         for warning in folder.warnings().values():
-            if warning.text not in said:  # once a run, as it is often the same of every trial
-                said.add(warning.text)
+            if warning.text not in printed:  # once in a run: often every trial has the same warning
+                printed.add(warning.text)
                 display.warn(f"{folder.key}: {warning.text}")
         for tracker, problem in problems(folder).items():
-            if tracker not in warned:  # once a run: what stops one trial's stops them all
-                warned.add(tracker)
+            if tracker not in trackers_warned:  # once in a run: a tracker usually fails for every trial
+                trackers_warned.add(tracker)
                 where = tracking_folder(folder) / f"{tracker}.log"
                 display.warn(f"{tracker} fails and trials go on without it: {problem} ({where})")
 
-    def look() -> None:
+    def refresh() -> None:
         ended = False
         for each in watched:
             if each.changed():
@@ -263,27 +265,27 @@ def watching(trials: Sequence[Trial], run: RunFolder, stream: TextIO | None = No
             watched[:] = [each for each in watched if not each.ended]
 
     def poll() -> None:
-        nonlocal rest
+        nonlocal next_poll
         begun = time.monotonic()
-        if begun < rest:
+        if begun < next_poll:
             return
-        look()
+        refresh()
         took = time.monotonic() - begun
-        rest = begun + took / SHARE
+        next_poll = begun + took / POLL_SHARE
 
     try:
-        # A file that is just being replaced cannot be read: look again.
+        # A file cannot be read while it is replaced; the next poll reads it.
         with repeating(poll, POLL_SECONDS, "progress", retry_on=(OSError, ValueError)):
             yield
     finally:
-        look()
-        for folder in folders.values():  # the last word of a tracker may come after its trial's end
+        refresh()
+        for folder in folders.values():  # a tracker may report a problem after its trial's end
             warn(folder)
         display.close()
 
 
 class _Watched:
-    """A trial that is looked at: its files are read where they have changed, and no more once it has ended."""
+    """A trial whose files are read when they have changed, until the trial has ended."""
 
     def __init__(self, trial: Trial, folder: TrialFolder):
         self.trial, self.folder = trial, folder
@@ -293,17 +295,14 @@ class _Watched:
         self._read_at = 0.0
 
     def changed(self) -> bool:
-        """Whether it may look different from the last `view`."""
+        """Whether the trial's state may differ from the last `view`."""
         return self.folder.stamps() != self._stamps or (
             self._running and time.monotonic() - self._read_at > STALE_CHECK_SECONDS
         )
 
     def view(self, since: float) -> View | None:
-        """What is to be shown now; None for what an earlier run left, before `since`.
-
-        That says nothing about this run until the trial begins again.
-        """
-        stamps = self.folder.stamps()  # before reading: what changes meanwhile is read once more
+        """The trial's current state; None if its status was last written before `since`, by an earlier run."""
+        stamps = self.folder.stamps()  # before reading, so that a change meanwhile is read next time
         view = view_of(self.folder, self.trial.variant, self.trial.budget)
         self._stamps, self._running, self._read_at = stamps, view.status == Status.RUNNING, time.monotonic()
         if view.updated < since:

@@ -1,4 +1,4 @@
-"""Rewards as methods and the evaluation see them: billed to the meter, shared by the workers, their scores checked."""
+"""Scores of rewards for methods and for evaluation: billed to the meter, divided among workers, checked for NaN."""
 
 from collections.abc import Mapping
 
@@ -17,12 +17,14 @@ from rewards.containment import drawing
 
 
 def metered(reward: Reward, meter: Meter, workers: Workers, label: str, seed: int) -> RewardFunction:
-    """The reward as methods see it, billed to `meter`, its rows shared by the workers.
+    """The reward function that a method calls; it bills `meter` and divides the rows among the workers.
+
+    It raises `Diverged` if an image is not finite, and `RewardError` if a score of finite images is not.
 
     Args:
-        label: what the reward is called where its scores are not finite.
-        seed: the trial's. What the reward draws from the global generators is keyed by it and by the queries so far,
-            which a resumed trial knows.
+        label: the reward's name in error messages.
+        seed: the trial's seed. It and the number of queries so far, which a checkpoint holds, seed the random numbers
+            that the reward draws from global generators.
     """
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
@@ -38,7 +40,7 @@ def metered(reward: Reward, meter: Meter, workers: Workers, label: str, seed: in
 def explained(
     reward: Reward, meter: Meter, workers: Workers, key: tuple[int | str, ...], images: Tensor, prompts: list[str]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Scores `[B]` and those of the reward's parts, billed once to `meter`; `key` is that of its random numbers."""
+    """Scores `[B]`, and label -> scores `[B]` of the reward's parts; `key` seeds the reward's random numbers."""
     parts: dict[str, Tensor] = {}
 
     def score(batch: Tensor) -> Tensor:
@@ -48,7 +50,7 @@ def explained(
         parts = {label: workers.gather(part, len(batch)) for label, part in own.items()}
         return workers.gather(scores, len(batch))
 
-    with heeded():  # people's own rewards catch what they can
+    with heeded():  # a user's reward may catch KeyboardInterrupt
         scores = meter.count_reward(images, score, reward.name)
     return scores, parts
 
@@ -62,25 +64,25 @@ def scores_of(
     images: Tensor,
     prompts: list[str],
 ) -> dict[str, Tensor]:
-    """Metric -> scores `[B]` for a point of the curve: every reward, and the parts of the optimised one.
+    """Metric -> scores `[B]` at a point of the curve, for every reward and for the parts of the optimised one.
 
     Args:
-        label: of the optimised reward, whose scores alone must be finite: a trial learns nothing from the others.
-        seed: of evaluation: what rewards draw is the same at every point, for every method and seed.
+        label: the name of the optimised reward. Only its scores must be finite, because no trial trains on the others.
+        seed: `evaluate.seed`, so that rewards draw the same random numbers at every point, for every method and seed.
     """
     check_images(images)
-    found: dict[str, Tensor] = {}
+    scored: dict[str, Tensor] = {}
     for metric, reward in rewards.items():
         key: tuple[int | str, ...] = (seed, "evaluation", metric, *prompts)
-        found[metric], parts = explained(reward, meter, workers, key, images, prompts)
+        scored[metric], parts = explained(reward, meter, workers, key, images, prompts)
         if metric == "reward":
-            require_finite(label, found[metric], parts, meter)
-            found |= {f"reward/{label}": scores for label, scores in parts.items()}
-    return found
+            require_finite(label, scored[metric], parts, meter)
+            scored |= {f"reward/{label}": scores for label, scores in parts.items()}
+    return scored
 
 
 def require_finite(label: str, scores: Tensor, parts: dict[str, Tensor], meter: Meter) -> None:
-    """Raises `RewardError` if scores of finite images are not finite: the reward's doing, so it may be tried again."""
+    """Raises `RewardError`, on which a trial is retried, if scores of finite images are not finite."""
     what = not_finite(label, scores, parts)
     if what:
         steps = meter.ledger.steps
@@ -90,48 +92,48 @@ def require_finite(label: str, scores: Tensor, parts: dict[str, Tensor], meter: 
 
 
 def check_images(images: Tensor) -> None:
-    """Raises `Diverged` if images are not finite, which is the policy's doing and not a reward's."""
+    """Raises `Diverged` if images are not finite, for which the policy is to blame and no reward."""
     if not images.detach().isfinite().all():
         raise Diverged("the images that were sampled hold NaN or infinite pixels")
 
 
 def not_finite(label: str, scores: Tensor, parts: Mapping[str, Tensor]) -> str | None:
-    """What of a reward's scores is not finite, naming the parts that it comes from; None where all are.
+    """A sentence on the scores that are not finite and the parts they come from; None if all are finite.
 
     Args:
-        label: the reward's.
+        label: the reward's name.
         scores: `[B]`.
-        parts: label -> scores `[B]` of what the reward is made of.
+        parts: label -> scores `[B]` of the reward's parts.
     """
     if bool(scores.detach().isfinite().all()):
         return None
-    own = {name: part for name, part in parts.items() if not bool(part.detach().isfinite().all())}
-    made = "".join(f"; its part {name!r} gave {_counted(part)}" for name, part in own.items())
-    return f"reward {label!r} gave {_counted(scores)}{made}"
+    bad = {name: part for name, part in parts.items() if not bool(part.detach().isfinite().all())}
+    causes = "".join(f"; its part {name!r} gave {_counted(part)}" for name, part in bad.items())
+    return f"reward {label!r} gave {_counted(scores)}{causes}"
 
 
 def _counted(scores: Tensor) -> str:
-    return _told(len(scores), int(scores.detach().isnan().sum()), int(scores.detach().isinf().sum()))
+    return _count_text(len(scores), int(scores.detach().isnan().sum()), int(scores.detach().isinf().sum()))
 
 
-def _told(total: int, nan: int, infinite: int) -> str:
-    kinds = [f"{count} {word}" for count, word in ((nan, "NaN"), (infinite, "infinite")) if count]
+def _count_text(total: int, nan: int, infinite: int) -> str:
+    kinds = [f"{count} {kind}" for count, kind in ((nan, "NaN"), (infinite, "infinite")) if count]
     scores = "score that is" if nan + infinite == 1 else "scores that are"
     return f"{nan + infinite} {scores} not finite ({' and '.join(kinds)}) of {total}"
 
 
-def odd_columns(rows: pd.DataFrame, trial: Trial) -> dict[str, str]:
-    """Metric -> what of an evaluation's values is not finite, for the metrics of which something is not.
+def not_finite_metrics(rows: pd.DataFrame, trial: Trial) -> dict[str, str]:
+    """Metric -> a sentence on its values that are not finite, for each metric with such values.
 
     Args:
-        rows: of `bench.run.evaluation.Evaluation`.
+        rows: `bench.run.evaluation.Evaluation.rows`.
     """
-    found = {}
+    sentences = {}
     for metric, values in rows.groupby("metric", sort=False)["value"]:
         nan, infinite = int(values.isna().sum()), int(np.isinf(values).sum())
         if nan + infinite:
-            found[str(metric)] = f"{_named(str(metric), trial)} gave {_told(len(values), nan, infinite)}"
-    return found
+            sentences[str(metric)] = f"{_named(str(metric), trial)} gave {_count_text(len(values), nan, infinite)}"
+    return sentences
 
 
 def _named(metric: str, trial: Trial) -> str:

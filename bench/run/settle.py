@@ -1,4 +1,4 @@
-"""After the trials, or after Ctrl-C: no status may say `running` when nothing runs."""
+"""Gives every trial a final status after a run or Ctrl-C, so that none stays `running` when no process runs it."""
 
 import logging
 import shutil
@@ -20,27 +20,27 @@ STOPPED = "stopped by the user; run the sweep again to continue"
 LOCK_WAIT_SECONDS = 5.0
 
 LITTLE_BYTES = 2**20
-"""Less free space than a trial's next point needs."""
+"""Free space below which a full disk is named as the cause of a process's death."""
 
 
 def lost(path: Path, attempts: int) -> str:
-    """The cause of a trial whose process ended without one, and left no more than the folder `path`."""
+    """The cause of failure of a trial whose process died without recording one; `path` is the trial's folder."""
     full = shutil.disk_usage(path).free < LITTLE_BYTES
     why = "and the disk is full: free some space" if full else "often for lack of memory"
-    return f"its process died without a word{times(attempts)}, {why}; run the sweep again to continue"
+    return f"its process died without an error message{times(attempts)}, {why}; run the sweep again to continue"
 
 
 def times(attempts: int) -> str:
-    """How often a trial was tried, where that is news."""
+    """` (tried 3 times)`; empty after a single attempt."""
     return f" (tried {attempts} times)" if attempts > 1 else ""
 
 
 @contextmanager
 def settled(trials: Sequence[Trial], run: RunFolder) -> Iterator[None]:
-    """Gives each of the trials, which the block runs, a final status if it has none and nobody is writing it.
+    """Gives each trial that the block runs a final status, unless it has one or another process is writing it.
 
-    One without an end of its own has failed where the block came to its own end, also if it was not even begun. Where
-    the block did not, by the user or by an error, it is the block that failed: such a trial is interrupted.
+    If the block ends normally, a trial that has not ended, or not begun, has failed. If the user or an error ends the
+    block, a running trial is interrupted.
     """
     try:
         yield
@@ -68,7 +68,7 @@ def _settle(trials: Sequence[Trial], run: RunFolder, interrupted: str | None = N
 
 
 def _give_status(folder: TrialFolder, unsettled: Collection[Status], interrupted: str | None) -> None:
-    if folder.recorded_status() not in unsettled:  # it has ended while the lock was waited for
+    if folder.recorded_status() not in unsettled:  # the trial has ended while this process waited for the lock
         return
     if interrupted:
         folder.write_status(Status.INTERRUPTED, interrupted)

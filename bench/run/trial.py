@@ -1,8 +1,8 @@
-"""One trial from its first evaluation to its last: the loop that every executor runs.
+"""The loop of one trial, from its first evaluation to its last, which every executor runs.
 
-Draw prompts, let the method step, meter, evaluate at fixed amounts of the budget, append to the curve, checkpoint.
-The curve's point is written before the checkpoint, and a resumed trial cuts the curve back to its checkpoint, so a
-process killed anywhere continues to bitwise the same curve.
+The loop draws prompts, lets the method take a step, evaluates at fixed amounts of the budget, appends a point to the
+curve and saves a checkpoint. The point is written before the checkpoint, and a resumed trial cuts the curve back to its
+checkpoint, so that a trial whose process is killed at any time continues to bitwise the same curve.
 """
 
 import math
@@ -28,7 +28,7 @@ from bench.errors import Diverged
 from bench.plan.budget import affordable_prompts
 from bench.run.evaluation import Evaluation, Evaluator
 from bench.run.repeatable import unrepeatable
-from bench.run.scores import metered, odd_columns, scores_of
+from bench.run.scores import metered, not_finite_metrics, scores_of
 from bench.stopping import check
 from bench.store.null_folder import NullFolder
 from bench.store.records import Point
@@ -42,27 +42,28 @@ from models.workers import Workers
 from rewards.base import features
 
 PICTURES_PER_SPLIT = 8
-"""Prompts of a split whose first image is kept at every point, spread evenly over the split."""
+"""Prompts of each split whose first image is saved at every point; they are spread evenly over the split."""
 
-ASKED_AGAIN = 2
-"""Images that rewards of one's own score twice more, to see whether they repeat."""
+REPEAT_IMAGES = 2
+"""Images that a user's own reward scores twice more at the trial's end, to check that its scores repeat."""
 
 Observer = Callable[[Point], None]
-"""Is told each point of the curve, as `curve.jsonl` has it, once a checkpoint of it is kept: first those that a resumed
-trial has already.
+"""Function that is called with each point of the curve once the point's checkpoint is saved.
+
+A resumed trial first calls it with the points that it has already.
 """
 
 
 def run_trial(
     trial: Trial, folder: TrialFolder, workers: Workers | None = None, observe: Observer | None = None
 ) -> None:
-    """Runs or resumes `trial`, writing everything to `folder`; the caller holds its lock and has set the threads.
+    """Runs or resumes `trial` and writes its results to `folder`.
 
-    Where there are many workers, each of them calls this.
+    The caller holds the folder's lock and has set torch's threads. Each worker of a trial calls this function.
 
     Raises:
         Diverged: images, a loss or a gradient are NaN or infinite; the last good checkpoint stays.
-        RewardError: the optimised reward raised, or gave scores that are NaN or infinite for images that are not.
+        RewardError: the optimised reward raised an exception, or its scores of finite images are NaN or infinite.
     """
     quieten()
     return_freed_memory()
@@ -74,7 +75,7 @@ def run_trial(
 
 
 class TrialLoop:
-    """A trial's state between steps."""
+    """The state of a trial between its steps, and the operations of the loop."""
 
     def __init__(
         self, trial: Trial, folder: TrialFolder, workers: Workers | None = None, observe: Observer | None = None
@@ -95,7 +96,7 @@ class TrialLoop:
             self.settings,
             self.policy,
             metered(rewards["reward"], self.meter, self.workers, trial.reward.label, trial.seed),
-            self.optimiser,  # type: ignore[arg-type]  # a sampling method has no use for one
+            self.optimiser,  # type: ignore[arg-type]  # None for a sampling method
             self.seeds,
         )
         self.evaluator = Evaluator(
@@ -111,7 +112,7 @@ class TrialLoop:
         self.drawn = 0  # prompts drawn so far
         self.latest: float | None = None
         self.recent: list[StepMetrics] = []
-        self.shown: list[tuple[tuple[str, str], Tensor]] = []  # (split, prompt) and an image of the latest point
+        self.latest_images: list[tuple[tuple[str, str], Tensor]] = []  # ((split, prompt), image `[3, H, W]`)
 
     # -- the loop -------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class TrialLoop:
             self.encode_prompts()
             self.evaluate()
             return
-        with self.meter.paused():  # it is billed already
+        with self.meter.paused():  # the first attempt has billed it
             self.encode_prompts()
         self.policy.load_state_dict(state["policy"])
         self.method.load_state_dict(state["method"])
@@ -137,7 +138,7 @@ class TrialLoop:
                 self.observe(point)
 
     def step(self) -> bool:
-        """One step of the method, and an evaluation where one is due. False when the budget is spent."""
+        """Takes a step of the method, and evaluates if that is due; returns False once the budget is spent."""
         book, evaluated = self.axes(), self.evaluator.rows("train")
         sampler, budget = self.policy.sampler, self.trial.budget
         training = len(self.trial.prompts_train)
@@ -149,7 +150,7 @@ class TrialLoop:
                 metrics = self.method.select(evaluated)
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
-        check()  # a step in which a stop was lost may have other numbers
+        check()  # the numbers of a step in which a request to stop was swallowed may differ
         self.meter.ledger.steps += 1
         self.meter.ledger.updates += metrics.updates
         self.recent.append(metrics)
@@ -162,26 +163,26 @@ class TrialLoop:
         return True
 
     def finish(self) -> None:
-        """Evaluates what the last steps did, where no evaluation has seen it yet, and writes the adapter."""
+        """Evaluates the steps since the last evaluation, checks that rewards repeat, and writes the adapter."""
         if self.recent:
             self.evaluate()
         self.folder.heartbeat(progress=1.0, latest=self.latest)
-        if self.shown:
-            self.ask_again()
+        if self.latest_images:
+            self.warn_unrepeatable()
         if self.method.trains:
             self.policy.save_adapter(self.folder.adapter)
 
     def axes(self) -> dict[str, int | float]:
-        """The meter's, as the first worker's clock has them: what is due is decided by all alike."""
+        """The meter's axes on the first worker, so that all workers decide alike when an evaluation is due."""
         return self.workers.agree(self.meter.ledger.as_axes(self.workers.size))
 
     def encode_prompts(self) -> None:
-        """Encodes the training prompts, once in a trial's life, so that a resumed one spends the same."""
+        """Encodes the training prompts, which is billed once in a trial, however often the trial is resumed."""
         with self.meter.phase("train"):
             self.policy.embed([*self.trial.prompts_train, ""])
 
     def draw_prompts(self, count: int) -> list[str]:
-        """The next prompts of the training set: one random order an epoch, keyed by the trial's seed."""
+        """The next `count` training prompts; each epoch has its own random order, from the trial's seed."""
         prompts = self.trial.prompts_train
         drawn = []
         for position in range(self.drawn, self.drawn + count):
@@ -190,10 +191,10 @@ class TrialLoop:
         self.drawn += count
         return drawn
 
-    # -- a point --------------------------------------------------------------------------------------------
+    # -- a point of the curve -------------------------------------------------------------------------------
 
     def evaluate(self) -> None:
-        """Evaluates, appends a point to the curve, and checkpoints."""
+        """Evaluates the policy, appends a point to the curve, and saves a checkpoint."""
         self.point += 1
         sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
         evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
@@ -202,37 +203,39 @@ class TrialLoop:
         with self.meter.phase("log"):
             self.folder.write_evaluation(evaluation.rows.assign(point=self.point))
             self.save_pictures(evaluation)
-        self.shown = list(evaluation.pictures.items())[:ASKED_AGAIN]
+        self.latest_images = list(evaluation.pictures.items())[:REPEAT_IMAGES]
         axes = self.axes()
         self.latest = evaluation.values["train"]["reward"]
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
-        for metric, what in odd_columns(evaluation.rows, self.trial).items():
+        for metric, what in not_finite_metrics(evaluation.rows, self.trial).items():
             self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
         self.recent = []
         with self.meter.phase("log"):
-            self.folder.save_checkpoint(self.state())  # collective: every worker has a share of it
+            self.folder.save_checkpoint(self.state())  # collective: every worker holds a shard
         if self.observe is not None:
             self.observe(Point(point=self.point, axes=axes, values=evaluation.values))
 
     def save_pictures(self, evaluation: Evaluation) -> None:
-        """Keeps the first image of some prompts, to look at."""
+        """Saves the first image of `PICTURES_PER_SPLIT` prompts of each split."""
         for split, prompts in self.trial.evaluated.items():
             for prompt in spread(prompts, PICTURES_PER_SPLIT):
                 pixels = evaluation.pictures[split, prompt].mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
                 self.folder.save_picture(self.point, split, prompt, pixels)
 
-    def ask_again(self) -> None:
-        """Keeps with the trial which rewards of one's own do not repeat.
+    def warn_unrepeatable(self) -> None:
+        """Stores a warning for each of the user's own rewards whose scores do not repeat.
 
-        Once all numbers are made: a reward that keeps state would train otherwise for having been asked, and what goes
-        wrong in a call that no number comes from would be seen by nobody.
+        It runs after the last evaluation, because the extra calls change the state of a reward that keeps one.
         """
-        images, prompts = torch.stack([image for _, image in self.shown]), [prompt for (_, prompt), _ in self.shown]
+        images, prompts = (
+            torch.stack([image for _, image in self.latest_images]),
+            [prompt for (_, prompt), _ in self.latest_images],
+        )
         for name, what in unrepeatable(self.rewards, images, prompts).items():
             self.folder.warn(f"repeat/{name}", self.point, what)
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed trial needs, as plain values and tensors."""
+        """The checkpoint from which the trial can be resumed, as plain values and tensors."""
         return {
             "policy": self.policy.state_dict(),
             "method": self.method.state_dict(),
@@ -245,7 +248,7 @@ class TrialLoop:
 
 
 def check_finite(metrics: StepMetrics, step: int) -> None:
-    """Raises `Diverged` if a step's numbers are not finite."""
+    """Raises `Diverged` if a step's loss, reward or gradient norm is not finite."""
     for name in ("loss", "reward", "gradient_norm"):
         value = getattr(metrics, name)
         if not math.isfinite(value):
@@ -253,7 +256,7 @@ def check_finite(metrics: StepMetrics, step: int) -> None:
 
 
 def training_summary(steps: Sequence[StepMetrics]) -> dict[str, float]:
-    """Means over the steps since the last point, and what the last of them said of itself."""
+    """The means of the steps' metrics, and the last step's `latest`; `steps` are those since the last point."""
     if not steps:
         return {}
     columns: dict[str, Callable[[StepMetrics], float]] = {

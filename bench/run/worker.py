@@ -1,4 +1,4 @@
-"""Runs one trial and records how it went. Every executor calls this, in process or in an actor."""
+"""Runs one trial and records its status; every executor calls `run_and_record`, in its process or in an actor."""
 
 import time
 import traceback
@@ -24,7 +24,7 @@ from rewards.containment import restored
 
 BEAT_SECONDS = 5.0
 LOCK_WAIT_SECONDS = 20.0
-"""A killed run's workers live on for a moment; a rerun waits that long for them to go."""
+"""How long a rerun waits for the lock, which workers of a killed run hold for a moment."""
 
 
 def run_and_record(
@@ -35,28 +35,28 @@ def run_and_record(
     call: str | None = None,
     observe: Observer | None = None,
 ) -> Status:
-    """Runs `trial` to its end, or resumes it, and leaves its status and cause in `folder`.
+    """Runs or resumes `trial` and writes its status and the cause of a failure to `folder`.
 
     Args:
-        trial: what to run.
-        folder: where it is recorded.
+        trial: the trial to run.
+        folder: its folder.
         command: the command line, for the provenance.
-        launch: starts the workers of a trial that has its own processes.
-        call: of `bench run`, where it may begin the trial anew after a death of its process, and for no other reason:
-            attempts are counted over all of them.
-        observe: is told each point, where the trial runs in this process (see `bench.run.trial.Observer`).
+        launch: starts the workers of a trial that runs in processes of its own.
+        call: an id of the call of `bench run`. Attempts are counted over all processes of one call, which starts a
+            trial again when its process has died.
+        observe: receives each point of a trial that runs in this process (see `bench.run.trial.Observer`).
 
     Returns:
         The status that was recorded.
 
     Raises:
         LockedError: another process is writing the trial.
-        KeyboardInterrupt: the user stopped it; it is recorded as interrupted.
+        KeyboardInterrupt: the user stopped the trial, which is recorded as interrupted.
     """
-    # What a method or a library does to the global state ends with the trial: the next one may run in this process.
+    # Changes that a method makes to global state are undone, because the next trial may run in this process.
     with folder.lock(LOCK_WAIT_SECONDS), restored():
         status = folder.read().status
-        if status.settled:  # another process finished it in the meantime
+        if status.settled:  # another process has finished the trial in the meantime
             return status
         torch.set_num_threads(trial.threads)
         try:
@@ -65,18 +65,20 @@ def run_and_record(
             folder.write_status(
                 Status.RUNNING, provenance=provenance(trial, command), **described(trial), started=begun
             )
-            # One step of a large model may take minutes. A full disk or another owner stops the trial itself, with a
-            # better message.
+            # A thread writes heartbeats, because one step of a large model may take minutes. It ignores a full disk and
+            # another owner, on which the trial itself stops with a better message.
             with tracked(trial, folder):
                 with repeating(folder.heartbeat, BEAT_SECONDS, "heartbeat", retry_on=(OSError, LockedError)):
                     status, cause = _attempts(trial, folder, launch, call, observe)
-                ended = partial(folder.write_status, status, cause, seconds=time.time() - begun, finished=time.time())
+                write_end = partial(
+                    folder.write_status, status, cause, seconds=time.time() - begun, finished=time.time()
+                )
                 try:
-                    ended()
+                    write_end()
                 except OSError as error:
                     if not disk_full(error):
                         raise
-                    ended()  # what was begun has been removed, so that there may be room now
+                    write_end()  # the half-written file was removed, which may have made room
             if status == Status.DONE:
                 folder.drop_checkpoints()
             return status
@@ -87,13 +89,13 @@ def run_and_record(
 
 
 def record_skipped(trial: Trial, folder: TrialFolder, cause: str) -> None:
-    """Leaves in `folder` that `trial` was not begun, and why."""
+    """Records `trial` as skipped, with the cause."""
     with folder.lock(LOCK_WAIT_SECONDS):
         folder.write_status(Status.SKIPPED, cause, **described(trial))
 
 
 def mended(trial: Trial, folder: TrialFolder) -> list[str]:
-    """Mends what is damaged of a trial that nobody is writing, and says what it was (see `TrialFolder.mend`)."""
+    """Mends the damaged files of a trial that no process writes; returns a line for each (see `TrialFolder.mend`)."""
     if not folder.damage():
         return []
     with folder.lock(LOCK_WAIT_SECONDS):
@@ -104,14 +106,16 @@ def _attempts(
     trial: Trial, folder: TrialFolder, launch: Launch, call: str | None, observe: Observer | None
 ) -> tuple[Status, str | None]:
 
-    watched = partial(run_trial, observe=observe) if observe else run_trial
-    run = launch if grouped(trial) else watched
+    in_process = partial(run_trial, observe=observe) if observe else run_trial
+    run = launch if grouped(trial) else in_process
     before = folder.read()
-    tried = before.attempts if call and before.call == call else 0
-    cause = lost(folder.path, tried)
-    while tried <= trial.retries:
-        tried += 1
-        folder.write_status(Status.RUNNING, call=call, attempts=tried)  # first, as nothing is written after a death
+    attempts = before.attempts if call and before.call == call else 0
+    cause = lost(folder.path, attempts)
+    while attempts <= trial.retries:
+        attempts += 1
+        folder.write_status(
+            Status.RUNNING, call=call, attempts=attempts
+        )  # before the attempt, which may kill the process
         try:
             with heeded():
                 run(trial, folder)
@@ -121,23 +125,23 @@ def _attempts(
         except Exception as error:
             folder.check_owner()
             where = ""
-            if not disk_full(error):  # else what room is left is for the status, and its cause says all
+            if not disk_full(error):  # on a full disk the status needs the room that is left
                 write_text(folder.error_path, traceback.format_exc())
                 where = f"; the traceback is in trials/{folder.key}/{folder.error_path.name}"
-            cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(tried)}{where}"
+            cause = f"{with_advice(cause_of(error), trial).rstrip('.')}{times(attempts)}{where}"
     return Status.FAILED, cause
 
 
 def with_advice(cause: str, trial: Trial) -> str:
-    """The cause of a failure; where memory ran out, what of the sweep would need less of it."""
+    """The cause of a failure; if memory ran out, with the settings that would need less."""
     if not ran_out_of_memory(cause):
         return cause
     wanted = " or ".join(f"{place}.{name}={value}" for (place, name), value in smaller(trial).items())
-    do = f"{wanted} needs less" if wanted else "a card with more is needed"
+    do = f"{wanted} needs less" if wanted else "a GPU with more memory is needed"
     return f"out of memory; {do} (`bench plan SWEEP --card SIZE` prints what fits): {one_line(cause, 160)}"
 
 
 def described(trial: Trial) -> dict[str, Any]:
-    """The fields of `trial.json` that say what the trial is."""
+    """The fields of `trial.json` that describe the trial: its spec, names, seed and identity."""
     fields = ("sweep", "method", "variant", "seed", "identity")
     return {"spec": trial.model_dump(mode="json"), **{name: getattr(trial, name) for name in fields}}

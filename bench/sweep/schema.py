@@ -328,32 +328,32 @@ def _repeatable(algorithm: Any) -> Any:
 
 
 class Search(SchemaModel):
-    """How each method's settings are tuned before the comparison, alike for all of them."""
+    """How the settings of every method are tuned before the comparison."""
 
     algorithm: Annotated[Literal["random", "optuna", "asha"], BeforeValidator(_repeatable)] = Field(
-        default="random", description="Ray Tune's: random search, Optuna's TPE, or ASHA"
+        default="random", description="Ray Tune's random search, Optuna's TPE, or ASHA"
     )
     space: Annotated[
         dict[Name, Annotated[dict[NonEmpty, AnyDistribution], Field(min_length=1)]], Field(min_length=1)
-    ] = Field(description="variant -> setting -> the values it may take")
-    untuned: tuple[Name, ...] = Field(default=(), description="variants that keep the settings written here")
-    samples: Count = Field(default=8, description="configurations of each method")
+    ] = Field(description="variant -> setting -> its values or their distribution")
+    untuned: tuple[Name, ...] = Field(default=(), description="variants whose settings stay as written in the sweep")
+    samples: Count = Field(default=8, description="number of configurations of each method")
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
-        default=(100,), description="of the trials that tune; none of them may be compared"
+        default=(100,), description="seeds of the tuning's trials, none of which may be a seed of the comparison"
     )
     prompts: Prompts | None = Field(
-        default=None, description="what is tuned on; the comparison's training prompts unless given"
+        default=None, description="prompts of the tuning; the comparison's training prompts unless given"
     )
     metric: Literal["reward", "heldout_reward"] = Field(
-        default="reward", description="what is maximised: the last reward on training prompts, or on held-out ones"
+        default="reward", description="the score to maximise: a trial's last reward on training or on held-out prompts"
     )
-    seed: Seed = Field(default=0, description="of the drawing of configurations")
-    at_once: Count = Field(default=2, description="optuna: configurations that are suggested together")
+    seed: Seed = Field(default=0, description="seed of the drawn configurations")
+    at_once: Count = Field(default=2, description="optuna: configurations in a round")
     grace: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
-        default=0.25, description="asha: the share of the budget that every configuration gets"
+        default=0.25, description="asha: the share of the budget before which no trial is stopped"
     )
     reduction: Annotated[int, Field(strict=True, ge=2)] = Field(
-        default=3, description="asha: one in so many goes on at each rung"
+        default=3, description="asha: at each rung the best 1/reduction of the trials continue"
     )
 
     @model_validator(mode="after")
@@ -369,14 +369,16 @@ class Search(SchemaModel):
 
 
 class Wandb(SchemaModel):
-    """Weights & Biases; who you are is `wandb login`'s, or WANDB_API_KEY's."""
+    """Options of Weights & Biases; `wandb login` or WANDB_API_KEY gives the account."""
 
-    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
-    entity: NonEmpty | None = Field(default=None, description="a user or a team")
-    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
-    tags: tuple[NonEmpty, ...] | None = None
-    notes: NonEmpty | None = None
-    mode: Literal["online", "offline", "shared", "disabled"] | None = Field(default=None, description="WANDB_MODE's")
+    project: NonEmpty | None = Field(default=None, description="the project; the sweep's name unless given")
+    entity: NonEmpty | None = Field(default=None, description="the user or team that owns the project")
+    group: NonEmpty | None = Field(default=None, description="the group of runs; the sweep's name unless given")
+    tags: tuple[NonEmpty, ...] | None = Field(default=None, description="tags of every run")
+    notes: NonEmpty | None = Field(default=None, description="a note on every run")
+    mode: Literal["online", "offline", "shared", "disabled"] | None = Field(
+        default=None, description="W&B's mode; WANDB_MODE unless given"
+    )
 
 
 def _without_password(address: str) -> str:
@@ -387,47 +389,48 @@ def _without_password(address: str) -> str:
 
 
 class Mlflow(SchemaModel):
-    """MLflow."""
+    """Options of MLflow."""
 
     tracking_uri: Annotated[NonEmpty, AfterValidator(_without_password)] | None = Field(
-        default=None, description="a server; MLFLOW_TRACKING_URI's, or mlflow.db in the run's folder unless given"
+        default=None, description="the server; MLFLOW_TRACKING_URI, or else mlflow.db in the run's folder, unless given"
     )
-    experiment_name: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
-    tags: dict[NonEmpty, NonEmpty] | None = None
-    description: NonEmpty | None = None
+    experiment_name: NonEmpty | None = Field(default=None, description="the experiment; the sweep's name unless given")
+    tags: dict[NonEmpty, NonEmpty] | None = Field(default=None, description="tags of every run")
+    description: NonEmpty | None = Field(default=None, description="a description of every run")
 
 
 class Trackio(SchemaModel):
-    """Trackio, on this machine or in a Space."""
+    """Options of Trackio, which keeps runs on this machine or in a Hugging Face Space."""
 
-    project: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
-    group: NonEmpty | None = Field(default=None, description="the sweep's name unless given")
-    space_id: NonEmpty | None = Field(default=None, description="owner/name of a Hugging Face Space")
-    private: Flag | None = Field(default=None, description="whether a Space that is made is private")
+    project: NonEmpty | None = Field(default=None, description="the project; the sweep's name unless given")
+    group: NonEmpty | None = Field(default=None, description="the group of runs; the sweep's name unless given")
+    space_id: NonEmpty | None = Field(default=None, description="the Space, owner/name; this machine unless given")
+    private: Flag | None = Field(default=None, description="whether a new Space is private")
 
 
 class Track(SchemaModel):
-    """Where curves are shown beside the run's folder. Nothing here changes a number."""
+    """The trackers that show curves while trials run; no number depends on them."""
 
-    tensorboard: Flag = Field(default=True, description="event files in every trial's folder")
-    wandb: Wandb | None = None
-    mlflow: Mlflow | None = None
-    trackio: Trackio | None = None
+    tensorboard: Flag = Field(default=True, description="write event files to every trial's folder")
+    wandb: Wandb | None = Field(default=None, description="options of Weights & Biases; {} for defaults")
+    mlflow: Mlflow | None = Field(default=None, description="options of MLflow; {} for defaults")
+    trackio: Trackio | None = Field(default=None, description="options of Trackio; {} for defaults")
 
     @property
     def services(self) -> dict[str, SchemaModel]:
-        """Those that are not files of ours, with their options."""
-        asked = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
-        return {name: options for name, options in asked.items() if options is not None}
+        """Service -> its options, for each service that the sweep names."""
+        options = {"wandb": self.wandb, "mlflow": self.mlflow, "trackio": self.trackio}
+        return {name: own for name, own in options.items() if own is not None}
 
 
 def _trackers(value: Any) -> Any:
-    """A name, a list of names, `none`, or a mapping of names to options, as a mapping."""
+    """The mapping tracker -> options, from a name, a list of names, `none`, or a mapping."""
     if isinstance(value, Track):
         return value
     if isinstance(value, Mapping):
         return {
-            name: ({} if name in TRACKERS[1:] else True) if given is None else given for name, given in value.items()
+            name: ({} if name in TRACKERS[1:] else True) if options is None else options
+            for name, options in value.items()
         }
     names = [] if value == "none" else [value] if isinstance(value, str) else value
     known = ", ".join(TRACKERS)
@@ -472,7 +475,7 @@ class Sweep(SchemaModel):
     retries: Annotated[int, Field(strict=True, ge=0, le=10)] = Field(
         default=0, description="how often a failed trial is run again from its checkpoint"
     )
-    track: AnyTrack = Field(default=Track(), description="TensorBoard's event files, and services that are asked for")
+    track: AnyTrack = Field(default=Track(), description="TensorBoard's event files, and the services that are named")
     scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
 
     @property

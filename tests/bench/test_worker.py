@@ -32,7 +32,7 @@ def test_running_out_of_memory_says_what_to_change(error, tiny_model, tmp_path):
     folder = TrialFolder(tmp_path / "trial")
     trial = make_trial(tiny_model, "ddpo", variant="mine", reference=f"{plugin}:Ends")
     assert run_and_record(trial, folder) == "failed"
-    cause = folder.read()["cause"]
+    cause = folder.read().cause
     assert "out of memory; settings.micro_batch=16 or resources.precision=bf16 needs less" in cause
     assert error.split("(")[0].removeprefix("torch.") in cause
 
@@ -40,6 +40,6 @@ def test_running_out_of_memory_says_what_to_change(error, tiny_model, tmp_path):
 def test_where_nothing_is_left_to_change_a_larger_card_is_needed(tiny_model):
     trial = make_trial(tiny_model, "alignprop", precision="bf16")
     spent = trial.model_copy(update={"settings": {**trial.settings, "micro_batch": 1, "checkpointing": "step"}})
-    assert "a card with more is needed" in with_advice("MemoryError", spent)
+    assert "a GPU with more memory is needed" in with_advice("MemoryError", spent)
     assert with_advice("ValueError: no", trial) == "ValueError: no"
     assert not ran_out_of_memory(cause_of(ValueError("a memory of it")))

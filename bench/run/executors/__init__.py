@@ -1,7 +1,7 @@
-"""Where trials run: in this process (`inline`), or in actors that Ray Tune places (`ray`, the default).
+"""Executors, which run trials: in this process (`inline`), or in actors that Ray Tune places (`ray`, the default).
 
-An executor is one module with `execute(trials, run, command)` and `parallel(trials)`; both call `bench.run.worker`, so
-the numbers do not depend on it. Progress is read from the store (`bench.run.progress`).
+An executor is a module with the functions of `Executor`. Each executor calls `bench.run.worker`, so that the numbers do
+not depend on the executor. Progress is read from the store (`bench.run.progress`).
 """
 
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ NAMES = ("ray", "inline")
 
 
 class Executor(Protocol):
-    """What a module in this folder offers."""
+    """The functions of an executor's module."""
 
     def execute(self, trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
-        """Runs every trial to its end; returns when none is left. Failures are in the store, not raised.
+        """Runs every trial to its end. A failure is recorded in the store and not raised.
 
         Args:
-            address: a running cluster to join, for an executor that knows clusters.
+            address: a running Ray cluster to join; only the `ray` executor can.
         """
 
     def parallel(self, trials: Sequence[Trial], address: str | None = None) -> int:
-        """How many trials of that size run at once, if there are so many."""
+        """How many trials of the size of the first one can run at the same time."""
 
 
-def executor(name: str) -> Executor:
-    """The executor of that name; Ray is imported only when it is asked for."""
+def load_executor(name: str) -> Executor:
+    """The executor called `name`; Ray is imported for `ray` only."""
     from importlib import import_module
 
     module = {"ray": "ray_tune", "inline": "inline"}[name]

@@ -1,7 +1,6 @@
-"""Whether a local Ray lives.
+"""Watches the daemons of a local Ray, so that a run whose daemon has died ends at once with an error.
 
-A driver whose raylet is gone hears nothing of what it waits for, and one whose GCS is gone is ended by Ray after a
-minute, whatever it is doing. So this process looks after its own, and a run that has lost one ends at once and says so.
+Without its raylet a driver waits for ever, and without its GCS Ray ends the driver after a minute.
 """
 
 import os
@@ -20,69 +19,62 @@ from bench.background import repeating
 from bench.errors import TRIALS_FAILED, BenchError, one_line
 
 DAEMONS = ("raylet", "gcs_server")
-LOOK_SECONDS = 0.5
+POLL_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0
-"""How long this process may take to hear of it. A call that waits for a dead daemon cannot be interrupted."""
+"""How long the block may take to end after a daemon's death; a call that waits for the daemon cannot be interrupted."""
+
+RAYLET_DIED = "Raylet is terminated"
+"""The beginning of Ray's message on its raylet's end, which is hidden because `RayDied` replaces it."""
 
 
-KNOWN = "Raylet is terminated"
-"""How Ray begins to tell of its raylet's end, with the last forty lines of a log; `RayDied` says it."""
-
-
-class Terse(TextIOBase):
-    """What Ray prints of its daemons' messages, each in one line.
-
-    Args:
-        stream: where they go.
-    """
+class OneLineStream(TextIOBase):
+    """A stream that writes the first line of each of Ray's messages to `stream`."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
 
     def write(self, text: str) -> int:
         message = re.sub(r"\x1b\[[0-9;]*m", "", text).strip()  # without its colours
-        if message and KNOWN not in message:
+        if message and RAYLET_DIED not in message:
             print(one_line(message.partition("\n")[0]), file=self.stream, flush=True)
         return len(text)
 
 
 class RayDied(BenchError):  # noqa: N818  # named as what happened
-    """A daemon of the local Ray is gone, and with it everything that ran there."""
+    """A daemon of the local Ray has died, and with it every trial that ran there."""
 
     exit_code = TRIALS_FAILED
 
 
 @contextmanager
-def alive() -> Iterator[None]:
-    """Ends the block as a stop does (see `bench.stopping`) once a daemon of this process's Ray is gone.
-
-    A cluster that was joined has no daemons of this process.
+def watched_daemons() -> Iterator[None]:
+    """Stops the block, as Ctrl-C does (see `bench.stopping`), once a daemon of this process's own Ray has died.
 
     Raises:
-        RayDied: where one is gone, however the block has ended, unless the user stopped it.
+        RayDied: a daemon has died, however the block ended, unless the user stopped it.
     """
     daemons = own_daemons()
-    told, ended = threading.Event(), threading.Event()
+    stopped, ended = threading.Event(), threading.Event()
 
-    def look() -> None:
+    def poll() -> None:
         gone = dead(daemons)
         if gone is None:
             return
-        if not told.is_set():
-            told.set()
+        if not stopped.is_set():
+            stopped.set()
             stopping.break_off()
         if not ended.wait(PATIENCE_SECONDS):
             _leave(gone)
 
     try:
-        with repeating(look, LOOK_SECONDS, "ray"):
+        with repeating(poll, POLL_SECONDS, "ray"):
             try:
                 yield
             finally:
                 ended.set()
     except BaseException as error:
         gone = dead(daemons)
-        if gone is None or (isinstance(error, KeyboardInterrupt) and not told.is_set()):
+        if gone is None or (isinstance(error, KeyboardInterrupt) and not stopped.is_set()):
             raise
         raise gone from error
     gone = dead(daemons)
@@ -91,13 +83,13 @@ def alive() -> Iterator[None]:
 
 
 def own_daemons() -> list[tuple[str, psutil.Process]]:
-    """Of the Ray that this process has started, each with its name."""
+    """The daemons of the Ray that this process has started, as (name, process)."""
     children = [(child.name(), child) for child in psutil.Process().children()]
     return [(name, child) for name, child in children if name in DAEMONS]
 
 
 def dead(daemons: Sequence[tuple[str, psutil.Process]]) -> RayDied | None:
-    """What is to be said of the first that is gone; None where none is."""
+    """The error for the first daemon that has died; None if all are alive."""
     gone = next((name for name, process in daemons if not _lives(process)), None)
     if gone is None:
         return None
@@ -112,7 +104,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _leave(gone: RayDied) -> None:
-    """Ends this process as Ray would, but says why. What the trials have is in the store; they read as interrupted."""
+    """Prints the error and ends this process at once; its trials are stored, with the status interrupted."""
     console.error(gone)
     sys.stderr.flush()
     os._exit(gone.exit_code)

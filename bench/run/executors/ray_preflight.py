@@ -1,6 +1,6 @@
-"""What Ray would find out after minutes, or take for something else.
+"""Checks before Ray starts, which Ray itself would fail after minutes or with a misleading error.
 
-No room where it writes, and no cluster where it is to join one.
+They find a full disk under Ray's temporary files, and an address at which no Ray cluster listens.
 """
 
 import os
@@ -13,29 +13,29 @@ from bench.errors import BenchError, disk_full
 from bench.store.files import try_to_write
 
 OBJECT_STORE_BYTES = 80 * 2**20
-"""Near Ray's minimum: nothing large goes through it."""
+"""Size of Ray's object store, near Ray's minimum, as nothing large goes through it."""
 
 SESSION_BYTES = 16 * 2**20
-"""Logs and sockets of a Ray that lasts as long as a run."""
+"""Room for the logs and sockets of a local Ray during a run."""
 
 SHARED_MEMORY = Path("/dev/shm")
 
-KNOCK_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
 
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-"""How a client of HTTP/2, which gRPC is made of, begins: the preface and settings that are empty (RFC 9113, 3.4)."""
+"""The first bytes of an HTTP/2 client, and so of gRPC: the preface and empty settings (RFC 9113, section 3.4)."""
 
 FRAME_BYTES, SETTINGS = 9, 4
-"""A frame's header, and in its fourth byte the type of the first one that a server must send."""
+"""Length of an HTTP/2 frame's header, and the type, its fourth byte, of the frame that a server sends first."""
 
-ANSWERS = "name the HOST:PORT that `ray start --head` prints"
+ADDRESS_HINT = "name the HOST:PORT that `ray start --head` prints"
 
 
 def check_room() -> None:
-    """Whether a local Ray finds room where it writes: `RAY_TMPDIR`, `TMPDIR` or /tmp, in this order.
+    """Checks that the folder of Ray's temporary files has room: `RAY_TMPDIR`, else `TMPDIR`, else /tmp.
 
     Raises:
-        BenchError: nothing can be written there, or too little.
+        BenchError: the folder cannot be written, or has too little room.
     """
     name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "TMPDIR")
     folder = Path(os.environ.get(name, "/tmp"), "ray")
@@ -55,21 +55,21 @@ def check_room() -> None:
 
 
 def _shared_memory() -> int:
-    """Bytes that are free for Ray's object store, which lies among the temporary files where they do not suffice."""
+    """Free bytes of shared memory. If they are too few, Ray puts its object store among its temporary files."""
     try:
         return shutil.disk_usage(SHARED_MEMORY).free
     except OSError:
         return 0
 
 
-def knock(address: str) -> None:
-    """Whether what listens at HOST:PORT speaks as a Ray cluster does. Ray itself would ask for minutes.
+def check_cluster(address: str) -> None:
+    """Checks that a Ray cluster listens at HOST:PORT.
 
     Raises:
-        BenchError: the address is none, or something else listens there.
-        OSError: nothing does.
+        BenchError: the address is not HOST:PORT, or another service listens there.
+        OSError: nothing listens there.
     """
-    if address == "auto":  # Ray looks for a cluster of this machine, in a file
+    if address == "auto":  # Ray reads the address of this machine's cluster from a file
         return
     where = f"--address {address}"
     try:
@@ -78,9 +78,9 @@ def knock(address: str) -> None:
     except ValueError:
         host = port = None
     if not host or not port or parts.scheme not in ("", "ray"):
-        raise BenchError("is no HOST:PORT", where, ANSWERS)
-    with socket.create_connection((host, port), timeout=KNOCK_SECONDS) as connection:
-        if os.environ.get("RAY_USE_TLS", "0") != "0":  # it greets otherwise
+        raise BenchError("is not HOST:PORT", where, ADDRESS_HINT)
+    with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":  # with TLS the first bytes differ
             return
         try:
             connection.sendall(GREETING)
@@ -88,13 +88,15 @@ def knock(address: str) -> None:
         except OSError:
             answer = b""
     if len(answer) < FRAME_BYTES or answer[3] != SETTINGS:
-        said = "does not answer as one" if answer else "says nothing"
-        raise BenchError(f"what listens there is not a Ray cluster: it {said}", where, ANSWERS)
+        reply = "another protocol" if answer else "nothing"
+        raise BenchError(
+            f"the service that listens there is not a Ray cluster: it answers with {reply}", where, ADDRESS_HINT
+        )
 
 
 def _read(connection: socket.socket, count: int) -> bytes:
-    """At most `count` bytes: fewer where the other side closes."""
-    found = b""
-    while len(found) < count and (more := connection.recv(count - len(found))):
-        found += more
-    return found
+    """The next `count` bytes, or fewer if the other side closes the connection."""
+    data = b""
+    while len(data) < count and (more := connection.recv(count - len(data))):
+        data += more
+    return data

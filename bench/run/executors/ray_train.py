@@ -1,4 +1,4 @@
-"""The workers of one trial as a Ray Train group, on this machine or on several."""
+"""Runs the workers of one trial as a Ray Train group, on this machine or on several."""
 
 import logging
 from pathlib import Path
@@ -10,7 +10,10 @@ from bench.store.trial_folder import TrialFolder
 
 
 def launch(trial: Trial, folder: TrialFolder, scratch: Path) -> None:
-    """A `bench.run.group.Launch` once it knows where Ray may write; Ray must have room for every worker."""
+    """Runs a trial's workers (a `bench.run.group.Launch` with `scratch`, the folder to which Ray may write).
+
+    The cluster must have the cores and GPUs of every worker, or the call waits.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 

@@ -1,8 +1,8 @@
-"""Trials as Ray Tune trials on a local Ray that is started and stopped for the user, or on a cluster that runs.
+"""The executor that runs trials as Ray Tune trials, on a local Ray that it starts and stops, or on a running cluster.
 
-Tune places the trials and limits how many run at once; status, retries and results are ours (`bench.run.worker`), so
-Tune's own logging and storage are off or hidden. Every trial has a process of its own: one that had served another
-would count that trial's memory into its own peak.
+Tune places the trials and limits how many run at once. `bench.run.worker` records status, retries and results, so
+Tune's logging and storage are off or hidden. Every trial has a process of its own, because a process that is used again
+would count the memory of its earlier trial in the next one's peak.
 """
 
 import logging
@@ -22,8 +22,8 @@ from typing import Any
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError, LockedError, cause_of, disk_full
 from bench.plan.preflight import refuse_more_gpus, usable_gpus
-from bench.run.executors.ray_daemons import Terse, alive
-from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, check_room, knock
+from bench.run.executors.ray_daemons import OneLineStream, watched_daemons
+from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, check_cluster, check_room
 from bench.run.executors.ray_train import launch
 from bench.run.group import grouped
 from bench.run.trial import Observer
@@ -34,7 +34,7 @@ from bench.store.provenance import usable_cores
 from bench.store.run_folder import RunFolder
 
 SPECS = "specs"
-"""Folder of what actors are told, where Ray writes."""
+"""The folder, in Ray's scratch folder, of the trials' specs, which actors read."""
 
 ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -43,7 +43,7 @@ ENVIRONMENT = {
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # 15 by default: beside anything else on the machine a trial would take longer under Ray than inline.
+    # 15 by default, at which a trial on a busy machine would take longer under Ray than inline.
     "RAY_worker_niceness": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -51,47 +51,55 @@ ENVIRONMENT = {
 }
 
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-"""0 has Ray bind every port of a local Ray to loopback, as it does on macOS; read when it is imported. The address that
-`ray.init` takes does not: on Linux it reads 127.0.0.1 as this machine's address in the network, and listens to all.
+"""Variable that Ray reads when it is imported; 0 binds every port of a local Ray to loopback, as on macOS.
+
+The address of `ray.init` does not: on Linux Ray replaces 127.0.0.1 by the machine's network address.
 """
 
 
 def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
-    """As many of the first one's size as fit on the cores and the GPUs of this machine, or of the cluster."""
+    """How many trials of the first one's size fit on the cores and GPUs of this machine, or of the cluster.
+
+    Raises:
+        BenchError: not even one fits, or Ray has no room for its temporary files.
+    """
     if not trials:
         return 1
     if not address:
         check_room()
     first = trials[0]
     where = f"the cluster at {address}" if address else "this machine"
-    wanted, asked = first.threads * first.workers, first.gpus * first.workers
-    cores, gpus = _of_cluster(first.threads, address) if address else (usable_cores(), usable_gpus(asked))
-    if wanted > cores:
+    wanted_cores, wanted_gpus = first.threads * first.workers, first.gpus * first.workers
+    cores, gpus = _of_cluster(first.threads, address) if address else (usable_cores(), usable_gpus(wanted_gpus))
+    if wanted_cores > cores:
         each = f" ({first.workers} workers with {first.threads} each)" if first.workers > 1 else ""
-        what = f"{wanted} cores a trial{each} are asked for and {where} has {cores}"
+        what = f"{wanted_cores} cores a trial{each} are asked for and {where} has {cores}"
         if first.workers > 1:
             raise BenchError(what, "resources.workers", f"--set resources.workers={max(1, cores // first.threads)}")
         raise BenchError(what, "resources.cpus", f"--set resources.cpus={cores}, or --executor inline")
-    fit = cores // wanted
-    if asked > 0:
-        refuse_more_gpus(asked, gpus, where)
-        fit = min(fit, int(gpus / asked))
+    fit = cores // wanted_cores
+    if wanted_gpus > 0:
+        refuse_more_gpus(wanted_gpus, gpus, where)
+        fit = min(fit, int(gpus / wanted_gpus))
     return max(1, fit)
 
 
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
-    """See `bench.run.executors.Executor`. The working directory must be the run's folder (see `commands/run.py`)."""
+    """Runs the trials under Ray Tune (see `bench.run.executors.Executor`).
+
+    The working directory must be the run's folder (see `bench/commands/run.py`).
+    """
     with session(trials, run, address) as scratch:
         fit(trials, run, command, parallel(trials, address), scratch)
 
 
 @contextmanager
 def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Iterator[Path]:
-    """Ray inside the block, for these trials, and where it writes; it is left without a trace."""
-    with redirect_stdout(Terse(sys.stderr)):
+    """Runs Ray inside the block and gives its scratch folder, which is removed at the end."""
+    with redirect_stdout(OneLineStream(sys.stderr)):
         start_ray(trials[0].threads, address)
         try:
-            with _scratch(run, address) as scratch, alive():
+            with _scratch(run, address) as scratch, watched_daemons():
                 yield scratch
         finally:
             stop_ray()
@@ -99,7 +107,7 @@ def session(trials: Sequence[Trial], run: RunFolder, address: str | None) -> Ite
 
 @contextmanager
 def _scratch(run: RunFolder, address: str | None) -> Iterator[Path]:
-    """Where Ray writes what nobody reads: elsewhere than the run, whose disk may be full, unless machines share it."""
+    """A folder for Ray's own files: a temporary one, as the run's disk may be full; for a cluster, one in the run."""
     folder = run.scratch if address else Path(tempfile.mkdtemp(prefix="bench-ray-"))
     try:
         yield folder
@@ -108,18 +116,18 @@ def _scratch(run: RunFolder, address: str | None) -> Iterator[Path]:
 
 
 def start_ray(threads: int, address: str | None = None) -> bool:
-    """Starts a local, quiet Ray, or joins a cluster; workers compute with `threads` threads.
+    """Starts a local Ray, or joins the cluster at `address`; its workers compute with `threads` threads.
 
     Returns:
-        False where this process had one already.
+        False if this process has joined a Ray already.
 
     Raises:
-        BenchError: it does not start, or cannot be joined.
+        BenchError: Ray does not start, or the cluster cannot be joined.
     """
     if not address:
         check_room()
     os.environ.update(ENVIRONMENT)
-    # Read by the workers' arithmetic libraries when they are imported, before any trial can say so.
+    # The workers' arithmetic libraries read it when they are imported, before a trial can set its threads.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if not address:
         os.environ[LOOPBACK] = "0"
@@ -131,7 +139,7 @@ def start_ray(threads: int, address: str | None = None) -> bool:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if address:
-            knock(address)
+            check_cluster(address)
             environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
             ray.init(address=address, runtime_env={"env_vars": environment}, **quiet)
         else:
@@ -142,39 +150,39 @@ def start_ray(threads: int, address: str | None = None) -> bool:
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
             )
-    except SystemExit as error:  # of Ray's own handler, which it has while it starts
+    except SystemExit as error:  # from Ray's signal handler, which is set while Ray starts
         raise KeyboardInterrupt from error
     except BenchError:
         raise
     except Exception as error:
         if address:
             raise BenchError(f"no Ray cluster there ({cause_of(error)})", f"--address {address}") from error
-        if "AF_UNIX" in str(error):  # its sockets lie among its temporary files
+        if "AF_UNIX" in str(error):  # the path of a socket, among the temporary files, is too long
             do = "set RAY_TMPDIR to a folder with a short name such as /tmp"
             raise BenchError(f"Ray did not start ({cause_of(error)})", "TMPDIR", do) from error
         raise BenchError(f"Ray did not start ({cause_of(error)})", None, "use --executor inline") from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)  # Ray put its own there, which exits as if all had ended
+            signal.signal(signal.SIGTERM, terminate)  # Ray's handler exits with 0
     return True
 
 
 def _of_cluster(threads: int, address: str) -> tuple[int, float]:
-    """Cores and GPUs of the cluster at `address`. One joined only to ask is left: trials run from the run's folder."""
-    joined_to_ask = start_ray(threads, address)
+    """Cores and GPUs of the cluster at `address`, which is left again, as trials join it from the run's folder."""
+    joined_here = start_ray(threads, address)
     import ray
 
     resources = ray.cluster_resources()
-    if joined_to_ask:
+    if joined_here:
         stop_ray()
     return int(resources.get("CPU", 0)), float(resources.get("GPU", 0))
 
 
 def stop_ray() -> None:
-    """Stops it and its workers."""
+    """Stops Ray and its workers."""
     import ray
 
-    with settling():  # a worker that outlives it still writes its trial
+    with settling():  # a worker that survives would continue to write its trial
         ray.shutdown()
 
 
@@ -188,14 +196,15 @@ def fit(
     scheduler: Any = None,
     callbacks: Sequence[Any] = (),
 ) -> Any:
-    """Has Tune run the trials, `at_once` of them at a time.
+    """Lets Tune run the trials, `at_once` of them at a time.
 
     Args:
-        trials: of one size each; `config["trial"]` is the key of one.
-        scratch: where Ray writes what nobody reads.
-        body: `body(config, run_path, scratch, command, call)` does one; what `bench.run.worker` does by default.
-        scheduler: Tune's, which may stop trials; first come, first served by default.
-        callbacks: Tune's, called in this process.
+        trials: trials of one size.
+        scratch: the folder for Ray's own files.
+        body: `body(config, run_path, scratch, command, call)` runs the trial whose key is `config["trial"]`; `_body` by
+            default.
+        scheduler: Tune's scheduler, which may stop trials; first come, first served by default.
+        callbacks: Tune's callbacks, which are called in this process.
 
     Returns:
         Tune's `ResultGrid`.
@@ -205,7 +214,7 @@ def fit(
     for name in ("ray", "ray.tune", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     first = trials[0]
-    # Each actor reads its own: the specs of ten thousand trials would take 60 MB of every trial's memory.
+    # Each actor reads one spec from a file: those of ten thousand trials would take 60 MB in every actor.
     specs = scratch / SPECS
     specs.mkdir(parents=True, exist_ok=True)
     for trial in trials:
@@ -217,10 +226,10 @@ def fit(
         command=command,
         call=uuid.uuid4().hex,
     )
-    # The workers of a trial that has many are placed by Ray Train; what waits for them needs next to nothing.
-    needs: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
+    # Ray Train places the workers of a group; the actor that waits for them needs next to nothing.
+    resources: dict[str, float] = {"memory": 1} if grouped(first) else {"cpu": first.threads, "gpu": first.gpus}
     tuner = tune.Tuner(
-        tune.with_resources(actor, needs),
+        tune.with_resources(actor, resources),
         param_space={"trial": tune.grid_search([trial.key for trial in trials])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=at_once,
@@ -231,18 +240,18 @@ def fit(
             name="tune",
             storage_path=str(scratch),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=first.retries),  # of a process that died
+            failure_config=tune.FailureConfig(max_failures=first.retries),  # retries a process that died
             callbacks=[_silence(), *callbacks],
         ),
     )
     try:
         return tuner.fit()
-    except tune.TuneError as error:  # its text is a traceback, whose last line says what happened
+    except tune.TuneError as error:  # its text is a traceback, whose last line is the message
         raise tune.TuneError(str(error).strip().rpartition("\n")[2]) from error
 
 
 def _body(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str) -> None:
-    """What an actor does for one trial."""
+    """Runs one trial in its actor."""
     run_in_actor(spec_of(scratch, config["trial"]), RunFolder(Path(run_path)), command, scratch, call)
 
 
@@ -254,27 +263,27 @@ def run_in_actor(
     call: str | None = None,
     observe: Observer | None = None,
 ) -> None:
-    """A trial in its actor (see `bench.run.worker.run_and_record`).
+    """Runs a trial in its actor (see `bench.run.worker.run_and_record`).
 
-    A failure is in the store already; Tune need not know, unless of a death.
+    A failure is recorded in the store and hidden from Tune, which only retries a process that died.
     """
 
     try:
         run_and_record(trial, run.trial(trial.key), command, partial(launch, scratch=Path(scratch)), call, observe)
     except LockedError:
-        return  # the other process records it, and `bench.run.settle` tells of it
+        return  # the other process records the trial, and `bench.run.settle` warns about it
     except OSError as error:
-        if not disk_full(error):  # on a full disk nothing more can be recorded here, and another try would not help
+        if not disk_full(error):  # on a full disk nothing can be recorded, and a retry would not help
             raise
 
 
 def spec_of(scratch: str, key: str) -> Trial:
-    """A trial as `fit` has left it for its actor."""
+    """The trial that `fit` has written for the actor."""
     return Trial.model_validate(read_json(Path(scratch) / SPECS / f"{key}.json"))
 
 
 def _silence() -> Any:
-    """Tune prints a line a trial whatever its verbosity, unless it is given a callback of that kind."""
+    """A callback that replaces Tune's own, which prints a line for each trial at any verbosity."""
     from ray.tune.progress_reporter import TrialProgressCallback
 
     class Silence(TrialProgressCallback):

@@ -1,7 +1,7 @@
-"""Tuning before the comparison: the same number of configurations for every method, its cost in the ledger.
+"""Tuning of a sweep's methods before the comparison, with the same number of configurations for every method.
 
-`candidates.py` says what is tried, `space.py` where the values come from, `choosing.py` which configuration wins and
-what finding it cost, `tuning.py` runs it all in the run's `tuning/` folder, which is a run like any other. The
+`candidates.py` makes configurations and their trials, `space.py` draws their values, `choosing.py` picks the best
+configuration and sums up the cost, and `tuning.py` runs the search in the run's `tuning/` folder, itself a run. The
 algorithms are Ray Tune's: its distributions, its Optuna search, and ASHA in `halving.py`, an executor built on
-`bench/run/executors`, which knows nothing of this folder.
+`bench/run/executors`.
 """

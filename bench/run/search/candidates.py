@@ -1,4 +1,4 @@
-"""What tuning tries: configurations of each method, and their trials on seeds and prompts of their own."""
+"""Candidates of a tuning: configurations of each method, and their trials on the tuning's seeds and prompts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ class Candidate:
     """One configuration of one method.
 
     Attributes:
-        variant: of the method, as the sweep calls it.
-        number: of the configuration, from 0.
-        values: of the settings that are searched.
-        trials: one a seed.
+        variant: the method's variant name in the sweep.
+        number: the number of the configuration, from 0.
+        values: searched setting -> value.
+        trials: one trial for each of the tuning's seeds.
     """
 
     variant: str
@@ -35,10 +35,10 @@ class Candidate:
 
 
 class Candidates:
-    """Makes a sweep's candidates.
+    """Makes the candidates of a sweep's tuning.
 
     Raises:
-        BenchError: a space does not fit its method, or tuning would see what the comparison reports.
+        BenchError: a space does not fit its method, or tuning and comparison share a seed or a held-out prompt.
     """
 
     def __init__(self, planner: Planner):
@@ -51,16 +51,16 @@ class Candidates:
         self._planner = planner.for_tuning()
 
     def drawn(self, variant: str) -> list[Candidate]:
-        """All candidates of a variant, where they do not depend on how others did."""
+        """All candidates of a variant, for an algorithm that draws them independently of scores."""
         values = draw(self.search.space[variant], self.search.samples, self.search.seed, variant)
-        return [self.make(variant, number, each) for number, each in enumerate(values)]
+        return [self.make(variant, number, own) for number, own in enumerate(values)]
 
     def make(self, variant: str, number: int, values: dict[str, Any]) -> Candidate:
-        """A candidate and its trials."""
+        """The candidate with these values, and its trials. Raises `InvalidSweepError` if a value is invalid."""
         own = self.variants[variant]
-        tried = Variant(f"{variant}-t{number:02d}", own.method, {**own.settings, **values}, own.sampler, own.path)
+        configured = Variant(f"{variant}-t{number:02d}", own.method, {**own.settings, **values}, own.sampler, own.path)
         try:
-            return Candidate(variant, number, values, tuple(self._planner.trials([tried])))
+            return Candidate(variant, number, values, tuple(self._planner.trials([configured])))
         except InvalidSweepError as error:
             place = ("search", "space", variant)
             causes = [line.partition("settings.")[2] or line for line in error.problems]
@@ -68,10 +68,10 @@ class Candidates:
                 [problem(self.loaded.root, place, f"{values}: {line}") for line in causes]
             ) from None
 
-    def trials_of(self, tried: Mapping[str, Sequence[Candidate]]) -> list[Trial]:
-        """The trials of each variant's candidates, the first seed of every candidate first."""
-        together = [candidate.trials for own in tried.values() for candidate in own]
-        return [trial for seed in zip(*together, strict=True) for trial in seed]
+    def trials_of(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[Trial]:
+        """The trials of every candidate (variant -> candidates), ordered by seed."""
+        trials = [candidate.trials for own in candidates.values() for candidate in own]
+        return [trial for seed in zip(*trials, strict=True) for trial in seed]
 
 
 def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Variant]) -> None:
@@ -80,16 +80,16 @@ def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Varia
         where: Path_ = ("search", "space", name) if name in search.space else ("search", "untuned")
         if name not in variants:
             hint = suggestion(name, list(variants)) or f"the sweep has {', '.join(variants)}"
-            problems.append((where, f"{name!r} is no method of this sweep; {hint}"))
+            problems.append((where, f"{name!r} is not a method of this sweep; {hint}"))
     for name, variant in variants.items():
         where = ("search", "space", name)
         trains = load_method(resolve(variant.method, loaded.base)).trains
         if name in search.space and not trains:
             problems.append((where, f"{name} trains nothing, so there is nothing to tune"))
         elif name in search.space:
-            twice = next((key for key in search.space[name] if key in variant.settings), None)
-            if twice:
-                problems.append(((*where, twice), "is in the method's settings too; write it once"))
+            repeated = next((key for key in search.space[name] if key in variant.settings), None)
+            if repeated:
+                problems.append(((*where, repeated), "is in the method's settings too; write it once"))
         elif trains and name not in search.untuned:
             text = f"{name} has no space, and methods are tuned alike; give it one, or name it in search.untuned"
             problems.append((("search", "space"), text))
@@ -98,11 +98,11 @@ def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Varia
 
 
 def _check_separate(loaded: LoadedSweep, search: Search) -> None:
-    """No seed is both tuned on and reported, and no prompt where tuning has prompts of its own."""
+    """Raises `InvalidSweepError` if the comparison uses a seed, or one of the separate prompts, of the tuning."""
     sweep = loaded.sweep
-    both = sorted(set(search.seeds) & set(sweep.seeds))
-    if both:
-        text = f"seed {both[0]} is compared too; tune on seeds that are not reported"
+    shared_seeds = sorted(set(search.seeds) & set(sweep.seeds))
+    if shared_seeds:
+        text = f"seed {shared_seeds[0]} is compared too; tune on seeds that are not reported"
         raise InvalidSweepError([problem(loaded.root, ("search", "seeds"), text)])
     if search.prompts is None:
         return
@@ -114,5 +114,5 @@ def _check_separate(loaded: LoadedSweep, search: Search) -> None:
         raise InvalidSweepError([problem(loaded.root, ("search", "prompts"), text)])
 
 
-def _sources(asked: Prompts) -> list[Any]:
-    return [source for source in (asked.train, asked.heldout) if source is not None]
+def _sources(split: Prompts) -> list[Any]:
+    return [source for source in (split.train, split.heldout) if source is not None]

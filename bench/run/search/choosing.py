@@ -1,4 +1,4 @@
-"""Which configuration wins, and what finding it cost."""
+"""Picks the best configuration of each method, and sums up the cost of the search."""
 
 import math
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ COSTS = (
 
 
 def score(folder: TrialFolder, metric: str) -> float | None:
-    """The trial's last value of `search.metric`; None where it has no end."""
+    """The trial's last value of `search.metric`; None if it is not done."""
     curve = folder.read_curve() if folder.recorded_status() == Status.DONE else []
     return value_of(curve[-1], metric) if curve else None
 
 
 def value_of(point: Point, metric: str) -> float:
-    """`search.metric` at a point of a curve."""
+    """The value of `search.metric` at a point of a curve."""
     return float(point.values["heldout" if metric == "heldout_reward" else "train"]["reward"])
 
 
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
-    """The mean over seeds of the last value; None where a trial is not done or its value is not finite."""
+    """The mean over seeds of the trials' last value; None if a trial is not done or a value is not finite."""
     folders = [run.trial(trial.key) for trial in candidate.trials]
     curves = [folder.read_curve() if folder.recorded_status() == "done" else [] for folder in folders]
     scores = [value_of(curve[-1], metric) if curve else math.nan for curve in curves]
@@ -44,11 +44,11 @@ def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | Non
 
 
 def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
-    """What is known of a method's tuning once its trials have ended.
+    """The record of a method's tuning, made once its trials have ended.
 
     Returns:
-        `configurations` (values, score, statuses, trials), `chosen` (its values), `score`, `trials` by status, and
-        `cost` (axis -> sum over all its trials, pruned and failed ones included).
+        `variant`, `configurations` (values, score, statuses, trials), `chosen` (the best one's values), `score`,
+        `statuses` (status -> trials), and `cost` (axis -> sum over all trials, pruned and failed ones included).
 
     Raises:
         BenchError: no configuration has finished.
@@ -66,7 +66,7 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
     if not finished:
         folder = run.trial(rows[0]["trials"][0])
         cause = folder.read().cause or folder.read().status
-        do = f"`bench status {run.path}` lists them; widen search.space.{variant}, or mend the cause"
+        do = f"`bench status {run.path}` lists them; change search.space.{variant}, or remove the cause"
         raise BenchError(f"no configuration of {variant} finished ({rows[0]['trials'][0]}: {cause})", "search", do)
     best = max(finished, key=lambda row: row["score"])
     statuses = [status for row in rows for status in row["statuses"]]
@@ -81,6 +81,6 @@ def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Ca
 
 
 def cost(run: RunFolder, keys: Sequence[str]) -> dict[str, float]:
-    """Axis -> the sum over the trials of what each had spent at the last point of its curve."""
+    """Axis -> the total that the trials had spent at the last points of their curves."""
     curves = [run.trial(key).read_curve() for key in keys]
     return {axis: sum((curve[-1].axes.get(axis, 0) for curve in curves if curve), 0.0) for axis in COSTS}

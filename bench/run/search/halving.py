@@ -1,7 +1,7 @@
-"""Tuning that stops running trials: Ray Tune's ASHA.
+"""Tuning by Ray Tune's ASHA, which stops running trials.
 
-Each method's trials are scheduled by themselves: methods do not compete here. A trial waits at every point of its
-curve until Tune has decided, with its checkpoint kept, so that one which is stopped ends exactly there.
+Each method's trials have a scheduler of their own, so that methods do not compete. At every point of its curve a trial
+waits, with its checkpoint saved, until Tune has decided; a trial that is stopped ends exactly at the point.
 """
 
 import math
@@ -24,30 +24,30 @@ from bench.sweep.schema import Search
 from models.ledger import spent
 
 LOCK_SECONDS = 20.0
-"""How long a stopped trial's process may take to be gone."""
+"""How long to wait for the process of a stopped trial to end."""
 
 
 class Halving:
     """An executor that prunes by ASHA (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning").
 
     Args:
-        search: its grace, reduction and metric.
-        candidates: variant -> what is tried of it.
-        fingerprint: of the search, for the record of what it prunes.
+        search: grace, reduction and metric of the search.
+        candidates: variant -> its candidates.
+        fingerprint: the search's fingerprint, which is recorded with a pruned trial.
     """
 
     def __init__(self, search: Search, candidates: dict[str, list[Candidate]], fingerprint: str):
         self.search, self.candidates, self.fingerprint = search, candidates, fingerprint
 
     def execute(self, trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
-        """See `bench.run.executors.Executor`; settled trials report their curves to ASHA, and do not run again."""
+        """Runs trials under ASHA (see `bench.run.executors.Executor`); settled trials only report their curves."""
         from ray.tune.schedulers import ASHAScheduler
 
-        search, asked = self.search, {trial.key for trial in trials}
+        search, keys = self.search, {trial.key for trial in trials}
         with session(trials, run, address) as scratch:
             at_once = parallel(trials, address)
-            for found in self.candidates.values():
-                own = [trial for candidate in found for trial in candidate.trials if trial.key in asked]
+            for candidates in self.candidates.values():
+                own = [trial for candidate in candidates for trial in candidate.trials if trial.key in keys]
                 if not own:
                     continue
                 limit = own[0].budget.limit
@@ -55,25 +55,25 @@ class Halving:
                     time_attr="spent",
                     metric="value",
                     mode="max",
-                    max_t=limit,  # type: ignore[arg-type]  # any number does
+                    max_t=limit,  # type: ignore[arg-type]  # a float works too
                     grace_period=limit * search.grace,  # type: ignore[arg-type]
                     reduction_factor=search.reduction,
                 )
-                body = partial(_watched, metric=search.metric)
+                body = partial(_run_reporting, metric=search.metric)
                 callbacks = [self._pruning(run, own[0].budget)]
                 for result in fit(own, run, command, at_once, scratch, body, scheduler, callbacks=callbacks):
                     if result.error is None:
-                        with suppress(LockedError):  # `bench.run.settle` tells of it
+                        with suppress(LockedError):  # `bench.run.settle` warns about it
                             self._prune(run, result.config["trial"], result.metrics, own[0].budget, LOCK_SECONDS)
 
     def parallel(self, trials: Sequence[Trial], address: str | None = None) -> int:
-        """As many as fit."""
+        """How many trials fit on the machine or cluster."""
         return parallel(trials, address)
 
     def _prune(self, run: RunFolder, key: str, last: dict[str, Any], budget: Budget, patience: float) -> None:
-        """A trial that Tune ended and that has no end of its own was stopped."""
+        """Records a trial as pruned if Tune ended it while its status was running; `last` is its last report."""
         folder = run.trial(key)
-        if folder.recorded_status() != Status.RUNNING or "spent" not in last:  # or another process had begun it
+        if folder.recorded_status() != Status.RUNNING or "spent" not in last:  # or another process is running it
             return
         cause = (
             f"stopped by ASHA at {last['spent']:,g} of {budget.limit:,g} {budget.axis}, {self.search.metric} "
@@ -83,7 +83,7 @@ class Halving:
             folder.write_status(Status.PRUNED, cause, search=self.fingerprint)
 
     def _pruning(self, run: RunFolder, budget: Budget) -> Any:
-        """A callback that records a stopped trial at once; one whose process is not gone yet is left for later."""
+        """A callback that records a stopped trial at once, unless its process has not ended yet."""
         from ray.tune import Callback
 
         prune = partial(self._prune, run, budget=budget, patience=1.0)
@@ -96,29 +96,29 @@ class Halving:
         return Pruning()
 
 
-def _watched(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str) -> None:
-    """What an actor does for one trial under ASHA."""
+def _run_reporting(config: dict[str, Any], run_path: str, scratch: str, command: str, call: str, metric: str) -> None:
+    """Runs one trial under ASHA in its actor."""
     trial, run = spec_of(scratch, config["trial"]), RunFolder(Path(run_path))
     folder, reporter = run.trial(trial.key), Reporter(trial, metric)
-    if folder.recorded_status().settled:  # the loop of any other trial reports its points, once it is running
+    if folder.recorded_status().settled:  # any other trial reports its points while it runs
         for point in folder.read_curve():
             reporter(point)
     run_in_actor(trial, run, command, scratch, call, reporter)
 
 
 class Reporter:
-    """Reports a trial's points to Ray Tune, each once; where Tune stops the trial at a point, the call does not return.
+    """Observer that reports each point of a trial once to Ray Tune; if Tune stops the trial, the call does not return.
 
-    A point that no further step can follow is not reported: the trial has reached its end there and is not stopped.
+    A point after which the budget affords no step is not reported, so that a finished trial is not stopped.
 
     Args:
-        trial: whose points they are.
+        trial: the trial.
         metric: `search.metric`.
     """
 
     def __init__(self, trial: Trial, metric: str):
         self.trial, self.metric = trial, metric
-        self._last = -1  # a trial that is attempted again passes its earlier points again
+        self._last = -1  # a retried trial passes its earlier points again
 
     def __call__(self, point: Point) -> None:
         from ray import tune

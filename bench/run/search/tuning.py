@@ -1,8 +1,8 @@
-"""Tunes a sweep's methods before they are compared, in the run's `tuning/` folder, which is a run like any other.
+"""Tunes a sweep's methods before they are compared, in the run's `tuning/` folder, which is itself a run.
 
-The record, `tuning/search.json`, holds every configuration with its score, the chosen ones and the cost. While it
-fits the sweep, nothing is tuned again but what did not come to its end: a failure may be a passing one, and the choice
-among the others stands until it has gone.
+The record, `tuning/search.json`, holds every configuration with its score, the chosen ones and the cost. While the
+record fits the sweep, only configurations that failed or were interrupted are run again; until they end, the choice
+among the others is used.
 """
 
 from collections.abc import Sequence
@@ -33,27 +33,27 @@ class RunTrials(Protocol):
     """A function that runs trials to their end, with progress."""
 
     def __call__(self, trials: Sequence[Trial], run: RunFolder, at_once: int, executor: Executor | None = None) -> bool:
-        """Returns whether the user stopped it.
+        """Runs the trials, and returns whether the user stopped them.
 
         Args:
-            at_once: how many of them run at a time.
-            executor: instead of the run's; it is given the settled trials too.
+            at_once: how many trials run at a time.
+            executor: replaces the run's executor; it is given the settled trials too.
         """
 
 
 Tried = dict[str, list[Candidate]]
-"""Variant -> its configurations."""
+"""Variant -> its candidates, in the order of their numbers."""
 
 
 class Tuning:
-    """A sweep's tuning in the folder of its run.
+    """The tuning of a sweep's methods in the folder of its run.
 
     Args:
-        planner: of a sweep with a `search`.
-        run: where the comparison goes.
-        executor_name: `--executor`.
-        command: the command line, for the record.
-        room: how many trials can run at a time, if there are so many.
+        planner: the planner of a sweep with a `search`.
+        run: the folder of the comparison.
+        executor_name: the value of `--executor`.
+        command: the command line, for the plan.
+        room: how many trials can run at a time.
 
     Raises:
         BenchError: the search does not fit the sweep or this environment.
@@ -72,29 +72,26 @@ class Tuning:
         shared = [trial.identity for name in self.search.space for trial in self.candidates.make(name, 0, {}).trials]
         self._fingerprint = digest([self.search.model_dump(mode="json"), shared])
 
-    def found(self) -> dict[str, Any] | None:
-        """The record of an earlier call, where it answers this sweep; see `unfinished` for what it lacks."""
+    def kept_record(self) -> dict[str, Any] | None:
+        """The record of an earlier call, or None if there is none for this search."""
         kept = read_json(self._path)
         if not _is_record(kept):
             if self._path.exists():
-                console.warn(f"{self._path} is damaged; it is made again from the trials that were tried")
+                console.warn(f"{self._path} is damaged; it is written again from the stored trials")
             return None
         return kept if kept["fingerprint"] == self._fingerprint else None
 
     def unfinished(self, kept: dict[str, Any]) -> int:
-        """How many configurations of a record failed or were interrupted: `run` tries them again."""
+        """How many configurations of a record failed or were interrupted; `run` runs them again."""
         return sum(map(_unfinished, kept["methods"]))
 
     def run(self, run_trials: RunTrials) -> dict[str, Any] | None:
-        """Tunes what is not tuned yet, and tries again what did not come to its end.
-
-        Args:
-            run_trials: runs trials.
+        """Tunes the methods, or runs the unfinished configurations of an earlier record again.
 
         Returns:
-            The record; None where the user stopped it.
+            The record; None if the user stopped the tuning.
         """
-        kept = self.found()
+        kept = self.kept_record()
         if kept is not None and not self.unfinished(kept):
             return kept
         if self.search.algorithm != "optuna":
@@ -103,7 +100,7 @@ class Tuning:
             tried = self._in_rounds(run_trials) if kept is None else self._once_more(run_trials, kept)
         if tried is None:
             return None
-        methods = [record(self.folder, self.search, name, each) for name, each in tried.items()]
+        methods = [record(self.folder, self.search, name, candidates) for name, candidates in tried.items()]
         kept = {
             "fingerprint": self._fingerprint,
             "search": self.search.model_dump(mode="json", exclude_none=True),
@@ -113,7 +110,7 @@ class Tuning:
         return kept
 
     def tuned(self, kept: dict[str, Any]) -> LoadedSweep:
-        """The sweep to compare: every method with its chosen settings, and nothing left to search."""
+        """The sweep of the comparison: every method with its chosen settings, and without `search`."""
         chosen = {method["variant"]: method["chosen"] for method in kept["methods"]}
         variants = self.candidates.variants
         methods = tuple(
@@ -129,33 +126,33 @@ class Tuning:
         return LoadedSweep(sweep, self.loaded.root, self.loaded.base, self.loaded.scale)
 
     def announce(self, kept: dict[str, Any]) -> None:
-        """Says what was chosen, and among what."""
+        """Prints the chosen settings of each method, and how many configurations failed."""
         for method in kept["methods"]:
             chosen = ", ".join(f"{name} {value}" for name, value in method["chosen"].items())
             count = console.plural(len(method["configurations"]), "configuration")
             console.note(f"tuned {method['variant']}: {chosen} (best of {count}, {method['score']:.3f})")
         left = self.unfinished(kept)
         if left:
-            where = f"`bench status {self.folder.path}` tells why"
+            where = f"`bench status {self.folder.path}` prints the causes"
             console.note(f"{console.plural(left, 'configuration')} failed; the same command tries again ({where})")
 
     # -- strategies -------------------------------------------------------------------------------------------------
 
     def _all_at_once(self, run_trials: RunTrials) -> Tried | None:
-        """Random search and ASHA: the configurations do not depend on how others did."""
+        """Random search and ASHA, whose configurations do not depend on scores; None if the user stopped it."""
         tried = {name: self.candidates.drawn(name) for name in self.search.space}
         trials = self.candidates.trials_of(tried)
-        together, executor = len(trials), None
+        at_once, executor = len(trials), None
         if self.search.algorithm == "asha":  # one method after another
-            together, executor = self.search.samples, Halving(self.search, tried, self._fingerprint)
-        self._write_plan(trials, together)
-        return None if self._run(run_trials, trials, together, executor) else tried
+            at_once, executor = self.search.samples, Halving(self.search, tried, self._fingerprint)
+        self._write_plan(trials, at_once)
+        return None if self._run(run_trials, trials, at_once, executor) else tried
 
     def _in_rounds(self, run_trials: RunTrials) -> Tried | None:
-        """Optuna: a round of configurations is suggested, run and scored before the next round.
+        """Optuna, which suggests a round of configurations once the round before it is scored; None if stopped.
 
-        Suggestions follow from the seed and the earlier scores, so that a search that is continued makes the same
-        ones, and finished trials are not run twice.
+        Suggestions follow from the seed and earlier scores, so that a continued search makes the same suggestions and
+        runs no finished trial twice.
         """
         import optuna
         from ray.tune.search.optuna import OptunaSearch
@@ -187,7 +184,7 @@ class Tuning:
         return tried
 
     def _once_more(self, run_trials: RunTrials, kept: dict[str, Any]) -> Tried | None:
-        """Optuna: runs the configurations of an earlier record again that did not finish; no new ones are suggested."""
+        """Optuna with an earlier record: runs its unfinished configurations again and suggests no new ones."""
         tried = {
             name: [self.candidates.make(name, number, row["values"]) for number, row in enumerate(rows)]
             for name, rows in ((method["variant"], method["configurations"]) for method in kept["methods"])
@@ -197,50 +194,50 @@ class Tuning:
         return None if self._run(run_trials, trials, self._round()) else tried
 
     def _round(self) -> int:
-        """The number of trials in a round of Optuna, at most."""
+        """The largest number of trials in a round of Optuna."""
         search = self.search
         return min(search.at_once, search.samples) * len(search.space) * len(search.seeds)
 
     def _run(
-        self, run_trials: RunTrials, trials: Sequence[Trial], together: int, executor: Executor | None = None
+        self, run_trials: RunTrials, trials: Sequence[Trial], at_once: int, executor: Executor | None = None
     ) -> bool:
-        """Runs trials, those again that an earlier search has pruned; True where the user stopped it.
+        """Runs trials, also those that another search has pruned; returns whether the user stopped them.
 
         Args:
-            together: how many of the trials may run at a time, where there is room.
+            at_once: how many trials may run at a time; `room` limits it further.
         """
         for trial in trials:
             folder = self.folder.trial(trial.key)
             record = folder.read()
             if record.status == Status.PRUNED and record.search != self._fingerprint:
                 with suppress(LockedError), folder.lock():
-                    folder.write_status(Status.INTERRUPTED, "pruned by another search; this one decides anew")
-        return run_trials(trials, self.folder, min(self._room, together), executor)
+                    folder.write_status(Status.INTERRUPTED, "pruned by another search; run again by this one")
+        return run_trials(trials, self.folder, min(self._room, at_once), executor)
 
-    def _write_plan(self, trials: Sequence[Trial], together: int) -> None:
+    def _write_plan(self, trials: Sequence[Trial], at_once: int) -> None:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
-        about = describe_run(trials, sweep, *self._about, parallel=min(self._room, together))
+        about = describe_run(trials, sweep, *self._about, parallel=min(self._room, at_once))
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
 
 
 def _is_record(kept: Any) -> bool:
-    """Whether a value is what `Tuning.run` keeps."""
+    """Whether a JSON value is a record of `Tuning.run`."""
     methods = kept.get("methods") if isinstance(kept, dict) and isinstance(kept.get("fingerprint"), str) else None
     return isinstance(methods, list) and not any(
         not isinstance(each, dict)
-        or any(not check(each.get(name)) for name, check in OF_A_METHOD.items())
+        or any(not check(each.get(name)) for name, check in METHOD_FIELDS.items())
         or any(not isinstance(row, dict) or not {"values", "statuses"} <= set(row) for row in each["configurations"])
         for each in methods
     )
 
 
-OF_A_METHOD: dict[str, Check] = {
+METHOD_FIELDS: dict[str, Check] = {
     "variant": of(str),
     "chosen": of(dict),
     "score": is_finite,
     "configurations": of(list),
 }
-"""What the record says of each method, and is read again."""
+"""The fields of a method in the record that are read again, with the check of each."""
 
 
 def _unfinished(method: dict[str, Any]) -> int:

@@ -1,5 +1,5 @@
-"""A trial's curve, shown elsewhere while it grows: TensorBoard event files, and W&B, MLflow and Trackio.
+"""Trackers, which show a trial's curve while it grows: TensorBoard event files, W&B, MLflow and Trackio.
 
-Trackers read `curve.jsonl`, which the trial writes anyway, so the loop knows nothing of them and its numbers cannot
-depend on them (`follow.py`). Another one is a class in `services.py`, and its options in `bench/sweep/schema.py`.
+Trackers read `curve.jsonl`, which the trial writes in any case, so its numbers cannot depend on them (`follow.py`).
+A new tracker is a class in `services.py`, with its options in `bench/sweep/schema.py`.
 """

@@ -1,8 +1,8 @@
-"""Trackers beside a running trial, which follow its curve. Whatever happens to them, the trial goes on.
+"""Runs trackers during a trial, which follow its curve; the trial goes on if a tracker fails.
 
-Event files are written by a thread of the trial's process. A service has a process of its own, `python -m
-bench.run.tracking.follow wandb trials/KEY`, which ends when its standard input does: what it imports, prints or waits
-for is no part of the trial, and a process that hangs is killed.
+A thread of the trial's process writes event files. A service has a process of its own, `python -m
+bench.run.tracking.follow wandb trials/KEY`, so that its imports, output and waiting do not affect the trial. The
+process ends when its standard input is closed, and is killed if it hangs.
 """
 
 import os
@@ -20,21 +20,26 @@ from bench.background import repeating
 from bench.build.trial_spec import Trial
 from bench.errors import cause_of
 from bench.run.tracking.points import pictures, scalars
-from bench.run.tracking.services import EventFiles, Mlflow, Trackio, Wandb
+from bench.run.tracking.services import EventFiles, MlflowTracker, TrackioTracker, WandbTracker
 from bench.store.files import read_json, write_json
 from bench.store.records import Point
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
 
-TRACKERS: dict[str, Any] = {"tensorboard": EventFiles, "wandb": Wandb, "mlflow": Mlflow, "trackio": Trackio}
+TRACKERS: dict[str, Any] = {
+    "tensorboard": EventFiles,
+    "wandb": WandbTracker,
+    "mlflow": MlflowTracker,
+    "trackio": TrackioTracker,
+}
 SYNC_SECONDS = 1.0
 FLUSH_SECONDS = 20.0
-"""How long a trial that has ended waits for a service to take its last points."""
+"""How long a trial that has ended waits for a service to log its last points."""
 
 
 @contextmanager
 def tracked(trial: Trial, folder: TrialFolder) -> Iterator[None]:
-    """Shows the curve of the trial, which the block runs and whose status it writes, in the trackers it asks for."""
+    """Runs the trial's trackers inside the block, which runs the trial and writes its status."""
     with ExitStack() as stack:
         if trial.track.tensorboard:
             event_files = Follower("tensorboard", folder)
@@ -48,42 +53,42 @@ def tracked(trial: Trial, folder: TrialFolder) -> Iterator[None]:
 
 
 def problems(folder: TrialFolder) -> dict[str, str]:
-    """Tracker -> what is the matter with it, of those that fail."""
-    found = {path.stem: read_json(path) for path in tracking_folder(folder).glob("*.json")}
-    return {name: kept["problem"] for name, kept in found.items() if isinstance(kept, dict) and kept.get("problem")}
+    """Tracker -> its problem, for each tracker that fails."""
+    states = {path.stem: read_json(path) for path in tracking_folder(folder).glob("*.json")}
+    return {name: kept["problem"] for name, kept in states.items() if isinstance(kept, dict) and kept.get("problem")}
 
 
 def tracking_folder(folder: TrialFolder) -> Path:
-    """Where trackers keep what they need to continue (`wandb.json`), and what they printed (`wandb.log`)."""
+    """The folder of the trackers' states (`wandb.json`), by which they continue, and of their logs (`wandb.log`)."""
     return folder.path / "tracking"
 
 
 class Follower:
-    """Logs every point of a trial once at a tracker, over all attempts of the trial.
+    """Logs every point of a trial once to a tracker, over all attempts of the trial.
 
-    A resumed trial writes the same points again, bit for bit, so what was logged once stays true and is not repeated,
-    unless the tracker has lost the run, as one does that keeps it on the machine where the trial began.
+    A resumed trial writes bitwise the same points again, so logged points stay true and are not repeated, unless the
+    tracker has lost its run, as a tracker with local storage does when the trial continues on another machine.
     """
 
     def __init__(self, name: str, folder: TrialFolder):
-        self.name, self.folder = name, TrialFolder(folder.path)  # two threads do not share one
+        self.name, self.folder = name, TrialFolder(folder.path)  # threads do not share a TrialFolder
         self.path = tracking_folder(folder) / f"{name}.json"
         kept = read_json(self.path)
-        # `id` is what the run is continued by, `told` the last point that was logged.
+        # `id` names the tracker's run, by which it is continued; `told` is the last point that was logged.
         self.state = {"id": None, "told": -1, "problem": None, **(kept if isinstance(kept, dict) else {})}
         self.tracker: Any = None
-        self.seen = 0
+        self.points_read = 0
 
     def sync(self) -> None:
-        """Logs the points that are new. A tracker that fails is tried again with the next point, and at the end."""
+        """Logs new points. After an error it is tried again with the next point, and at the end."""
         with self.harmless():
             curve = self.folder.read_curve()
-            if len(curve) != self.seen:
-                self.seen = len(curve)
+            if len(curve) != self.points_read:
+                self.points_read = len(curve)
                 self._log(curve)
 
     def finish(self) -> None:
-        """Logs the points that are left, and ends the run."""
+        """Logs the remaining points, and ends the tracker's run."""
         with self.harmless():
             self._log(self.folder.read_curve())
         with self.harmless():
@@ -106,7 +111,7 @@ class Follower:
                 self.keep(told=point.point, problem=None)
 
     def keep(self, **fields: Any) -> None:
-        """Keeps what another process needs to go on, and the `problem` that people are told of."""
+        """Writes fields of the state: `id` and `told`, by which another process continues, and `problem`, a warning."""
         self.state |= fields
         if self.state["id"] or self.state["problem"]:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,48 +121,48 @@ class Follower:
 
     @contextmanager
     def harmless(self) -> Iterator[None]:
-        """Keeps an error of the block as the tracker's problem, and its traceback in the tracker's log."""
+        """Suppresses an error of the block; it becomes the tracker's problem, with a traceback in the tracker's log."""
         try:
             yield
         except Exception as error:
-            with suppress(OSError):  # the disk is full: the trial itself will say so
+            with suppress(OSError):  # on a full disk the trial itself fails with a message
                 self.keep(problem=_without_credentials(cause_of(error)))
                 with self.path.with_suffix(".log").open("a", encoding="utf-8") as log:
                     log.write(_without_credentials(traceback.format_exc()))
 
 
 def _without_credentials(text: str) -> str:
-    return re.sub(r"://[^/@\s]+@", "://…@", text)  # MLflow's errors hold the whole address of its server
+    return re.sub(r"://[^/@\s]+@", "://…@", text)  # MLflow's errors hold its server's address with the password
 
 
 @contextmanager
 def _process(follower: Follower) -> Iterator[None]:
     place = follower.path.parent
     place.mkdir(parents=True, exist_ok=True)
-    # -P: the working folder may hold a folder that is called like a package.
+    # -P, because the working folder may hold a folder with a package's name.
     command = [sys.executable, "-P", "-m", f"{__package__}.follow", follower.name, str(follower.folder.path.absolute())]
     with follower.path.with_suffix(".log").open("ab") as log:
-        process = subprocess.Popen(  # in a session of its own, as Ctrl-C is the trial's, which then lets it finish
+        process = subprocess.Popen(  # in a session of its own: Ctrl-C stops the trial, which lets its trackers finish
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=place, start_new_session=True
         )
     try:
         yield
     finally:
         try:
-            process.communicate(timeout=FLUSH_SECONDS)  # ends its standard input
+            process.communicate(timeout=FLUSH_SECONDS)  # closes its standard input
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             late = f"did not answer within {FLUSH_SECONDS:g} s of the trial's end"
-            with suppress(OSError):  # the disk is full: the trial itself will say so
+            with suppress(OSError):  # on a full disk the trial itself fails with a message
                 Follower(follower.name, follower.folder).keep(problem=late)
 
 
 def main(name: str, path: str) -> None:
-    """The process of a service."""
-    os.nice(19)  # the trial comes first
+    """Runs the process of a service until standard input is closed; `path` is the trial's folder."""
+    os.nice(19)  # the trial has priority
     follower = Follower(name, TrialFolder(Path(path)))
-    while not select([sys.stdin], [], [], SYNC_SECONDS)[0]:  # it is readable once it has ended
+    while not select([sys.stdin], [], [], SYNC_SECONDS)[0]:  # it is readable once it is closed
         follower.sync()
     follower.finish()
 

@@ -1,9 +1,9 @@
-"""TensorBoard's event files, and the services: W&B, MLflow and Trackio.
+"""The trackers: TensorBoard's event files, and the services W&B, MLflow and Trackio.
 
-A tracker is made once a process and trial, from the `id` of an earlier process, if any is `known`. It has an `id` by
-which another process can continue its run, which is not the known one where it has lost that run, and None where it
-always begins anew. `log(step, numbers, samples)` takes the numbers of a point and its pictures as tag -> PNG file;
-`finish(good)` ends the run, `good` where the trial is done.
+Each process of a trial makes its tracker once, with the id of an earlier process's run (`known`) or None.
+The attribute `id` names the run, by which another process continues it; it differs from `known` if the tracker has lost
+that run, and is None if the tracker always begins anew. `log(step, numbers, samples)` logs the numbers of a point and
+its samples, tag -> PNG file. `finish(good)` ends the run; `good` is whether the trial is done.
 """
 
 import os
@@ -22,7 +22,10 @@ from bench.store.trial_folder import TrialFolder
 
 
 class EventFiles:
-    """TensorBoard's, `tensorboard --logdir runs/NAME/trials`: one file a trial, which a resumed trial writes anew."""
+    """TensorBoard's event files, one for each trial, which a resumed trial writes anew.
+
+    `tensorboard --logdir runs/NAME/trials` shows them.
+    """
 
     id = None
 
@@ -44,11 +47,11 @@ class EventFiles:
 
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in numbers.items()]
         for tag, path in samples.items():
-            with Image.open(path) as image:  # its PNG is taken as it is, and not encoded again
+            with Image.open(path) as image:  # for its size only: the PNG file is copied
                 width, height = image.size
             shown = Summary.Image(encoded_image_string=path.read_bytes(), colorspace=3, width=width, height=height)
             values.append(Summary.Value(tag=tag, image=shown))
-        # By the trial's own clock, which does not run while the trial is interrupted.
+        # The trial's own clock stands still while the trial is interrupted.
         self._write(Summary(value=values), step, numbers.get("cost/wall_seconds", 0.0))
 
     def finish(self, good: bool) -> None:
@@ -61,8 +64,8 @@ class EventFiles:
         self.writer.flush()
 
 
-class Wandb:
-    """Weights & Biases: a run a trial, grouped by sweep."""
+class WandbTracker:
+    """Weights & Biases: one run for each trial, in the sweep's group."""
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
         import wandb
@@ -72,9 +75,9 @@ class Wandb:
         self._begin(wandb, trial, name=folder.key, id=self.id, dir=str(folder.path / "tracking"), settings=settings)
 
     def _begin(self, library: Any, trial: Trial, **options: Any) -> None:
-        asked = {"project": trial.sweep, "group": trial.sweep, **_options(trial, library.__name__)}
+        named = {"project": trial.sweep, "group": trial.sweep, **_options(trial, library.__name__)}
         self.picture = library.Image
-        self.run = library.init(**asked, resume="allow", config=configuration(trial), **options)
+        self.run = library.init(**named, resume="allow", config=configuration(trial), **options)
 
     def log(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
         self.run.log({**numbers, **{tag: self.picture(str(path)) for tag, path in samples.items()}}, step=step)
@@ -83,13 +86,13 @@ class Wandb:
         self.run.finish(exit_code=0 if good else 1)
 
 
-class Trackio(Wandb):
-    """Trackio, which has W&B's interface: a project a sweep, a run a trial."""
+class TrackioTracker(WandbTracker):
+    """Trackio, which has W&B's interface: one project for a sweep, one run for each trial."""
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
         import trackio
 
-        # A name is all that Trackio knows a run by.
+        # Trackio identifies a run by its name.
         self.id = known or f"{folder.key}-{uuid.uuid4().hex[:6]}"
         self._begin(trackio, trial, name=self.id, embed=False)
 
@@ -97,11 +100,11 @@ class Trackio(Wandb):
         self.run.finish()
 
 
-class Mlflow:
-    """MLflow: an experiment a sweep, a run a trial; in the run's folder unless a server is named.
+class MlflowTracker:
+    """MLflow: one experiment for a sweep, one run for each trial; in the run's folder unless a server is named.
 
-    What is in the run's folder stays on its machine (see `bench.store.remote.manifest`). A trial that goes on
-    elsewhere begins another run in the database there.
+    MLflow's files in the run's folder are not uploaded (see `bench.store.remote.manifest.is_run_file`), so a trial that
+    continues on another machine begins another MLflow run there.
     """
 
     def __init__(self, trial: Trial, folder: TrialFolder, known: str | None):
@@ -112,19 +115,19 @@ class Mlflow:
         name, place = options.pop("experiment_name", trial.sweep), None if server else (run / "mlflow").as_uri()
         self.library = mlflow
         mlflow.set_tracking_uri(server or f"sqlite:///{run / 'mlflow.db'}")
-        with FileLock(run / ".mlflow.lock"):  # trials that begin together would each create database and experiment
-            found = mlflow.get_experiment_by_name(name)
-            experiment = found.experiment_id if found else mlflow.create_experiment(name, place)
+        with FileLock(run / ".mlflow.lock"):  # trials that begin together would both create the experiment
+            stored = mlflow.get_experiment_by_name(name)
+            experiment = stored.experiment_id if stored else mlflow.create_experiment(name, place)
             query = f"attributes.run_id = '{known}'"
-            there = known and mlflow.search_runs([experiment], query, output_format="list")
-            self.id = mlflow.start_run(known if there else None, experiment, folder.key, **options).info.run_id
-        if not there:
+            continued = known and mlflow.search_runs([experiment], query, output_format="list")
+            self.id = mlflow.start_run(known if continued else None, experiment, folder.key, **options).info.run_id
+        if not continued:
             mlflow.log_params(configuration(trial))
 
     def log(self, step: int, numbers: dict[str, float], samples: dict[str, Path]) -> None:
         for path in samples.values():
             self.library.log_artifact(str(path), f"samples/{path.parent.name}")
-        # MLflow refuses other characters in a name; a sum's reward is called a+b.
+        # MLflow refuses some characters in a name, such as the + of a sum's parts.
         self.library.log_metrics({re.sub(r"[^\w./ -]", "-", name): number for name, number in numbers.items()}, step)
 
     def finish(self, good: bool) -> None:

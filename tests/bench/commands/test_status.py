@@ -73,7 +73,7 @@ def test_causes_stand_below_the_table_once_and_whole(run, cli):
 def test_what_is_watched_fits_the_terminal(run, width, height):
     screen = Console(width=width, height=height, file=io.StringIO())
     rows = trial_rows(run)
-    screen.print(status._picture(rows, 2, width, height))
+    screen.print(status._screen(rows, 2, width, height))
     lines = screen.file.getvalue().splitlines()
     assert len(lines) <= height
     assert all(len(line) <= width for line in lines)
@@ -86,7 +86,7 @@ def test_what_is_watched_fits_the_terminal(run, width, height):
 def test_long_names_keep_their_ends(run):
     screen = Console(width=80, height=24, file=io.StringIO())
     rows = [replace(row, trial="x" * 60 + row.trial[-12:]) for row in trial_rows(run)]
-    screen.print(status._picture(rows, 2, 80, 24))
+    screen.print(status._screen(rows, 2, 80, 24))
     lines = screen.file.getvalue().splitlines()
     assert len(lines) <= 24
     assert any(rows[2].trial[-12:] in line for line in lines)
@@ -185,7 +185,7 @@ def test_ctrl_c_leaves_quietly(run, cli, monkeypatch, order):
         (("RUN", "--watch", "soon"), "'soon' is no number of seconds"),
         (("RUN", "--watch=0"), "0 is not within 0.1 and 3600 seconds"),
         (("--watch",), "there is no RUN to watch"),
-        (("RUN", "--watch", "--json"), "--json is for one look"),
+        (("RUN", "--watch", "--json"), "--json cannot be watched"),
     ],
 )
 def test_what_cannot_be_watched(run, cli, options, said):

@@ -326,7 +326,7 @@ def test_the_command(cli, tmp_path, monkeypatch):
         (["alignprp"], "did you mean alignprop?"),
         (["nowhere.py:Mine"], "there is no file"),
         (["base", "--set", "x=1"], "refuses the settings: x"),
-        (["base", "--set", "x"], "is no key=value"),
+        (["base", "--set", "x"], "is not KEY=VALUE"),
     ],
 )
 def test_what_is_not_there_is_bad_input(cli, arguments, words):

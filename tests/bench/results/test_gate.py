@@ -80,7 +80,7 @@ def test_save_says_what_the_gate_can_see_and_the_file_reads_well(cli, saved, tmp
     assert "ddpo: with 5 seeds this gate can see a loss of area under the reward of" in shown.out
     assert "with 80 % power" in shown.out
     again = cli("baseline", "save", tmp_path / "first", "--out", saved)
-    assert (again.code, "is there already" in again.err) == (2, True)
+    assert (again.code, "exists already" in again.err) == (2, True)
 
 
 def test_check_passes_what_is_equal_and_fails_what_is_worse(cli, run, saved, tmp_path):

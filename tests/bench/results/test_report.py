@@ -64,16 +64,20 @@ def test_a_run_whose_plan_lacks_the_methods_is_drawn_alike(cli, run):
     assert (run / "report/report.html").read_bytes() == before
 
 
-def test_a_baseline_is_named_or_refused(cli, run):
-    assert cli("report", run, "--baseline", "alignprop").code == 0
+def test_the_variant_that_ratios_refer_to_is_named_or_refused(cli, run):
+    assert cli("report", run, "--ratios-to", "alignprop").code == 0
     said = (run / "report/report.html").read_text()
     assert "No method clearly beat the base model" in said
     assert "than alignprop" not in said, "two updates teach it nothing, so there is no ratio to it"
-    answer = cli("report", run, "--baseline", "alignprob")
+    answer = cli("report", run, "--ratios-to", "alignprob")
     assert answer.code == 2
     assert "no variant that has finished training is called alignprob" in answer.err
     assert "alignprop" in answer.err
-    assert cli("report", run, "--baseline", "base").code == 2, "ratios to what trains nothing mean nothing"
+    assert cli("report", run, "--ratios-to", "base").code == 2, "ratios to what trains nothing mean nothing"
+    old = cli("report", run, "--baseline", "alignprop")
+    assert old.code == 2
+    assert "--baseline: is the old name of --ratios-to" in old.err
+    assert "--ratios-to alignprop" in old.err
 
 
 def test_runs_of_one_comparison_share_their_trials(cli, run):

@@ -82,7 +82,7 @@ def test_no_cluster_is_one_sentence(sweep_file, tmp_path):
 def test_a_cluster_is_rays(cli, sweep_file):
     answer = cli("run", sweep_file, "--address", "a:1", "--executor", "inline")
     assert answer.code == 2
-    assert "--address: a cluster is Ray's" in answer.err
+    assert "--address: only the ray executor can join a cluster" in answer.err
 
 
 def wait_for(condition, seconds=180):

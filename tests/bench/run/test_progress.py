@@ -74,7 +74,7 @@ def test_what_an_earlier_run_left_is_no_end(tmp_path):
 
 def test_looking_costs_as_little_with_many_ended_trials(tmp_path, views, monkeypatch):
     monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(progress, "SHARE", 1.0)
+    monkeypatch.setattr(progress, "POLL_SHARE", 1.0)
     trials = [Planned(seed) for seed in range(50)]
     run, stream = RunFolder(tmp_path), io.StringIO()
     with progress.watching(trials, run, stream):

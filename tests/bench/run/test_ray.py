@@ -135,7 +135,7 @@ def test_every_ending_is_a_row_with_its_cause(ways, tmp_path, cli):
     assert cause.startswith("RuntimeError: it broke (ways.py:8) (tried 2 times); the traceback is in trials/raises-s0-")
     assert rows["diverges"] == ("diverged", "the loss is nan at step 1")
     assert rows["dies"][0] == "failed"
-    assert "process died without a word (tried 2 times)" in rows["dies"][1]
+    assert "process died without an error message (tried 2 times)" in rows["dies"][1]
     assert rows["diesonce"] == ("done", None)
     straight = ("--executor", "inline", "--out", tmp_path / "straight")
     assert cli("run", ways, "--set", methods("DiesOnce"), *options, *straight).code == 0

@@ -11,14 +11,14 @@ import pytest
 
 from bench import stopping
 from bench.run.executors import ray_daemons
-from bench.run.executors.ray_daemons import RayDied, Terse, alive
+from bench.run.executors.ray_daemons import OneLineStream, RayDied, watched_daemons
 
 
 @pytest.fixture
 def daemon(monkeypatch):
     process = subprocess.Popen(["sleep", "60"])
     monkeypatch.setattr(ray_daemons, "own_daemons", lambda: [("raylet", psutil.Process(process.pid))])
-    monkeypatch.setattr(ray_daemons, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(ray_daemons, "POLL_SECONDS", 0.05)
 
     try:
         with stopping.listening():  # as `bench run` does
@@ -30,7 +30,7 @@ def daemon(monkeypatch):
 
 def work(*steps):
     """Does them while the daemon is looked after."""
-    with alive():
+    with watched_daemons():
         for step in steps:
             step()
 
@@ -55,7 +55,7 @@ def raises(error):
 @pytest.fixture
 def unseen(monkeypatch):
     """Whatever happens, happens before the next look."""
-    monkeypatch.setattr(ray_daemons, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(ray_daemons, "POLL_SECONDS", 60.0)
 
 
 def test_the_block_is_ended_and_the_error_says_why(daemon):
@@ -98,7 +98,7 @@ def test_while_it_lives_nothing_happens(daemon):
 
 
 def test_what_ray_says_of_its_daemons_is_a_line_each_and_its_raylets_end_is_said_once(capsys):
-    with redirect_stdout(Terse(sys.stderr)):
+    with redirect_stdout(OneLineStream(sys.stderr)):
         print("(raylet) Raylet is terminated. Termination is unexpected.\n    [state-dump] and forty more\n")
         print("(raylet) 1 worker was killed, as memory ran out.\nRefer to the documentation.")
     said = capsys.readouterr()

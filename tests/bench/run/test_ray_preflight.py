@@ -10,7 +10,7 @@ import pytest
 from bench.commands import doctor
 from bench.errors import BenchError
 from bench.run.executors import ray_preflight, ray_tune
-from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, SESSION_BYTES, SETTINGS, check_room, knock
+from bench.run.executors.ray_preflight import OBJECT_STORE_BYTES, SESSION_BYTES, SETTINGS, check_cluster, check_room
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -131,35 +131,35 @@ def listener():
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.0 400 Bad request\r\n\r\n", "it does not answer as one"),
-        (b"SSH-2.0-OpenSSH_9.6\r\n", "it does not answer as one"),
-        (None, "it says nothing"),
+        (b"HTTP/1.0 400 Bad request\r\n\r\n", "another protocol"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "another protocol"),
+        (None, "nothing"),
     ],
 )
 def test_something_else_listens_there(listener, monkeypatch, answer, said):
-    monkeypatch.setattr(ray_preflight, "KNOCK_SECONDS", 0.3)
+    monkeypatch.setattr(ray_preflight, "CONNECT_SECONDS", 0.3)
     address = listener(answer)
     begun = time.monotonic()
     with pytest.raises(BenchError) as error:
         ray_tune.start_ray(1, address)
     assert time.monotonic() - begun < 30
     assert error.value.lines() == [
-        f"--address {address}: what listens there is not a Ray cluster: {said}",
+        f"--address {address}: the service that listens there is not a Ray cluster: it answers with {said}",
         "name the HOST:PORT that `ray start --head` prints",
     ]
 
 
 def test_what_speaks_grpc_is_left_to_ray(listener):
-    knock(listener(bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])))
-    knock("auto")
+    check_cluster(listener(bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])))
+    check_cluster("auto")
 
 
 @pytest.mark.parametrize(
     "address", ["localhost", "127.0.0.1:99999", "host:port", "ray://host", "http://a:1", ":6379", "local"]
 )
 def test_an_address_that_is_none(address):
-    with pytest.raises(BenchError, match="is no HOST:PORT"):
-        knock(address)
+    with pytest.raises(BenchError, match="is not HOST:PORT"):
+        check_cluster(address)
 
 
 # -- bench doctor --------------------------------------------------------------------------------------------------
@@ -171,4 +171,4 @@ def test_the_doctor_tries_to_write_where_runs_go(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     (tmp_path / "runs").write_text("a file")
     state, text = doctor._disk()
-    assert (state, text) == ("missing", "runs/ cannot be written here (Not a directory); use --out with `bench run`")
+    assert (state, text) == ("missing", "runs/ cannot be written (Not a directory); use --out with `bench run`")

@@ -197,7 +197,7 @@ def test_a_reward_that_cannot_be_contained_is_named(how, tiny_model, tmp_path):
     folder = ran(tiny_model, tmp_path / "trial", own_reward(tmp_path / "own", body, header), "base")
     told = folder.warnings()["repeat/score"]
     assert told.point == 0
-    assert told.text.startswith("reward 'score' scores the same images differently when it is asked again")
+    assert told.text.startswith("reward 'score' scores the same images differently when it is called again")
 
 
 def test_who_cannot_be_contained_is_told_by_run_and_report(cli, sweep_file, tmp_path):

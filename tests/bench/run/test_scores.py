@@ -11,7 +11,7 @@ import torch
 from bench.build import plugins
 from bench.build.trial_spec import RewardRef
 from bench.run.progress import watching
-from bench.run.scores import not_finite, odd_columns
+from bench.run.scores import not_finite, not_finite_metrics
 from bench.run.worker import run_and_record
 from bench.store.records import TrialWarning
 from bench.store.run_folder import RunFolder
@@ -192,10 +192,10 @@ def test_a_warning_is_kept_with_its_trial_and_forgotten_with_its_point(tmp_path)
     assert folder.recorded_status() == "done"
 
 
-def test_odd_columns_are_named_by_their_reward(tiny_model):
+def test_not_finite_metrics_are_named_by_their_reward(tiny_model):
     values = [1.0, math.nan, math.inf, 2.0, math.nan]
     rows = pd.DataFrame({"metric": ["reward", "gold", "reward/x", "reward/x", "diversity"], "value": values})
-    assert odd_columns(rows, make_trial(tiny_model)) == {
+    assert not_finite_metrics(rows, make_trial(tiny_model)) == {
         "gold": "gold reward 'colourfulness' gave 1 score that is not finite (1 NaN) of 1",
         "reward/x": "reward 'x' gave 1 score that is not finite (1 infinite) of 2",
         "diversity": "diversity gave 1 score that is not finite (1 NaN) of 1",

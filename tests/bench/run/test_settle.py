@@ -10,7 +10,7 @@ from bench.run.settle import STOPPED, settled
 from bench.store.run_folder import RunFolder
 
 ENDS = {
-    "by itself": (None, {"running": "failed", "planned": "failed"}, "its process died without a word"),
+    "by itself": (None, {"running": "failed", "planned": "failed"}, "its process died without an error message"),
     "by the user": (KeyboardInterrupt(), {"running": "interrupted", "planned": "planned"}, STOPPED),
     "by what it says": (
         BenchError("Ray has died", "here", "do that"),

@@ -159,7 +159,7 @@ def test_attempts_are_counted_over_the_deaths_of_a_trials_processes(trial, tmp_p
     folder.write_status("running")
     assert run_and_record(trial, folder, call="one") == "failed"
     assert len(begun) == 3, "a call has no more attempts than that"
-    assert "died without a word (tried 3 times)" in folder.read().cause
+    assert "died without an error message (tried 3 times)" in folder.read().cause
     with pytest.raises(Death):
         run_and_record(trial, folder, call="another")
     assert len(begun) == 4, "another call begins with all of them"

@@ -34,7 +34,7 @@ def test_a_point_that_no_step_can_follow_is_not_reported(tiny_model, tmp_path, t
     trial = make_trial(tiny_model, "alignprop", limit=limit)
     folder = RunFolder(tmp_path).trial(trial.key)
     assert run_and_record(trial, folder, observe=Reporter(trial, "reward")) == "done"
-    assert [point["axes"]["reward_queries"] for point in folder.read_curve()] == [*spent, limit // 2 * 2]
+    assert [point.axes["reward_queries"] for point in folder.read_curve()] == [*spent, limit // 2 * 2]
     assert tune.heard == spent
 
 
@@ -71,5 +71,5 @@ def test_a_trial_that_is_tried_again_in_its_process_reports_no_point_twice(tiny_
 
     monkeypatch.setattr("ray.tune.report", fails_once)
     assert run_and_record(trial, folder, observe=Reporter(trial, "reward")) == "done"
-    assert folder.read()["attempts"] == 2
+    assert folder.read().attempts == 2
     assert tune.heard == [0, 4, 8]

@@ -44,5 +44,5 @@ def test_asha_prunes_and_chooses_among_those_that_finished(sweep_file, tmp_path)
     assert method["statuses"] == {"done": 4 - len(pruned), "pruned": len(pruned)}
     assert method["cost"]["reward_queries"] == sum(row["axes"]["reward_queries"] for row in rows)
     (compared,) = run.trials()
-    assert compared["seed"] == 0
-    assert compared["spec"]["settings"]["learning_rate"] == method["chosen"]["learning_rate"]
+    assert compared.planned.seed == 0
+    assert compared.record.spec["settings"]["learning_rate"] == method["chosen"]["learning_rate"]

@@ -47,7 +47,7 @@ def expected(folder):
     def close(values):
         return {tag: pytest.approx(value, rel=1e-6, nan_ok=True) for tag, value in values.items()}
 
-    return [(point["axes"]["steps"], close(scalars(point))) for point in folder.read_curve()]
+    return [(point.axes["steps"], close(scalars(point))) for point in folder.read_curve()]
 
 
 def shown(folder):

@@ -13,6 +13,7 @@ from bench.run.tracking import follow
 from bench.run.tracking.follow import Follower, problems, tracking_folder
 from bench.run.tracking.points import scalars
 from bench.run.worker import run_and_record
+from bench.store.records import Point
 from bench.store.run_folder import RunFolder
 from bench.sweep.schema import Track
 from tests.bench.run.test_trial import make_trial
@@ -224,7 +225,7 @@ def test_in_a_process_of_its_own(fake, tiny_model, tmp_path):
     assert len(pictures) == 4 * len(curve), "four prompts"
     numbers = [{tag: value for tag, value in each["log"].items() if tag not in pictures} for each in points]
     assert numbers == [scalars(point) for point in curve]
-    assert [each["step"] for each in points] == [point["axes"]["steps"] for point in curve]
+    assert [each["step"] for each in points] == [point.axes["steps"] for point in curve]
     assert problems(folder) == {}
 
 
@@ -276,7 +277,7 @@ def test_the_real_mlflow_in_the_runs_folder(tiny_model, tmp_path, monkeypatch):
     base = sqlite3.connect(tmp_path / "run" / "mlflow.db")
     rows = base.execute("select step, value from metrics where key = 'heldout/reward' order by step").fetchall()
     curve = folder.read_curve()
-    assert rows == [(point["axes"]["steps"], point["values"]["heldout"]["reward"]) for point in curve]
+    assert rows == [(point.axes["steps"], point.values["heldout"]["reward"]) for point in curve]
     assert base.execute("select name, status from runs").fetchall() == [(trial.key, "FINISHED")]
     assert base.execute("select value from params where key = 'method'").fetchall() == [("ddpo",)]
     assert len(list((tmp_path / "run" / "mlflow").rglob("*.png"))) == 4 * len(curve)
@@ -344,7 +345,7 @@ def test_the_real_trackio_on_this_machine(tiny_model, tmp_path, monkeypatch):
 
 
 def test_numbers_that_are_not_finite_are_numbers():
-    point = {"point": 0, "axes": {}, "values": {"train": {"reward": math.nan}}, "extra": {"loss": math.inf}}
-    told = scalars(point)
-    assert math.isnan(told["train/reward"])
-    assert told["training/loss"] == math.inf
+    point = Point(point=0, axes={}, values={"train": {"reward": math.nan}}, extra={"loss": math.inf})
+    numbers = scalars(point)
+    assert math.isnan(numbers["train/reward"])
+    assert numbers["training/loss"] == math.inf

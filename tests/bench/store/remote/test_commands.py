@@ -39,7 +39,7 @@ def test_a_run_is_in_the_store_and_every_verb_reads_it_there(run, cli, sweep_fil
     answer = run()
     assert answer.code == 0, answer.err
     staging = here / "runs" / ".remote" / Place(URL).slug
-    assert f"→ shaky:///store/run, by way of {staging.relative_to(here)}" in answer.err
+    assert f"→ shaky:///store/run, through {staging.relative_to(here)}" in answer.err
     assert "uploaded: shaky:///store/run" in answer.out
     listed = Place(URL).listing()
     assert {"plan.json", "sweep.yaml", "results.parquet", "report/report.html", "report/report.md"} <= set(listed)
