@@ -1,8 +1,10 @@
 """`bench plan`: lists the trials of a sweep and their expected cost, and runs nothing."""
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +14,8 @@ from bench.store.remote.place import Place
 from bench.store.status import Status
 
 if TYPE_CHECKING:
+    from bench.build.trial_spec import Trial
+    from bench.plan.estimate import Estimate
     from bench.plan.planner import Planner
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
@@ -42,10 +46,8 @@ def command(
     SWEEP is a YAML file, or the name of a sweep that `bench list sweeps` lists.
     """
     from bench.commands import plan_memory
-    from bench.plan.estimate import estimate
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
-    from bench.plan.preflight import reason_to_skip
     from bench.store.remote.fetching import fetch_copy, records
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of
@@ -63,66 +65,86 @@ def command(
     if loaded.sweep.search is None:  # a tuning decides which trials there are
         print_left_aside(run, trials)
     size = card_bytes(card) if card else None
-    estimates = [estimate(trial) for trial in trials]
-    statuses, causes = [], []
-    for trial in trials:
-        status = run.trial(trial.key).read().status
-        cause = None if status.settled else reason_to_skip(trial)
-        # A trial that an earlier call skipped runs once its requirement is met.
-        statuses.append(Status.SKIPPED if cause else Status.PLANNED if status == Status.SKIPPED else status)
-        causes.append(cause)
+    rows = [_row(trial, run) for trial in trials]
     memory = plan_memory.predictions(loaded, trials, size) if dry or size else {}
     if as_json:
-        rows = [
-            {
-                "trial": trial.key,
-                "status": status,
-                "cause": cause,
-                "estimate": cost.as_dict(),
-                **(memory[trial.variant].as_dict() if memory else {}),
-                **trial.model_dump(mode="json"),
-            }
-            for trial, cost, status, cause in zip(trials, estimates, statuses, causes, strict=True)
-        ]
-        console.say_json(rows)
+        console.say_json([row.as_dict(memory[row.trial.variant].as_dict() if memory else {}) for row in rows])
         return
-    first = trials[0]
-    stops = "".join(f", at most {limit:,g} {axis}" for axis, limit in first.budget.stops.items())
-    budget = f"{first.budget.limit:,g} {first.budget.axis}{stops}"
-    what = f"model {first.model_name}, reward {first.reward.label}"
-    console.say(f"{loaded.sweep.name}: {console.plural(len(trials), 'trial')}, each {budget}; {what}")
-    console.table(
-        ["trial", "status", "sampler", "steps", "queries", "denoiser rows", "points", "eval images", "eval rows"],
-        [
-            (
-                trial.key,
-                status,
-                f"T={trial.sampler.steps} w={trial.sampler.guidance:g} η={trial.sampler.eta:g}",
-                console.number(cost.steps),
-                console.number(cost.reward_queries),
-                console.number(cost.nfe),
-                cost.points,
-                console.number(cost.eval_images),
-                console.number(cost.eval_nfe),
-            )
-            for trial, cost, status in zip(trials, estimates, statuses, strict=True)
-        ],
-        right=("steps", "queries", "denoiser rows", "points", "eval images", "eval rows"),
-    )
-    for variant, cause in dict.fromkeys((trial.variant, cause) for trial, cause in zip(trials, causes, strict=True)):
-        if cause:
-            console.say(f"{variant}: skipped: {cause}")
-    training = [cost.nfe for cost in estimates]
-    known = sum(rows for rows in training if rows is not None)
-    evaluation = sum(cost.eval_nfe for cost in estimates)
-    unknown = f" and {training.count(None)} unknown" if None in training else ""
+    _print_trials(loaded.sweep.name, rows)
     if tuned:
         console.say(tuned)
-    console.say(f"total: {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
+    _print_totals(rows)
     plan_memory.print_predictions(trials, memory, size)
     options = [*(("--scale", scale) if scale else ()), *(part for text in overrides for part in ("--set", text))]
     options += ["--out", str(out)] if out is not None else []
     console.say(f"run it: {shlex.join(['bench', 'run', str(sweep), *options])}")
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """A planned trial with its status in the run's folder and the most that it will cost.
+
+    Attributes:
+        cause: why the trial will be skipped; None if it will not.
+    """
+
+    trial: "Trial"
+    cost: "Estimate"
+    status: Status
+    cause: str | None
+
+    def as_dict(self, memory: dict[str, Any]) -> dict[str, Any]:
+        """The row for `--json`, with the predicted `memory` of the trial's method."""
+        own = {"trial": self.trial.key, "status": self.status, "cause": self.cause, "estimate": self.cost.as_dict()}
+        return {**own, **memory, **self.trial.model_dump(mode="json")}
+
+
+def _row(trial: "Trial", run: "RunFolder") -> PlanRow:
+    from bench.plan.estimate import estimate
+    from bench.plan.preflight import reason_to_skip
+
+    status = run.trial(trial.key).read().status
+    cause = None if status.settled else reason_to_skip(trial)
+    # A trial that an earlier call skipped runs once its requirement is met.
+    shown = Status.SKIPPED if cause else Status.PLANNED if status == Status.SKIPPED else status
+    return PlanRow(trial, estimate(trial), shown, cause)
+
+
+def _print_trials(name: str, rows: Sequence[PlanRow]) -> None:
+    first = rows[0].trial
+    stops = "".join(f", at most {limit:,g} {axis}" for axis, limit in first.budget.stops.items())
+    budget = f"{first.budget.limit:,g} {first.budget.axis}{stops}"
+    what = f"model {first.model_name}, reward {first.reward.label}"
+    console.say(f"{name}: {console.plural(len(rows), 'trial')}, each {budget}; {what}")
+    console.table(
+        ["trial", "status", "sampler", "steps", "queries", "denoiser rows", "points", "eval images", "eval rows"],
+        [
+            (
+                row.trial.key,
+                row.status,
+                f"T={row.trial.sampler.steps} w={row.trial.sampler.guidance:g} η={row.trial.sampler.eta:g}",
+                console.number(row.cost.steps),
+                console.number(row.cost.reward_queries),
+                console.number(row.cost.nfe),
+                row.cost.points,
+                console.number(row.cost.eval_images),
+                console.number(row.cost.eval_nfe),
+            )
+            for row in rows
+        ],
+        right=("steps", "queries", "denoiser rows", "points", "eval images", "eval rows"),
+    )
+    for variant, cause in dict.fromkeys((row.trial.variant, row.cause) for row in rows):
+        if cause:
+            console.say(f"{variant}: skipped: {cause}")
+
+
+def _print_totals(rows: Sequence[PlanRow]) -> None:
+    training = [row.cost.nfe for row in rows]
+    known = sum(count for count in training if count is not None)
+    evaluation = sum(row.cost.eval_nfe for row in rows)
+    unknown = f" and {training.count(None)} unknown" if None in training else ""
+    console.say(f"total: {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
 
 
 def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":

@@ -1,7 +1,9 @@
 """Atomic writing of files (temporary file, fsync, rename), and reading of JSON and JSON lines."""
 
+import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -136,3 +138,11 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def slug(text: str, limit: int = 40) -> str:
+    """A text as part of a file's name; distinct texts give distinct names."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
+    if plain == text.replace(" ", "-") and "-" not in text:
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")

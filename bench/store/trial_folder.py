@@ -1,8 +1,6 @@
 """One trial's folder: status, curve, evaluation, samples, adapter, checkpoints. One writer at a time."""
 
-import hashlib
 import os
-import re
 import shutil
 import socket
 import threading
@@ -28,6 +26,7 @@ from bench.store.files import (
     as_line,
     read_lines,
     remove_unfinished,
+    slug,
     write_atomically,
     write_json,
     write_text,
@@ -469,14 +468,6 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def slug(text: str, limit: int = 40) -> str:
-    """A text as part of a file's name; distinct texts give distinct names."""
-    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:limit].strip("-")
-    if plain == text.replace(" ", "-") and "-" not in text:
-        return plain
-    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")
 
 
 def is_alive(pid: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bench.errors import BenchError, cause_of
-from bench.store.trial_folder import slug
+from bench.store.files import slug
 
 ATOMIC_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "hf"})
 """Protocols of stores that write atomically. In others, a file is written under a temporary name, then renamed."""

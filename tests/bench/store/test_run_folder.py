@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from bench.errors import BenchError, LockedError, cause_of
-from bench.store.files import write_atomically, write_json
+from bench.store.files import slug, write_atomically, write_json
 from bench.store.run_folder import RunFolder
-from bench.store.trial_folder import STALE_SECONDS, TrialFolder, slug
+from bench.store.trial_folder import STALE_SECONDS, TrialFolder
 from models.meter import Ledger
 from reports.names import AXES
 from tests.bench.bodies import add_point, one_trial
