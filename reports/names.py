@@ -68,11 +68,12 @@ OTHER_REWARD = "reward/"
 
 DONE = "done"
 GOING = ("planned", "running")
-FAILURES = ("failed", "diverged", "interrupted")
-BROKEN = (*FAILURES, "skipped", "pruned")
-"""Statuses of trials that ended without a final value; those beside `FAILURES` were meant to end so."""
+BROKEN = ("failed", "diverged", "interrupted")
+"""Statuses of trials in which something went wrong."""
+STOPPED = (*BROKEN, "skipped", "pruned")
+"""Statuses of trials that stopped without a final value; skipped and pruned ones were meant to."""
 
-STATUSES = (*GOING, DONE, *BROKEN)
+STATUSES = (*GOING, DONE, *STOPPED)
 
 UNTRAINED = "untrained"
 """The family of the method that is the model as it came."""

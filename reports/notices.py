@@ -10,7 +10,7 @@ import pandas as pd
 from reports.formatting import NOTHING, listing, plural
 from reports.machines import differences, records, speed_classes
 from reports.meta import Meta
-from reports.names import BROKEN, DONE, GOING, SECONDS
+from reports.names import DONE, GOING, SECONDS, STOPPED
 from reports.statistics.overoptimisation import warning
 from reports.tables.costs import SECONDS_NOTE
 
@@ -93,7 +93,7 @@ def _going(trials: pd.DataFrame) -> Notice | None:
 
 def _broken(trials: pd.DataFrame) -> list[Notice]:
     found = []
-    for status in BROKEN:
+    for status in STOPPED:
         rows = trials[trials["status"] == status]
         if len(rows):
             text = f"{plural(len(rows), 'trial')} {status}: {_named(rows)}. The causes are under Trials."

@@ -168,6 +168,8 @@ def test_reports_know_no_method_by_name():
 def test_reports_have_the_meters_axes_and_the_harness_statuses():
     assert set(names.AXES) == set(Ledger().as_axes())
     assert set(names.STATUSES) == set(Status)
+    assert set(names.STOPPED) == {status for status in Status if status.stopped}
+    assert set(names.BROKEN) == {status for status in Status if status.broken}
     known = {*names.AXES, names.BUDGET_SECONDS}
     for name, axes in vars(names).items():
         if name.endswith("_AXES") or name in ("SECONDS", "MACHINES_OWN", "AXIS_WORDS"):

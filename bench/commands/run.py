@@ -74,6 +74,7 @@ def command(
     from bench.plan.planner import Planner, resolved_sweep
     from bench.plan.preflight import check_deepspeed, check_model
     from bench.run.executors import load_executor
+    from bench.run.pending import trials_to_run
     from bench.store.plan_file import describe_run
     from bench.store.provenance import this_command
     from bench.sweep.load import load_sweep, variants_of
@@ -106,7 +107,7 @@ def command(
                 aside += print_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
             if tuning:
                 trials = planner.trials(variants_of(loaded.sweep, loaded.root))
-            todo, at_once = _todo(trials, run), min(room, len(trials))
+            todo, at_once = trials_to_run(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, command_line, executor_name, at_once, record)
             about["warnings"] = list(planner.warnings)
             aside += print_left_aside(run, trials)
@@ -144,10 +145,11 @@ def _tune(
     room: int,
 ) -> "tuple[LoadedSweep, dict[str, Any]] | None":
     """The sweep with its tuned settings, and the record of the tuning; None if the user stopped the tuning."""
+    from bench.run.pending import trials_to_run
     from bench.run.search.tuning import Tuning
 
     def run_trials(trials: "Sequence[Trial]", run: "RunFolder", at_once: int, executor: Any = None) -> bool:
-        todo = _todo(trials, run)
+        todo = trials_to_run(trials, run)
         if not todo:
             return False
         _announce(trials, todo, run, executor_name, at_once)
@@ -163,30 +165,6 @@ def _tune(
         return None
     tuning.announce(record)
     return tuning.tuned(record), record
-
-
-def _todo(trials: "Sequence[Trial]", run: "RunFolder") -> "list[Trial]":
-    """The trials that are left to run, which settled trials are not: a diverged trial would diverge again.
-
-    Records a trial as skipped if its method needs a package that is not installed. Mends damaged files, after which
-    some trials must run again.
-    """
-    from bench.plan.preflight import reason_to_skip
-    from bench.run.worker import mended, record_skipped
-
-    todo = []
-    for trial in trials:
-        folder = run.trial(trial.key)
-        for text in mended(trial, folder):
-            console.warn(f"{trial.key}: {text}")
-        if folder.read().status.settled:
-            continue
-        reason = reason_to_skip(trial)
-        if reason:
-            record_skipped(trial, folder, reason)
-        else:
-            todo.append(trial)
-    return todo
 
 
 def _with_history(about: dict[str, Any], run: "RunFolder", runs_trials: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from reports.figures.styles import Style
 from reports.formatting import scale_for
 from reports.frame import runs_of, untrained_variants
 from reports.meta import Meta
-from reports.names import BROKEN, axis_words
+from reports.names import STOPPED, axis_words
 
 MOST_NUMBERS = 300_000
 """Most numbers of a page, about 2 MB. Above, every trial is thinned to the same number of points, keeping both ends."""
@@ -48,7 +48,7 @@ def payload(
         kept = start + _thinned(end - start, most)
         trials.append({
             "name": str(about["trial"][start]), "variant": variants.index(str(about["variant"][start])),
-            "seed": str(about["seed"][start]), "stopped": about["status"][start] in BROKEN,
+            "seed": str(about["seed"][start]), "stopped": about["status"][start] in STOPPED,
             "x": [_numbers(values[kept]) for values in across], "y": [_numbers(values[kept]) for values in up],
         })  # fmt: skip
     return {

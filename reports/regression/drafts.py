@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reports.formatting import listing, number, sentence
-from reports.names import BROKEN, DONE, GOING
+from reports.names import DONE, GOING, STOPPED
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline, Statistic, rounded
 from reports.regression.exact import Agreement, agreement
@@ -153,7 +153,7 @@ def _unfinished(entry: MethodBaseline, own: pd.DataFrame, fewer_seeds: bool) -> 
         if row is None:
             if not (fewer_seeds and by_seed):
                 broken.append(f"seed {seed} is missing")
-        elif row["status"] in BROKEN:
+        elif row["status"] in STOPPED:
             broken.append(broken_words(row))
         elif row["status"] in GOING:
             if active or row["status"] == "running":

@@ -16,7 +16,7 @@ import pandas as pd
 
 from reports.formatting import capitalised, listing, p_value, plural, sentence
 from reports.frame import untrained_variants
-from reports.names import FAILURES
+from reports.names import BROKEN
 from reports.regression import measures
 from reports.regression.baseline import Baseline, MethodBaseline
 from reports.regression.drafts import Draft, broken_words, draft_of
@@ -118,7 +118,7 @@ def _failed_beside(baseline: Baseline, trials: pd.DataFrame) -> list[MethodVerdi
     if trials.empty:
         return []
     found = []
-    for variant, own in trials[trials["status"].isin(FAILURES)].groupby("variant", sort=False):
+    for variant, own in trials[trials["status"].isin(BROKEN)].groupby("variant", sort=False):
         if variant not in baseline.methods:
             clauses = [broken_words(row) for row in own.to_dict("records")]
             found.append(MethodVerdict(str(variant), FAILED, f"{sentence(clauses)}. It is not in the baseline."))

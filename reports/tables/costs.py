@@ -11,7 +11,7 @@ from reports.formatting import NOTHING, Scale, measured, number, scale_for, with
 from reports.frame import select, untrained_variants
 from reports.machines import class_words, origins, speed_classes
 from reports.meta import Meta
-from reports.names import BROKEN, EFFICIENCY_AXES, GOING, MACHINES_OWN, PEAK_MEMORY, SECONDS, TRIAL_AXES
+from reports.names import EFFICIENCY_AXES, GOING, MACHINES_OWN, PEAK_MEMORY, SECONDS, STOPPED, TRIAL_AXES
 from reports.statistics import comparison, gains
 from reports.statistics.curve import Summary
 from reports.statistics.gains import Gain
@@ -216,7 +216,7 @@ def command_of(trial: Mapping[Any, Any], meta: Meta) -> str:
 
 
 def _place(status: str) -> int:
-    return 0 if status in BROKEN else 1 if status in GOING else 2
+    return 0 if status in STOPPED else 1 if status in GOING else 2
 
 
 def _spent(trials: pd.DataFrame, ends: pd.DataFrame, axis: str) -> pd.Series:

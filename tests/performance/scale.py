@@ -172,14 +172,14 @@ def actor(config: dict[str, Any], run_path: str, **_: str) -> None:
 
 
 def again_stage(folder: Path) -> dict[str, float]:
-    from bench.commands import run as run_command
     from bench.plan.planner import plan
+    from bench.run.pending import trials_to_run
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep
 
     trials = plan(load_sweep(folder / "scale.yaml"))
     begun, spent = time.perf_counter(), time.process_time()
-    left = run_command._todo(trials, RunFolder(folder / "run"))
+    left = trials_to_run(trials, RunFolder(folder / "run"))
     return {"left": len(left), "seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
 
 
