@@ -25,7 +25,8 @@ import pandas as pd
 ROOT = Path(__file__).parents[2]
 MACHINES_OWN = re.compile(r"seconds|memory|bytes|time|updated|started|finished|written|eta|commit|dirty|command")
 IDENTITY = re.compile(r"-s(\d+)-[0-9a-f]{8}")
-SHOWN = 20
+WIDTH = 240
+"""Characters of a printed difference."""
 
 EVERY_METHOD = """
 import sys
@@ -177,7 +178,7 @@ def compared(trees: list[Path], works: list[Path], sweeps: list[str]) -> list[st
             if not one[key].equals(other[key]):
                 wrong.append(f"{name}/{key}: numbers differ")
     print(f"{len(printed[0])} commands, {values:,} values of curves, evaluations and frames compared")
-    return wrong
+    return sorted(wrong, key=lambda line: line.startswith("bench "))  # numbers first
 
 
 def main() -> int:
@@ -189,8 +190,8 @@ def main() -> int:
     shutil.rmtree(asked.work, ignore_errors=True)
     trees = [asked.other.resolve(), ROOT]
     wrong = compared(trees, [asked.work.resolve() / "other", asked.work.resolve() / "this"], asked.sweeps)
-    for line in wrong[:SHOWN]:
-        print(line)
+    for line in wrong:
+        print(line[:WIDTH])
     print(f"{len(wrong)} differences" if wrong else "no difference")
     return 1 if wrong else 0
 
