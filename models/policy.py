@@ -85,7 +85,6 @@ class Policy:
             part.requires_grad_(False).eval().to(self.device)
         self._add_adapter(rank, rank if alpha is None else alpha, list(targets), seed)
         self.denoiser: Callable[..., Any] = self.unet  # or a wrapper around it, such as DeepSpeed's engine
-        self._dtype = self.unet.dtype  # diffusers looks through all parameters each time it is asked
         self._embeddings: dict[str, Tensor] = {}
         self._stored_bytes: dict[Checkpointing, int] = {}
         meter.watch(self.unet, "denoiser")
@@ -230,7 +229,8 @@ class Policy:
 
     def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
         """The denoiser's raw output `[B, ...]` (ε or v) without guidance, one denoiser row for each latent."""
-        return self._call_shared(self.denoiser, latents.to(self._dtype), timesteps, embeddings.to(self._dtype))
+        dtype = next(self.unet.parameters()).dtype  # for `unet.dtype`, diffusers walks through all parameters
+        return self._call_shared(self.denoiser, latents.to(dtype), timesteps, embeddings.to(dtype))
 
     def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
         """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
