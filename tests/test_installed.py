@@ -92,7 +92,7 @@ def test_the_commands_run_where_the_wheel_is_installed(installed, tmp_path):
         lacking = "resources.gpus" in command and not torch.cuda.is_available()
         result = call(command, tmp_path, **installed)
         assert result.returncode == (2 if lacking else 0), f"{command}\n{result.stdout}\n{result.stderr}"
-        assert not lacking or "GPUs a trial are asked for and this machine has 0" in result.stderr
+        assert not lacking or "and this machine has 0" in result.stderr
     assert (tmp_path / "runs/quickstart/report/report.html").is_file()
     (adapter,) = (tmp_path / "runs/mine/trials").glob("alignprop-s0-*/adapter")
     model = Path(installed["PYTHONPATH"]) / "models/emoji/v1"

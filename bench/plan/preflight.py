@@ -63,7 +63,7 @@ def usable_gpus(needed: float) -> int:
 def refuse_more_gpus(needed: float, gpus: float, where: str = "this machine") -> None:
     """Raises `BenchError` if a trial needs more GPUs than the `gpus` of the machine or cluster."""
     if needed > gpus:
-        what = f"a trial needs {needed:g} GPUs and {where} has {gpus:g}"
+        what = f"a trial needs {needed:g} GPU{'' if needed == 1 else 's'} and {where} has {gpus:g}"
         raise BenchError(what, "resources.gpus", "--set resources.gpus=0 runs on the CPU")
 
 

@@ -373,4 +373,4 @@ def test_run_that_is_not_there(cli, tmp_path):
 def test_a_gpu_that_is_not_there(cli, sweep_file, tmp_path, executor):
     """It is not quietly the CPU instead."""
     answer = cli("run", sweep_file, "--set", "resources.gpus=1", "--executor", executor, "--out", tmp_path / "run")
-    check(answer, ["resources.gpus: a trial needs 1 GPUs and this machine has 0", "--set resources.gpus=0"])
+    check(answer, ["resources.gpus: a trial needs 1 GPU and this machine has 0", "--set resources.gpus=0"])
