@@ -59,7 +59,9 @@ def imports_of(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and not node.level:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name if name in MODULES or node.module not in MODULES else str(node.module) for name in names]
+            # Where a module is imported from its package, the package's `__init__` runs too.
+            found += [name for name in names if name in MODULES or node.module not in MODULES]
+            found += [str(node.module)] if node.module in MODULES else []
     return found
 
 

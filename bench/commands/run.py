@@ -103,9 +103,8 @@ def command(
             stopped = tuning is None
         if not stopped:
             loaded, record = tuning or (loaded, None)
-            if record:
-                aside += print_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
             if tuning:
+                aside += print_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
                 trials = planner.trials(variants_of(loaded.sweep, loaded.root))
             todo, at_once = trials_to_run(trials, run), min(room, len(trials))
             about = describe_run(trials, loaded.sweep, command_line, executor_name, at_once, record)

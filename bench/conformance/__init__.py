@@ -3,9 +3,5 @@
 `subject.py` builds the method as the harness does; `contract.py`, `training.py`, `invariance.py` and `sampling.py`
 hold the checks; `suite.py` runs them in order. To add one, write a function `(Subject) -> CheckResult` decorated
 with `@check`, name it in `suite.py`, and add a broken method that fails it to tests/bench/conformance/test_suite.py.
-Other projects call `check_method` in their own tests.
+Other projects call `suite.check_method` in their own tests.
 """
-
-from bench.conformance.suite import check_method
-
-__all__ = ["check_method"]

@@ -4,7 +4,7 @@
 
 and, in an author's own test suite:
 
-    from bench.conformance import check_method
+    from bench.conformance.suite import check_method
 
     def test_my_method():
         report = check_method(MyMethod)
