@@ -8,14 +8,12 @@ from pydantic import BaseModel
 
 from bench.conformance.check import CheckResult, check, failed, passed
 from bench.conformance.compare import same
-from bench.conformance.subject import Rig, Subject, WithoutGradient
+from bench.conformance.subject import GUIDANCE, Rig, Subject, WithoutGradient
 from bench.conformance.training import not_finite
 from bench.console import plural
 from bench.errors import cause_of
 from bench.sweep.schema import AXES, NAME_PATTERN
 from methods.base import TrainingSettings
-
-GUIDANCES = (1.0, 2.0)
 
 
 @check("contract")
@@ -74,11 +72,12 @@ def _costs(subject: Subject) -> list[str]:
 def costs(subject: Subject) -> CheckResult:
     """A step spends what `cost` declares: exactly for reward queries and images, at most for other axes."""
     denoiser_rows = []
-    for guidance in GUIDANCES:
-        rig = subject.build(guidance=guidance)
-        metrics = rig.step()
+    unguided = subject.build(guidance=1.0)
+    unguided.step()
+    for guidance, rig in {1.0: unguided, GUIDANCE: subject.two_steps.rig}.items():
         cost = subject.cls.cost(subject.settings, len(rig.prompts), rig.policy.sampler)
-        spent = {**rig.meter.ledger.as_axes(), "steps": 1, "updates": metrics.updates}
+        first = rig.records[0]
+        spent = {**first.spent, "steps": 1, "updates": first.reported.updates}
         for axis in cost:
             exact = axis in ("reward_queries", "images")
             if spent[axis] != cost[axis] if exact else spent[axis] > cost[axis]:
@@ -96,9 +95,7 @@ def costs(subject: Subject) -> CheckResult:
 @check("reward-access", "trains")
 def reward_access(subject: Subject) -> CheckResult:
     """A `gradient` method differentiates the reward and never updates without one; a `value` one needs scores alone."""
-    rig = subject.build()
-    rig.step()
-    differentiated = rig.meter.ledger.reward_gradients
+    differentiated = subject.two_steps.rig.meter.ledger.reward_gradients
     blind = subject.build(reward=WithoutGradient())
     if subject.cls.reward_access == "gradient":
         if not differentiated:

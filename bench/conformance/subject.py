@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,15 @@ class Subject:
         reward = reward or WeightedColour()
         method = self.cls(settings, policy, reward.metered(meter), optimiser, SeedStream(seed))  # type: ignore[arg-type]
         return Rig(method, policy, meter, optimiser, reward, self.prompts())
+
+    @cached_property
+    def two_steps(self) -> "TwoSteps":
+        """Two whole steps from seed 0, computed once. Several checks read them, and none may change them."""
+        rig = self.build()
+        begun = {name: weight.detach().clone() for name, weight in rig.weights().items()}
+        rig.step()
+        rig.step()
+        return TwoSteps(begun, rig)
 
 
 class RowMeter(Meter):
@@ -181,9 +191,26 @@ class RecordingOptimiser(LocalOptimiser):
         return super().step()
 
 
+@dataclass(frozen=True)
+class StepRecord:
+    """One step that a method took.
+
+    Attributes:
+        reported: the metrics that the step returned.
+        scores: the scores that the reward gave during the step.
+        updates: the updates that the harness's optimiser did during the step; None for a method without it.
+        spent: the meter's axes after the step, in total.
+    """
+
+    reported: StepMetrics
+    scores: list[float]
+    updates: int | None
+    spent: dict[str, int | float]
+
+
 @dataclass
 class Rig:
-    """A method with everything it was built from, ready to run, and the metrics of the steps it has taken."""
+    """A method with everything it was built from, ready to run, and the steps it has taken."""
 
     method: Method
     policy: Policy
@@ -191,7 +218,17 @@ class Rig:
     optimiser: RecordingOptimiser | None
     reward: RecordingReward
     prompts: list[str]
-    metrics: list[StepMetrics] = field(default_factory=list)
+    records: list[StepRecord] = field(default_factory=list)
+
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Every weight of denoiser, decoder, text encoder and reward, by part and name."""
+        policy = self.policy
+        parts = {"denoiser": policy.unet, "decoder": policy.vae, "text encoder": policy.text_encoder}
+        return {
+            f"{part} {name}": parameter
+            for part, module in {**parts, "reward": self.reward}.items()
+            for name, parameter in module.named_parameters()
+        }
 
     @torch.no_grad()
     def perturb_adapter(self) -> None:
@@ -216,12 +253,14 @@ class Rig:
     def bare_step(self, prompts: list[str] | None = None) -> StepMetrics:
         """One step, or one round of choosing, that leaves the state of the global generators to the caller."""
         prompts = self.prompts if prompts is None else prompts
+        scored, updated = len(self.reward.scores), self.optimiser.updates if self.optimiser else 0
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
                 metrics = self.method.select(self.rows(prompts))
             else:
                 metrics = self.method.step(prompts)
-        self.metrics.append(metrics)
+        updates = self.optimiser.updates - updated if self.optimiser else None
+        self.records.append(StepRecord(metrics, self.reward.scores[scored:], updates, self.meter.ledger.as_axes()))
         return metrics
 
     def rows(self, prompts: list[str] | None = None, split: str = "train") -> EvaluatedRows:
@@ -246,3 +285,16 @@ class Rig:
         self.method.load_state_dict(state["method"])
         if self.optimiser:
             self.optimiser.load_state_dict(state["optimiser"])
+
+
+@dataclass(frozen=True)
+class TwoSteps:
+    """Two whole steps of a method.
+
+    Attributes:
+        begun: the weights before the first step, by part and name (see `Rig.weights`).
+        rig: the method after the second step.
+    """
+
+    begun: dict[str, Tensor]
+    rig: Rig
