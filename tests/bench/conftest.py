@@ -80,6 +80,12 @@ def undrawn(monkeypatch):
     monkeypatch.setattr("reports.writers.exports.figures", lambda document, kind, shown=False: {})
 
 
+@pytest.fixture(autouse=True)
+def memory_as_it_is(monkeypatch):
+    """A trial begins without returning memory: among so many modules that takes as long as a fifth of a tiny trial."""
+    monkeypatch.setattr("bench.run.trial.return_freed_memory", lambda: None)
+
+
 @pytest.fixture
 def body(monkeypatch):
     """Replaces the trial loop; `body.calls` are the trials that ran, `body.special` what some variants do instead."""

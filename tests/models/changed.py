@@ -11,7 +11,8 @@ def changed(model: Path, folder: Path, file: str, **values: Any) -> Path:
     shutil.copytree(model, folder)
     path = folder / file
     merged = {**json.loads(path.read_text()), **values}
-    path.write_text(json.dumps({key: value for key, value in merged.items() if value is not None}))
+    removed = {key for key, value in values.items() if value is None}
+    path.write_text(json.dumps({key: value for key, value in merged.items() if key not in removed}))
     return folder
 
 
