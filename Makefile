@@ -31,7 +31,7 @@ gate: $(STAMP) ## run the gate's sweep afresh and hold it against its baseline, 
 	$(BIN)/bench check build/gate --baseline sweeps/baselines/gate.json
 
 test: $(STAMP) ## unit and integration tests, two files at a time
-	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m 'not slow and not gpu' -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(STAMP) ## the slow tier, two files at a time, and what measures seconds alone
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --ignore tests/performance

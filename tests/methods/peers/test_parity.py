@@ -63,9 +63,21 @@ def drop_the_output(policy):
     policy.predict = predict
 
 
-@pytest.mark.parametrize(("guidance", "eta"), [(1.0, 1.0), (3.0, 0.0)])
-@pytest.mark.parametrize("truncation", ["full", "fixed", "per-step"])
-@pytest.mark.parametrize("model", MODELS)
+ALIGNPROPS = [
+    pytest.param(
+        *(model, truncation, guidance, eta),
+        # The embedded model takes seconds a case: with each truncation once, and once with guidance, is the fast part.
+        marks=[pytest.mark.integration, *([pytest.mark.slow] if (truncation == "full") != (guidance > 1) else [])]
+        if model == "embedded"
+        else [],
+    )
+    for model in ("tiny_model", "tiny_v_model", "embedded")
+    for truncation in ("full", "fixed", "per-step")
+    for guidance, eta in ((1.0, 1.0), (3.0, 0.0))
+]
+
+
+@pytest.mark.parametrize(("model", "truncation", "guidance", "eta"), ALIGNPROPS)
 def test_alignprops_gradient_is_trls(model, truncation, guidance, eta, request):
     folder, sampler = model_folder(model, request), SamplerSettings(4, guidance, eta)
     settings = {"batch_size": 4, "truncation": truncation} | ({"keep_steps": 2} if truncation == "fixed" else {})
