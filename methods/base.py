@@ -168,10 +168,10 @@ class Method(ABC):
         """Runs one iteration as the paper counts it: an update for AlignProp, a rollout with its updates for DDPO."""
 
     def rollout_noise(self, samples: Sequence[int]) -> Noise:
-        """The noise of this iteration for the images numbered `samples`: x_T at timestep −1, then each step's noise."""
+        """The noise of this iteration for the images numbered `samples`: x_T under key −1, then each step's noise."""
 
-        def noise(timestep: int) -> Tensor:
-            return self.seeds.noise("rollout", self.iteration, timestep, samples, self.policy.latent_shape)
+        def noise(key: int) -> Tensor:
+            return self.seeds.noise("rollout", self.iteration, key, samples, self.policy.state_shape)
 
         return noise
 
@@ -191,8 +191,8 @@ class EvaluatedRows:
         split: `train` or `heldout`.
         prompts: B prompts, one for each image.
         samples: the numbers of the images within the split.
-        noise_of: function of (timestep, samples) that returns the noise `[len(samples), *latent_shape]` of the step;
-            the noise of timestep −1 is x_T.
+        noise_of: function of (key, samples) that returns the noise `[len(samples), *state_shape]` of the step with
+            that key; key −1 is for x_T.
     """
 
     split: str
@@ -206,9 +206,9 @@ class EvaluatedRows:
     def __getitem__(self, rows: slice) -> "EvaluatedRows":
         return EvaluatedRows(self.split, self.prompts[rows], self.samples[rows], self.noise_of)
 
-    def noise(self, timestep: int) -> Tensor:
-        """The noise `[B, *latent_shape]` of these rows at `timestep` (see `models.sampler.Noise`)."""
-        return self.noise_of(timestep, self.samples)
+    def noise(self, key: int) -> Tensor:
+        """The noise `[B, *state_shape]` of these rows under `key` (see `models.sampler.Noise`)."""
+        return self.noise_of(key, self.samples)
 
 
 class SamplingMethod(Method):

@@ -114,14 +114,12 @@ class BestOfN(SamplingMethod):
     def _draw(self, rows: EvaluatedRows, candidate: int) -> Tensor:
         """x_0 of one candidate for each image. Candidate 0 has evaluation's noise, the others the trial's own."""
 
-        def noise(timestep: int) -> Tensor:
+        def noise(key: int) -> Tensor:
             if candidate == 0:
-                return rows.noise(timestep)
-            purpose = f"candidate/{rows.split}"
-            return self.seeds.noise(purpose, candidate, timestep, rows.samples, self.policy.latent_shape)
+                return rows.noise(key)
+            return self.seeds.noise(f"candidate/{rows.split}", candidate, key, rows.samples, self.policy.state_shape)
 
-        start = self.policy.initial_latents(noise(-1))
-        return self.policy.denoise(start, self.policy.embed(rows.prompts), noise)
+        return self.policy.sample(self.policy.start(noise(-1)), self.policy.encode(rows.prompts), noise)
 
     def state_dict(self) -> dict[str, Any]:
         best = {split: {sample: asdict(b) for sample, b in images.items()} for split, images in self.best.items()}

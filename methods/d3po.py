@@ -112,11 +112,11 @@ class D3PO(Method):
             for piece in micro_batches(len(chosen), max(1, settings.micro_batch // 2)):
                 step, pair = chosen[piece].T
                 steps = rollout.at(step.repeat(2), pairs[pair].T.flatten())  # the better images, then the worse ones
-                reference = base_prediction(policy, *steps.inputs, policy.sampler.guidance)
+                base = base_prediction(policy, *steps.inputs, policy.sampler.guidance)
                 prediction = policy.predict(*steps.inputs, policy.sampler.guidance)
-                log_ratio = steps.log_probability(policy, prediction) - steps.log_probability(policy, reference)
+                log_ratio = steps.log_probability(policy, prediction) - steps.log_probability(policy, base)
                 better, worse = log_ratio.chunk(2)
-                drift = drift_penalty(self, prediction.epsilon, reference.epsilon)
+                drift = drift_penalty(self, prediction, base)
                 loss = self.preference_loss(better, worse) + (drift[: len(pair)] + drift[len(pair) :]) / 2
                 self.optimiser.backward(loss.sum() / len(chosen))
                 losses.append(loss.detach())

@@ -23,8 +23,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
-from methods.common.denoising import add_noise, squared_error
-from methods.common.drift import base_epsilon, drift_penalty
+from methods.common.denoising import add_noise
+from methods.common.drift import base_prediction, drift_penalty
 from methods.common.preferences import check_pairs, preference_metrics, ranked_pairs
 from methods.common.rollouts import collect, draw_batch
 from methods.common.trajectories import relative_dimensions
@@ -121,11 +121,10 @@ class DPO(Method):
                 captions = [names[index] for index in chosen] * 2
                 # Both images of a pair have the pair's number, and so the same timestep and noise.
                 noisy = add_noise(self, clean[:, chosen].flatten(0, 1), captions, f"pairs/{update}", order[piece] * 2)
-                inputs = (noisy.latents, noisy.timesteps, noisy.embeddings)
-                reference = base_epsilon(policy, *inputs)
-                epsilon = policy.epsilon(*inputs)
-                excess = squared_error(epsilon, noisy.noise) - squared_error(reference, noisy.noise)
-                drift = drift_penalty(self, epsilon, reference)
+                base = base_prediction(policy, *noisy.inputs)
+                prediction = policy.predict(*noisy.inputs)
+                excess = noisy.error(prediction, "epsilon") - noisy.error(base, "epsilon")
+                drift = drift_penalty(self, prediction, base)
                 loss = self.preference_loss(*excess.chunk(2)) + (drift[: len(chosen)] + drift[len(chosen) :]) / 2
                 self.optimiser.backward(loss.sum() / len(order))
                 losses.append(loss.detach())

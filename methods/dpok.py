@@ -88,7 +88,7 @@ class DPOK(Method):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         policy, settings = self.policy, self.settings
-        inputs = torch.Size(policy.latent_shape).numel() + policy.unet.config.cross_attention_dim
+        inputs = torch.Size(policy.state_shape).numel() + policy.pooled_width
         network = ValueNetwork(inputs, policy.sampler.steps, self.seeds).to(policy.device)
         self.value = ValueFunction(network, settings.value_learning_rate, settings.value_memory)
 
@@ -115,7 +115,7 @@ class DPOK(Method):
         rollout = roll_out(self, [prompt for prompt in prompts for _ in range(settings.images_per_prompt)])
         rows = shuffled_rows(self, len(rollout.prompts))
         step, sample = rows.T
-        inputs = rollout.states[step, sample], rollout.embeddings[sample], step
+        inputs = rollout.states[step, sample], rollout.conditioning.pooled[sample], step
         rewards = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
         self.value.remember(*inputs, rollout.rewards[sample])
         advantages = rollout.rewards[sample] - self.value(*inputs)

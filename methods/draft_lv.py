@@ -12,7 +12,6 @@ costs 1 + n reward queries for each prompt.
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -73,17 +72,16 @@ class DRaFTLV(Method):
         return ascend(self, prompts, draws, self.loss, checkpointing, images=images, kept=images)
 
     def _draws(self, prompts: list[str], samples: range, checkpointing: Checkpointing) -> Iterator[Draw]:
-        policy, schedule = self.policy, self.policy.schedule
+        policy = self.policy
         last = [False] * (policy.sampler.steps - 1) + [True]
         sampled = sample_with_gradient(self, prompts, samples, last, checkpointing)
         yield sampled
 
-        clean, embeddings = sampled.latents.detach(), policy.embed(prompts)
-        timestep = schedule.timesteps(policy.sampler.steps)[-1]
-        rows = torch.full((len(clean),), timestep, device=policy.device)
+        clean, conditioning = sampled.final.detach(), policy.encode(prompts)
+        key, times = policy.noise_keys()[-1], policy.times()[-1].expand(len(clean))
         for repeat in range(self.settings.repeats):
-            noise = self.seeds.noise(f"draft-lv/{repeat}", self.iteration, timestep, samples, policy.latent_shape)
-            noisy = schedule.add_noise(clean, noise.to(policy.device), rows)
+            noise = self.seeds.noise(f"draft-lv/{repeat}", self.iteration, key, samples, policy.state_shape)
+            noisy = policy.corrupt(clean, times, noise.to(policy.device))
             policy.meter.count_images(len(clean))
-            prediction = policy.kept_prediction(noisy, rows, embeddings, policy.sampler.guidance, checkpointing)
-            yield Draw(schedule.predicted_clean(prediction, noisy, rows), [noisy], [rows])
+            prediction = policy.predict(noisy, times, conditioning, policy.sampler.guidance, checkpointing)
+            yield Draw(prediction.clean, [noisy], [times])

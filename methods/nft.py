@@ -30,7 +30,7 @@ from torch import Tensor
 from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
 from methods.common.advantages import group_advantages
 from methods.common.denoising import add_noise
-from methods.common.drift import drift_penalty, reference_epsilon, reference_nfe
+from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import collect
 from models.sampler import SamplerSettings
 
@@ -78,7 +78,7 @@ class NFT(Method):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.old = self.policy.state_dict()
+        self.old = self.policy.snapshot()
 
     @classmethod
     def prompts_per_step(cls, settings: NFTSettings) -> int:
@@ -102,7 +102,7 @@ class NFT(Method):
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         settings, policy = self.settings, self.policy
         prompts = [prompt for prompt in prompts for _ in range(settings.images_per_prompt)]
-        with policy.adapter(self.old):
+        with policy.using(self.old):
             drawn = collect(self, prompts)
         advantages = group_advantages(drawn.rewards, prompts)
         good = (0.5 + advantages / (2 * settings.advantage_clip)).clamp(0, 1)
@@ -118,15 +118,12 @@ class NFT(Method):
                 image = [row % len(prompts) for row in chosen[piece]]
                 clean, captions = drawn.latents[image], [prompts[index] for index in image]
                 noisy = add_noise(self, clean, captions, "denoising", chosen[piece])
-                inputs = (noisy.latents, noisy.timesteps, noisy.embeddings)
-                reference = reference_epsilon(self, *inputs)
-                with policy.adapter(self.old):
-                    old = policy.predict(*inputs)
-                prediction = policy.predict(*inputs)
-                predicted = policy.schedule.predicted_clean(prediction, noisy.latents, noisy.timesteps)
-                predicted_old = policy.schedule.predicted_clean(old, noisy.latents, noisy.timesteps)
-                loss = self.contrast(predicted, predicted_old, clean, good[image])
-                loss = loss + drift_penalty(self, prediction.epsilon, reference)
+                base = reference(self, *noisy.inputs)
+                with policy.using(self.old):
+                    old = policy.predict(*noisy.inputs)
+                prediction = policy.predict(*noisy.inputs)
+                loss = self.contrast(prediction.clean, old.clean, clean, good[image])
+                loss = loss + drift_penalty(self, prediction, base)
                 self.optimiser.backward(loss.sum() / len(chosen))
                 losses.append(loss.detach())
             norms.append(self.optimiser.step())
@@ -159,15 +156,15 @@ class NFT(Method):
         decay = min(
             self.settings.old_rate * self.settings.updates_per_rollout * self.iteration, self.settings.old_decay
         )
-        present = self.policy.state_dict()
+        present = self.policy.snapshot()
         self.old = {name: decay * value + (1 - decay) * present[name] for name, value in self.old.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"old": dict(self.old)}
+        return super().state_dict() | {"old": {name: value.cpu() for name, value in self.old.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.old = dict(state["old"])
+        self.old = {name: value.to(self.policy.device) for name, value in state["old"].items()}
 
 
 def self_normalised_error(predicted: Tensor, clean: Tensor) -> Tensor:

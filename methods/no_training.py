@@ -16,5 +16,5 @@ class NoTraining(SamplingMethod):
 
     @torch.no_grad()
     def sample(self, rows: EvaluatedRows) -> Tensor:
-        start = self.policy.initial_latents(rows.noise(-1))
-        return self.policy.denoise(start, self.policy.embed(rows.prompts), rows.noise)
+        start = self.policy.start(rows.noise(-1))
+        return self.policy.sample(start, self.policy.encode(rows.prompts), rows.noise)

@@ -15,7 +15,6 @@ trains on the pre-training loss, which is left out because a comparison by rewar
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -95,12 +94,11 @@ class ReFL(Method):
     def _predict(self, prompts: list[str], samples: range, stop: int, checkpointing: Checkpointing) -> Draw:
         """Samples x_m, m = `stop` steps into the chain, and predicts x̂_0 from it."""
         policy, noise = self.policy, self.rollout_noise(samples)
-        embeddings = policy.embed(prompts)
-        latents = policy.denoise(policy.initial_latents(noise(-1)), embeddings, noise, stop=stop)
-        timestep = policy.schedule.timesteps(policy.sampler.steps)[stop]
-        rows = torch.full((len(latents),), timestep, device=policy.device)
-        prediction = policy.kept_prediction(latents, rows, embeddings, policy.sampler.guidance, checkpointing)
-        return Draw(policy.schedule.predicted_clean(prediction, latents, rows), [latents], [rows])
+        conditioning = policy.encode(prompts)
+        state = policy.sample(policy.start(noise(-1)), conditioning, noise, end=stop)
+        times = policy.times()[stop].expand(len(state))
+        prediction = policy.predict(state, times, conditioning, policy.sampler.guidance, checkpointing)
+        return Draw(prediction.clean, [state], [times])
 
 
 def stops(settings: ReFLSettings, steps: int) -> range:

@@ -1,16 +1,168 @@
-"""Checks where a LoRA adapter goes: `lora.targets`, suffixes of the denoiser's module names as PEFT takes them.
+"""The LoRA adapter of a denoiser (Hu et al. 2021): its weights, and which weights a prediction uses.
 
-PEFT 0.21 ignores an entry of the list that matches no module, without a warning; the check here reports it.
+`lora.targets` are suffixes of the denoiser's module names, as PEFT takes them. PEFT 0.21 ignores an entry of the list
+that matches no module, without a warning; `wrong_targets` reports it.
 """
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from models.noise import keyed_generator
 
 DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The target modules of AlignProp's and DDPO's code: every attention projection."""
+
+Weights = Mapping[str, Tensor]
+"""An adapter's weights by name, as `Adapter.snapshot` gives them."""
+
+Gathered = Callable[[list[nn.Parameter], bool], AbstractContextManager[None]]
+"""Gathers sharded weights inside a block; the flag says whether values that the block writes to them are kept."""
+
+
+def _unsharded(parameters: list[nn.Parameter], write: bool) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class AdapterSettings:
+    """The settings of a LoRA adapter, whose initial weights are Gaussian as in AlignProp's code.
+
+    Attributes:
+        rank: r.
+        alpha: the adapter is scaled by alpha / r; None means r.
+        targets: suffixes of the names of the adapted modules.
+        seed: seed of the initial weights.
+    """
+
+    rank: int = 4
+    alpha: int | None = None
+    targets: Sequence[str] = DEFAULT_TARGETS
+    seed: int = 0
+
+
+class Adapter:
+    """A LoRA adapter in a denoiser.
+
+    Args:
+        denoiser: the frozen denoiser, a diffusers model, to which the constructor adds the adapter.
+        settings: settings of the adapter.
+
+    Attributes:
+        gathered: gathers sharded weights; DeepSpeed's third stage replaces it.
+
+    Raises:
+        ValueError: a target matches no module of the denoiser, or one without a LoRA layer.
+    """
+
+    def __init__(self, denoiser: Any, settings: AdapterSettings):
+        from peft import LoraConfig
+
+        targets = list(settings.targets)
+        wrong = wrong_targets(denoiser, targets)
+        if wrong:
+            raise ValueError(f"lora.targets: {'; '.join(wrong)}")
+        self.denoiser = denoiser
+        self.gathered: Gathered = _unsharded
+        alpha = settings.rank if settings.alpha is None else settings.alpha
+        self.config = LoraConfig(
+            r=settings.rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian"
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(keyed_generator(settings.seed, "adapter").initial_seed())
+            denoiser.add_adapter(self.config)
+        for parameter in self.parameters():
+            parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapter's weights, in a fixed order."""
+        return [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the adapter's weights by name, on their device."""
+        with self.gathered(self.parameters(), False):
+            return {
+                name: parameter.detach().clone()
+                for name, parameter in self.denoiser.named_parameters()
+                if parameter.requires_grad
+            }
+
+    @torch.no_grad()
+    def load(self, weights: Weights) -> None:
+        """Replaces the values of the adapter's weights."""
+        own = dict(self.denoiser.named_parameters())
+        with self.gathered([own[name] for name in weights], True):
+            for name, value in weights.items():
+                own[name].copy_(value)
+
+    @contextmanager
+    def using(self, weights: Weights | Literal["base"], gradient: bool = False) -> Iterator[None]:
+        """Predictions inside the block are those of the base model (the LoRA scale is zero), or use other weights.
+
+        Do not enter the block between a forward pass of the policy and its backward pass: recomputation under gradient
+        checkpointing would use the block's weights.
+
+        Args:
+            weights: the weights, or `base`.
+            gradient: whether the gradient with respect to the denoiser's **input** is kept, as a vector-Jacobian
+                product of the base model needs it; take it inside the block. No weight gets a gradient in either case.
+        """
+        with self._scaled_to_zero() if isinstance(weights, str) else self._holding(weights):
+            if not gradient:
+                with torch.no_grad():
+                    yield
+                return
+            trained = self.parameters()
+            for parameter in trained:
+                parameter.requires_grad_(False)
+            try:
+                yield
+            finally:
+                for parameter in trained:
+                    parameter.requires_grad_(True)
+
+    @contextmanager
+    def _scaled_to_zero(self) -> Iterator[None]:
+        from peft.tuners.lora import LoraLayer
+
+        layers = [module for module in self.denoiser.modules() if isinstance(module, LoraLayer)]
+        scalings = [dict(layer.scaling) for layer in layers]
+        for layer in layers:
+            layer.scaling = dict.fromkeys(layer.scaling, 0.0)
+        try:
+            yield
+        finally:
+            for layer, scaling in zip(layers, scalings, strict=True):
+                layer.scaling = scaling
+
+    @contextmanager
+    def _holding(self, weights: Weights) -> Iterator[None]:
+        own = self.snapshot()
+        self.load(weights)
+        try:
+            yield
+        finally:
+            self.load(own)
+
+    def saved(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The adapter's layers, and PEFT's configuration, as diffusers saves them; call it on every worker."""
+        from peft.utils import get_peft_model_state_dict
+
+        config = self.config.to_dict()
+        config["target_modules"] = sorted(config["target_modules"])
+        with self.gathered(self.parameters(), False):
+            layers = {
+                name: value.detach().clone(memory_format=torch.contiguous_format)
+                for name, value in get_peft_model_state_dict(self.denoiser).items()
+            }
+        return layers, {key: value for key, value in config.items() if value is not None}
+
 
 ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)
 """Layer classes of denoisers for which PEFT has a LoRA layer."""

@@ -15,15 +15,19 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.adapter import AdapterSettings
 from models.architectures import KNOWN
 from models.checkpointing import Checkpointing
+from models.families.conditioning import Conditioning
 from models.inspection import sample_size
 from models.loading import Components, MissingModelError
 from models.memory import LiveTensors
 from models.meter import Meter
 from models.noise import SeedStream
-from models.policy import DEFAULT_TARGETS, Policy
-from models.sampler import Noise, Observer, SamplerSettings, Schedule
+from models.paths.ddim import DDIM
+from models.paths.prediction import Prediction
+from models.policy import Policy
+from models.sampler import Noise, Observer, SamplerSettings
 from models.schedulers import ddim
 from models.workers import Workers
 
@@ -74,7 +78,7 @@ def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32)
         vae=vae,
         text_encoder=text_encoder,
         tokenizer=_Tokeniser(text.max_position_embeddings),
-        scheduler=ddim(configs["scheduler"]).schedule.scheduler,
+        scheduler=ddim(configs["scheduler"]).path.scheduler,
     )
 
 
@@ -87,7 +91,7 @@ class DryPolicy(Policy):
     Args:
         configs: the model's.
         sampler: the sampler that methods train with.
-        rank, alpha, targets: of the LoRA adapter (see `Policy`).
+        adapter: settings of the LoRA adapter.
         dtype: of the frozen weights.
         workers: how many share the rows.
     """
@@ -96,37 +100,36 @@ class DryPolicy(Policy):
         self,
         configs: Configurations,
         sampler: SamplerSettings,
-        rank: int = 4,
-        alpha: int | None = None,
-        targets: Sequence[str] = DEFAULT_TARGETS,
+        adapter: AdapterSettings | None = None,
         dtype: torch.dtype = torch.float32,
         workers: int = 1,
     ):
         group = DryWorkers(workers)
         components, meter = bare_components(configs, dtype), Meter(workers=group)
-        super().__init__(components, sampler, meter, rank, alpha, targets, device="meta", workers=group)
-        self.device = torch.device("cpu")
-        self.schedule = _DrySchedule(self.schedule.scheduler)
+        super().__init__(components, sampler, meter, adapter, device="meta", workers=group)
+        self.device = self.family.device = torch.device("cpu")
+        self.path = _DryPath(self.path.scheduler)
         self.denoiser = self._denoise_once
-        self._denoised: set[torch.Size] = set()
+        self._batches: set[torch.Size] = set()
         self._live = LiveTensors()
         self._left_out = 0
         # What comes from outside (a schedule's table, a reward's weights) becomes fake when it is used.
         self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         with self._fake:
-            for part in (self.unet, self.vae, self.text_encoder):
+            for part in self.parts.values():
                 _fill(part)
 
     def frozen_bytes(self, shards: int = 1) -> int:
         """Bytes of a worker's share of the denoiser's frozen weights, each cut into so many shards of equal size."""
-        frozen = [weight for weight in self.unet.parameters() if not weight.requires_grad]
-        buffers = sum(buffer.nbytes for buffer in self.unet.buffers())
+        denoiser = self.parts["denoiser"]
+        frozen = [weight for weight in denoiser.parameters() if not weight.requires_grad]
+        buffers = sum(buffer.nbytes for buffer in denoiser.buffers())
         return buffers + sum(-(-weight.numel() // shards) * weight.element_size() for weight in frozen)
 
     def peak_bytes(self, run: Callable[[], object]) -> int:
         """The most bytes of tensors that `run` makes and has at once, beside the adapter's gradients."""
         self._left_out = 0
-        self._denoised.clear()
+        self._batches.clear()
         with self._fake, _Answers(), self.meter.paused():
             for weight in self.trainable_parameters():
                 weight.grad = torch.zeros_like(weight)  # there from a step's first micro-batch on
@@ -134,47 +137,46 @@ class DryPolicy(Policy):
                 run()
         return self._live.peak + self._left_out
 
-    def denoise(
+    def sample(
         self,
-        latents: Tensor,
-        embeddings: Tensor,
+        state: Tensor,
+        conditioning: Conditioning,
         noise: Noise,
         sampler: SamplerSettings | None = None,
         keep: Sequence[bool] = (),
+        end: int | None = None,
         checkpointing: Checkpointing = "none",
         observe: Observer | None = None,
-        stop: int | None = None,
     ) -> Tensor:
-        """As `Policy.denoise`; of more than two kept steps all but two are left out, as each stores what one does."""
+        """As `Policy.sample`; of more than two kept steps all but two are left out, as each stores what one does."""
         sampler, surplus = sampler or self.sampler, max(0, sum(keep) - 2)
         if surplus:
             keep = [*[False] * (len(keep) - surplus - 2), True, True]
             sampler = SamplerSettings(len(keep), sampler.guidance, sampler.eta)
         stored: list[int] = []
 
-        def seen(latents: Tensor, timesteps: Tensor, epsilon: Tensor) -> None:
+        def measure(step: int, prediction: Prediction) -> None:
             stored.append(self._live.now)
             if observe is not None:
-                observe(latents, timesteps, epsilon)
+                observe(step, prediction)
 
-        latents = super().denoise(latents, embeddings, noise, sampler, keep, checkpointing, seen, stop)
+        final = super().sample(state, conditioning, noise, sampler, keep, end, checkpointing, measure)
         if surplus:
             self._left_out += surplus * (stored[-1] - stored[-2])
-        return latents
+        return final
 
-    def stored_bytes(self, embeddings: Tensor, checkpointing: Checkpointing) -> int:
+    def stored_bytes(self, conditioning: Conditioning, checkpointing: Checkpointing) -> int:
         """As `Policy.stored_bytes`, of tensors that have no address; inside `peak_bytes`."""
-        latents = torch.zeros(1, *self.latent_shape, requires_grad=True)
         before = self._live.now
-        prediction = self.kept_prediction(latents, torch.zeros(1, dtype=torch.int64), embeddings, 1.0, checkpointing)
-        return self._live.now - before if prediction else 0
+        prediction = self._row_with_gradient(conditioning, checkpointing)
+        return self._live.now - before - prediction.state.nbytes
 
     def _denoise_once(self, latents: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The denoiser where autograd stores something; otherwise once for a batch of a size."""
-        if torch.is_grad_enabled() or latents.shape not in self._denoised:
-            self._denoised.add(latents.shape)
-            return self.unet(latents, *args, **kwargs)
-        return (latents.new_empty(len(latents), self.unet.config.out_channels, *latents.shape[2:]),)
+        if torch.is_grad_enabled() or latents.shape not in self._batches:
+            self._batches.add(latents.shape)
+            return self.parts["denoiser"](latents, *args, **kwargs)
+        return (torch.empty_like(latents),)
 
 
 class DryWorkers(Workers):
@@ -256,14 +258,14 @@ def _fill(part: nn.Module) -> None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-class _DrySchedule(Schedule):
+class _DryPath(DDIM):
     """One timestep for all steps: a scheduler would compute them, and here nothing is computed."""
 
     def timesteps(self, steps: int) -> list[int]:
         return [self.train_timesteps // 2] * steps
 
-    def previous(self, timesteps: Tensor, steps: int) -> Tensor:
-        return timesteps - self.train_timesteps // steps
+    def noiseless_step(self, steps: int) -> int | None:
+        return None
 
 
 class _Tokeniser:

@@ -136,7 +136,7 @@ def _loaded(source: str, dtype: torch.dtype, offline: bool) -> Components:
         vae=vae,
         text_encoder=part(CLIPTextModel, "text_encoder", dtype=dtype),
         tokenizer=load_tokenizer(source) or CLIPTokenizer.from_pretrained(source, subfolder="tokenizer", **local),
-        scheduler=sampling.schedule.scheduler,
+        scheduler=sampling.path.scheduler,
     )
 
 

@@ -1,35 +1,31 @@
-"""The policy p_θ: a latent diffusion model with a LoRA adapter on its denoiser.
+"""The policy p_θ: a diffusion model with a LoRA adapter on its denoiser.
 
-Methods and evaluation use a model through this class: it embeds prompts, predicts noise (guided, always in ε), samples
-whole trajectories with or without gradients, decodes latents to images, and makes the same predictions without the
-adapter, as the reference model.
+Methods and evaluation use a model through this class alone. Prediction is its primitive: one guided call of the
+denoiser at a corrupted state, from which x̂_0, ε, the model's own error, the drift from other weights and a sampler's
+transition follow. What differs between models is in three parts of their own: a family (`models/families`), a noise
+process (`models/paths`) and the adapter (`models/adapter.py`).
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.adapter import DEFAULT_TARGETS, wrong_targets
+from models.adapter import Adapter, AdapterSettings, Weights
 from models.checkpointing import Checkpointing, block_checkpointing, stored_bytes
-from models.loading import Components, load_components, token_limit
+from models.families.conditioning import Conditioning, join
+from models.families.stable_diffusion import StableDiffusion
+from models.loading import Components, load_components
 from models.meter import Meter
-from models.noise import keyed_generator
-from models.sampler import (
-    Noise,
-    Observer,
-    Prediction,
-    SamplerSettings,
-    Schedule,
-    Trajectory,
-    log_probability,
-    rows_per_prediction,
-)
+from models.noise import SeedStream
+from models.paths.prediction import Prediction
+from models.paths.transition import GaussianTransition
+from models.sampler import Noise, Observer, SamplerSettings, rows_per_prediction
 from models.workers import Workers
 
 MAX_BATCH = 64
@@ -37,13 +33,6 @@ MAX_BATCH = 64
 
 MAX_PIXELS = 8 * 512 * 512
 """And at most so many pixels: decoding 64 images of Stable Diffusion at once would take 48 GB."""
-
-Gathered = Callable[[list[torch.nn.Parameter], bool], AbstractContextManager[None]]
-"""Gathers sharded weights inside a block; the flag says whether values that the block writes to them are kept."""
-
-
-def _unsharded(parameters: list[torch.nn.Parameter], write: bool) -> AbstractContextManager[None]:
-    return nullcontext()
 
 
 class Policy:
@@ -53,12 +42,13 @@ class Policy:
         components: the parts of the model, which the constructor freezes in place.
         sampler: the sampler that methods train with.
         meter: counts the calls of the denoiser, the decoder and the text encoder.
-        rank, alpha, targets: settings of the LoRA adapter (Hu et al. 2021), which has Gaussian initial weights as in
-            AlignProp's code. alpha is the rank unless given.
-        seed: seed of the adapter's initial weights.
+        adapter: settings of the LoRA adapter.
         device: the device that the parts are moved to.
         workers: the workers that share the rows of each call of the denoiser and the decoder; this process alone by
             default.
+
+    Attributes:
+        denoiser: the denoiser, or a wrapper around it, such as DeepSpeed's engine.
     """
 
     def __init__(
@@ -66,30 +56,22 @@ class Policy:
         components: Components,
         sampler: SamplerSettings,
         meter: Meter,
-        rank: int = 4,
-        alpha: int | None = None,
-        targets: Sequence[str] = DEFAULT_TARGETS,
-        seed: int = 0,
+        adapter: AdapterSettings | None = None,
         device: torch.device | str = "cpu",
         workers: Workers | None = None,
     ):
         self.sampler = sampler
         self.meter = meter
         self.workers = workers or Workers()
-        self.gathered: Gathered = _unsharded
         self.device = torch.device(device)
-        self.unet, self.vae = components.unet, components.vae
-        self.text_encoder, self.tokenizer = components.text_encoder, components.tokenizer
-        self.schedule = Schedule(components.scheduler)
-        for part in (self.unet, self.vae, self.text_encoder):
-            part.requires_grad_(False).eval().to(self.device)
-        self._add_adapter(rank, rank if alpha is None else alpha, list(targets), seed)
-        self.denoiser: Callable[..., Any] = self.unet  # or a wrapper around it, such as DeepSpeed's engine
-        self._embeddings: dict[str, Tensor] = {}
+        self.family = StableDiffusion(components, self.device)
+        self.path = self.family.path
+        self.adapter = Adapter(self.family.parts["denoiser"], adapter or AdapterSettings())
+        self.denoiser: Callable[..., Any] = self.family.parts["denoiser"]
+        self._conditioning: dict[str, Conditioning] = {}
         self._stored_bytes: dict[Checkpointing, int] = {}
-        meter.watch(self.unet, "denoiser")
-        meter.watch(self.vae.decoder, "decoder")
-        meter.watch(self.text_encoder, "encoder")
+        for kind, module in self.family.metered.items():
+            meter.watch(module, kind)
 
     @classmethod
     def load(
@@ -97,309 +79,231 @@ class Policy:
         reference: str,
         sampler: SamplerSettings,
         meter: Meter,
-        rank: int = 4,
-        alpha: int | None = None,
-        targets: Sequence[str] = DEFAULT_TARGETS,
-        seed: int = 0,
+        adapter: AdapterSettings | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         workers: Workers | None = None,
     ) -> "Policy":
         """Loads a local folder or hub id in `StableDiffusionPipeline` layout (see `models.loading`)."""
-        components = load_components(reference, dtype)
-        return cls(components, sampler, meter, rank, alpha, targets, seed, device, workers)
+        return cls(load_components(reference, dtype), sampler, meter, adapter, device, workers)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks by name: denoiser (with its adapter), decoder and encoder (of text)."""
+        return self.family.parts
 
     # -- the adapter ----------------------------------------------------------------------------------------
 
-    def _add_adapter(self, rank: int, alpha: int, targets: list[str], seed: int) -> None:
-        from peft import LoraConfig
-
-        wrong = wrong_targets(self.unet, targets)
-        if wrong:
-            raise ValueError(f"lora.targets: {'; '.join(wrong)}")
-        # `save_adapter` writes the configuration into the adapter's file.
-        self.lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(keyed_generator(seed, "adapter").initial_seed())
-            self.unet.add_adapter(self.lora_config)
-        for parameter in self.trainable_parameters():
-            parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base
-
-    def trainable_parameters(self) -> list[torch.nn.Parameter]:
+    def trainable_parameters(self) -> list[nn.Parameter]:
         """The adapter's weights, in a fixed order."""
-        return [parameter for parameter in self.unet.parameters() if parameter.requires_grad]
+        return self.adapter.parameters()
 
-    @contextmanager
-    def reference(self) -> Iterator[None]:
-        """Predictions inside the block are those of the base model: the LoRA scale is zero, autograd is off.
+    def using(self, weights: Weights | Literal["base"], gradient: bool = False) -> AbstractContextManager[None]:
+        """Predictions inside the block use these weights, or are the base model's (see `Adapter.using`)."""
+        return self.adapter.using(weights, gradient)
 
-        Do not enter the block between a forward pass and its backward pass: recomputation under gradient checkpointing
-        would use the base model.
-        """
-        from peft.tuners.lora import LoraLayer
-
-        layers = [module for module in self.unet.modules() if isinstance(module, LoraLayer)]
-        scalings = [dict(layer.scaling) for layer in layers]
-        for layer in layers:
-            layer.scaling = dict.fromkeys(layer.scaling, 0.0)
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for layer, scaling in zip(layers, scalings, strict=True):
-                layer.scaling = scaling
+    def snapshot(self) -> dict[str, Tensor]:
+        """A copy of the adapter's weights by name, on their device, for `using`."""
+        return self.adapter.snapshot()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The adapter's weights by name, copied."""
-        with self.gathered(self.trainable_parameters(), False):
-            return {
-                name: parameter.detach().cpu().clone()
-                for name, parameter in self.unet.named_parameters()
-                if parameter.requires_grad
-            }
+        """The adapter's weights by name, copied to the CPU."""
+        return {name: value.cpu() for name, value in self.adapter.snapshot().items()}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        own = dict(self.unet.named_parameters())
-        with self.gathered([own[name] for name in state], True), torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(value)
-
-    @contextmanager
-    def adapter(self, state: dict[str, Tensor]) -> Iterator[None]:
-        """Predictions inside the block use the adapter's weights in `state` (see `state_dict`); autograd is off.
-
-        As with `reference`, do not enter the block between a forward pass and its backward pass.
-        """
-        own = self.state_dict()
-        self.load_state_dict(state)
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.load_state_dict(own)
+    def load_state_dict(self, state: Weights) -> None:
+        self.adapter.load(state)
 
     def save_adapter(self, folder: Path) -> None:
-        """Writes the adapter so that diffusers' `load_lora_weights(folder)` reads it."""
-        from diffusers import StableDiffusionPipeline
-        from peft.utils import get_peft_model_state_dict
+        """Writes the adapter so that diffusers' `load_lora_weights(folder)` reads it; call it on every worker."""
+        layers, config = self.adapter.saved()
+        if self.workers.first:
+            self.family.save_adapter(folder, layers, config)
 
-        config = self.lora_config.to_dict()
-        config["target_modules"] = sorted(config["target_modules"])
-        with self.gathered(self.trainable_parameters(), False):
-            layers = {name: value.detach().contiguous() for name, value in get_peft_model_state_dict(self.unet).items()}
-            if self.workers.first:
-                StableDiffusionPipeline.save_lora_weights(
-                    folder,
-                    unet_lora_layers=layers,
-                    unet_lora_adapter_metadata={key: value for key, value in config.items() if value is not None},
-                )
+    # -- prompts --------------------------------------------------------------------------------------------
 
-    # -- text -----------------------------------------------------------------------------------------------
-
-    def embed(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings `[B, L, D]` of B prompts. The policy encodes a prompt once and keeps its embedding."""
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """The conditioning of B prompts. The policy encodes a prompt once and keeps its conditioning."""
         for prompt in dict.fromkeys(prompts):
-            if prompt not in self._embeddings:
-                tokens = self.tokenizer(
-                    prompt,
-                    padding="max_length",
-                    truncation=True,
-                    max_length=token_limit(self.tokenizer, self.text_encoder.config),
-                    return_tensors="pt",
-                ).input_ids.to(self.device)
-                with torch.no_grad():
-                    self._embeddings[prompt] = self.text_encoder(tokens)[0][0]
-        return torch.stack([self._embeddings[prompt] for prompt in prompts])
+            if prompt not in self._conditioning:
+                self._conditioning[prompt] = self.family.encode(prompt)
+        return join([self._conditioning[prompt] for prompt in prompts])
 
-    # -- denoising ------------------------------------------------------------------------------------------
+    # -- the noise process ----------------------------------------------------------------------------------
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one latent."""
-        size = self.unet.config.sample_size
-        height, width = size if isinstance(size, list | tuple) else (size, size)
-        return self.unet.config.in_channels, height, width
+    def state_shape(self) -> tuple[int, ...]:
+        """The shape of one state, such as channels, height and width of a latent."""
+        return self.family.state_shape
+
+    @property
+    def pooled_width(self) -> int:
+        """The length of a prompt's vector in `Conditioning.pooled`."""
+        return self.family.pooled_width
+
+    def start(self, noise: Tensor) -> Tensor:
+        """x_T `[B, *state_shape]` from standard normal noise; the meter counts B images."""
+        self.meter.count_images(len(noise))
+        return self.path.start(noise.to(self.device))
+
+    def times(self, sampler: SamplerSettings | None = None) -> Tensor:
+        """The times of a sampler's T steps, noisy to clean, `[T]`; of the training sampler by default."""
+        return self.path.times((sampler or self.sampler).steps, self.device)[:-1]
+
+    def noise_keys(self, sampler: SamplerSettings | None = None) -> list[int]:
+        """The keys of the noise of a sampler's T steps (see `models.sampler.Noise`)."""
+        return self.path.timesteps((sampler or self.sampler).steps)
+
+    def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
+        """Random times of the forward process `[B]`, one for each of the numbered `samples`."""
+        return self.path.draw_times(seeds, purpose, step, samples).to(self.device)
+
+    def corrupt(self, final: Tensor, times: Tensor, noise: Tensor) -> Tensor:
+        """x_t `[B, ...]` of the forward process, from clean states x_0, times `[B]` and noise `[B, ...]`."""
+        return self.path.corrupt(final, noise, times)
+
+    # -- predictions ----------------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        state: Tensor,
+        times: Tensor,
+        conditioning: Conditioning,
+        guidance: float = 1.0,
+        checkpointing: Checkpointing = "none",
+    ) -> Prediction:
+        """The denoiser's prediction with classifier-free guidance (Ho & Salimans 2022).
+
+        Args:
+            state: x_t `[B, *state_shape]`, fp32.
+            times: times of the rows, `[B]`.
+            conditioning: conditioning of the rows, from `encode`.
+            guidance: scale w; out = out_∅ + w (out_c − out_∅). Unless it is 1, the denoiser computes 2B rows.
+            checkpointing: what is stored for the backward pass: `none` stores the activations, `block` the inputs of
+                each block, `step` only the arguments. The backward pass recomputes the rest. Predictions and gradients
+                are the same.
+        """
+        if checkpointing == "step":
+            output = checkpoint(
+                self._output, state, times, conditioning, guidance, use_reentrant=False, preserve_rng_state=False
+            )
+        elif checkpointing == "block":
+            rows = len(state) * rows_per_prediction(guidance)
+
+            def count(name: str, block: nn.Module, args: tuple[Any, ...], first: bool) -> None:
+                self.meter.count_recomputed_block(name, block, args, rows, first)
+
+            with block_checkpointing(self.parts["denoiser"], count):
+                output = self._output(state, times, conditioning, guidance)
+        else:
+            output = self._output(state, times, conditioning, guidance)
+        # Guidance commutes with the conversion to ε, which is affine with the same state for both halves.
+        return self.path.prediction(output, state, times)
+
+    def _output(self, state: Tensor, times: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
+        """The denoiser's raw output `[B, ...]` with guidance."""
+        if guidance == 1.0:
+            return self._denoised(state, times, conditioning)
+        empty = self.encode([""] * len(state))
+        both = self._denoised(torch.cat([state, state]), times.repeat(2), join([empty, conditioning]))
+        unconditional, conditional = both.chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
+
+    def _denoised(self, state: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        """The denoiser's raw output `[B, ...]` without guidance, one denoiser row for each state."""
+
+        return self._shared(partial(self.family.output, self.denoiser), state, times, *conditioning.tensors)
+
+    def stored_bytes(self, conditioning: Conditioning, checkpointing: Checkpointing) -> int:
+        """Bytes that autograd stores for each denoiser row of a prediction, measured once with the meter paused.
+
+        Args:
+            conditioning: conditioning of any one prompt.
+            checkpointing: as for `predict`.
+        """
+        if checkpointing not in self._stored_bytes:
+            with self.meter.paused():
+                self._stored_bytes[checkpointing] = stored_bytes(
+                    lambda: self._row_with_gradient(conditioning, checkpointing).epsilon,
+                    self.parts["denoiser"].parameters(),
+                )
+        return self._stored_bytes[checkpointing]
+
+    def _row_with_gradient(self, conditioning: Conditioning, checkpointing: Checkpointing) -> Prediction:
+        state = torch.zeros(1, *self.state_shape, device=self.device, requires_grad=True)
+        return self.predict(state, self.times()[-1:], conditioning, checkpointing=checkpointing)
+
+    # -- sampling -------------------------------------------------------------------------------------------
+
+    def transition(
+        self, prediction: Prediction, step: int | Tensor, sampler: SamplerSettings | None = None
+    ) -> GaussianTransition:
+        """The distribution of the next state.
+
+        Args:
+            prediction: the prediction at x_t.
+            step: the number of the step, from 0: one for all rows, or int64 `[B]`.
+            sampler: the sampler whose run the step belongs to; the training sampler by default.
+        """
+        return self.path.transition(prediction, step, sampler or self.sampler)
+
+    def sample(
+        self,
+        state: Tensor,
+        conditioning: Conditioning,
+        noise: Noise,
+        sampler: SamplerSettings | None = None,
+        keep: Sequence[bool] = (),
+        end: int | None = None,
+        checkpointing: Checkpointing = "none",
+        observe: Observer | None = None,
+    ) -> Tensor:
+        """Samples x_0 `[B, *state_shape]` from x_T, differentiable through the steps in `keep`.
+
+        Args:
+            state: x_T `[B, *state_shape]`.
+            conditioning: conditioning of the rows, from `encode`.
+            noise: gives the noise of each step; not called if eta is 0.
+            sampler: the training sampler unless another is given.
+            keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
+                Steps before the first kept one run without autograd. After it the state always carries gradient
+                through the affine path, as in AlignProp's code, and only the ε of the other steps is detached.
+            end: number of steps to take; the result is then the state before the next step. All steps by default.
+            checkpointing: what the kept predictions store (see `predict`).
+            observe: called with the number and the prediction of each step.
+        """
+        sampler = sampler or self.sampler
+        times, keys = self.times(sampler), self.noise_keys(sampler)
+        kept = list(keep) or [False] * sampler.steps
+        if len(kept) != sampler.steps:
+            raise ValueError(f"keep has {len(kept)} entries for {sampler.steps} steps")
+        started = False
+        for step in range(sampler.steps)[:end]:
+            started = started or kept[step]
+            with torch.set_grad_enabled(started and torch.is_grad_enabled()):
+                arguments = (state, times[step].expand(len(state)), conditioning, sampler.guidance)
+                if kept[step]:
+                    prediction = self.predict(*arguments, checkpointing)
+                else:
+                    with torch.no_grad():
+                        prediction = self.predict(*arguments)
+                if observe is not None:
+                    observe(step, prediction)
+                transition = self.transition(prediction, step, sampler)
+                random = sampler.eta > 0
+                state = transition.draw(noise(keys[step]).to(self.device)) if random else transition.mean
+        return state
 
     @property
     def sampled_at_once(self) -> int:
         """Images that a worker samples at once where no gradient is kept, as evaluation does."""
-        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        pixels = math.prod(scale * side for side in self.latent_shape[1:])
-        return max(1, min(MAX_BATCH, MAX_PIXELS // pixels))
+        return max(1, min(MAX_BATCH, MAX_PIXELS // self.family.pixels))
 
-    def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
-        """The denoiser's raw output `[B, ...]` (ε or v) without guidance, one denoiser row for each latent."""
-        dtype = next(self.unet.parameters()).dtype  # for `unet.dtype`, diffusers walks through all parameters
-        return self._call_shared(self.denoiser, latents.to(dtype), timesteps, embeddings.to(dtype))
-
-    def guided_output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
-        """The denoiser's output (ε or v) `[B, ...]` with classifier-free guidance (Ho & Salimans 2022).
-
-        Args:
-            latents: x_t `[B, C, h, w]`, fp32.
-            timesteps: int64 `[B]`, one for each row.
-            embeddings: `[B, L, D]` from `embed`.
-            guidance: scale w; out = out_∅ + w (out_c − out_∅). Unless it is 1, the denoiser computes 2B rows.
-        """
-        if guidance == 1.0:
-            return self.output(latents, timesteps, embeddings)
-        empty = self.embed([""]).expand(len(latents), -1, -1)
-        both = self.output(torch.cat([latents, latents]), timesteps.repeat(2), torch.cat([empty, embeddings]))
-        unconditional, conditional = both.chunk(2)
-        return unconditional + guidance * (conditional - unconditional)
-
-    def predict(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Prediction:
-        """The denoiser's prediction with guidance, for models that predict ε and v; arguments as `guided_output`."""
-        # Guidance commutes with the conversion to ε, which is affine with the same latents for both halves.
-        output = self.guided_output(latents, timesteps, embeddings, guidance)
-        return self.schedule.prediction(output, latents, timesteps)
-
-    def epsilon(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor, guidance: float = 1.0) -> Tensor:
-        """The predicted noise ε `[B, ...]`; arguments as `guided_output`."""
-        return self.predict(latents, timesteps, embeddings, guidance).epsilon
-
-    def kept_prediction(
-        self,
-        latents: Tensor,
-        timesteps: Tensor,
-        embeddings: Tensor,
-        guidance: float = 1.0,
-        checkpointing: Checkpointing = "none",
-    ) -> Prediction:
-        """A prediction that keeps its gradient: `predict`, with a choice of what is stored for the backward pass.
-
-        Args:
-            latents, timesteps, embeddings, guidance: as for `guided_output`.
-            checkpointing: `none` stores the activations, `block` the inputs of each block, `step` only the arguments.
-                The backward pass recomputes the rest. Predictions and gradients are the same.
-        """
-        arguments = (latents, timesteps, embeddings, guidance)
-        if checkpointing == "step":
-            output = checkpoint(self.guided_output, *arguments, use_reentrant=False, preserve_rng_state=False)
-            return self.schedule.prediction(output, latents, timesteps)
-        if checkpointing == "block":
-            rows = len(latents) * rows_per_prediction(guidance)
-
-            def count(name: str, block: torch.nn.Module, args: tuple[Any, ...], first: bool) -> None:
-                self.meter.count_recomputed_block(name, block, args, rows, first)
-
-            with block_checkpointing(self.unet, count):
-                return self.predict(*arguments)
-        return self.predict(*arguments)
-
-    def stored_bytes(self, embeddings: Tensor, checkpointing: Checkpointing) -> int:
-        """Bytes that autograd stores for each denoiser row of a `kept_prediction`, measured once with the meter paused.
-
-        Args:
-            embeddings: `[1, L, D]` of any prompt.
-            checkpointing: as for `kept_prediction`.
-        """
-        if checkpointing not in self._stored_bytes:
-            latents = torch.zeros(1, *self.latent_shape, device=self.device, requires_grad=True)
-            rows = torch.zeros(1, dtype=torch.int64, device=self.device)
-            with self.meter.paused():
-                self._stored_bytes[checkpointing] = stored_bytes(
-                    lambda: self.kept_prediction(latents, rows, embeddings, checkpointing=checkpointing).epsilon,
-                    self.unet.parameters(),
-                )
-        return self._stored_bytes[checkpointing]
-
-    def initial_latents(self, noise: Tensor) -> Tensor:
-        """x_T `[B, *latent_shape]` from standard normal noise; the meter counts B images."""
-        self.meter.count_images(len(noise))
-        return noise.to(self.device) * self.schedule.init_noise_sigma
-
-    def denoise(
-        self,
-        latents: Tensor,
-        embeddings: Tensor,
-        noise: Noise,
-        sampler: SamplerSettings | None = None,
-        keep: Sequence[bool] = (),
-        checkpointing: Checkpointing = "none",
-        observe: Observer | None = None,
-        stop: int | None = None,
-    ) -> Tensor:
-        """Samples x_0 `[B, C, h, w]` from x_T, differentiable through the steps in `keep`.
-
-        Args:
-            latents: x_T `[B, C, h, w]`.
-            embeddings: `[B, L, D]`.
-            noise: gives the noise of each step; not called if eta is 0.
-            sampler: the training sampler unless another is given.
-            keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
-                Steps before the first kept one run without autograd. After it the latents always carry gradient
-                through the affine path, as in AlignProp's code, and only the ε of the other steps is detached.
-            checkpointing: what the kept predictions store (see `kept_prediction`).
-            observe: called with x_t, timesteps and ε of each step.
-            stop: number of steps to take; the result is then the latent before the next step. All steps by default.
-        """
-        sampler = sampler or self.sampler
-        keeps = list(keep) or [False] * sampler.steps
-        started = False
-        for timestep, kept in list(zip(self.schedule.timesteps(sampler.steps), keeps, strict=True))[:stop]:
-            started = started or kept
-            rows = torch.full((len(latents),), timestep, device=self.device)
-            with torch.set_grad_enabled(started and torch.is_grad_enabled()):
-                arguments = (latents, rows, embeddings, sampler.guidance)
-                if not kept:
-                    with torch.no_grad():
-                        prediction = self.predict(*arguments)
-                else:
-                    prediction = self.kept_prediction(*arguments, checkpointing)
-                if observe is not None:
-                    observe(latents, rows, prediction.epsilon)
-                latents, sigma = self.schedule.step(prediction, latents, rows, sampler.steps, sampler.eta)
-                if sampler.eta > 0:
-                    latents = latents + sigma * noise(timestep).to(self.device)
-        return latents
-
-    @torch.no_grad()
-    def rollout(self, latents: Tensor, embeddings: Tensor, noise: Noise) -> Trajectory:
-        """Samples a trajectory with the training sampler, with its log-probabilities.
-
-        Args:
-            latents: x_T `[B, C, h, w]`.
-            embeddings: `[B, L, D]`.
-            noise: gives the noise of each step.
-
-        Raises:
-            ValueError: a step adds no noise (eta is 0, or see `Schedule.noiseless_step`).
-        """
-        sampler = self.sampler
-        timesteps = self.schedule.timesteps(sampler.steps)
-        states, log_probabilities = [latents], []
-        for timestep in timesteps:
-            rows = torch.full((len(latents),), timestep, device=self.device)
-            mean, sigma = self.step_distribution(latents, rows, embeddings)
-            latents = mean + sigma * noise(timestep).to(self.device)
-            states.append(latents)
-            log_probabilities.append(log_probability(latents, mean, sigma))
-        return Trajectory(timesteps, torch.stack(states), torch.stack(log_probabilities))
-
-    def step_distribution(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean `[B, ...]` and σ `[B, 1, ...]` of p_θ(x_{t−1} | x_t, c) under the training sampler.
-
-        Args:
-            latents: x_t `[B, C, h, w]`.
-            timesteps: int64 `[B]`, one for each row.
-            embeddings: `[B, L, D]`.
-        """
-        sampler = self.sampler
-        prediction = self.predict(latents, timesteps, embeddings, sampler.guidance)
-        return self.schedule.step(prediction, latents, timesteps, sampler.steps, sampler.eta)
-
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, final: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable except where a pixel is clamped."""
-        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return (self._call_shared(self.vae.decode, scaled) / 2 + 0.5).clamp(0, 1)
+        return (self._shared(self.family.decode, final) / 2 + 0.5).clamp(0, 1)
 
-    def _call_shared(self, network: Callable[..., Any], *batches: Tensor) -> Tensor:
-        """The output of a diffusers network, at least fp32. The workers share the rows; all rows are billed."""
-
-        def call(*rows: Tensor) -> Tensor:
-            return network(*rows, return_dict=False)[0]
-
+    def _shared(self, call: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+        """The output of a network, at least fp32. The workers share the rows; all rows are billed."""
         with self.meter.whole_batch(len(batches[0])):
             return at_least_fp32(self.workers.map(call, *batches))
 

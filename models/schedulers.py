@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from models.sampler import Schedule
+from models.paths.ddim import DDIM
 
 PLAIN, ADAPTED = "1", "2"
 """Versions of the sampler, which are part of a trial's identity. Raise one when the same settings give other images."""
@@ -27,20 +27,20 @@ READ = (
     "beta_end",
     "trained_betas",
 )
-"""Keys of a DDIM configuration that decide its images, besides those that decide `Schedule.fades`."""
+"""Keys of a DDIM configuration that decide its images, besides those that decide `DDIM.fades`."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """The DDIM schedule that samples a checkpoint.
+    """The DDIM process that samples a checkpoint.
 
     Attributes:
-        schedule: the schedule of DDIM.
+        path: the noise process, with DDIM's timesteps.
         notes: one sentence for each part of the checkpoint's own configuration that is not followed.
         version: `PLAIN` if DDIM follows the checkpoint's file exactly, with leading spacing; else `ADAPTED`.
     """
 
-    schedule: Schedule
+    path: DDIM
     notes: tuple[str, ...]
     version: str
 
@@ -80,10 +80,10 @@ def ddim(config: Mapping[str, Any], name: str | None = None) -> Replacement:
         _own_betas(name, config)
         if own == "DDIMScheduler":
             notes.append(f"its model_index.json names {name}: DDIM takes its place, as in its scheduler_config.json")
-    schedule = Schedule(scheduler)
+    path = DDIM(scheduler)
     same = all(scheduler.config[key] == value for key, value in uncorrected.items())
-    plain = same and not schedule.fades and scheduler.config.timestep_spacing == "leading"
-    return Replacement(schedule, tuple(notes), PLAIN if plain else ADAPTED)
+    plain = same and not path.fades and scheduler.config.timestep_spacing == "leading"
+    return Replacement(path, tuple(notes), PLAIN if plain else ADAPTED)
 
 
 def _correct(options: dict[str, Any]) -> list[str]:

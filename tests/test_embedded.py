@@ -134,9 +134,9 @@ def test_the_checkpoint_still_draws_what_is_asked(tmp_path):
         samples = range(repeat * len(prompts), (repeat + 1) * len(prompts))
 
         def noise(timestep, samples=samples):
-            return SeedStream(77).noise("card", 0, timestep, samples, policy.latent_shape)
+            return SeedStream(77).noise("card", 0, timestep, samples, policy.state_shape)
 
         with torch.no_grad():
-            images = policy.decode(policy.denoise(policy.initial_latents(noise(-1)), policy.embed(prompts), noise))
+            images = policy.decode(policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise))
             seen.append(judge(images, prompts).numpy())
     assert (np.concatenate(seen) > 0.5).mean() >= 0.85

@@ -11,6 +11,7 @@ from bench.build.zero import SummedOptimiser, ZeroOptimiser
 from bench.sweep.schema import Sampler
 from methods.base import Settings, TrainingSettings
 from methods.optimiser import LocalOptimiser
+from models.adapter import AdapterSettings
 from models.meter import Meter
 from models.policy import Policy
 from models.sampler import SamplerSettings
@@ -24,14 +25,16 @@ def policy_of(trial: Trial, meter: Meter, workers: Workers, device: str) -> Poli
         trial.model,
         sampler_settings(trial.sampler),
         meter,
-        rank=trial.lora.rank,
-        alpha=trial.lora.alpha,
-        targets=trial.lora.targets,
-        seed=trial.seed,
+        adapter_of(trial),
         device=device,
         dtype=dtype_of(trial),
         workers=workers,
     )
+
+
+def adapter_of(trial: Trial) -> AdapterSettings:
+    """The settings of the trial's LoRA adapter."""
+    return AdapterSettings(trial.lora.rank, trial.lora.alpha, trial.lora.targets, trial.seed)
 
 
 def rewards_of(trial: Trial, device: str) -> dict[str, Reward]:

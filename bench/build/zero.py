@@ -53,7 +53,7 @@ class ZeroOptimiser:
         self.updates = 0
         parameters = policy.trainable_parameters()
         self.engine, *_ = deepspeed.initialize(
-            model=policy.unet,
+            model=policy.parts["denoiser"],
             model_parameters=parameters,
             optimizer=adamw(parameters, settings),
             config=_config(settings, workers.size, stage, sum(p.numel() for p in parameters), offload),
@@ -61,7 +61,7 @@ class ZeroOptimiser:
         )
         policy.denoiser = self.engine  # DeepSpeed counts the forward passes before a backward pass
         if stage == 3:
-            policy.gathered = _gathered
+            policy.adapter.gathered = _gathered
 
     def backward(self, loss: Tensor) -> None:
         self.engine.backward(loss * self.workers.size)

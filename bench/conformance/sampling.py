@@ -14,7 +14,7 @@ def sampling(subject: Subject) -> CheckResult:
     rig = subject.build()
     before = rig.state()["policy"]
     latents = _sample(rig)
-    shape = (len(rig.rows()), *rig.policy.latent_shape)
+    shape = (len(rig.rows()), *rig.policy.state_shape)
     if tuple(latents.shape) != shape:
         return failed(f"sample gives {tuple(latents.shape)} for {shape[0]} images; expected {shape}")
     if not bool(latents.isfinite().all()):

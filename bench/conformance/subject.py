@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.conformance.compare import global_generators
 from methods.base import EvaluatedRows, Method, SamplingMethod, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
+from models.adapter import AdapterSettings
 from models.loading import load_components
 from models.meter import Meter
 from models.noise import SeedStream
@@ -80,7 +81,7 @@ class Subject:
         """
         settings = self.cls.Settings(**{**self.changes, **changes})
         meter = RowMeter()
-        policy = Policy(copy.deepcopy(self.components), self.sampler(guidance), meter, rank=2, seed=0)
+        policy = Policy(copy.deepcopy(self.components), self.sampler(guidance), meter, AdapterSettings(rank=2))
         optimiser = (
             RecordingOptimiser(policy.trainable_parameters(), settings)
             if isinstance(settings, TrainingSettings)
@@ -221,12 +222,10 @@ class Rig:
     records: list[StepRecord] = field(default_factory=list)
 
     def weights(self) -> dict[str, nn.Parameter]:
-        """Every weight of denoiser, decoder, text encoder and reward, by part and name."""
-        policy = self.policy
-        parts = {"denoiser": policy.unet, "decoder": policy.vae, "text encoder": policy.text_encoder}
+        """Every weight of denoiser, decoder, encoder and reward, by part and name."""
         return {
             f"{part} {name}": parameter
-            for part, module in {**parts, "reward": self.reward}.items()
+            for part, module in {**self.policy.parts, "reward": self.reward}.items()
             for name, parameter in module.named_parameters()
         }
 
@@ -239,7 +238,7 @@ class Rig:
 
     def to_double(self) -> None:
         """Converts every weight to fp64, where rounding is 1e-16 instead of 1e-7."""
-        for module in (self.policy.unet, self.policy.vae, self.policy.text_encoder, self.reward):
+        for module in (*self.policy.parts.values(), self.reward):
             module.double()
 
     def step(self, prompts: list[str] | None = None) -> StepMetrics:
@@ -267,8 +266,8 @@ class Rig:
         """The rows of prompts and noise that evaluation would give the method."""
         prompts = list(PROMPTS) if prompts is None else prompts
 
-        def noise_of(timestep: int, samples: Any) -> Tensor:
-            return SeedStream(9).noise(f"evaluation/{split}", 0, timestep, samples, self.policy.latent_shape)
+        def noise_of(key: int, samples: Any) -> Tensor:
+            return SeedStream(9).noise(f"evaluation/{split}", 0, key, samples, self.policy.state_shape)
 
         return EvaluatedRows(split, prompts, range(len(prompts)), noise_of)
 

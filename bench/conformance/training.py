@@ -65,7 +65,7 @@ def adapter(subject: Subject) -> CheckResult:
 def _without_gradient(rig: Rig) -> list[str]:
     """Names of the adapter's weights whose gradient was 0 at every update."""
     assert rig.optimiser is not None
-    trained = {id(parameter): name for name, parameter in rig.policy.unet.named_parameters()}
+    trained = {id(parameter): name for name, parameter in rig.policy.parts["denoiser"].named_parameters()}
     reached = [torch.zeros(()) for _ in rig.policy.trainable_parameters()]
     for update in rig.optimiser.recorded:
         reached = [total + gradient.abs().sum() for total, gradient in zip(reached, update.gradient, strict=True)]

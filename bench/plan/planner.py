@@ -27,7 +27,7 @@ from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
 from bench.sweep.schema import Lora, Prompts, RewardSpec, Sampler, Sweep
 from methods.base import Method
-from models.sampler import Schedule
+from models.paths.ddim import DDIM
 
 EVALUATION_STEPS = 20
 """Denoising steps of evaluation, unless the sweep sets `evaluate.sampler`."""
@@ -207,8 +207,8 @@ def _planned_variants(
     """The variants with the settings and samplers of their trials; raises with the problems of all of them."""
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
     problems = Problems()
-    if shared.schedule is not None:
-        unfit = unfit_schedule(shared.schedule, _evaluation(loaded.sweep).sampler.steps)
+    if shared.path is not None:
+        unfit = unfit_path(shared.path, _evaluation(loaded.sweep).sampler.steps)
         if unfit:
             problems.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
     results = [
@@ -241,7 +241,7 @@ def _planned_variant(
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
-        unfit = unfit_schedule(shared.schedule, sampler.steps, cls.needs_log_probabilities) if shared.schedule else None
+        unfit = unfit_path(shared.path, sampler.steps, cls.needs_log_probabilities) if shared.path else None
         if unfit:
             raise ValueError(unfit)
     except ValueError as error:
@@ -306,19 +306,19 @@ def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | N
     return f"{cls.name} needs the reward's gradient and {label} has none; methods that would work: {fit}"
 
 
-def unfit_schedule(schedule: Schedule, steps: int, random: bool = False) -> str | None:
-    """Why the model's noise schedule cannot be sampled in T = `steps`, in one sentence; None if it can.
+def unfit_path(path: DDIM, steps: int, random: bool = False) -> str | None:
+    """Why the model's noise process cannot be sampled in T = `steps`, in one sentence; None if it can.
 
     Args:
         random: whether every step must add noise, as log-probabilities need.
     """
     try:
-        noiseless = schedule.noiseless_step(steps) if random else schedule.timesteps(steps) and None
+        noiseless = path.noiseless_step(steps) if random else path.timesteps(steps) and None
     except ValueError as error:
         return str(error)
     if noiseless is None:
         return None
-    config = schedule.scheduler.config
+    config = path.scheduler.config
     key = "timestep_spacing: leading (or trailing)" if config.timestep_spacing == "linspace" else "a beta_start above 0"
     key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
     return (

@@ -17,7 +17,7 @@ from bench.sweep.yaml_source import Path_
 from models.adapter import wrong_targets
 from models.inspection import Inspection, bare_unet
 from models.loading import MissingModelError, find_model, inspected, model_hash
-from models.sampler import Schedule
+from models.paths.ddim import DDIM
 from models.weight_files import UnsupportedModelError
 from rewards.base import Reward
 
@@ -31,7 +31,7 @@ class SharedInputs:
         model_hash: SHA-256 of the model's weights.
         train, heldout: the prompts of each split.
         reward, rewards, gold: the optimised reward, those that are only reported, and the gold reward.
-        schedule: DDIM on the model's noise schedule; None for a hub model that has not been fetched yet.
+        path: the model's noise process; None for a hub model that has not been fetched yet.
         sampler_version: version of the code that samples the model (see `models.schedulers`).
         warnings: sentences on the model and the prompts that a reader of the results must know.
         splits: path in the sweep -> prompts, those of tuning among them.
@@ -44,7 +44,7 @@ class SharedInputs:
     reward: RewardRef
     rewards: tuple[RewardRef, ...]
     gold: RewardRef | None
-    schedule: Schedule | None = None
+    path: DDIM | None = None
     sampler_version: str = "1"
     warnings: tuple[str, ...] = ()
     splits: Splits = field(default_factory=dict)
@@ -93,7 +93,7 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
         cast(RewardRef, reward),
         tuple(ref for ref in rewards if ref is not None),
         gold,
-        inspection.sampling.schedule if inspection else None,
+        inspection.sampling.path if inspection else None,
         inspection.sampling.version if inspection else "1",
         tuple(warnings),
         splits,

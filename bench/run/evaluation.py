@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from methods.base import EvaluatedRows, micro_batches
 from models.noise import SeedStream
+from models.paths.prediction import Prediction
 from models.policy import Policy
 from models.sampler import SamplerSettings
 
@@ -101,8 +102,8 @@ class Evaluator:
         """The rows of a split, one for each image; a prompt's images are adjacent."""
         prompts = [prompt for prompt in self.prompts[split] for _ in range(self.images)]
 
-        def noise_of(timestep: int, samples: Sequence[int]) -> Tensor:
-            return self.seeds.noise(f"evaluation/{split}", 0, timestep, samples, self.policy.latent_shape)
+        def noise_of(key: int, samples: Sequence[int]) -> Tensor:
+            return self.seeds.noise(f"evaluation/{split}", 0, key, samples, self.policy.state_shape)
 
         return EvaluatedRows(split, prompts, range(len(prompts)), noise_of)
 
@@ -124,16 +125,17 @@ class Evaluator:
         """x_0 `[B, C, h, w]` by the evaluation sampler, and drift `[B]`, which is 0 where it is not measured."""
         policy, sampler = self.policy, self.sampler
         drift = torch.zeros(len(rows), device=policy.device)
-        embeddings = policy.embed(rows.prompts)
+        conditioning = policy.encode(rows.prompts)
 
-        def observe(latents: Tensor, timesteps: Tensor, epsilon: Tensor) -> None:
-            with policy.reference():
-                base = policy.epsilon(latents[measured], timesteps[measured], embeddings[measured], sampler.guidance)
-            drift[measured] += ((epsilon[measured] - base) ** 2).flatten(1).mean(1) / sampler.steps
+        def observe(step: int, prediction: Prediction) -> None:
+            own = prediction[measured]
+            with policy.using("base"):
+                base = policy.predict(own.state, own.times, conditioning[measured], sampler.guidance)
+            drift[measured] += own.distance(base) / sampler.steps
 
-        start = policy.initial_latents(rows.noise(-1))
-        latents = policy.denoise(start, embeddings, rows.noise, sampler, observe=observe if trained else None)
-        return latents, drift
+        start = policy.start(rows.noise(-1))
+        final = policy.sample(start, conditioning, rows.noise, sampler, observe=observe if trained else None)
+        return final, drift
 
     def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
         pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), self.batch)]

@@ -179,7 +179,7 @@ class TrialLoop:
     def encode_prompts(self) -> None:
         """Encodes the training prompts, which is billed once in a trial, however often the trial is resumed."""
         with self.meter.phase("train"):
-            self.policy.embed([*self.trial.prompts_train, ""])
+            self.policy.encode([*self.trial.prompts_train, ""])
 
     def draw_prompts(self, count: int) -> list[str]:
         """The next `count` training prompts; each epoch has its own random order, from the trial's seed."""

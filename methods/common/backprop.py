@@ -17,6 +17,8 @@ from torch import Tensor
 from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
 from methods.common.drift import drift_nfe, penalise_drift
 from models.checkpointing import Checkpointing, memory_bytes
+from models.families.conditioning import Conditioning
+from models.paths.prediction import Prediction
 from models.sampler import SamplerSettings
 
 MEMORY_SHARE = 0.5
@@ -43,17 +45,17 @@ class BackpropSettings(TrainingSettings):
 
 @dataclass(frozen=True)
 class Draw:
-    """Differentiable latents of a micro-batch, and the inputs of the predictions that keep their gradient.
+    """Differentiable final states of a micro-batch, and the predictions that keep their gradient.
 
     Attributes:
-        latents: x_0 `[B, C, h, w]`.
-        states: x_t `[B, C, h, w]`, detached, of each prediction that keeps its gradient.
-        timesteps: timesteps of these predictions, int64 `[B]` each.
+        final: x_0 `[B, ...]`.
+        states: x_t `[B, ...]`, detached, of each prediction that keeps its gradient.
+        times: times of these predictions, `[B]` each.
     """
 
-    latents: Tensor
+    final: Tensor
     states: list[Tensor] = field(default_factory=list)
-    timesteps: list[Tensor] = field(default_factory=list)
+    times: list[Tensor] = field(default_factory=list)
 
 
 Draws = Callable[[list[str], range], Iterator[Draw]]
@@ -87,11 +89,11 @@ def ascend(
     for rows in micro_batches(len(prompts), method.settings.micro_batch):
         chosen = list(prompts[rows])
         for draw in draws(chosen, range(rows.start, rows.stop)):
-            reward = method.reward(method.policy.decode(draw.latents), chosen)
+            reward = method.reward(method.policy.decode(draw.final), chosen)
             row_losses = loss(reward)
             if kept:
                 method.optimiser.backward(row_losses.sum() / total)
-                drift += _penalise(method, draw, method.policy.embed(chosen), len(prompts) * kept)
+                drift += _penalise(method, draw, method.policy.encode(chosen), len(prompts) * kept)
             losses.append(row_losses.detach())
             rewards.append(reward.detach())
     norm = method.optimiser.step() if kept else 0.0
@@ -106,12 +108,12 @@ def ascend(
     )
 
 
-def _penalise(method: Method, draw: Draw, embeddings: Tensor, total: int) -> float:
+def _penalise(method: Method, draw: Draw, conditioning: Conditioning, total: int) -> float:
     if not draw.states:
         return 0.0
-    repeated = embeddings.repeat(len(draw.states), 1, 1)
-    states, timesteps = torch.cat(draw.states), torch.cat(draw.timesteps)
-    return penalise_drift(method, states, timesteps, repeated, method.policy.sampler.guidance, total)
+    repeated = conditioning.repeat(len(draw.states))
+    states, times = torch.cat(draw.states), torch.cat(draw.times)
+    return penalise_drift(method, states, times, repeated, method.policy.sampler.guidance, total)
 
 
 def sample_with_gradient(
@@ -129,22 +131,21 @@ def sample_with_gradient(
     policy, noise = method.policy, method.rollout_noise(samples)
     states: list[Tensor] = []
     times: list[Tensor] = []
-    kept = iter(keep)
 
-    def observe(latents: Tensor, timesteps: Tensor, epsilon: Tensor) -> None:
-        if next(kept):
-            states.append(latents.detach())
-            times.append(timesteps)
+    def observe(step: int, prediction: Prediction) -> None:
+        if keep[step]:
+            states.append(prediction.state.detach())
+            times.append(prediction.times)
 
-    latents = policy.denoise(
-        policy.initial_latents(noise(-1)),
-        policy.embed(prompts),
+    final = policy.sample(
+        policy.start(noise(-1)),
+        policy.encode(prompts),
         noise,
         keep=keep,
         checkpointing=checkpointing,
         observe=observe if method.settings.drift_weight else None,
     )
-    return Draw(latents, states, times)
+    return Draw(final, states, times)
 
 
 def choose_checkpointing(method: Method, prompts: Sequence[str], kept: int) -> Checkpointing:
@@ -166,12 +167,12 @@ def choose_checkpointing(method: Method, prompts: Sequence[str], kept: int) -> C
 def _first_that_fits(method: Method, prompts: Sequence[str], kept: int, rows: int) -> Checkpointing:
     policy = method.policy
     room = MEMORY_SHARE * memory_bytes(policy.device)
-    embeddings = policy.embed(prompts[:1])
-    call = rows * policy.stored_bytes(embeddings, "none")
+    one = policy.encode(prompts[:1])
+    call = rows * policy.stored_bytes(one, "none")
     if kept * call <= room:
         return "none"
     # While a prediction is differentiated, its recomputed activations are in memory too: at most one whole call's.
-    if kept * rows * policy.stored_bytes(embeddings, "block") + call <= room:
+    if kept * rows * policy.stored_bytes(one, "block") + call <= room:
         return "block"
     return "step"
 

@@ -1,4 +1,4 @@
-"""The model's own training loss on the latents that a method gives."""
+"""The model's own training loss on the clean states that a method gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,50 +6,49 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from methods.base import Method
+from models.families.conditioning import Conditioning
+from models.paths.prediction import Prediction, Unit
 
 
 @dataclass(frozen=True)
 class NoisyRows:
-    """Latents at random timesteps of the forward process, and the model's training targets.
+    """Clean states corrupted at random times of the forward process.
 
     Attributes:
-        latents: x_t `[B, C, h, w]`.
-        timesteps: int64 `[B]`, uniform over the training timesteps.
-        noise: ε `[B, C, h, w]`.
-        target: training target of the model, ε or v, `[B, C, h, w]`.
-        embeddings: embeddings of the prompts, `[B, L, D]`.
+        clean: x_0 `[B, ...]`.
+        noise: the noise `[B, ...]`.
+        state: x_t `[B, ...]`.
+        times: times of the rows, `[B]`.
+        conditioning: conditioning of the rows.
     """
 
-    latents: Tensor
-    timesteps: Tensor
+    clean: Tensor
     noise: Tensor
-    target: Tensor
-    embeddings: Tensor
+    state: Tensor
+    times: Tensor
+    conditioning: Conditioning
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Conditioning]:
+        """The first arguments of `Policy.predict`."""
+        return self.state, self.times, self.conditioning
+
+    def error(self, prediction: Prediction, unit: Unit = "output") -> Tensor:
+        """The squared error `[B]` of a prediction for these rows (see `Prediction.error`)."""
+        return prediction.error(self.clean, self.noise, unit)
 
 
 def add_noise(method: Method, clean: Tensor, prompts: Sequence[str], purpose: str, samples: Sequence[int]) -> NoisyRows:
-    """Draws a timestep and noise for each row of `clean` `[B, C, h, w]`.
+    """Draws a time and noise for each row of `clean` `[B, ...]`.
 
     Args:
         method: the method whose policy and random numbers are used, at its present iteration.
         clean: x_0 of the rows.
         prompts: B prompts.
         purpose: name of the draw; draws of one iteration with different names differ.
-        samples: B indices; rows with the same index get the same timestep and noise.
+        samples: B indices; rows with the same index get the same time and noise.
     """
-    policy, schedule = method.policy, method.policy.schedule
-    timesteps = method.seeds.integers(purpose, method.iteration, samples, 0, schedule.train_timesteps)
-    timesteps = timesteps.to(policy.device)
-    noise = method.seeds.noise(purpose, method.iteration, 0, samples, policy.latent_shape).to(policy.device)
-    return NoisyRows(
-        schedule.add_noise(clean, noise, timesteps),
-        timesteps,
-        noise,
-        schedule.target(clean, noise, timesteps),
-        policy.embed(prompts),
-    )
-
-
-def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
-    """The squared error of each row `[B]`, averaged over its dimensions."""
-    return ((prediction - target) ** 2).flatten(1).mean(1)
+    policy = method.policy
+    times = policy.draw_times(method.seeds, purpose, method.iteration, samples)
+    noise = method.seeds.noise(purpose, method.iteration, 0, samples, policy.state_shape).to(policy.device)
+    return NoisyRows(clean, noise, policy.corrupt(clean, times, noise), times, policy.encode(prompts))

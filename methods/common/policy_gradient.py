@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from methods.base import Method, micro_batches
-from methods.common.drift import drift_penalty, reference_epsilon, reference_nfe
+from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.trajectories import Rollout, TrajectorySettings, relative_dimensions, trained_steps
 from models.sampler import SamplerSettings
 
@@ -55,10 +55,10 @@ def learn(
             continue
         for piece in micro_batches(len(chosen), method.settings.micro_batch):
             steps = rollout.at(*chosen[piece].T)
-            reference = reference_epsilon(method, *steps.inputs, guidance)
+            base = reference(method, *steps.inputs, guidance)
             prediction = policy.predict(*steps.inputs, guidance)
             log_ratio = steps.log_probability(policy, prediction) - steps.log_probabilities
-            loss = surrogate(log_ratio, weight[piece]) + drift_penalty(method, prediction.epsilon, reference)
+            loss = surrogate(log_ratio, weight[piece]) + drift_penalty(method, prediction, base)
             method.optimiser.backward(loss.sum() / len(chosen))
             done.losses.append(loss.detach())
             done.clipped.append(((log_ratio.exp() - 1).abs() > limit).float().mean().item())

@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
-from methods.common.denoising import add_noise, squared_error
-from methods.common.drift import drift_penalty, reference_epsilon, reference_nfe
+from methods.common.denoising import add_noise
+from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import Samples, collect, draw_batch
 from models.sampler import SamplerSettings, rows_per_prediction
 
@@ -88,13 +88,9 @@ class WeightedRegression(Method):
                 chosen = [weighed[index % len(weighed)] for index in order[piece]]
                 captions = [names[index] for index in chosen]
                 noisy = add_noise(self, clean[chosen], captions, f"denoising/{update}", order[piece])
-                inputs = (noisy.latents, noisy.timesteps, noisy.embeddings, settings.loss_guidance)
-                reference = reference_epsilon(self, *inputs)
-                output = self.policy.guided_output(*inputs)
-                loss = weights[chosen] * squared_error(output, noisy.target)
-                if reference is not None:
-                    epsilon = self.policy.schedule.epsilon(output, noisy.latents, noisy.timesteps)
-                    loss = loss + drift_penalty(self, epsilon, reference)
+                base = reference(self, *noisy.inputs, settings.loss_guidance)
+                prediction = self.policy.predict(*noisy.inputs, settings.loss_guidance)
+                loss = weights[chosen] * noisy.error(prediction) + drift_penalty(self, prediction, base)
                 self.optimiser.backward(loss.sum() / len(order))
                 losses.append(loss.detach())
             norms.append(self.optimiser.step())

@@ -10,11 +10,11 @@ from methods.base import Method, micro_batches
 
 @dataclass(frozen=True)
 class Samples:
-    """Latents that a method drew, with their rewards.
+    """Final states that a method drew, with their rewards.
 
     Attributes:
         prompts: B prompts.
-        latents: x_0 `[B, C, h, w]`.
+        latents: x_0 `[B, ...]` (its name is a key in checkpoints).
         rewards: `[B]`; raw scores of the reward, unless a method has replaced them.
     """
 
@@ -30,8 +30,7 @@ def collect(method: Method, prompts: list[str]) -> Samples:
     latents, rewards = [], []
     for rows in micro_batches(len(prompts), method.settings.micro_batch):
         noise = method.rollout_noise(range(rows.start, rows.stop))
-        start = policy.initial_latents(noise(-1))
-        latents.append(policy.denoise(start, policy.embed(prompts[rows]), noise))
+        latents.append(policy.sample(policy.start(noise(-1)), policy.encode(prompts[rows]), noise))
         rewards.append(method.reward(policy.decode(latents[-1]), prompts[rows]))
     return Samples(prompts, torch.cat(latents), torch.cat(rewards))
 

@@ -12,8 +12,10 @@ from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, TrainingSettings, micro_batches
+from models.families.conditioning import Conditioning
+from models.paths.prediction import Prediction
 from models.policy import Policy
-from models.sampler import Prediction, SamplerSettings, log_probability
+from models.sampler import SamplerSettings
 
 SD15_DIMENSIONS = 4 * 64 * 64
 """Dimensions of Stable Diffusion 1.5's latent at 512 pixels, for which published clip ranges and β are given."""
@@ -46,7 +48,7 @@ class TrajectorySettings(TrainingSettings):
 
 def relative_dimensions(policy: Policy) -> float:
     """The number of dimensions of the policy's latent, divided by that of Stable Diffusion 1.5's latent."""
-    return torch.Size(policy.latent_shape).numel() / SD15_DIMENSIONS
+    return torch.Size(policy.state_shape).numel() / SD15_DIMENSIONS
 
 
 @dataclass(frozen=True)
@@ -54,29 +56,29 @@ class Steps:
     """N steps of trajectories, one for each row.
 
     Attributes:
-        states: x_t, `[N, C, h, w]`.
-        timesteps: int64 `[N]`.
-        embeddings: embeddings of the prompts, `[N, L, D]`.
-        actions: the drawn x_{t−1}, `[N, C, h, w]`.
+        numbers: numbers of the steps in their trajectories, from 0, int64 `[N]`.
+        states: x_t, `[N, ...]`.
+        times: times of the steps, `[N]`.
+        conditioning: conditioning of the rows.
+        actions: the drawn x_{t−1}, `[N, ...]`.
         log_probabilities: log p of the actions under the policy that drew them, `[N]` (mean over dimensions).
     """
 
+    numbers: Tensor
     states: Tensor
-    timesteps: Tensor
-    embeddings: Tensor
+    times: Tensor
+    conditioning: Conditioning
     actions: Tensor
     log_probabilities: Tensor
 
     @property
-    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The inputs of the denoiser: states, timesteps and embeddings."""
-        return self.states, self.timesteps, self.embeddings
+    def inputs(self) -> tuple[Tensor, Tensor, Conditioning]:
+        """The first arguments of `Policy.predict`."""
+        return self.states, self.times, self.conditioning
 
     def log_probability(self, policy: Policy, prediction: Prediction) -> Tensor:
         """log p(x_{t−1} | x_t, c) `[N]` of the actions (mean over dimensions), from the prediction at the states."""
-        sampler = policy.sampler
-        mean, sigma = policy.schedule.step(prediction, self.states, self.timesteps, sampler.steps, sampler.eta)
-        return log_probability(self.actions, mean, sigma)
+        return policy.transition(prediction, self.numbers).log_prob(self.actions)
 
 
 @dataclass(frozen=True)
@@ -85,28 +87,29 @@ class Rollout:
 
     Attributes:
         prompts: B prompts.
-        embeddings: embeddings of the prompts, `[B, L, D]`.
-        states: x_t of each step, `[T, B, C, h, w]`, noisy to clean.
-        actions: the drawn x_{t−1} of each step, `[T, B, C, h, w]`.
-        timesteps: int64 `[T]`.
+        conditioning: conditioning of the prompts.
+        states: x_t of each step, `[T, B, ...]`, noisy to clean.
+        actions: the drawn x_{t−1} of each step, `[T, B, ...]`.
+        times: times of the steps, `[T]`.
         log_probabilities: log p of each action under the policy that drew it, `[T, B]` (mean over dimensions).
         rewards: rewards of the final images, `[B]`.
     """
 
     prompts: list[str]
-    embeddings: Tensor
+    conditioning: Conditioning
     states: Tensor
     actions: Tensor
-    timesteps: Tensor
+    times: Tensor
     log_probabilities: Tensor
     rewards: Tensor
 
     def at(self, step: Tensor, sample: Tensor) -> Steps:
         """The steps numbered `step` of the samples numbered `sample`, int64 `[N]` both."""
         return Steps(
+            step,
             self.states[step, sample],
-            self.timesteps[step],
-            self.embeddings[sample],
+            self.times[step],
+            self.conditioning[sample],
             self.actions[step, sample],
             self.log_probabilities[step, sample],
         )
@@ -136,27 +139,31 @@ def roll_out(method: Method, prompts: list[str]) -> Rollout:
     """
     policy, settings = method.policy, method.settings
     shared = settings.images_per_prompt if settings.initial_noise == "per-prompt" else 1
-    embeddings = policy.embed(prompts)
-    states, actions, log_probabilities, rewards = [], [], [], []
-    timesteps: list[int] = []
+    conditioning, keys = policy.encode(prompts), policy.noise_keys()
+    parts = []
     for rows in micro_batches(len(prompts), settings.micro_batch):
         samples = range(rows.start, rows.stop)
         noise = method.rollout_noise(samples)
-        first = method.rollout_noise([index // shared * shared for index in samples])(-1)
-        trajectory = policy.rollout(policy.initial_latents(first), embeddings[rows], noise)
-        rewards.append(method.reward(policy.decode(trajectory.latents[-1]), prompts[rows]))
-        timesteps = trajectory.timesteps
-        states.append(trajectory.latents[:-1])
-        actions.append(trajectory.latents[1:])
-        log_probabilities.append(trajectory.log_probabilities)
+        state = policy.start(method.rollout_noise([index // shared * shared for index in samples])(-1))
+        states, log_probabilities = [state], []
+        for step, time in enumerate(policy.times()):
+            inputs = state, time.expand(len(state)), conditioning[rows]
+            transition = policy.transition(policy.predict(*inputs, policy.sampler.guidance), step)
+            state = transition.draw(noise(keys[step]).to(policy.device))
+            states.append(state)
+            log_probabilities.append(transition.log_prob(state))
+        rewards = method.reward(policy.decode(state), prompts[rows])
+        parts.append((torch.stack(states), torch.stack(log_probabilities), rewards))
+    trajectories, log_probability, scores = zip(*parts, strict=True)
+    chains = torch.cat(trajectories, 1)
     return Rollout(
         prompts,
-        embeddings,
-        torch.cat(states, 1),
-        torch.cat(actions, 1),
-        torch.tensor(timesteps, device=policy.device),
-        torch.cat(log_probabilities, 1),
-        torch.cat(rewards),
+        conditioning,
+        chains[:-1],
+        chains[1:],
+        policy.times(),
+        torch.cat(log_probability, 1),
+        torch.cat(scores),
     )
 
 

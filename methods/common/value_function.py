@@ -65,16 +65,16 @@ class ValueFunction:
         self._adamw = torch.optim.AdamW(network.parameters(), lr=learning_rate)
 
     @torch.no_grad()
-    def __call__(self, states: Tensor, embeddings: Tensor, steps: Tensor) -> Tensor:
-        """V `[N]` of states `[N, C, h, w]` under prompt embeddings `[N, L, D]` at the steps numbered `steps` `[N]`."""
-        return self.network(states, embeddings.mean(1), steps)
+    def __call__(self, states: Tensor, pooled: Tensor, steps: Tensor) -> Tensor:
+        """V `[N]` of states `[N, ...]` under pooled prompts `[N, D]` at the steps numbered `steps` `[N]`."""
+        return self.network(states, pooled, steps)
 
-    def remember(self, states: Tensor, embeddings: Tensor, steps: Tensor, rewards: Tensor) -> None:
+    def remember(self, states: Tensor, pooled: Tensor, steps: Tensor, rewards: Tensor) -> None:
         """Adds rows and their rewards `[N]` to those remembered, and drops the oldest rows beyond `memory`."""
         if not self.rows:
             # Unlike DPOK's rewards, ours need not be centred on zero: V begins at the mean of the first rollout.
             nn.init.constant_(self.network.layers[-1].bias, float(rewards.mean()))  # type: ignore[arg-type]
-        new = {"states": states, "pooled": embeddings.mean(1), "steps": steps, "rewards": rewards}
+        new = {"states": states, "pooled": pooled, "steps": steps, "rewards": rewards}
         self.rows = {
             name: torch.cat([self.rows[name], value] if self.rows else [value])[-self.memory :]
             for name, value in new.items()

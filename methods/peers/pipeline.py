@@ -18,12 +18,9 @@ class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
 
     def __init__(self, policy: Policy):
         self.sd_pipeline = _Pipeline(
-            vae=policy.vae,
-            text_encoder=policy.text_encoder,
-            tokenizer=policy.tokenizer,
-            unet=policy.unet,
+            **policy.family.pipeline_parts(),
             # A copy, because TRL changes the number of inference steps of its scheduler.
-            scheduler=DDIMScheduler.from_config(policy.schedule.scheduler.config),
+            scheduler=DDIMScheduler.from_config(policy.path.scheduler.config),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -45,7 +45,7 @@ class TRLMethod(Method):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if self.policy.unet.dtype != torch.float32:
+        if next(self.policy.parts["denoiser"].parameters()).dtype != torch.float32:
             # TRL's half precision wraps the U-Net's forward permanently, which would change evaluation too.
             raise ValueError(f"{self.name}: runs in fp32 only; set resources.precision: fp32")
         self.updates = 0
@@ -150,7 +150,7 @@ class TRLMethod(Method):
             with self._random.active(), quiet():
                 self.trainer.step(self.iteration, self.updates)
         finally:
-            self.policy.unet.eval()
+            self.policy.parts["denoiser"].eval()
             self.iteration += 1
             self.updates += len(self._norms)
 

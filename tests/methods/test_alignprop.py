@@ -113,7 +113,7 @@ def test_auto_takes_the_first_level_that_fits(share, chosen, tiny_model, monkeyp
     method = build("alignprop", tiny_model, sampler, truncation="full")
     policy = method.policy
     # 4 images, two rows each, 8 kept calls.
-    needed = 4 * 2 * 8 * policy.stored_bytes(policy.embed(PROMPTS[:1]), "none")
+    needed = 4 * 2 * 8 * policy.stored_bytes(policy.encode(PROMPTS[:1]), "none")
     monkeypatch.setattr(backprop, "memory_bytes", lambda device: int(share * needed / backprop.MEMORY_SHARE))
     ours = gradient_of_step(method, PROMPTS)
     recomputed = 4 * 2 * 8 if chosen != "none" else 0

@@ -24,8 +24,8 @@ def test_the_gradient_by_hand(tiny_v_model):
 
     policy = (again := shaken("d3po", tiny_v_model, sampler, **SMALL)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
-    start = policy.initial_latents(again.rollout_noise([0, 0, 2, 2, 4, 4, 6, 6])(-1))
-    embeddings = policy.embed(prompts)
+    start = policy.start(again.rollout_noise([0, 0, 2, 2, 4, 4, 6, 6])(-1))
+    embeddings = policy.encode(prompts)
     chain = policy.rollout(start, embeddings, again.rollout_noise(range(8)))
     rewards = brightness(policy.decode(chain.latents[-1]), prompts)
     total = torch.zeros(())
@@ -36,7 +36,7 @@ def test_the_gradient_by_hand(tiny_v_model):
             mean, sigma = policy.step_distribution(chain.latents[step], rows, embeddings)
             return torch.distributions.Normal(mean, sigma).log_prob(chain.latents[step + 1]).flatten(1).sum(1)
 
-        with policy.reference():
+        with policy.using("base"):
             base = log_p()
         ratio = ((log_p() - base) / 16384).exp().clamp(0.9, 1.1)
         for pair in range(0, 8, 2):

@@ -18,7 +18,7 @@ def test_the_gradient_by_hand(tiny_v_model):
     policy = (again := shaken("dpo", tiny_v_model, sampler, **SMALL)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
     noise = again.rollout_noise(range(8))
-    clean = policy.denoise(policy.initial_latents(noise(-1)), policy.embed(prompts), noise)
+    clean = policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise)
     rewards = brightness(policy.decode(clean), prompts)
     total = torch.zeros(())
     for pair, prompt in enumerate(PROMPTS):
@@ -26,13 +26,13 @@ def test_the_gradient_by_hand(tiny_v_model):
         noisy = add_noise(again, clean[images], [prompt] * 2, "pairs/0", [pair, pair])
         assert torch.equal(noisy.noise[0], noisy.noise[1])
         assert noisy.timesteps[0] == noisy.timesteps[1]
-        alpha = policy.schedule.alphas_cumprod[noisy.timesteps[0]].float()
+        alpha = policy.path.alphas_cumprod[noisy.timesteps[0]].float()
 
         def error(noisy=noisy, alpha=alpha):
             v = policy.output(noisy.latents, noisy.timesteps, noisy.embeddings)
             return alpha * ((v - noisy.target) ** 2).sum((1, 2, 3))
 
-        with policy.reference():
+        with policy.using("base"):
             base = error()
         better, worse = error() - base
         total = total - torch.log(torch.sigmoid(-5000 / 16384 / 2 * (better - worse)))

@@ -19,14 +19,14 @@ def test_the_gradient_by_hand(tiny_v_model):
 
     policy = (again := shaken("dpok", tiny_v_model, sampler, **settings)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
-    noise, embeddings = again.rollout_noise(range(8)), policy.embed(prompts)
-    chain = policy.rollout(policy.initial_latents(noise(-1)), embeddings, noise)
+    noise, embeddings = again.rollout_noise(range(8)), policy.encode(prompts)
+    chain = policy.rollout(policy.start(noise(-1)), embeddings, noise)
     rewards = brightness(policy.decode(chain.latents[-1]), prompts)
     total = torch.zeros(())
     for step, timestep in enumerate(chain.timesteps):
         state, rows = chain.latents[step], torch.full((8,), timestep)
         value = rewards.mean()  # where V begins
-        with policy.reference():
+        with policy.using("base"):
             base = policy.epsilon(state, rows, embeddings, 2.0)
         drift = ((policy.epsilon(state, rows, embeddings, 2.0) - base) ** 2).mean((1, 2, 3))
         mean, sigma = policy.step_distribution(state, rows, embeddings)

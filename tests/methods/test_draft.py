@@ -28,14 +28,14 @@ def test_draft_lv_by_hand(tiny_model):
 
     again = build("draft-lv", tiny_model, SAMPLER, repeats=2)
     policy, noise = again.policy, again.rollout_noise(range(4))
-    embeddings = policy.embed(PROMPTS)
-    x_0 = policy.denoise(policy.initial_latents(noise(-1)), embeddings, noise, keep=[False, False, True])
+    embeddings = policy.encode(PROMPTS)
+    x_0 = policy.sample(policy.start(noise(-1)), embeddings, noise, keep=[False, False, True])
     total = brightness(policy.decode(x_0), PROMPTS).mean()
-    last = policy.schedule.timesteps(3)[-1]
+    last = policy.path.timesteps(3)[-1]
     rows = torch.full((4,), last)
-    alpha = policy.schedule.alphas_cumprod[last].float()
+    alpha = policy.path.alphas_cumprod[last].float()
     for repeat in range(2):
-        fresh = again.seeds.noise(f"draft-lv/{repeat}", 0, last, range(4), policy.latent_shape)
+        fresh = again.seeds.noise(f"draft-lv/{repeat}", 0, last, range(4), policy.state_shape)
         x_1 = alpha.sqrt() * x_0.detach() + (1 - alpha).sqrt() * fresh
         epsilon = policy.epsilon(x_1, rows, embeddings, SAMPLER.guidance)
         clean = (x_1 - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()

@@ -16,13 +16,13 @@ ON_IN_THE_SOURCE = {"dpok", "nft"}
 
 
 def rows(policy):
-    latents = torch.randn(4, *policy.latent_shape, generator=torch.Generator().manual_seed(1))
-    return latents, torch.tensor([1, 301, 601, 901]), policy.embed(PROMPTS)
+    latents = torch.randn(4, *policy.state_shape, generator=torch.Generator().manual_seed(1))
+    return latents, torch.tensor([1, 301, 601, 901]), policy.encode(PROMPTS)
 
 
 def drift(policy, guidance):
     inputs = rows(policy)
-    with policy.reference():
+    with policy.using("base"):
         base = policy.epsilon(*inputs, guidance)
     return ((policy.epsilon(*inputs, guidance) - base) ** 2).mean()
 
@@ -95,12 +95,12 @@ def test_other_weights_are_given_back(tiny_model):
     inputs, own = rows(policy), policy.state_dict()
     before = policy.epsilon(*inputs)
     other = {name: 2 * value for name, value in own.items()}
-    with policy.adapter(other):
+    with policy.using(other):
         within = policy.epsilon(*inputs)
         assert not within.requires_grad
         assert all(torch.equal(value, other[name]) for name, value in policy.state_dict().items())
     assert not torch.equal(within, before)
-    with pytest.raises(RuntimeError, match="stop"), policy.adapter(other):
+    with pytest.raises(RuntimeError, match="stop"), policy.using(other):
         raise RuntimeError("stop")
     assert all(torch.equal(value, own[name]) for name, value in policy.state_dict().items())
     assert torch.equal(policy.epsilon(*inputs), before)

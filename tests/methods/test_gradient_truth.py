@@ -37,7 +37,7 @@ def test_full_alignprop_agrees_with_central_differences(checkpointing, tiny_mode
         weight_decay=0.0,
     )
     policy, parameters = method.policy, method.policy.trainable_parameters()
-    for part in (policy.unet, policy.vae, policy.text_encoder):
+    for part in (policy.parts["denoiser"], policy.parts["decoder"], policy.parts["encoder"]):
         part.double()
     generator = torch.Generator().manual_seed(3)
     start = [p.detach() + 0.2 * torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
@@ -134,7 +134,7 @@ def reward(images: Tensor, prompts: list[str]) -> Tensor:
 def closed_form() -> tuple[float, Tensor]:
     """E[r(x_0)] and ∇_θ E[r(x_0)], by the recursions of the chain's mean and variance (of each dimension alike)."""
     policy = LinearPolicy()
-    theta, schedule = policy.theta.double(), policy.schedule
+    theta, schedule = policy.theta.double(), policy.path
     mean, variance = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
     for timestep in schedule.timesteps(STEPS):
         at = torch.tensor([timestep])

@@ -99,10 +99,10 @@ def test_it_learns(name, tiny_v_model):
     @torch.no_grad()
     def evaluate():
         def noise(timestep):
-            return SeedStream(99).noise("test", 0, timestep, range(32), policy.latent_shape)
+            return SeedStream(99).noise("test", 0, timestep, range(32), policy.state_shape)
 
-        start = policy.initial_latents(noise(-1))
-        return brightness(policy.decode(policy.denoise(start, policy.embed(PROMPTS * 8), noise)), PROMPTS * 8)
+        start = policy.start(noise(-1))
+        return brightness(policy.decode(policy.sample(start, policy.encode(PROMPTS * 8), noise)), PROMPTS * 8)
 
     before = evaluate()
     for _ in range(20):

@@ -25,19 +25,19 @@ def test_the_gradient_by_hand(tiny_v_model):
     policy = (again := off_policy(tiny_v_model, sampler)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
     noise = again.rollout_noise(range(8))
-    with policy.adapter(again.old):
-        clean = policy.denoise(policy.initial_latents(noise(-1)), policy.embed(prompts), noise)
+    with policy.using(again.old):
+        clean = policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise)
         rewards = brightness(policy.decode(clean), prompts)
     centred = (rewards.reshape(4, 2) - rewards.reshape(4, 2).mean(1, keepdim=True)).flatten()
     good = (0.5 + centred / (centred.std(correction=0) + 1e-6) / 10).clamp(0, 1)
     noisy = add_noise(again, clean, prompts, "denoising", range(8))
     inputs = (noisy.latents, noisy.timesteps, noisy.embeddings)
-    with policy.adapter(again.old):
+    with policy.using(again.old):
         old = policy.output(*inputs)
-    with policy.reference():
+    with policy.using("base"):
         base = policy.output(*inputs)
     v = policy.output(*inputs)
-    alpha = policy.schedule.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
+    alpha = policy.path.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
     losses = []
     for mixed in (old + 0.7 * (v - old), old - 0.7 * (v - old)):
         difference = alpha.sqrt() * noisy.latents - (1 - alpha).sqrt() * mixed - clean
@@ -64,7 +64,7 @@ def test_old_starts_equal_and_follows_with_a_decay_that_rises(tiny_model):
 def test_a_method_of_its_own_weights_moves_towards_the_better_image(tiny_model):
     """β 1, on policy: the gradient on x̂_0 is (2q − 1) times that of the denoising error."""
     method = build("nft", tiny_model, **SMALL)
-    clean = torch.zeros(2, *method.policy.latent_shape)
+    clean = torch.zeros(2, *method.policy.state_shape)
     predicted = torch.ones_like(clean, requires_grad=True)
     loss = method.contrast(predicted, predicted.detach(), clean, torch.tensor([1.0, 0.25]))
     loss.sum().backward()

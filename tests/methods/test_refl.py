@@ -33,13 +33,11 @@ def test_the_gradient_by_hand(tiny_model):
     ours = gradient_of_step(build("refl", tiny_model, sampler, stop_from=0.9), PROMPTS)
 
     policy = (again := build("refl", tiny_model, sampler)).policy
-    noise, embeddings = again.rollout_noise(range(4)), policy.embed(PROMPTS)
+    noise, embeddings = again.rollout_noise(range(4)), policy.encode(PROMPTS)
     chain: list[torch.Tensor] = []
-    policy.denoise(
-        policy.initial_latents(noise(-1)), embeddings, noise, observe=lambda latents, *_: chain.append(latents)
-    )
-    timestep = policy.schedule.timesteps(3)[2]
-    alpha = policy.schedule.alphas_cumprod[timestep].float()
+    policy.sample(policy.start(noise(-1)), embeddings, noise, observe=lambda latents, *_: chain.append(latents))
+    timestep = policy.path.timesteps(3)[2]
+    alpha = policy.path.alphas_cumprod[timestep].float()
     epsilon = policy.epsilon(chain[2], torch.full((4,), timestep), embeddings, 2.0)
     clean = (chain[2] - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
     (-brightness(policy.decode(clean), PROMPTS).mean()).backward()

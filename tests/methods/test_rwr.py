@@ -61,11 +61,11 @@ def test_the_loss_is_the_models_own(tiny_v_model):
     policy = (again := shaken("rwr", tiny_v_model, sampler, **SMALL)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
     noise = again.rollout_noise(range(8))
-    clean = policy.denoise(policy.initial_latents(noise(-1)), policy.embed(prompts), noise)
+    clean = policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise)
     rewards = brightness(policy.decode(clean), prompts)
     weights = again.weights(group_advantages(rewards, prompts))
     noisy = add_noise(again, clean, prompts, "denoising/0", range(8))
-    alpha = policy.schedule.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
+    alpha = policy.path.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
     target = alpha.sqrt() * noisy.noise - (1 - alpha).sqrt() * clean
     output = policy.output(alpha.sqrt() * clean + (1 - alpha).sqrt() * noisy.noise, noisy.timesteps, noisy.embeddings)
     (weights * ((output - target) ** 2).mean((1, 2, 3))).mean().backward()

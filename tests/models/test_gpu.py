@@ -25,11 +25,9 @@ def run(model, device):
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator).to(device)
 
     def noise(timestep):
-        return SeedStream(0).noise("test", 0, timestep, range(2), policy.latent_shape)
+        return SeedStream(0).noise("test", 0, timestep, range(2), policy.state_shape)
 
-    images = policy.decode(
-        policy.denoise(policy.initial_latents(noise(-1)), policy.embed(PROMPTS), noise, keep=[True] * 3)
-    )
+    images = policy.decode(policy.sample(policy.start(noise(-1)), policy.encode(PROMPTS), noise, keep=[True] * 3))
     images.square().sum().backward()
     gradient = torch.cat([parameter.grad.flatten().cpu() for parameter in policy.trainable_parameters()])
     return images.detach().cpu(), gradient, policy.meter
@@ -48,7 +46,7 @@ def test_images_gradients_and_counts_agree_with_the_cpu(tiny_model):
 def test_what_a_kept_call_stores_is_measured_as_on_the_cpu(tiny_model):
     def measured(device):
         policy = Policy.load(str(tiny_model), SamplerSettings(3, 2.0, 1.0), Meter(device), rank=2, device=device)
-        return [policy.stored_bytes(policy.embed(PROMPTS[:1]), level) for level in ("none", "block", "step")]
+        return [policy.stored_bytes(policy.encode(PROMPTS[:1]), level) for level in ("none", "block", "step")]
 
     for on_gpu, on_cpu in zip(measured("cuda"), measured("cpu"), strict=True):
         assert on_gpu == pytest.approx(on_cpu, rel=0.5)  # kernels differ in what they store

@@ -17,11 +17,11 @@ def policy(model, steps=4, guidance=1.0, eta=0.0, **options) -> Policy:
 
 
 def start(policy: Policy, rows: int = 3) -> torch.Tensor:
-    return policy.initial_latents(SeedStream(0).noise("test", 0, -1, range(rows), policy.latent_shape))
+    return policy.start(SeedStream(0).noise("test", 0, -1, range(rows), policy.state_shape))
 
 
 def noise_of(policy: Policy, rows: int = 3):
-    return lambda timestep: SeedStream(0).noise("test", 0, timestep, range(rows), policy.latent_shape)
+    return lambda timestep: SeedStream(0).noise("test", 0, timestep, range(rows), policy.state_shape)
 
 
 def perturb(policy: Policy, scale: float = 0.1) -> None:
@@ -119,7 +119,7 @@ def test_rollout_log_probabilities_are_reproduced_by_single_steps(tiny_model):
     perturb(model)
     embeddings = model.embed(PROMPTS)
     trajectory = model.rollout(start(model), embeddings, noise_of(model))
-    assert trajectory.latents.shape == (5, 3, *model.latent_shape)
+    assert trajectory.latents.shape == (5, 3, *model.state_shape)
     for step, timestep in enumerate(trajectory.timesteps):
         mean, sigma = model.step_distribution(trajectory.latents[step], torch.full((3,), timestep), embeddings)
         again = log_probability(trajectory.latents[step + 1], mean, sigma)

@@ -56,19 +56,19 @@ def test_ddim_takes_the_place_of_another_scheduler_and_says_so(name):
     assert name in found.notes[0]
     assert "DDIM takes its place" in found.notes[0]
     assert found.version == ADAPTED
-    assert found.schedule.timesteps(4) == [751, 501, 251, 1]
-    assert found.schedule.final_alpha == FIRST
-    assert found.schedule.noiseless_step(4) is None, "policy gradients need noise in every step"
+    assert found.path.timesteps(4) == [751, 501, 251, 1]
+    assert found.path.final_alpha == FIRST
+    assert found.path.noiseless_step(4) is None, "policy gradients need noise in every step"
     alphas = diffusers.DDIMScheduler(**BETAS).alphas_cumprod.double()
-    torch.testing.assert_close(found.schedule.alphas_cumprod, alphas, rtol=1e-6, atol=0)
+    torch.testing.assert_close(found.path.alphas_cumprod, alphas, rtol=1e-6, atol=0)
 
 
 def test_stable_diffusions_own_file_is_read_as_it_always_was():
     """Stable Diffusion 1.5's scheduler_config.json: PNDM, without timestep_spacing."""
     found = ddim({**BETAS, **OURS, "_class_name": "PNDMScheduler", "num_train_timesteps": 1000, "skip_prk_steps": True})
     assert found.version == PLAIN, "its finished trials stay finished"
-    assert found.schedule.timesteps(5) == [801, 601, 401, 201, 1]
-    assert found.schedule.final_alpha == FIRST
+    assert found.path.timesteps(5) == [801, 601, 401, 201, 1]
+    assert found.path.final_alpha == FIRST
 
 
 def test_ddims_own_file_has_nothing_to_say():
@@ -80,7 +80,7 @@ def test_ddims_own_file_has_nothing_to_say():
 def test_betas_that_ddim_has_no_name_for_are_taken_from_the_original():
     found = ddim(saved("DDPMScheduler", beta_schedule="sigmoid"))
     alphas = diffusers.DDPMScheduler(**{**BETAS, "beta_schedule": "sigmoid"}).alphas_cumprod.double()
-    torch.testing.assert_close(found.schedule.alphas_cumprod, alphas, rtol=1e-5, atol=0)
+    torch.testing.assert_close(found.path.alphas_cumprod, alphas, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_what_ddim_cannot_stand_for_is_refused_by_name(config, words):
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_a_step_leads_to_the_timestep_where_the_next_prediction_is_made(spacing, steps, prediction_type):
     """With the true noise predicted, DDIM without noise of its own goes along √ᾱ x_0 + √(1−ᾱ) ε."""
-    schedule = ddim({**BETAS, **OURS, "timestep_spacing": spacing, "prediction_type": prediction_type}).schedule
+    schedule = ddim({**BETAS, **OURS, "timestep_spacing": spacing, "prediction_type": prediction_type}).path
     clean, noise = clean_and_noise(1)
     run = schedule.timesteps(steps)
     for timestep, following in itertools.pairwise(run):
@@ -137,21 +137,21 @@ def test_a_step_leads_to_the_timestep_where_the_next_prediction_is_made(spacing,
 
 
 def test_linspace_has_a_stride_of_its_own():
-    schedule = ddim({**BETAS, **OURS, "timestep_spacing": "linspace"}).schedule
+    schedule = ddim({**BETAS, **OURS, "timestep_spacing": "linspace"}).path
     assert schedule.timesteps(4) == [999, 666, 333, 0]
     assert schedule.previous(rows(999, 666, 333, 0), 4).tolist() == [666, 333, 0, -1]
     assert schedule.noiseless_step(4) == 0, "behind t = 0 stands the first ᾱ, which is that of t = 0"
 
 
 def test_a_last_step_to_one_adds_no_noise():
-    schedule = ddim({**BETAS, **OURS, "set_alpha_to_one": True}).schedule
+    schedule = ddim({**BETAS, **OURS, "set_alpha_to_one": True}).path
     assert schedule.noiseless_step(5) == 1
 
 
 @pytest.mark.parametrize(("steps", "spacing"), [(1001, "trailing"), (1000, "leading")])
 def test_more_steps_than_the_model_has_timesteps_are_refused(steps, spacing):
     with pytest.raises(ValueError, match=f"{steps} steps"):
-        ddim({**BETAS, **OURS, "timestep_spacing": spacing}).schedule.timesteps(steps)
+        ddim({**BETAS, **OURS, "timestep_spacing": spacing}).path.timesteps(steps)
 
 
 # -- no signal at the last timestep ----------------------------------------------------------------------------
@@ -165,7 +165,7 @@ FADING = [
 
 @pytest.mark.parametrize("values", FADING)
 def test_v_gives_the_clean_latents_where_no_signal_is_left(values):
-    schedule = ddim({**BETAS, **OURS, **values, "prediction_type": "v_prediction"}).schedule
+    schedule = ddim({**BETAS, **OURS, **values, "prediction_type": "v_prediction"}).path
     assert float(schedule.alphas_cumprod[-1]) < 1e-8
     timesteps = rows(999, 998, 990, 900, 500, 1)
     clean, noise = (each.float() for each in clean_and_noise(6))
@@ -180,7 +180,7 @@ def test_v_gives_the_clean_latents_where_no_signal_is_left(values):
 
 def test_clean_latents_are_bitwise_what_they_were_where_signal_is_left():
     """Through ε, as the curves of the embedded model were made."""
-    schedule = ddim({**BETAS, **OURS, "prediction_type": "v_prediction"}).schedule
+    schedule = ddim({**BETAS, **OURS, "prediction_type": "v_prediction"}).path
     output, noisy = (each.float() for each in clean_and_noise(3))
     timesteps = rows(999, 500, 1)
     alpha = schedule.alpha(timesteps, noisy)
@@ -209,12 +209,12 @@ def test_sampling_agrees_with_the_pipeline(predicts, values, tiny_model, tmp_pat
     policy = Policy.load(str(folder), SamplerSettings(4), Meter(), rank=2)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
-    noise = SeedStream(0).noise("test", 0, -1, range(2), policy.latent_shape)
+    noise = SeedStream(0).noise("test", 0, -1, range(2), policy.state_shape)
     prompts = ["a cat", "two dogs"]
     expected = pipeline(
         prompts, latents=noise.clone(), num_inference_steps=4, guidance_scale=1.0, output_type="pt"
     ).images
-    images = policy.decode(policy.denoise(policy.initial_latents(noise), policy.embed(prompts), lambda t: noise))
+    images = policy.decode(policy.sample(policy.start(noise), policy.encode(prompts), lambda t: noise))
     torch.testing.assert_close(images, torch.as_tensor(expected), rtol=1e-4, atol=1e-4)
 
 

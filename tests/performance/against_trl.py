@@ -136,7 +136,7 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
         SeedStream(0),
     )
     animals = prompt_sets.read("animals", ROOT)
-    policy.embed([*animals, ""])  # a trial does so once before it begins
+    policy.encode([*animals, ""])  # a trial does so once before it begins
     return method, list(animals[: cls.prompts_per_step(settings)])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.build.objects import dtype_of, sampler_settings
+from bench.build.objects import adapter_of, dtype_of, sampler_settings
 from bench.build.plugins import build_reward, load_method
 from bench.build.trial_spec import Trial, reward_metrics
 from bench.build.zero import LIVE_ELEMENTS
@@ -124,9 +124,7 @@ def predict(trial: Trial, rewards: Sequence[Reward]) -> Memory | None:
         policy = DryPolicy(
             configurations(trial.model),
             sampler_settings(trial.sampler),
-            rank=trial.lora.rank,
-            alpha=trial.lora.alpha,
-            targets=trial.lora.targets,
+            adapter_of(trial),
             dtype=dtype_of(trial),
             workers=trial.workers,
         )
@@ -141,8 +139,8 @@ def predict(trial: Trial, rewards: Sequence[Reward]) -> Memory | None:
         parameters={
             "denoiser": policy.frozen_bytes(workers if stage == 3 else 1),
             "adapter": adapter.parameters(stage, workers),
-            "decoder": weight_bytes([policy.vae]),
-            "text_encoder": weight_bytes([policy.text_encoder]),
+            "decoder": weight_bytes([policy.parts["decoder"]]),
+            "text_encoder": weight_bytes([policy.parts["encoder"]]),
             "rewards": weight_bytes(module for reward in rewards for module in reward.modules()),
         },
         gradients=adapter.gradients(stage, workers) if cls.trains else 0,
@@ -159,7 +157,7 @@ def _with_gathered(stored: int, policy: DryPolicy, stage: int, workers: int) -> 
     """
     if stage < 3 or workers == 1:
         return stored
-    weights = list(policy.unet.parameters())
+    weights = list(policy.parts["denoiser"].parameters())
     gathered = weights[0].element_size() * min(sum(weight.numel() for weight in weights), LIVE_ELEMENTS)
     return gathered + max(gathered, stored)
 
@@ -226,8 +224,8 @@ def _evaluation_bytes(trial: Trial, policy: DryPolicy, score: RewardFunction) ->
 
     @torch.no_grad()
     def evaluate() -> None:
-        noise = torch.zeros(len(prompts), *policy.latent_shape)
-        latents = policy.denoise(noise, policy.embed(prompts), lambda timestep: noise, sampler)
+        noise = torch.zeros(len(prompts), *policy.state_shape)
+        latents = policy.sample(noise, policy.encode(prompts), lambda key: noise, sampler)
         score(policy.decode(latents), prompts)
 
     return policy.peak_bytes(evaluate)

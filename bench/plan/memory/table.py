@@ -23,11 +23,14 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def chain_bytes(policy: DryPolicy, kept: int, level: Checkpointing) -> int:
     """The peak of one image's gradient through the decoder and a chain of `kept` denoising steps."""
-    latents = torch.zeros(1, *policy.latent_shape)
+    latents = torch.zeros(1, *policy.state_shape)
     sampler = SamplerSettings(kept, guidance=1.0, eta=0.0)
 
     def run() -> None:
-        clean = policy.denoise(latents, policy.embed([""]), lambda timestep: latents, sampler, [True] * kept, level)
+        kept_steps = [True] * kept
+        clean = policy.sample(
+            latents, policy.encode([""]), lambda key: latents, sampler, kept_steps, checkpointing=level
+        )
         policy.decode(clean).mean().backward()
 
     return policy.peak_bytes(run)
@@ -38,7 +41,7 @@ def rows() -> Iterator[str]:
     models = {"emoji-v1, 64 pixels": configurations(str(embedded_models()["emoji-v1"])), "SD 1.5, 512 pixels": SD15}
     for name, precision in product(models, PRECISIONS):
         policy = DryPolicy(models[name], SamplerSettings(1, 1.0, 0.0), dtype=PRECISIONS[precision])
-        weights = policy.frozen_bytes() + weight_bytes([policy.vae, policy.text_encoder])
+        weights = policy.frozen_bytes() + weight_bytes([policy.parts["decoder"], policy.parts["encoder"]])
         adapter = Adapter(tuple(weight.numel() for weight in policy.trainable_parameters()))
         held = adapter.parameters(0, 1) + adapter.gradients(0, 1) + adapter.optimiser(0, 1)
         for level in LEVELS:

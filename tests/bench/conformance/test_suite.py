@@ -40,9 +40,9 @@ class Good(Method):
         rewards, losses = [], []
         for rows in micro_batches(len(prompts), self.settings.micro_batch):
             chosen, noise = list(prompts[rows]), self.noise(range(rows.start, rows.stop))
-            start = self.policy.initial_latents(noise(-1))
+            start = self.policy.start(noise(-1))
             keep = [True] * self.policy.sampler.steps
-            latents = self.policy.denoise(start, self.policy.embed(chosen), noise, keep=keep)
+            latents = self.policy.sample(start, self.policy.encode(chosen), noise, keep=keep)
             reward = self.reward(self.policy.decode(latents), chosen)
             loss = self.loss(reward, len(prompts))
             self.optimiser.backward(loss)
@@ -96,7 +96,7 @@ class Flatters(Good):
 class UnfreezesTheDecoder(Good):
     def __init__(self, *args):
         super().__init__(*args)
-        self.policy.vae.requires_grad_(True)
+        self.policy.parts["decoder"].requires_grad_(True)
 
 
 class ForgetsALayer(Good):

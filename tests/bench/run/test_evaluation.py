@@ -55,12 +55,12 @@ def test_drift_by_hand_on_one_step(tiny_model):
     evaluate = evaluator(tiny_model, images=1, steps=1)
     policy = evaluate.policy
     perturb(policy)
-    latents = evaluate.seeds.noise("evaluation/train", 0, -1, [0, 1], policy.latent_shape)
-    timesteps = torch.tensor(policy.schedule.timesteps(1) * 2)
-    embeddings = policy.embed(PROMPTS["train"])
+    latents = evaluate.seeds.noise("evaluation/train", 0, -1, [0, 1], policy.state_shape)
+    timesteps = torch.tensor(policy.path.timesteps(1) * 2)
+    embeddings = policy.encode(PROMPTS["train"])
     with torch.no_grad():
         ours = policy.epsilon(latents, timesteps, embeddings)
-    with policy.reference():
+    with policy.using("base"):
         base = policy.epsilon(latents, timesteps, embeddings)
     expected = float(((ours - base) ** 2).mean())
     assert evaluate(trained=True).values["train"]["drift"] == pytest.approx(expected, rel=1e-5)

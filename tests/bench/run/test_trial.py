@@ -186,10 +186,10 @@ class Peer(Method):
         return {"reward_queries": prompts, "images": prompts, "updates": 1}
 
     def step(self, prompts):
-        start = torch.randn(len(prompts), *self.policy.latent_shape)
+        start = torch.randn(len(prompts), *self.policy.state_shape)
         keep = [True] * self.policy.sampler.steps
-        noise = lambda timestep: torch.randn(len(prompts), *self.policy.latent_shape)
-        latents = self.policy.denoise(start, self.policy.embed(prompts), noise, keep=keep)
+        noise = lambda timestep: torch.randn(len(prompts), *self.policy.state_shape)
+        latents = self.policy.sample(start, self.policy.encode(prompts), noise, keep=keep)
         reward = self.reward(self.policy.decode(latents), list(prompts))
         self.own.zero_grad()
         (-reward.mean()).backward()

@@ -58,7 +58,7 @@ def drop_the_output(policy):
     def predict(latents, timesteps, embeddings, guidance=1.0):
         output = policy.guided_output(latents, timesteps, embeddings, guidance)
         with torch.enable_grad():
-            return policy.schedule.prediction(output, latents, timesteps)
+            return policy.path.prediction(output, latents, timesteps)
 
     policy.predict = predict
 
@@ -84,7 +84,7 @@ def test_alignprops_gradient_is_trls(model, truncation, guidance, eta, request):
     ours = build_trained("alignprop", folder, sampler, **settings)
     theirs = build_trained("trl-alignprop", folder, sampler, **settings)
     draws = per_step_with_a_gap(ours) if truncation == "per-step" else None
-    if draws and ours.policy.schedule.prediction_type != "epsilon":
+    if draws and ours.policy.path.prediction_type != "epsilon":
         drop_the_output(ours.policy)
     with noise_of(ours, len(PROMPTS)):
         expected = peers_gradient(theirs, PROMPTS, draws)
@@ -99,12 +99,12 @@ def test_a_rollout_and_its_log_probabilities_are_trls(model, guidance, request):
     ours = build_trained("ddpo", folder, sampler, **AS_PUBLISHED, **GROUP)
     theirs = build_trained("trl-ddpo", folder, sampler, **GROUP)
     noise = ours.rollout_noise(range(len(PROMPTS)))
-    embeddings = ours.policy.embed(PROMPTS)
-    expected = ours.policy.rollout(ours.policy.initial_latents(noise(-1)), embeddings, noise)
+    embeddings = ours.policy.encode(PROMPTS)
+    expected = ours.policy.rollout(ours.policy.start(noise(-1)), embeddings, noise)
     with noise_of(ours, len(PROMPTS)):
         output = theirs.trainer.sd_pipeline(
             prompt_embeds=embeddings,
-            negative_prompt_embeds=ours.policy.embed([""] * len(PROMPTS)),
+            negative_prompt_embeds=ours.policy.encode([""] * len(PROMPTS)),
             num_inference_steps=sampler.steps,
             guidance_scale=guidance,
             eta=sampler.eta,
@@ -126,8 +126,8 @@ def test_the_clipped_loss_and_its_gradient_are_trls(model, guidance, request):
     ours = build_trained("ddpo", folder, sampler, **AS_PUBLISHED, **GROUP)
     theirs = build_trained("trl-ddpo", folder, sampler, clip_range=ours.clip_range, **GROUP)
     policy, noise = ours.policy, ours.rollout_noise(range(len(PROMPTS)))
-    embeddings, empty = policy.embed(PROMPTS), policy.embed([""] * len(PROMPTS))
-    rollout = policy.rollout(policy.initial_latents(noise(-1)), embeddings, noise)
+    embeddings, empty = policy.encode(PROMPTS), policy.encode([""] * len(PROMPTS))
+    rollout = policy.rollout(policy.start(noise(-1)), embeddings, noise)
     advantages = torch.tensor([2.0, -1.0, 0.5, -1.5])
     # So far from the policy that drew them that about half of the ratios lie outside the clip range.
     scale = {"tiny_model": 0.3, "tiny_v_model": 0.3, "embedded": 0.01}[model]

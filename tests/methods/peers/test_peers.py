@@ -121,12 +121,12 @@ def test_a_resumed_trial_continues(name, tiny_model):
 def test_only_the_adapter_moves_and_the_policy_is_left_for_evaluation(name, tiny_model):
     method = build_small(name, tiny_model)
     adapter = method.policy.state_dict()
-    frozen = {k: v.clone() for k, v in method.policy.unet.named_parameters() if not v.requires_grad}
+    frozen = {k: v.clone() for k, v in method.policy.parts["denoiser"].named_parameters() if not v.requires_grad}
     method.step(PROMPTS)
     assert any(not torch.equal(adapter[k], v) for k, v in method.policy.state_dict().items())
-    after = dict(method.policy.unet.named_parameters())
+    after = dict(method.policy.parts["denoiser"].named_parameters())
     assert all(torch.equal(value, after[key]) for key, value in frozen.items())
-    assert not method.policy.unet.training
+    assert not method.policy.parts["denoiser"].training
     assert all(parameter.grad is None for parameter in method.policy.trainable_parameters())
 
 

@@ -132,9 +132,9 @@ class Own(Method):
         return {{}}
 
     def step(self, prompts):
-        latents = self.seeds.noise("own", self.iteration, 0, range(len(prompts)), self.policy.latent_shape)
+        latents = self.seeds.noise("own", self.iteration, 0, range(len(prompts)), self.policy.state_shape)
         times = torch.zeros(len(prompts), dtype=torch.int64)
-        error = self.policy.epsilon(latents, times, self.policy.embed(prompts)).square()
+        error = self.policy.epsilon(latents, times, self.policy.encode(prompts)).square()
         {check}
         self.optimiser.backward(error.mean())
         self.iteration += 1

@@ -27,10 +27,10 @@ def weigh(loop: TrialLoop) -> dict[str, Any]:
         loop.method.step(loop.draw_prompts(prompts))
     return {
         "parameters": {
-            "denoiser": weight_bytes([loop.policy.unet], trained=False),
-            "adapter": weight_bytes([loop.policy.unet], trained=True),
-            "decoder": weight_bytes([loop.policy.vae]),
-            "text_encoder": weight_bytes([loop.policy.text_encoder]),
+            "denoiser": weight_bytes([loop.policy.parts["denoiser"]], trained=False),
+            "adapter": weight_bytes([loop.policy.parts["denoiser"]], trained=True),
+            "decoder": weight_bytes([loop.policy.parts["decoder"]]),
+            "text_encoder": weight_bytes([loop.policy.parts["encoder"]]),
             "rewards": weight_bytes(module for reward in loop.rewards.values() for module in reward.modules()),
         },
         "gradients": gradients,

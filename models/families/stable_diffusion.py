@@ -1,0 +1,106 @@
+"""Stable Diffusion 1.x and 2.x: a U-Net that attends to CLIP's text tokens, under an autoencoder."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.families.conditioning import Conditioning
+from models.loading import Components, token_limit
+from models.paths.ddim import DDIM
+
+
+class StableDiffusion:
+    """The parts of a checkpoint, and what differs between model families.
+
+    Args:
+        components: the parts of the model, which the constructor freezes in place.
+        device: the device that the parts are moved to.
+
+    Attributes:
+        parts: the networks by name: denoiser, decoder (the whole autoencoder) and encoder (of text).
+        metered: the modules whose calls are counted, by the same names.
+        path: the noise process.
+    """
+
+    default_targets = ("to_q", "to_k", "to_v", "to_out.0")
+    """The modules of the denoiser that a LoRA adapter goes to: every attention projection, as in AlignProp's and DDPO's
+    code."""
+
+    def __init__(self, components: Components, device: torch.device):
+        self.unet, self.vae, self.text_encoder = components.unet, components.vae, components.text_encoder
+        self.tokenizer = components.tokenizer
+        self.device = device
+        self.parts: dict[str, nn.Module] = {
+            "denoiser": self.unet,
+            "decoder": self.vae,
+            "encoder": self.text_encoder,
+        }
+        self.metered: dict[str, nn.Module] = {**self.parts, "decoder": self.vae.decoder}
+        for part in self.parts.values():
+            part.requires_grad_(False).eval().to(device)
+        self.path = DDIM(components.scheduler)
+
+    def pipeline_parts(self) -> dict[str, Any]:
+        """The parts of a `StableDiffusionPipeline` but its scheduler, by the names of its arguments."""
+        names = ("unet", "vae", "text_encoder", "tokenizer")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one latent."""
+        size = self.unet.config.sample_size
+        height, width = size if isinstance(size, list | tuple) else (size, size)
+        return self.unet.config.in_channels, height, width
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of one image."""
+        scale = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return scale**2 * self.state_shape[1] * self.state_shape[2]
+
+    @torch.no_grad()
+    def encode(self, prompt: str) -> Conditioning:
+        """The conditioning of one prompt: its token embeddings `[1, L, D]`, pooled by their mean."""
+        tokens = self.tokenizer(
+            prompt,
+            padding="max_length",
+            truncation=True,
+            max_length=token_limit(self.tokenizer, self.text_encoder.config),
+            return_tensors="pt",
+        ).input_ids.to(self.device)
+        embeddings = self.text_encoder(tokens)[0]
+        return Conditioning((embeddings,), embeddings.mean(1))
+
+    @property
+    def pooled_width(self) -> int:
+        """The length of a prompt's vector in `Conditioning.pooled`."""
+        return self.text_encoder.config.hidden_size
+
+    def output(self, denoiser: Callable[..., Any], state: Tensor, times: Tensor, embeddings: Tensor) -> Tensor:
+        """The raw output `[B, ...]` (ε or v) of `denoiser`, the U-Net or a wrapper around it, without guidance.
+
+        Args:
+            denoiser: called as the U-Net is.
+            state: x_t `[B, C, h, w]`.
+            times: int64 `[B]`.
+            embeddings: the tensor of the rows' conditioning, `[B, L, D]`.
+        """
+        dtype = next(self.unet.parameters()).dtype  # for `unet.dtype`, diffusers walks through all parameters
+        return denoiser(state.to(dtype), times, embeddings.to(dtype), return_dict=False)[0]
+
+    def decode(self, final: Tensor) -> Tensor:
+        """Images `[B, 3, H, W]` in the decoder's own range, -1 to 1, and precision, from x_0 `[B, C, h, w]`."""
+        scaled = (final / self.vae.config.scaling_factor).to(self.vae.dtype)
+        return self.vae.decode(scaled, return_dict=False)[0]
+
+    @staticmethod
+    def save_adapter(folder: Path, layers: dict[str, Tensor], config: Mapping[str, Any]) -> None:
+        """Writes LoRA `layers` and PEFT's `config` so that the pipeline's `load_lora_weights(folder)` reads them."""
+        from diffusers import StableDiffusionPipeline
+
+        StableDiffusionPipeline.save_lora_weights(
+            folder, unet_lora_layers=layers, unet_lora_adapter_metadata=dict(config)
+        )
