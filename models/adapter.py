@@ -77,26 +77,27 @@ class Adapter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_generator(settings.seed, "adapter").initial_seed())
             denoiser.add_adapter(self.config)
+        self._names = [name for name, parameter in denoiser.named_parameters() if parameter.requires_grad]
         for parameter in self.parameters():
             parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base
 
     def parameters(self) -> list[nn.Parameter]:
         """The adapter's weights, in a fixed order."""
-        return [parameter for parameter in self.denoiser.parameters() if parameter.requires_grad]
+        return list(self._weights().values())
+
+    def _weights(self) -> dict[str, nn.Parameter]:
+        own = dict(self.denoiser.named_parameters())
+        return {name: own[name] for name in self._names}
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the adapter's weights by name, on their device."""
         with self.gathered(self.parameters(), False):
-            return {
-                name: parameter.detach().clone()
-                for name, parameter in self.denoiser.named_parameters()
-                if parameter.requires_grad
-            }
+            return {name: parameter.detach().clone() for name, parameter in self._weights().items()}
 
     @torch.no_grad()
     def load(self, weights: Weights) -> None:
         """Replaces the values of the adapter's weights."""
-        own = dict(self.denoiser.named_parameters())
+        own = self._weights()
         with self.gathered([own[name] for name in weights], True):
             for name, value in weights.items():
                 own[name].copy_(value)
@@ -118,7 +119,7 @@ class Adapter:
                 with torch.no_grad():
                     yield
                 return
-            trained = self.parameters()
+            trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
             for parameter in trained:
                 parameter.requires_grad_(False)
             try:
@@ -144,8 +145,8 @@ class Adapter:
     @contextmanager
     def _holding(self, weights: Weights) -> Iterator[None]:
         own = self.snapshot()
-        self.load(weights)
         try:
+            self.load(weights)
             yield
         finally:
             self.load(own)

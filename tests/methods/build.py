@@ -8,6 +8,7 @@ from torch import Tensor
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
+from models.adapter import AdapterSettings
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
@@ -32,7 +33,7 @@ def build(
     cls = registry.load(name)
     validated = cls.Settings(**settings)
     meter = Meter()
-    policy = Policy.load(str(model), sampler or SamplerSettings(3, 2.0, 1.0), meter, rank=2, seed=seed)
+    policy = Policy.load(str(model), sampler or SamplerSettings(3, 2.0, 1.0), meter, AdapterSettings(rank=2, seed=seed))
     optimiser = LocalOptimiser(policy.trainable_parameters(), validated) if cls.trains else None
 
     def metered(images: Tensor, prompts: list[str]) -> Tensor:

@@ -9,8 +9,8 @@ from tests.models.test_policy import PROMPTS, noise_of, perturb, policy, start
 
 def differentiate(model: Policy, checkpointing) -> list[torch.Tensor]:
     """The adapter's gradient, the last two of three steps kept."""
-    out = model.denoise(
-        start(model), model.embed(PROMPTS), noise_of(model), keep=[False, True, True], checkpointing=checkpointing
+    out = model.sample(
+        start(model), model.encode(PROMPTS), noise_of(model), keep=[False, True, True], checkpointing=checkpointing
     )
     out.square().sum().backward()
     return [parameter.grad for parameter in model.trainable_parameters()]
@@ -41,9 +41,10 @@ def test_blocks_are_most_of_a_call_but_not_all_of_it(tiny_model):
 
 def test_the_denoiser_is_left_as_it_was(tiny_model):
     _, _, model = spent(tiny_model, "block")
-    assert not model.unet.is_gradient_checkpointing
-    model.unet.enable_gradient_checkpointing()
-    its_own = {m: m._gradient_checkpointing_func for m in model.unet.modules() if hasattr(m, "gradient_checkpointing")}
+    assert not model.parts["denoiser"].is_gradient_checkpointing
+    model.parts["denoiser"].enable_gradient_checkpointing()
+    blocks = [m for m in model.parts["denoiser"].modules() if hasattr(m, "gradient_checkpointing")]
+    its_own = {m: m._gradient_checkpointing_func for m in blocks}
     differentiate(model, "block")
     assert all(m.gradient_checkpointing and m._gradient_checkpointing_func is its_own[m] for m in its_own)
 
@@ -57,15 +58,15 @@ def test_what_is_stored_by_hand():
 
 def test_each_level_stores_less_and_measuring_changes_nothing(tiny_model):
     model = policy(tiny_model)
-    embeddings = model.embed(PROMPTS[:1])
+    conditioning = model.encode(PROMPTS[:1])
     ledger, random = Ledger(**vars(model.meter.ledger)), torch.get_rng_state()
-    none, block, step = (model.stored_bytes(embeddings, level) for level in ("none", "block", "step"))
+    none, block, step = (model.stored_bytes(conditioning, level) for level in ("none", "block", "step"))
     assert none > block > step > 0
     assert model.meter.ledger == ledger
     assert torch.equal(torch.get_rng_state(), random)
     assert all(parameter.grad is None for parameter in model.trainable_parameters())
-    model.unet.forward = None  # a second measurement would fail
-    assert model.stored_bytes(embeddings, "none") == none
+    model.parts["denoiser"].forward = None  # a second measurement would fail
+    assert model.stored_bytes(conditioning, "none") == none
 
 
 def test_memory_is_this_process_share_of_the_machines(monkeypatch):

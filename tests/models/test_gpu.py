@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from models.adapter import AdapterSettings
 from models.checkpointing import memory_bytes
 from models.meter import Meter
 from models.noise import SeedStream
@@ -17,8 +18,12 @@ pytestmark = [
 PROMPTS = ["a cat", "a dog"]
 
 
+def load(model, device) -> Policy:
+    return Policy.load(str(model), SamplerSettings(3, 2.0, 1.0), Meter(device), AdapterSettings(rank=2), device)
+
+
 def run(model, device):
-    policy = Policy.load(str(model), SamplerSettings(3, 2.0, 1.0), Meter(device), rank=2, device=device)
+    policy = load(model, device)
     with torch.no_grad():
         for index, parameter in enumerate(policy.trainable_parameters()):
             generator = torch.Generator().manual_seed(index)
@@ -45,9 +50,19 @@ def test_images_gradients_and_counts_agree_with_the_cpu(tiny_model):
 
 def test_what_a_kept_call_stores_is_measured_as_on_the_cpu(tiny_model):
     def measured(device):
-        policy = Policy.load(str(tiny_model), SamplerSettings(3, 2.0, 1.0), Meter(device), rank=2, device=device)
+        policy = load(tiny_model, device)
         return [policy.stored_bytes(policy.encode(PROMPTS[:1]), level) for level in ("none", "block", "step")]
 
     for on_gpu, on_cpu in zip(measured("cuda"), measured("cpu"), strict=True):
         assert on_gpu == pytest.approx(on_cpu, rel=0.5)  # kernels differ in what they store
     assert memory_bytes(torch.device("cuda")) > 1 << 30
+
+
+def test_a_snapshot_is_on_the_gpu_and_is_used_there(tiny_model):
+    policy = load(tiny_model, "cuda")
+    snapshot = policy.snapshot()
+    assert {value.device.type for value in snapshot.values()} == {"cuda"}
+    assert {value.device.type for value in policy.state_dict().values()} == {"cpu"}
+    with policy.using({name: 2 * value for name, value in snapshot.items()}):
+        assert all(torch.equal(value, 2 * snapshot[name]) for name, value in policy.snapshot().items())
+    assert all(torch.equal(value, snapshot[name]) for name, value in policy.snapshot().items())

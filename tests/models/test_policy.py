@@ -2,18 +2,20 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+from models.adapter import AdapterSettings
 from models.loading import MissingModelError, load_components, model_hash
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
-from models.sampler import SamplerSettings, log_probability
+from models.sampler import SamplerSettings
 from models.weight_files import UnsupportedModelError
 
 PROMPTS = ["a cat", "a dog", "two dogs"]
 
 
-def policy(model, steps=4, guidance=1.0, eta=0.0, **options) -> Policy:
-    return Policy.load(str(model), SamplerSettings(steps, guidance, eta), Meter(), rank=2, **options)
+def policy(model, steps=4, guidance=1.0, eta=0.0, **adapter) -> Policy:
+    settings = AdapterSettings(**{"rank": 2, **adapter})
+    return Policy.load(str(model), SamplerSettings(steps, guidance, eta), Meter(), settings)
 
 
 def start(policy: Policy, rows: int = 3) -> torch.Tensor:
@@ -43,63 +45,61 @@ def test_sampling_agrees_with_stable_diffusion_pipeline(model, guidance, request
     expected = pipeline(
         PROMPTS, latents=latents.clone(), num_inference_steps=4, guidance_scale=guidance, eta=0.0, output_type="pt"
     ).images
-    images = ours.decode(ours.denoise(latents, ours.embed(PROMPTS), noise_of(ours)))
+    images = ours.decode(ours.sample(latents, ours.encode(PROMPTS), noise_of(ours)))
     torch.testing.assert_close(images, torch.as_tensor(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_the_adapter_starts_as_the_identity_and_the_reference_is_the_base(tiny_model):
     model = policy(tiny_model)
-    latents, rows = start(model), torch.full((3,), 501)
-    embeddings = model.embed(PROMPTS)
+    inputs = start(model), torch.full((3,), 501), model.encode(PROMPTS)
     with torch.no_grad():
-        base = model.epsilon(latents, rows, embeddings)
+        base = model.predict(*inputs).epsilon
     perturb(model)
     with torch.no_grad():
-        assert not torch.allclose(model.epsilon(latents, rows, embeddings), base)
-        trained = model.epsilon(latents, rows, embeddings)
-    with model.reference():
-        torch.testing.assert_close(model.epsilon(latents, rows, embeddings), base, rtol=0, atol=0)
+        assert not torch.allclose(model.predict(*inputs).epsilon, base)
+        trained = model.predict(*inputs).epsilon
+    with model.using("base"):
+        torch.testing.assert_close(model.predict(*inputs).epsilon, base, rtol=0, atol=0)
     assert all(parameter.requires_grad for parameter in model.trainable_parameters())
     with torch.no_grad():
-        torch.testing.assert_close(model.epsilon(latents, rows, embeddings), trained, rtol=0, atol=0)
+        torch.testing.assert_close(model.predict(*inputs).epsilon, trained, rtol=0, atol=0)
 
 
 def test_only_the_adapter_is_trainable(tiny_model):
     model = policy(tiny_model)
     assert {name.split(".")[-3] for name in model.state_dict()} == {"lora_A", "lora_B"}
-    assert not any(p.requires_grad for part in (model.vae, model.text_encoder) for p in part.parameters())
+    assert not any(p.requires_grad for name in ("decoder", "encoder") for p in model.parts[name].parameters())
 
 
 def test_gradients_reach_kept_steps_only(tiny_model):
     model = policy(tiny_model, steps=3)
     perturb(model)
-    latents, embeddings = start(model), model.embed(PROMPTS)
+    latents, conditioning = start(model), model.encode(PROMPTS)
 
     def gradient(keep):
-        out = model.denoise(latents, embeddings, noise_of(model), keep=keep)
+        out = model.sample(latents, conditioning, noise_of(model), keep=keep)
         return out, torch.autograd.grad(out.sum(), model.trainable_parameters(), allow_unused=True)
 
     full, _ = gradient([True] * 3)
     last, _ = gradient([False, False, True])
     torch.testing.assert_close(full, last, rtol=0, atol=0)
-    assert not model.denoise(latents, embeddings, noise_of(model)).requires_grad
+    assert not model.sample(latents, conditioning, noise_of(model)).requires_grad
     # A step dropped after a kept one is detached, but the latents still carry the earlier gradient.
     _, first_only = gradient([True, False, False])
     assert any(g is not None and g.abs().sum() > 0 for g in first_only)
 
 
 def test_a_full_chain_agrees_with_finite_differences(tiny_model):
-    model = Policy.load(str(tiny_model), SamplerSettings(3, 2.0, 1.0), Meter(), rank=1, targets=["to_v"])
-    for part in (model.unet, model.vae, model.text_encoder):
+    model = policy(tiny_model, 3, 2.0, 1.0, rank=1, targets=["to_v"])
+    for part in model.parts.values():  # the harness runs fp32; this is a proof
         part.double()
     perturb(model, 0.3)
     parameter = model.trainable_parameters()[0]
-    embeddings = model.embed(PROMPTS).double()
-    model.output = lambda x, t, c: model.unet(x, t, c, return_dict=False)[0]  # the harness runs fp32; this is a proof
+    conditioning = model.encode(PROMPTS)
 
     def value(grad: bool) -> torch.Tensor:
         with torch.set_grad_enabled(grad):
-            latents = model.denoise(start(model).double(), embeddings, noise_of(model), keep=[True] * 3)
+            latents = model.sample(start(model).double(), conditioning, noise_of(model), keep=[True] * 3)
             return latents.square().sum()
 
     (gradient,) = torch.autograd.grad(value(True), [parameter])
@@ -114,22 +114,31 @@ def test_a_full_chain_agrees_with_finite_differences(tiny_model):
         torch.testing.assert_close(gradient.view(-1)[index], (above - below) / (2 * h), rtol=1e-5, atol=1e-7)
 
 
-def test_rollout_log_probabilities_are_reproduced_by_single_steps(tiny_model):
-    model = policy(tiny_model, steps=4, guidance=2.0, eta=1.0)
-    perturb(model)
-    embeddings = model.embed(PROMPTS)
-    trajectory = model.rollout(start(model), embeddings, noise_of(model))
-    assert trajectory.latents.shape == (5, 3, *model.state_shape)
-    for step, timestep in enumerate(trajectory.timesteps):
-        mean, sigma = model.step_distribution(trajectory.latents[step], torch.full((3,), timestep), embeddings)
-        again = log_probability(trajectory.latents[step + 1], mean, sigma)
-        torch.testing.assert_close(again, trajectory.log_probabilities[step], rtol=1e-6, atol=1e-6)
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_only_a_step_with_variance_has_a_log_probability(eta, tiny_model):
+    model = policy(tiny_model, eta=eta)
+    state = start(model)
+    transition = model.transition(model.predict(state, model.times()[:1].expand(3), model.encode(PROMPTS)), 0)
+    if eta:
+        assert transition.log_prob(state).isfinite().all()
+    else:
+        with pytest.raises(ValueError, match="zero variance"):
+            transition.log_prob(state)
 
 
-def test_a_rollout_without_variance_is_refused(tiny_model):
-    model = policy(tiny_model, eta=0.0)
-    with pytest.raises(ValueError, match="zero variance"):
-        model.rollout(start(model), model.embed(PROMPTS), noise_of(model))
+def test_a_choice_of_kept_steps_has_one_for_each_step(tiny_model):
+    model = policy(tiny_model)
+    with pytest.raises(ValueError, match="keep has 3 entries for 4 steps"):
+        model.sample(start(model), model.encode(PROMPTS), noise_of(model), keep=[True] * 3)
+
+
+def test_steps_to_an_end_lead_to_the_state_before_the_next(tiny_model):
+    model = policy(tiny_model, eta=1.0)
+    inputs, states = (start(model), model.encode(PROMPTS), noise_of(model)), []
+    final = model.sample(*inputs, observe=lambda step, prediction: states.append((step, prediction.state)))
+    assert [step for step, _ in states] == [0, 1, 2, 3]
+    for end, expected in enumerate([*(state for _, state in states), final]):
+        assert torch.equal(model.sample(*inputs, end=end), expected)
 
 
 def test_the_saved_adapter_loads_in_diffusers(tiny_model, tmp_path):
@@ -144,7 +153,7 @@ def test_the_saved_adapter_loads_in_diffusers(tiny_model, tmp_path):
     expected = pipeline(
         PROMPTS, latents=latents.clone(), num_inference_steps=3, guidance_scale=1.0, output_type="latent"
     ).images
-    ours = model.denoise(latents, model.embed(PROMPTS), noise_of(model))
+    ours = model.sample(latents, model.encode(PROMPTS), noise_of(model))
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
 
 
@@ -168,10 +177,10 @@ def test_the_adapters_start_depends_on_the_seed_alone(tiny_model):
 
 def test_prompts_are_encoded_once(tiny_model):
     model = policy(tiny_model)
-    model.embed(["a cat"])
+    model.encode(["a cat"])
     one = model.meter.ledger.flops
-    model.embed(["a cat", "a dog", "a cat"])
-    model.embed(["a cat", "a dog"])
+    model.encode(["a cat", "a dog", "a cat"])
+    model.encode(["a cat", "a dog"])
     assert model.meter.ledger.flops == 2 * one > 0
 
 

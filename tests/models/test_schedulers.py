@@ -9,8 +9,9 @@ from diffusers import StableDiffusionPipeline
 from models.loading import load_components
 from models.meter import Meter
 from models.noise import SeedStream
+from models.paths.ddim import DDIM
 from models.policy import Policy
-from models.sampler import Prediction, SamplerSettings, Schedule
+from models.sampler import SamplerSettings
 from models.schedulers import ADAPTED, PLAIN, ddim
 from tests.models.changed import rescheduled
 
@@ -124,28 +125,28 @@ def test_what_ddim_cannot_stand_for_is_refused_by_name(config, words):
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_a_step_leads_to_the_timestep_where_the_next_prediction_is_made(spacing, steps, prediction_type):
     """With the true noise predicted, DDIM without noise of its own goes along √ᾱ x_0 + √(1−ᾱ) ε."""
-    schedule = ddim({**BETAS, **OURS, "timestep_spacing": spacing, "prediction_type": prediction_type}).path
+    path = ddim({**BETAS, **OURS, "timestep_spacing": spacing, "prediction_type": prediction_type}).path
     clean, noise = clean_and_noise(1)
-    run = schedule.timesteps(steps)
-    for timestep, following in itertools.pairwise(run):
-        noisy = schedule.add_noise(clean, noise, rows(timestep))
-        output = schedule.target(clean, noise, rows(timestep))
-        predicted = schedule.prediction(output, noisy, rows(timestep))
-        mean, sigma = schedule.step(predicted, noisy, rows(timestep), steps, 0.0)
-        torch.testing.assert_close(mean, schedule.add_noise(clean, noise, rows(following)), rtol=1e-9, atol=1e-9)
-        assert float(sigma) == 0
+    for step, (timestep, following) in enumerate(itertools.pairwise(path.timesteps(steps))):
+        noisy = path.corrupt(clean, noise, rows(timestep))
+        output = path.target(clean, noise, rows(timestep))
+        prediction = path.prediction(output, noisy, rows(timestep))
+        transition = path.transition(prediction, step, SamplerSettings(steps))
+        expected = path.corrupt(clean, noise, rows(following))
+        torch.testing.assert_close(transition.mean, expected, rtol=1e-9, atol=1e-9)
+        assert float(transition.std) == 0
 
 
 def test_linspace_has_a_stride_of_its_own():
-    schedule = ddim({**BETAS, **OURS, "timestep_spacing": "linspace"}).path
-    assert schedule.timesteps(4) == [999, 666, 333, 0]
-    assert schedule.previous(rows(999, 666, 333, 0), 4).tolist() == [666, 333, 0, -1]
-    assert schedule.noiseless_step(4) == 0, "behind t = 0 stands the first ᾱ, which is that of t = 0"
+    path = ddim({**BETAS, **OURS, "timestep_spacing": "linspace"}).path
+    assert path.timesteps(4) == [999, 666, 333, 0]
+    assert path.times(4).tolist() == [999, 666, 333, 0, -1]
+    assert path.noiseless_step(4) == 0, "behind t = 0 stands the first ᾱ, which is that of t = 0"
 
 
 def test_a_last_step_to_one_adds_no_noise():
-    schedule = ddim({**BETAS, **OURS, "set_alpha_to_one": True}).path
-    assert schedule.noiseless_step(5) == 1
+    path = ddim({**BETAS, **OURS, "set_alpha_to_one": True}).path
+    assert path.noiseless_step(5) == 1
 
 
 @pytest.mark.parametrize(("steps", "spacing"), [(1001, "trailing"), (1000, "leading")])
@@ -165,30 +166,28 @@ FADING = [
 
 @pytest.mark.parametrize("values", FADING)
 def test_v_gives_the_clean_latents_where_no_signal_is_left(values):
-    schedule = ddim({**BETAS, **OURS, **values, "prediction_type": "v_prediction"}).path
-    assert float(schedule.alphas_cumprod[-1]) < 1e-8
+    path = ddim({**BETAS, **OURS, **values, "prediction_type": "v_prediction"}).path
+    assert float(path.alphas_cumprod[-1]) < 1e-8
     timesteps = rows(999, 998, 990, 900, 500, 1)
     clean, noise = (each.float() for each in clean_and_noise(6))
-    noisy = schedule.add_noise(clean, noise, timesteps)
-    output = schedule.target(clean, noise, timesteps).requires_grad_()
-    predicted = schedule.predicted_clean(schedule.prediction(output, noisy, timesteps), noisy, timesteps)
+    noisy = path.corrupt(clean, noise, timesteps)
+    output = path.target(clean, noise, timesteps).requires_grad_()
+    predicted = path.prediction(output, noisy, timesteps).clean
     torch.testing.assert_close(predicted, clean, rtol=1e-4, atol=1e-4)
     (gradient,) = torch.autograd.grad(predicted.sum(), output)
-    beta = (1 - schedule.alphas_cumprod[timesteps]).sqrt().float().reshape(-1, 1, 1, 1)
+    beta = (1 - path.alphas_cumprod[timesteps]).sqrt().float().reshape(-1, 1, 1, 1)
     torch.testing.assert_close(gradient, -beta.expand_as(gradient), rtol=1e-4, atol=1e-4)  # ∂x̂_0 / ∂v = −√(1 − ᾱ)
 
 
 def test_clean_latents_are_bitwise_what_they_were_where_signal_is_left():
     """Through ε, as the curves of the embedded model were made."""
-    schedule = ddim({**BETAS, **OURS, "prediction_type": "v_prediction"}).path
+    path = ddim({**BETAS, **OURS, "prediction_type": "v_prediction"}).path
     output, noisy = (each.float() for each in clean_and_noise(3))
     timesteps = rows(999, 500, 1)
-    alpha = schedule.alpha(timesteps, noisy)
+    alpha = path.alpha(timesteps, noisy)
     epsilon = alpha.sqrt() * output + (1 - alpha).sqrt() * noisy
     expected = (noisy - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
-    assert torch.equal(
-        schedule.predicted_clean(schedule.prediction(output, noisy, timesteps), noisy, timesteps), expected
-    )
+    assert torch.equal(path.prediction(output, noisy, timesteps).clean, expected)
 
 
 # -- beside diffusers ------------------------------------------------------------------------------------------
@@ -206,7 +205,7 @@ def test_clean_latents_are_bitwise_what_they_were_where_signal_is_left():
 def test_sampling_agrees_with_the_pipeline(predicts, values, tiny_model, tmp_path):
     """StableDiffusionPipeline corrects offset and clipping when it is made, and so do we."""
     folder = rescheduled(tiny_model, tmp_path / "model", prediction_type=predicts, **values)
-    policy = Policy.load(str(folder), SamplerSettings(4), Meter(), rank=2)
+    policy = Policy.load(str(folder), SamplerSettings(4), Meter())
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     noise = SeedStream(0).noise("test", 0, -1, range(2), policy.state_shape)
@@ -222,8 +221,7 @@ def test_the_components_have_the_replacement(tiny_model, tmp_path):
     folder = rescheduled(
         tiny_model, tmp_path / "model", _class_name="EulerDiscreteScheduler", timestep_spacing="linspace"
     )
-    schedule = Schedule(load_components(str(folder)).scheduler)
-    assert schedule.timesteps(4) == [751, 501, 251, 1]
-    still = Prediction(torch.ones(1, 1), torch.ones(1, 1))
-    _, sigma = schedule.step(still, torch.ones(1, 1), rows(1), 4, 1.0)
-    assert float(sigma) > 0
+    path = DDIM(load_components(str(folder)).scheduler)
+    assert path.timesteps(4) == [751, 501, 251, 1]
+    still = path.prediction(torch.ones(1, 1), torch.ones(1, 1), rows(1))
+    assert float(path.transition(still, 3, SamplerSettings(4, eta=1.0)).std) > 0
