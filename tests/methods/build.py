@@ -4,15 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.distributions import Normal
 
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
 from models.adapter import AdapterSettings
+from models.families.conditioning import Conditioning
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
-from models.sampler import SamplerSettings
+from models.sampler import Noise, SamplerSettings
 
 PROMPTS = ["a cat", "a dog", "a fox", "two dogs"]
 
@@ -40,6 +42,20 @@ def build(
         return meter.count_reward(images, lambda batch: reward(batch, prompts), "test")
 
     return cls(validated, policy, metered, optimiser, SeedStream(seed))
+
+
+def chain(policy: Policy, start: Tensor, conditioning: Conditioning, noise: Noise) -> list[Tensor]:
+    """The T + 1 states of the training sampler's chain, from x_T to x_0."""
+    states: list[Tensor] = []
+    final = policy.sample(start, conditioning, noise, observe=lambda step, prediction: states.append(prediction.state))
+    return [*states, final]
+
+
+def step_distribution(policy: Policy, state: Tensor, step: int, conditioning: Conditioning) -> Normal:
+    """What the training sampler draws the state after the step numbered `step` from."""
+    times = policy.times()[step].expand(len(state))
+    transition = policy.transition(policy.predict(state, times, conditioning, policy.sampler.guidance), step)
+    return Normal(transition.mean, transition.std)
 
 
 def gradient_of_step(method: Method, prompts: list[str], update: int = 0) -> list[Tensor]:

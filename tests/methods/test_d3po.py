@@ -5,7 +5,7 @@ import torch
 
 from bench.conformance.compare import relative_error
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
+from tests.methods.build import PROMPTS, brightness, build, chain, gradient_of_step, step_distribution
 from tests.methods.shaken import gradients, shaken
 
 SMALL = {
@@ -25,16 +25,15 @@ def test_the_gradient_by_hand(tiny_v_model):
     policy = (again := shaken("d3po", tiny_v_model, sampler, **SMALL)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
     start = policy.start(again.rollout_noise([0, 0, 2, 2, 4, 4, 6, 6])(-1))
-    embeddings = policy.encode(prompts)
-    chain = policy.rollout(start, embeddings, again.rollout_noise(range(8)))
-    rewards = brightness(policy.decode(chain.latents[-1]), prompts)
+    conditioning = policy.encode(prompts)
+    states = chain(policy, start, conditioning, again.rollout_noise(range(8)))
+    rewards = brightness(policy.decode(states[-1]), prompts)
     total = torch.zeros(())
-    for step, timestep in enumerate(chain.timesteps):
+    for step in range(3):
 
-        def log_p(step=step, timestep=timestep):
-            rows = torch.full((8,), timestep)
-            mean, sigma = policy.step_distribution(chain.latents[step], rows, embeddings)
-            return torch.distributions.Normal(mean, sigma).log_prob(chain.latents[step + 1]).flatten(1).sum(1)
+        def log_p(step=step):
+            distribution = step_distribution(policy, states[step], step, conditioning)
+            return distribution.log_prob(states[step + 1]).flatten(1).sum(1)
 
         with policy.using("base"):
             base = log_p()

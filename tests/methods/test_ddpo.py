@@ -4,7 +4,7 @@ import torch
 
 from bench.conformance.compare import relative_error
 from methods.common.advantages import PromptStatistics, group_advantages, standardise
-from methods.common.trajectories import shuffled_rows
+from methods.common.trajectories import roll_out, shuffled_rows
 from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
@@ -83,15 +83,15 @@ def test_the_earliest_steps_can_be_chosen(tiny_model):
 
 
 @pytest.mark.parametrize(("initial_noise", "distinct"), [("independent", 8), ("per-prompt", 4)])
-def test_the_images_of_a_prompt_can_share_their_first_latent(tiny_model, initial_noise, distinct):
+def test_the_images_of_a_prompt_can_share_their_first_latent(initial_noise, distinct, tiny_model, monkeypatch):
     method = build("ddpo", tiny_model, initial_noise=initial_noise, micro_batch=3, **SMALL)
     rollouts = []
-    spied = method.policy.rollout
-    method.policy.rollout = lambda *arguments: rollouts.append(spied(*arguments)) or rollouts[-1]
+    monkeypatch.setattr("methods.ddpo.roll_out", lambda *args: rollouts.append(roll_out(*args)) or rollouts[-1])
     method.step(PROMPTS)
-    latents = torch.cat([rollout.latents for rollout in rollouts], 1).flatten(2)
-    assert len(latents[0].unique(dim=0)) == distinct
-    assert len(latents[1].unique(dim=0)) == 8  # what the steps add stays each image's own
+    (rollout,) = rollouts
+    states = rollout.states.flatten(2)
+    assert len(states[0].unique(dim=0)) == distinct
+    assert len(states[1].unique(dim=0)) == 8  # what the steps add stays each image's own
 
 
 def test_standardise_and_group_advantages_by_hand():

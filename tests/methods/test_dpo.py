@@ -25,12 +25,13 @@ def test_the_gradient_by_hand(tiny_v_model):
         images = sorted((2 * pair, 2 * pair + 1), key=lambda index: -rewards[index])
         noisy = add_noise(again, clean[images], [prompt] * 2, "pairs/0", [pair, pair])
         assert torch.equal(noisy.noise[0], noisy.noise[1])
-        assert noisy.timesteps[0] == noisy.timesteps[1]
-        alpha = policy.path.alphas_cumprod[noisy.timesteps[0]].float()
+        assert noisy.times[0] == noisy.times[1]
+        alpha = policy.path.alphas_cumprod[noisy.times[0]].float()
+        target = alpha.sqrt() * noisy.noise - (1 - alpha).sqrt() * clean[images]
 
-        def error(noisy=noisy, alpha=alpha):
-            v = policy.output(noisy.latents, noisy.timesteps, noisy.embeddings)
-            return alpha * ((v - noisy.target) ** 2).sum((1, 2, 3))
+        def error(noisy=noisy, alpha=alpha, target=target):
+            v = policy.predict(*noisy.inputs).output
+            return alpha * ((v - target) ** 2).sum((1, 2, 3))
 
         with policy.using("base"):
             base = error()

@@ -5,7 +5,7 @@ from bench.conformance.compare import relative_error
 from methods.common.value_function import ValueFunction, ValueNetwork
 from models.noise import SeedStream
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
+from tests.methods.build import PROMPTS, brightness, build, chain, gradient_of_step, step_distribution
 from tests.methods.shaken import gradients, shaken
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "timestep_fraction": 1.0}
@@ -19,18 +19,18 @@ def test_the_gradient_by_hand(tiny_v_model):
 
     policy = (again := shaken("dpok", tiny_v_model, sampler, **settings)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
-    noise, embeddings = again.rollout_noise(range(8)), policy.encode(prompts)
-    chain = policy.rollout(policy.start(noise(-1)), embeddings, noise)
-    rewards = brightness(policy.decode(chain.latents[-1]), prompts)
+    noise, conditioning = again.rollout_noise(range(8)), policy.encode(prompts)
+    states = chain(policy, policy.start(noise(-1)), conditioning, noise)
+    rewards = brightness(policy.decode(states[-1]), prompts)
     total = torch.zeros(())
-    for step, timestep in enumerate(chain.timesteps):
-        state, rows = chain.latents[step], torch.full((8,), timestep)
+    for step, time in enumerate(policy.times()):
+        inputs = states[step], time.expand(8), conditioning, 2.0
         value = rewards.mean()  # where V begins
         with policy.using("base"):
-            base = policy.epsilon(state, rows, embeddings, 2.0)
-        drift = ((policy.epsilon(state, rows, embeddings, 2.0) - base) ** 2).mean((1, 2, 3))
-        mean, sigma = policy.step_distribution(state, rows, embeddings)
-        log_p = torch.distributions.Normal(mean, sigma).log_prob(chain.latents[step + 1]).mean((1, 2, 3))
+            base = policy.predict(*inputs).epsilon
+        drift = ((policy.predict(*inputs).epsilon - base) ** 2).mean((1, 2, 3))
+        distribution = step_distribution(policy, states[step], step, conditioning)
+        log_p = distribution.log_prob(states[step + 1]).mean((1, 2, 3))
         total = total + (-10 * (rewards - value) * log_p + 3 * drift).sum()
     (total / 24).backward()
     assert relative_error(ours, gradients(again)) < 1e-4
@@ -69,11 +69,11 @@ def test_the_value_function_learns_rewards_and_remembers_so_many_rows():
     states = torch.randn(64, 4, 2, 2, generator=torch.Generator().manual_seed(0))
     rewards = 7 + states.mean((1, 2, 3))
     value = ValueFunction(network(), learning_rate=1e-2, memory=48)
-    value.remember(states, torch.zeros(64, 5, 3), torch.zeros(64, dtype=torch.int64), rewards)
+    value.remember(states, torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64), rewards)
     assert {len(rows) for rows in value.rows.values()} == {48}
     losses = [value.learn(list(range(48))) for _ in range(60)]
     assert losses[-1] < 0.05 * losses[0]
-    assert float(value(states, torch.zeros(64, 5, 3), torch.zeros(64, dtype=torch.int64)).mean()) == pytest.approx(
+    assert float(value(states, torch.zeros(64, 3), torch.zeros(64, dtype=torch.int64)).mean()) == pytest.approx(
         7, abs=0.2
     )
 

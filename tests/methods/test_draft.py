@@ -28,8 +28,8 @@ def test_draft_lv_by_hand(tiny_model):
 
     again = build("draft-lv", tiny_model, SAMPLER, repeats=2)
     policy, noise = again.policy, again.rollout_noise(range(4))
-    embeddings = policy.encode(PROMPTS)
-    x_0 = policy.sample(policy.start(noise(-1)), embeddings, noise, keep=[False, False, True])
+    conditioning = policy.encode(PROMPTS)
+    x_0 = policy.sample(policy.start(noise(-1)), conditioning, noise, keep=[False, False, True])
     total = brightness(policy.decode(x_0), PROMPTS).mean()
     last = policy.path.timesteps(3)[-1]
     rows = torch.full((4,), last)
@@ -37,7 +37,7 @@ def test_draft_lv_by_hand(tiny_model):
     for repeat in range(2):
         fresh = again.seeds.noise(f"draft-lv/{repeat}", 0, last, range(4), policy.state_shape)
         x_1 = alpha.sqrt() * x_0.detach() + (1 - alpha).sqrt() * fresh
-        epsilon = policy.epsilon(x_1, rows, embeddings, SAMPLER.guidance)
+        epsilon = policy.predict(x_1, rows, conditioning, SAMPLER.guidance).epsilon
         clean = (x_1 - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
         total = total + brightness(policy.decode(clean), PROMPTS).mean()
     (-total / 3).backward()

@@ -16,15 +16,15 @@ ON_IN_THE_SOURCE = {"dpok", "nft"}
 
 
 def rows(policy):
-    latents = torch.randn(4, *policy.state_shape, generator=torch.Generator().manual_seed(1))
-    return latents, torch.tensor([1, 301, 601, 901]), policy.encode(PROMPTS)
+    state = torch.randn(4, *policy.state_shape, generator=torch.Generator().manual_seed(1))
+    return state, torch.tensor([1, 301, 601, 901]), policy.encode(PROMPTS)
 
 
 def drift(policy, guidance):
     inputs = rows(policy)
     with policy.using("base"):
-        base = policy.epsilon(*inputs, guidance)
-    return ((policy.epsilon(*inputs, guidance) - base) ** 2).mean()
+        base = policy.predict(*inputs, guidance).epsilon
+    return ((policy.predict(*inputs, guidance).epsilon - base) ** 2).mean()
 
 
 def test_the_penalty_against_finite_differences(tiny_v_model):
@@ -45,14 +45,14 @@ def test_the_penalty_against_finite_differences(tiny_v_model):
 
 def predictions(method):
     """The arguments of every prediction that the method differentiates, as they are made."""
-    made, original = [], method.policy.guided_output
+    made, original = [], method.policy.predict
 
-    def spy(latents, timesteps, embeddings, guidance=1.0):
+    def spy(state, times, conditioning, guidance=1.0, checkpointing="none"):
         if torch.is_grad_enabled():
-            made.append((latents.detach(), timesteps, embeddings, guidance))
-        return original(latents, timesteps, embeddings, guidance)
+            made.append((state.detach(), times, conditioning, guidance))
+        return original(state, times, conditioning, guidance, checkpointing)
 
-    method.policy.guided_output = spy
+    method.policy.predict = spy
     return made
 
 
@@ -66,7 +66,7 @@ def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(name, tiny_v_model):
     off = gradient_of_step(without, PROMPTS)
     on = gradient_of_step(shaken(name, tiny_v_model, **settings, drift_weight=50.0), PROMPTS)
     again = shaken(name, tiny_v_model, **settings, drift_weight=50.0)
-    rows = sum(len(latents) for latents, *_ in trained)
+    rows = sum(len(state) for state, *_ in trained)
     assert rows >= len(PROMPTS)
     for inputs in trained:
         penalise_drift(again, *inputs, total=rows)
@@ -93,14 +93,14 @@ def test_its_cost_is_known_beforehand(name, weight, tiny_model):
 def test_other_weights_are_given_back(tiny_model):
     policy = shaken("nft", tiny_model).policy
     inputs, own = rows(policy), policy.state_dict()
-    before = policy.epsilon(*inputs)
+    before = policy.predict(*inputs).epsilon
     other = {name: 2 * value for name, value in own.items()}
     with policy.using(other):
-        within = policy.epsilon(*inputs)
+        within = policy.predict(*inputs).epsilon
         assert not within.requires_grad
         assert all(torch.equal(value, other[name]) for name, value in policy.state_dict().items())
     assert not torch.equal(within, before)
     with pytest.raises(RuntimeError, match="stop"), policy.using(other):
         raise RuntimeError("stop")
     assert all(torch.equal(value, own[name]) for name, value in policy.state_dict().items())
-    assert torch.equal(policy.epsilon(*inputs), before)
+    assert torch.equal(policy.predict(*inputs).epsilon, before)

@@ -9,10 +9,13 @@ from bench.conformance.compare import relative_error
 from methods.alignprop import AlignProp, AlignPropSettings
 from methods.base import Method
 from methods.ddpo import DDPO, DDPOSettings
+from models.families.conditioning import Conditioning
 from models.meter import Meter
 from models.noise import SeedStream
+from models.paths.ddim import DDIM
 from models.policy import Policy
-from models.sampler import Prediction, SamplerSettings, Schedule
+from models.sampler import SamplerSettings
+from models.workers import Workers
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
 # -- finite differences -----------------------------------------------------------------------------------------
@@ -37,7 +40,7 @@ def test_full_alignprop_agrees_with_central_differences(checkpointing, tiny_mode
         weight_decay=0.0,
     )
     policy, parameters = method.policy, method.policy.trainable_parameters()
-    for part in (policy.parts["denoiser"], policy.parts["decoder"], policy.parts["encoder"]):
+    for part in policy.parts.values():
         part.double()
     generator = torch.Generator().manual_seed(3)
     start = [p.detach() + 0.2 * torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
@@ -92,7 +95,7 @@ STEPS, DIMENSIONS, IMAGES, REPEATS = 4, 2, 512, 48
 class LinearPolicy(Policy):
     """ε_θ(x, t) = θ_0 x + θ_1 in two dimensions: with Gaussian steps the whole chain is linear and Gaussian.
 
-    Only the network, the decoder (the identity) and the text are replaced: chain, log-probabilities and schedule are
+    Only the network, the decoder (the identity) and the text are replaced: predictions, chain and log-probabilities are
     the product's own.
     """
 
@@ -106,24 +109,24 @@ class LinearPolicy(Policy):
             clip_sample=False,
         )
         self.sampler = SamplerSettings(STEPS, guidance=1.0, eta=1.0)
-        self.meter, self.device, self.schedule = Meter(), torch.device("cpu"), Schedule(scheduler)
+        self.meter, self.workers, self.device, self.path = Meter(), Workers(), torch.device("cpu"), DDIM(scheduler)
         self.theta = nn.Parameter(torch.tensor([0.8, 0.1]))
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        return DIMENSIONS, 1, 1
+    def state_shape(self) -> tuple[int, ...]:
+        return (DIMENSIONS,)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
         return [self.theta]
 
-    def embed(self, prompts) -> Tensor:
-        return torch.zeros(len(prompts), 1, 1)
+    def encode(self, prompts) -> Conditioning:
+        return Conditioning((), torch.zeros(len(prompts), 0))
 
-    def output(self, latents: Tensor, timesteps: Tensor, embeddings: Tensor) -> Tensor:
-        return self.theta[0] * latents + self.theta[1]
+    def _denoised(self, state: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
+        return self.theta[0] * state + self.theta[1]
 
-    def decode(self, latents: Tensor) -> Tensor:
-        return latents
+    def decode(self, final: Tensor) -> Tensor:
+        return final
 
 
 def reward(images: Tensor, prompts: list[str]) -> Tensor:
@@ -134,15 +137,14 @@ def reward(images: Tensor, prompts: list[str]) -> Tensor:
 def closed_form() -> tuple[float, Tensor]:
     """E[r(x_0)] and ∇_θ E[r(x_0)], by the recursions of the chain's mean and variance (of each dimension alike)."""
     policy = LinearPolicy()
-    theta, schedule = policy.theta.double(), policy.path
+    theta, path = policy.theta.double(), policy.path
     mean, variance = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
-    for timestep in schedule.timesteps(STEPS):
-        at = torch.tensor([timestep])
+    for number, time in enumerate(policy.times()):
 
-        def step(x: Tensor, epsilon: Tensor, at: Tensor = at) -> tuple[Tensor, Tensor]:
-            predicted = Prediction(epsilon.reshape(1, 1), epsilon.reshape(1, 1))
-            mean, sigma = schedule.step(predicted, x.reshape(1, 1), at, STEPS, 1.0)
-            return mean.squeeze(), sigma.squeeze()
+        def step(x: Tensor, epsilon: Tensor, number: int = number, time: Tensor = time) -> tuple[Tensor, Tensor]:
+            prediction = path.prediction(epsilon.reshape(1, 1), x.reshape(1, 1), time.reshape(1))
+            transition = policy.transition(prediction, number)
+            return transition.mean.squeeze(), transition.std.squeeze()
 
         zero, one = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
         offset, sigma = step(zero, theta[1])  # the step is affine: x ↦ slope·x + offset, plus σ z

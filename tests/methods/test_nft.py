@@ -31,16 +31,15 @@ def test_the_gradient_by_hand(tiny_v_model):
     centred = (rewards.reshape(4, 2) - rewards.reshape(4, 2).mean(1, keepdim=True)).flatten()
     good = (0.5 + centred / (centred.std(correction=0) + 1e-6) / 10).clamp(0, 1)
     noisy = add_noise(again, clean, prompts, "denoising", range(8))
-    inputs = (noisy.latents, noisy.timesteps, noisy.embeddings)
     with policy.using(again.old):
-        old = policy.output(*inputs)
+        old = policy.predict(*noisy.inputs).output
     with policy.using("base"):
-        base = policy.output(*inputs)
-    v = policy.output(*inputs)
-    alpha = policy.path.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
+        base = policy.predict(*noisy.inputs).output
+    v = policy.predict(*noisy.inputs).output
+    alpha = policy.path.alphas_cumprod[noisy.times].float()[:, None, None, None]
     losses = []
     for mixed in (old + 0.7 * (v - old), old - 0.7 * (v - old)):
-        difference = alpha.sqrt() * noisy.latents - (1 - alpha).sqrt() * mixed - clean
+        difference = alpha.sqrt() * noisy.state - (1 - alpha).sqrt() * mixed - clean
         weight = difference.detach().abs().mean((1, 2, 3), keepdim=True)
         losses.append((difference**2 / weight).mean((1, 2, 3)))
     contrast = 5 / 0.7 * (good * losses[0] + (1 - good) * losses[1])

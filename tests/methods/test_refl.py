@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from bench.conformance.compare import relative_error
 from methods.refl import ReFLSettings, stops
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
+from tests.methods.build import PROMPTS, brightness, build, chain, gradient_of_step
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(40, range(30, 40)), (5, range(3, 5)), (1, range(1))])
@@ -33,13 +33,12 @@ def test_the_gradient_by_hand(tiny_model):
     ours = gradient_of_step(build("refl", tiny_model, sampler, stop_from=0.9), PROMPTS)
 
     policy = (again := build("refl", tiny_model, sampler)).policy
-    noise, embeddings = again.rollout_noise(range(4)), policy.encode(PROMPTS)
-    chain: list[torch.Tensor] = []
-    policy.sample(policy.start(noise(-1)), embeddings, noise, observe=lambda latents, *_: chain.append(latents))
+    noise, conditioning = again.rollout_noise(range(4)), policy.encode(PROMPTS)
+    state = chain(policy, policy.start(noise(-1)), conditioning, noise)[2]
     timestep = policy.path.timesteps(3)[2]
     alpha = policy.path.alphas_cumprod[timestep].float()
-    epsilon = policy.epsilon(chain[2], torch.full((4,), timestep), embeddings, 2.0)
-    clean = (chain[2] - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
+    epsilon = policy.predict(state, torch.full((4,), timestep), conditioning, 2.0).epsilon
+    clean = (state - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
     (-brightness(policy.decode(clean), PROMPTS).mean()).backward()
     assert relative_error(ours, [parameter.grad for parameter in policy.trainable_parameters()]) < 1e-5
 

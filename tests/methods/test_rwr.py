@@ -3,8 +3,9 @@ import torch
 
 from bench.conformance.compare import relative_error
 from methods.common.advantages import group_advantages
-from methods.common.denoising import add_noise, squared_error
+from methods.common.denoising import add_noise
 from methods.common.rollouts import draw_batch
+from models.families.conditioning import join
 from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
@@ -30,19 +31,19 @@ def test_only_samples_with_a_weight_are_learned_from(tiny_model):
     """One sample of 8 is kept, and fills the batch with noise of its own each time."""
     method = build("rwr-sparse", tiny_model, keep_share=0.1, **SMALL)
     seen = []
-    original = method.policy.guided_output
+    original = method.policy.predict
 
     def spy(*inputs):
         if torch.is_grad_enabled():  # not while collecting
             seen.append(inputs)
         return original(*inputs)
 
-    method.policy.guided_output = spy
+    method.policy.predict = spy
     method.step(PROMPTS)
-    noisy, timesteps, embeddings = (torch.cat([inputs[index] for inputs in seen]) for index in range(3))
-    assert len(embeddings.unique(dim=0)) == 1
-    assert len(noisy.flatten(1).unique(dim=0)) == SMALL["batch_size"]
-    assert len(timesteps.unique()) > 1
+    states, times, conditionings = ([inputs[index] for inputs in seen] for index in range(3))
+    assert len(join(conditionings).tensors[0].unique(dim=0)) == 1
+    assert len(torch.cat(states).flatten(1).unique(dim=0)) == SMALL["batch_size"]
+    assert len(torch.cat(times).unique()) > 1
 
 
 def test_the_buffer_keeps_the_last_rounds(tiny_model):
@@ -65,15 +66,12 @@ def test_the_loss_is_the_models_own(tiny_v_model):
     rewards = brightness(policy.decode(clean), prompts)
     weights = again.weights(group_advantages(rewards, prompts))
     noisy = add_noise(again, clean, prompts, "denoising/0", range(8))
-    alpha = policy.path.alphas_cumprod[noisy.timesteps].float()[:, None, None, None]
+    alpha = policy.path.alphas_cumprod[noisy.times].float()[:, None, None, None]
     target = alpha.sqrt() * noisy.noise - (1 - alpha).sqrt() * clean
-    output = policy.output(alpha.sqrt() * clean + (1 - alpha).sqrt() * noisy.noise, noisy.timesteps, noisy.embeddings)
+    state = alpha.sqrt() * clean + (1 - alpha).sqrt() * noisy.noise
+    output = policy.predict(state, noisy.times, noisy.conditioning).output
     (weights * ((output - target) ** 2).mean((1, 2, 3))).mean().backward()
     assert relative_error(ours, gradients(again)) < 1e-5
-
-
-def test_squared_error_is_a_mean_over_dimensions():
-    assert squared_error(torch.ones(2, 4, 3, 3), torch.zeros(2, 4, 3, 3)).tolist() == [1, 1]
 
 
 def test_a_batch_larger_than_the_buffer_repeats_it_with_other_numbers(tiny_model):

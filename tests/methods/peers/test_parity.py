@@ -25,7 +25,8 @@ import pytest
 import torch
 
 from bench.conformance.compare import relative_error
-from models.sampler import SamplerSettings, log_probability
+from methods.common.trajectories import roll_out
+from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, gradient_of_step
 from tests.methods.peers.build import MODELS, build_trained, model_folder, needs_trl, noise_of, peers_gradient
 from tests.methods.shaken import shake
@@ -55,10 +56,12 @@ def per_step_with_a_gap(method):
 def drop_the_output(policy):
     """A dropped step detaches the model's output, v, as TRL does, instead of the noise predicted from it."""
 
-    def predict(latents, timesteps, embeddings, guidance=1.0):
-        output = policy.guided_output(latents, timesteps, embeddings, guidance)
+    own = policy.predict
+
+    def predict(state, times, *arguments):
+        output = own(state, times, *arguments).output
         with torch.enable_grad():
-            return policy.path.prediction(output, latents, timesteps)
+            return policy.path.prediction(output, state, times)
 
     policy.predict = predict
 
@@ -98,24 +101,23 @@ def test_a_rollout_and_its_log_probabilities_are_trls(model, guidance, request):
     folder, sampler = model_folder(model, request), SamplerSettings(4, guidance, 1.0)
     ours = build_trained("ddpo", folder, sampler, **AS_PUBLISHED, **GROUP)
     theirs = build_trained("trl-ddpo", folder, sampler, **GROUP)
-    noise = ours.rollout_noise(range(len(PROMPTS)))
-    embeddings = ours.policy.encode(PROMPTS)
-    expected = ours.policy.rollout(ours.policy.start(noise(-1)), embeddings, noise)
+    expected = roll_out(ours, PROMPTS)
+    embeddings, empty = (ours.policy.encode(prompts).tensors[0] for prompts in (PROMPTS, [""] * len(PROMPTS)))
     with noise_of(ours, len(PROMPTS)):
         output = theirs.trainer.sd_pipeline(
             prompt_embeds=embeddings,
-            negative_prompt_embeds=ours.policy.encode([""] * len(PROMPTS)),
+            negative_prompt_embeds=empty,
             num_inference_steps=sampler.steps,
             guidance_scale=guidance,
             eta=sampler.eta,
             output_type="pt",
         )
     for step in range(sampler.steps):
-        torch.testing.assert_close(expected.latents[step + 1], output.latents[step + 1], rtol=TOLERANCE, atol=1e-4)
+        torch.testing.assert_close(expected.actions[step], output.latents[step + 1], rtol=TOLERANCE, atol=1e-4)
         torch.testing.assert_close(
             expected.log_probabilities[step], output.log_probs[step], rtol=TOLERANCE, atol=TOLERANCE
         )
-    torch.testing.assert_close(ours.policy.decode(expected.latents[-1]), output.images, rtol=TOLERANCE, atol=1e-4)
+    torch.testing.assert_close(ours.policy.decode(expected.actions[-1]), output.images, rtol=TOLERANCE, atol=1e-4)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -125,9 +127,8 @@ def test_the_clipped_loss_and_its_gradient_are_trls(model, guidance, request):
     folder, sampler = model_folder(model, request), SamplerSettings(4, guidance, 1.0)
     ours = build_trained("ddpo", folder, sampler, **AS_PUBLISHED, **GROUP)
     theirs = build_trained("trl-ddpo", folder, sampler, clip_range=ours.clip_range, **GROUP)
-    policy, noise = ours.policy, ours.rollout_noise(range(len(PROMPTS)))
-    embeddings, empty = policy.encode(PROMPTS), policy.encode([""] * len(PROMPTS))
-    rollout = policy.rollout(policy.start(noise(-1)), embeddings, noise)
+    policy, rollout, samples = ours.policy, roll_out(ours, PROMPTS), torch.arange(len(PROMPTS))
+    embeddings, empty = (policy.encode(prompts).tensors[0] for prompts in (PROMPTS, [""] * len(PROMPTS)))
     advantages = torch.tensor([2.0, -1.0, 0.5, -1.5])
     # So far from the policy that drew them that about half of the ratios lie outside the clip range.
     scale = {"tiny_model": 0.3, "tiny_v_model": 0.3, "embedded": 0.01}[model]
@@ -135,17 +136,18 @@ def test_the_clipped_loss_and_its_gradient_are_trls(model, guidance, request):
     shake(theirs, seed=2, scale=scale)
     theirs.trainer.sd_pipeline.scheduler.set_timesteps(sampler.steps)  # as its rollout would have
     clipped = 0.0
-    for step, timestep in enumerate(rollout.timesteps):
-        rows = torch.full((len(PROMPTS),), timestep)
-        state, action, old = rollout.latents[step], rollout.latents[step + 1], rollout.log_probabilities[step]
-        mean, sigma = policy.step_distribution(state, rows, embeddings)
-        our_loss = ours.surrogate(log_probability(action, mean, sigma) - old, advantages).mean()
+    for step in range(sampler.steps):
+        steps = rollout.at(torch.full_like(samples, step), samples)
+        log_ratio = steps.log_probability(policy, policy.predict(*steps.inputs, guidance)) - steps.log_probabilities
+        our_loss = ours.surrogate(log_ratio, advantages).mean()
         halves = torch.cat([empty, embeddings]) if guidance > 1 else embeddings
-        their_loss, _, share = theirs.trainer.calculate_loss(state, rows, action, old, advantages, halves)
+        their_loss, _, share = theirs.trainer.calculate_loss(
+            steps.states, steps.times, steps.actions, steps.log_probabilities, advantages, halves
+        )
         torch.testing.assert_close(our_loss, their_loss, rtol=TOLERANCE, atol=1e-6)
         our_loss.backward()
         their_loss.backward()
-        clipped += float(share) / len(rollout.timesteps)
+        clipped += float(share) / sampler.steps
     assert 0.05 < clipped < 0.95
     gradients = [[p.grad for p in method.policy.trainable_parameters()] for method in (ours, theirs)]
     assert relative_error(*gradients) < TOLERANCE
