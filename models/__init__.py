@@ -1,9 +1,12 @@
-"""The diffusion policy: loading a pipeline, LoRA, the differentiable sampler, keyed noise and the compute meter.
+"""The diffusion policy: loading a pipeline, LoRA, differentiable sampling, keyed noise and the compute meter.
 
 - `loading.py`      loads a folder or hub id in `StableDiffusionPipeline` layout as its parts, with clear errors
 - `inspection.py`   looks at a model's folder before anything is loaded; `weight_files.py` at its weights
-- `policy.py`       the parts with a LoRA adapter: prompts in, noise predictions and images out; `adapter.py` its layers
-- `sampler.py`      DDIM with eta and log-probabilities, per-row timesteps, gradients kept step by step
+- `policy.py`       a model with a LoRA adapter: prompts in, predictions, samples and images out, gradients kept by step
+- `adapter.py`      the adapter's weights, and which weights a prediction uses: the adapter's, others, or the base's
+- `families/`       what differs between model families: conditioning, one call of the denoiser, decoding
+- `paths/`          what a prediction means under a noise process, and the sampler's transitions with log-probabilities
+- `sampler.py`      the sampler's settings, and the functions that a caller of one passes to it
 - `schedulers.py`   the DDIM that takes the place of the scheduler that a checkpoint came with
 - `noise.py`        random numbers keyed by seed and purpose, never by rank or batch position
 - `workers.py`      the processes of one trial, and how they share the rows of a batch

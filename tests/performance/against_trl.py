@@ -30,6 +30,7 @@ from bench.sweep import prompts as prompt_sets
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
+from models.adapter import AdapterSettings
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
@@ -126,7 +127,8 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
     settings = cls.Settings(**contestant.settings)
     meter = Meter(shape.device)
     sampler = SamplerSettings(shape.steps, shape.guidance, shape.eta)
-    policy = Policy.load(str(ROOT / "models" / "emoji" / "v1"), sampler, meter, rank=shape.rank, device=shape.device)
+    adapter = AdapterSettings(rank=shape.rank)
+    policy = Policy.load(str(ROOT / "models" / "emoji" / "v1"), sampler, meter, adapter, shape.device)
     reward = build_reward("emoji-aesthetic").to(shape.device)
     method = cls(
         settings,

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from bench.run.evaluation import Evaluator, diversity, thumbnail_features
+from models.adapter import AdapterSettings
 from models.meter import Meter
 from models.policy import Policy
 from models.sampler import SamplerSettings
@@ -12,7 +13,7 @@ PROMPTS = {"train": ["a cat", "a dog"], "heldout": ["a fox"]}
 
 
 def evaluator(model, images=2, seed=5, adapter_seed=0, steps=3):
-    policy = Policy.load(str(model), SamplerSettings(4, 1.0, 1.0), Meter(), rank=2, seed=adapter_seed)
+    policy = Policy.load(str(model), SamplerSettings(4, 1.0, 1.0), Meter(), AdapterSettings(rank=2, seed=adapter_seed))
     reward = CallableReward(lambda images, prompts: images.mean((1, 2, 3)), name="brightness")
 
     def score(images, prompts):
@@ -55,13 +56,12 @@ def test_drift_by_hand_on_one_step(tiny_model):
     evaluate = evaluator(tiny_model, images=1, steps=1)
     policy = evaluate.policy
     perturb(policy)
-    latents = evaluate.seeds.noise("evaluation/train", 0, -1, [0, 1], policy.state_shape)
-    timesteps = torch.tensor(policy.path.timesteps(1) * 2)
-    embeddings = policy.encode(PROMPTS["train"])
+    state = evaluate.seeds.noise("evaluation/train", 0, -1, [0, 1], policy.state_shape)
+    inputs = state, torch.tensor(policy.path.timesteps(1) * 2), policy.encode(PROMPTS["train"])
     with torch.no_grad():
-        ours = policy.epsilon(latents, timesteps, embeddings)
+        ours = policy.predict(*inputs).epsilon
     with policy.using("base"):
-        base = policy.epsilon(latents, timesteps, embeddings)
+        base = policy.predict(*inputs).epsilon
     expected = float(((ours - base) ** 2).mean())
     assert evaluate(trained=True).values["train"]["drift"] == pytest.approx(expected, rel=1e-5)
 

@@ -134,7 +134,7 @@ class Own(Method):
     def step(self, prompts):
         latents = self.seeds.noise("own", self.iteration, 0, range(len(prompts)), self.policy.state_shape)
         times = torch.zeros(len(prompts), dtype=torch.int64)
-        error = self.policy.epsilon(latents, times, self.policy.encode(prompts)).square()
+        error = self.policy.predict(latents, times, self.policy.encode(prompts)).epsilon.square()
         {check}
         self.optimiser.backward(error.mean())
         self.iteration += 1
