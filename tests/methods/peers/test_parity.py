@@ -58,8 +58,8 @@ def drop_the_output(policy):
 
     own = policy.predict
 
-    def predict(state, times, *arguments):
-        output = own(state, times, *arguments).output
+    def predict(state, times, *arguments, **options):
+        output = own(state, times, *arguments, **options).output
         with torch.enable_grad():
             return policy.path.prediction(output, state, times)
 
