@@ -21,9 +21,8 @@ def test_a_rollout_is_the_samplers_chain_with_the_log_probabilities_of_its_steps
     assert rollout.times.tolist() == policy.path.timesteps(4)
     torch.testing.assert_close(rollout.rewards, policy.decode(states[-1]).mean((1, 2, 3)), rtol=1e-6, atol=1e-6)
     # Rows of different steps and samples in one prediction, as the methods train on them.
-    step, sample = torch.cartesian_prod(torch.arange(4), torch.arange(4))[
-        torch.randperm(16, generator=torch.Generator().manual_seed(0))
-    ].T
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    step, sample = torch.cartesian_prod(torch.arange(4), torch.arange(4))[order].T
     steps = rollout.at(step, sample)
     with torch.no_grad():
         again = steps.log_probability(policy, policy.predict(*steps.inputs, 2.0))
