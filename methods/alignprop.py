@@ -8,7 +8,7 @@ The gradient is kept through the last K steps only (truncated backpropagation th
 for all trajectories of an update. Memory is bounded by recomputing denoiser calls in the backward pass.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from statistics import NormalDist
 from typing import ClassVar, Literal
@@ -16,12 +16,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from methods.base import Method, StepMetrics
+from methods.base import Method, StepMetrics, micro_batches
 from methods.common.backprop import (
     BackpropSettings,
-    Draw,
-    ascend,
+    Tally,
     choose_checkpointing,
+    penalise,
     sample_with_gradient,
     update_cost,
 )
@@ -125,15 +125,23 @@ class AlignProp(Method):
         return self.settings.loss_scale * (rewards - self.settings.target_reward).abs()
 
     def step(self, prompts: Sequence[str]) -> StepMetrics:
-        # A per-step draw can keep no step at all; the update is then skipped.
         keep = self.kept_steps()
-        checkpointing = choose_checkpointing(self, prompts, sum(keep))
-
-        def draws(chosen: list[str], samples: range) -> Iterator[Draw]:
-            yield sample_with_gradient(self, chosen, samples, keep, checkpointing)
-
-        metrics = ascend(self, prompts, draws, self.loss, checkpointing, kept=sum(keep))
-        metrics.extra["kept_steps"] = float(sum(keep))
+        kept = sum(keep)  # a per-step draw can keep no step at all; the images are then scored and the update skipped
+        checkpointing = choose_checkpointing(self, prompts, kept)
+        tally = Tally()
+        for rows in micro_batches(len(prompts), self.settings.micro_batch):
+            chosen = list(prompts[rows])
+            draw = sample_with_gradient(self, chosen, range(rows.start, rows.stop), keep, checkpointing)
+            rewards = self.reward(self.policy.decode(draw.final), chosen)
+            losses = self.loss(rewards)
+            if kept:
+                self.optimiser.backward(losses.sum() / len(prompts))
+                tally.drift += penalise(self, draw, chosen, len(prompts) * kept)
+            tally.add(losses, rewards)
+        norm = self.optimiser.step() if kept else None
+        self.iteration += 1
+        metrics = tally.metrics(self, norm, checkpointing)
+        metrics.extra["kept_steps"] = float(kept)
         return metrics
 
 

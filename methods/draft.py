@@ -8,18 +8,18 @@ K is fixed, where AlignProp draws it; K = T is the paper's DRaFT. The authors di
 respect to LoRA weights and find small K the most efficient.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import Method, StepMetrics
+from methods.base import Method, StepMetrics, micro_batches
 from methods.common.backprop import (
     BackpropSettings,
-    Draw,
-    ascend,
+    Tally,
     choose_checkpointing,
+    penalise,
     sample_with_gradient,
     update_cost,
 )
@@ -67,8 +67,15 @@ class DRaFT(Method):
         steps, kept = self.policy.sampler.steps, self.settings.keep_steps
         keep = [index >= steps - kept for index in range(steps)]
         checkpointing = choose_checkpointing(self, prompts, kept)
-
-        def draws(chosen: list[str], samples: range) -> Iterator[Draw]:
-            yield sample_with_gradient(self, chosen, samples, keep, checkpointing)
-
-        return ascend(self, prompts, draws, self.loss, checkpointing, kept=kept)
+        tally = Tally()
+        for rows in micro_batches(len(prompts), self.settings.micro_batch):
+            chosen = list(prompts[rows])
+            draw = sample_with_gradient(self, chosen, range(rows.start, rows.stop), keep, checkpointing)
+            rewards = self.reward(self.policy.decode(draw.final), chosen)
+            losses = self.loss(rewards)
+            self.optimiser.backward(losses.sum() / len(prompts))
+            tally.drift += penalise(self, draw, chosen, len(prompts) * kept)
+            tally.add(losses, rewards)
+        norm = self.optimiser.step()
+        self.iteration += 1
+        return tally.metrics(self, norm, checkpointing)

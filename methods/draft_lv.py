@@ -15,12 +15,13 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import Method, StepMetrics
+from methods.base import Method, StepMetrics, micro_batches
 from methods.common.backprop import (
     BackpropSettings,
     Draw,
-    ascend,
+    Tally,
     choose_checkpointing,
+    penalise,
     sample_with_gradient,
     update_cost,
 )
@@ -65,11 +66,19 @@ class DRaFTLV(Method):
         images = 1 + self.settings.repeats
         # The graph of an image is freed before the next one is drawn, so only one denoiser call is stored at a time.
         checkpointing = choose_checkpointing(self, prompts, kept=1)
-
-        def draws(chosen: list[str], samples: range) -> Iterator[Draw]:
-            return self._draws(chosen, samples, checkpointing)
-
-        return ascend(self, prompts, draws, self.loss, checkpointing, images=images, kept=images)
+        total = len(prompts) * images
+        tally = Tally()
+        for rows in micro_batches(len(prompts), self.settings.micro_batch):
+            chosen = list(prompts[rows])
+            for draw in self._draws(chosen, range(rows.start, rows.stop), checkpointing):
+                rewards = self.reward(self.policy.decode(draw.final), chosen)
+                losses = self.loss(rewards)
+                self.optimiser.backward(losses.sum() / total)
+                tally.drift += penalise(self, draw, chosen, total)
+                tally.add(losses, rewards)
+        norm = self.optimiser.step()
+        self.iteration += 1
+        return tally.metrics(self, norm, checkpointing)
 
     def _draws(self, prompts: list[str], samples: range, checkpointing: Checkpointing) -> Iterator[Draw]:
         policy = self.policy

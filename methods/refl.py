@@ -12,14 +12,14 @@ trains on the pre-training loss, which is left out because a comparison by rewar
 `drift_weight` can pull the policy towards the base model instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from methods.base import Method, StepMetrics
-from methods.common.backprop import BackpropSettings, Draw, ascend, choose_checkpointing, update_cost
+from methods.base import Method, StepMetrics, micro_batches
+from methods.common.backprop import BackpropSettings, Draw, Tally, choose_checkpointing, penalise, update_cost
 from models.checkpointing import Checkpointing
 from models.sampler import SamplerSettings
 
@@ -83,11 +83,18 @@ class ReFL(Method):
         possible = stops(self.settings, self.policy.sampler.steps)
         stop = possible[int(self.seeds.integers("stop", self.iteration, [0], 0, len(possible)))]
         checkpointing = choose_checkpointing(self, prompts, kept=1)
-
-        def draws(chosen: list[str], samples: range) -> Iterator[Draw]:
-            yield self._predict(chosen, samples, stop, checkpointing)
-
-        metrics = ascend(self, prompts, draws, self.loss, checkpointing)
+        tally = Tally()
+        for rows in micro_batches(len(prompts), self.settings.micro_batch):
+            chosen = list(prompts[rows])
+            draw = self._predict(chosen, range(rows.start, rows.stop), stop, checkpointing)
+            rewards = self.reward(self.policy.decode(draw.final), chosen)
+            losses = self.loss(rewards)
+            self.optimiser.backward(losses.sum() / len(prompts))
+            tally.drift += penalise(self, draw, chosen, len(prompts))
+            tally.add(losses, rewards)
+        norm = self.optimiser.step()
+        self.iteration += 1
+        metrics = tally.metrics(self, norm, checkpointing)
         metrics.extra["stop"] = float(stop)
         return metrics
 

@@ -1,12 +1,11 @@
-"""One update of a method that differentiates the reward, with its memory and its cost.
+"""What the methods that differentiate the reward share: a differentiable draw, its memory, its cost, its report.
 
     θ ← θ − η ∇_θ (1/N) Σ_i L(r(D(x_0⁽ⁱ⁾), c_i)),   x_0 differentiable through some of its denoising steps
 
-A method supplies the draw of x_0 and the loss L; `ascend` decodes, scores and differentiates the images in
-micro-batches.
+Each method writes its own loop over micro-batches, as its paper does.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,10 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
+from methods.base import Method, StepMetrics, TrainingSettings
 from methods.common.drift import drift_nfe, penalise_drift
 from models.checkpointing import Checkpointing, memory_bytes
-from models.families.conditioning import Conditioning
 from models.paths.prediction import Prediction
 from models.sampler import SamplerSettings
 
@@ -58,60 +56,47 @@ class Draw:
     times: list[Tensor] = field(default_factory=list)
 
 
-Draws = Callable[[list[str], range], Iterator[Draw]]
-"""A function of the prompts and sample numbers of a micro-batch that yields draws, which are differentiated one by
-one."""
+@dataclass
+class Tally:
+    """What the micro-batches of an update add up to.
+
+    Attributes:
+        drift: the drift so far, a mean over the update (see `methods.common.drift.penalise_drift`).
+    """
+
+    drift: float = 0.0
+    _losses: list[Tensor] = field(default_factory=list)
+    _rewards: list[Tensor] = field(default_factory=list)
+
+    def add(self, losses: Tensor, rewards: Tensor) -> None:
+        """Notes the losses `[B]` and rewards `[B]` of a micro-batch."""
+        self._losses.append(losses.detach())
+        self._rewards.append(rewards.detach())
+
+    def metrics(self, method: Method, norm: float | None, checkpointing: Checkpointing) -> StepMetrics:
+        """The metrics of the update; `norm` is its gradient's norm, None if the update was skipped."""
+        extra = {"skipped": float(norm is None), "checkpointing": float(LEVELS.index(checkpointing))}
+        return StepMetrics(
+            loss=float(torch.cat(self._losses).mean()),
+            reward=float(torch.cat(self._rewards).mean()),
+            gradient_norm=norm or 0.0,
+            updates=int(norm is not None),
+            extra=extra | ({"drift": self.drift} if method.settings.drift_weight else {}),
+        )
 
 
-def ascend(
-    method: Method,
-    prompts: Sequence[str],
-    draws: Draws,
-    loss: Callable[[Tensor], Tensor],
-    checkpointing: Checkpointing,
-    images: int = 1,
-    kept: int = 1,
-) -> StepMetrics:
-    """Does one update on `prompts` by the gradient of the reward.
+def penalise(method: Method, draw: Draw, prompts: Sequence[str], total: int) -> float:
+    """Adds the gradient of the drift penalty at the kept predictions of a draw, and returns their drift.
 
     Args:
-        method: the method whose policy, reward and optimiser are used; its iteration is increased by one.
-        prompts: the prompts of the update.
-        draws: yields `images` draws for a micro-batch.
-        loss: maps rewards `[B]` to losses `[B]`.
-        checkpointing: what the kept predictions of `draws` store, for the step's report.
-        images: number of images for each prompt.
-        kept: number of predictions that keep their gradient for each prompt, over all its images. If it is 0, the
-            images are drawn and scored, but the update is skipped, because there is no gradient.
+        method: the method whose policy and optimiser are used; 0 is returned if its `drift_weight` is 0.
+        draw: the draw of a micro-batch.
+        prompts: prompts of the micro-batch.
+        total: number of kept predictions of the whole update, over which the drift is a mean.
     """
-    total = len(prompts) * images
-    losses, rewards, drift = [], [], 0.0
-    for rows in micro_batches(len(prompts), method.settings.micro_batch):
-        chosen = list(prompts[rows])
-        for draw in draws(chosen, range(rows.start, rows.stop)):
-            reward = method.reward(method.policy.decode(draw.final), chosen)
-            row_losses = loss(reward)
-            if kept:
-                method.optimiser.backward(row_losses.sum() / total)
-                drift += _penalise(method, draw, method.policy.encode(chosen), len(prompts) * kept)
-            losses.append(row_losses.detach())
-            rewards.append(reward.detach())
-    norm = method.optimiser.step() if kept else 0.0
-    method.iteration += 1
-    return StepMetrics(
-        loss=float(torch.cat(losses).mean()),
-        reward=float(torch.cat(rewards).mean()),
-        gradient_norm=norm,
-        updates=int(kept > 0),
-        extra={"skipped": float(not kept), "checkpointing": float(LEVELS.index(checkpointing))}
-        | ({"drift": drift} if method.settings.drift_weight else {}),
-    )
-
-
-def _penalise(method: Method, draw: Draw, conditioning: Conditioning, total: int) -> float:
     if not draw.states:
         return 0.0
-    repeated = conditioning.repeat(len(draw.states))
+    repeated = method.policy.encode(prompts).repeat(len(draw.states))
     states, times = torch.cat(draw.states), torch.cat(draw.times)
     return penalise_drift(method, states, times, repeated, method.policy.sampler.guidance, total)
 
@@ -180,7 +165,7 @@ def _first_that_fits(method: Method, prompts: Sequence[str], kept: int, rows: in
 def update_cost(
     settings: BackpropSettings, sampler: SamplerSettings, prompts: int, forward: int, kept: int, images: int = 1
 ) -> dict[str, int]:
-    """The cost of an update by `ascend` (see `Method.cost`).
+    """The cost of an update (see `Method.cost`).
 
     Args:
         settings: settings of the method.
