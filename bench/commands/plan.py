@@ -155,8 +155,8 @@ def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
     tuning = Tuning(planner, run, "ray")
     record = tuning.kept_record()
     if record is not None:
-        left = tuning.unfinished(record)
-        again = f"; first, {console.plural(left, 'configuration')} that failed will be tried again" if left else ""
+        left = console.plural(record.unfinished, "configuration")
+        again = f"; first, {left} that failed will be tried again" if record.unfinished else ""
         return tuning.tuned(record), f"tuned already: the trials have the tuned settings{again}"
     search = tuning.search
     count = len(search.space) * search.samples * len(search.seeds)

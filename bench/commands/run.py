@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bench.build.trial_spec import Trial
     from bench.plan.planner import Planner
     from bench.results.report import WrittenReport
+    from bench.store.records import TuningRecord
     from bench.store.run_folder import RunFolder, StoredTrial
     from bench.sweep.load import LoadedSweep
 
@@ -142,7 +143,7 @@ def _tune(
     command_line: str,
     address: str | None,
     room: int,
-) -> "tuple[LoadedSweep, dict[str, Any]] | None":
+) -> "tuple[LoadedSweep, TuningRecord] | None":
     """The sweep with its tuned settings, and the record of the tuning; None if the user stopped the tuning."""
     from bench.run.pending import trials_to_run
     from bench.run.search.tuning import Tuning
