@@ -239,7 +239,7 @@ def wrong_point(error: ValidationError) -> str:
     return f"has values of an unknown metric {value}" if place[-1] == "[key]" else f"says {value} for {place[2]}"
 
 
-class Settled(Record):
+class SettledCopy(Record):
     """The model of `settled.json`: a second copy of a settled trial's record and curve."""
 
     record: TrialRecord

@@ -34,7 +34,7 @@ from bench.store.files import (
 from bench.store.frames import points_of, read_table
 from bench.store.locking import holder, sign
 from bench.store.records import Point, ProgressMark, Pulse, TrialRecord, TrialWarning, read_record
-from bench.store.settled import (
+from bench.store.recovery import (
     ADAPTER,
     CURVE,
     EVALUATION,
@@ -134,7 +134,7 @@ class TrialFolder:
         """The trial's record, with its current status.
 
         A running trial without heartbeats reads as interrupted, and so does a done trial whose curve is lost (see
-        `settled.py`).
+        `recovery.py`).
 
         Raises:
             BenchError: a later version of the package wrote the record.

@@ -20,7 +20,7 @@ from bench.store.records import (
     PlanRecord,
     Point,
     Pulse,
-    Settled,
+    SettledCopy,
     TrialRecord,
     TuningRecord,
     WholePlan,
@@ -44,7 +44,7 @@ def old(tmp_path) -> TrialFolder:
     ("name", "model"),
     [
         ("trial.json", TrialRecord),
-        ("settled.json", Settled),
+        ("settled.json", SettledCopy),
         ("heartbeat.json", Pulse),
         ("plan.json", PlanRecord),
         ("plan.json", WholePlan),
