@@ -183,14 +183,14 @@ def _trial(sweep: Sweep, shared: SharedInputs, budget: Budget, planned: PlannedV
 def _budget(sweep: Sweep) -> Budget:
     axis = sweep.primary_axis
     stops: dict[str, float] = {name: limit for name, limit in sweep.budget.items() if name != axis}
-    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)  # type: ignore[index]
+    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)
 
 
 def _evaluation(sweep: Sweep) -> EvaluationPlan:
     evaluate = sweep.evaluate
     default = Sampler(steps=EVALUATION_STEPS, guidance=sweep.sampler.guidance, eta=0.0)
     return EvaluationPlan(
-        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,  # type: ignore[index]
+        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,
         prompts=evaluate.prompts,
         images=evaluate.images,
         seed=evaluate.seed,
