@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, json_option, out_option, print_left_aside, run_path, sweep_options
+from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options
 from bench.store.remote.place import Place
 from bench.store.status import Status
 
@@ -48,6 +48,7 @@ def command(
     from bench.commands import plan_memory
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
+    from bench.store.left_aside import print_left_aside
     from bench.store.remote.fetching import fetch_copy, records
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of

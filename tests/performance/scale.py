@@ -139,8 +139,8 @@ def ray_stage(folder: Path, trials: int) -> dict[str, float]:
 
 def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     """Writes the plan and runs its trials as `bench run` does, with its progress, by the functions that it calls."""
-    from bench.commands import run as run_command
     from bench.plan.planner import plan, resolved_sweep
+    from bench.run.sweep import execute
     from bench.store.plan_file import describe_run
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep
@@ -151,7 +151,7 @@ def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     begun, spent = time.perf_counter(), time.process_time()
     run.write_plan(resolved_sweep(loaded), trials, **describe_run(trials, loaded.sweep, "scale", "fake", 1))
     with contextlib.redirect_stderr(io.StringIO()):
-        run_command._execute(executor, trials, run, "scale", None)
+        execute(executor, trials, run, "scale")
     seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
     done = sum(row.record.status == "done" for row in run.trials())
     if done < len(trials):
