@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.plan.planner import Planner, plan
+from bench.plan.planner import Planner
 from bench.run.search import choosing, tuning
 from bench.run.search.candidates import Candidates
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from tests.bench.bodies import fake_points
+from tests.bench.planned import plan
 
 
 @pytest.fixture
