@@ -14,8 +14,9 @@ import torch
 
 from bench.errors import BenchError, LockedError, cause_of
 from bench.store.files import slug, write_atomically, write_json
+from bench.store.heartbeat import STALE_SECONDS
 from bench.store.run_folder import RunFolder
-from bench.store.trial_folder import STALE_SECONDS, TrialFolder
+from bench.store.trial_folder import TrialFolder
 from reports.names import CURVE_AXES
 from tests.bench.bodies import add_point, one_trial
 
