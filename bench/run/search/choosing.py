@@ -9,7 +9,6 @@ from bench.run.search.candidates import Candidate
 from bench.store.records import Point, TriedConfiguration, TunedMethod
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
-from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import Search
 
 COSTS = (
@@ -24,12 +23,6 @@ COSTS = (
 )
 
 
-def score(folder: TrialFolder, metric: str) -> float | None:
-    """The trial's last value of `search.metric`; None if it is not done."""
-    curve = folder.read_curve() if folder.recorded_status() == Status.DONE else []
-    return value_of(curve[-1], metric) if curve else None
-
-
 def value_of(point: Point, metric: str) -> float:
     """The value of `search.metric` at a point of a curve."""
     return float(point.values["heldout" if metric == "heldout_reward" else "train"]["reward"])
@@ -38,7 +31,7 @@ def value_of(point: Point, metric: str) -> float:
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
     """The mean over seeds of the trials' last value; None if a trial is not done or a value is not finite."""
     folders = [run.trial(trial.key) for trial in candidate.trials]
-    curves = [folder.read_curve() if folder.recorded_status() == "done" else [] for folder in folders]
+    curves = [folder.read_curve() if folder.recorded_status() == Status.DONE else [] for folder in folders]
     scores = [value_of(curve[-1], metric) if curve else math.nan for curve in curves]
     return sum(scores) / len(scores) if all(map(math.isfinite, scores)) else None
 
