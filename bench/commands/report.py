@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench import console
-from bench.commands.shared import PLACE, debug_option, find_run, json_option, shown
+from bench.commands.shared import PLACE, debug_option, find_run, json_option
 from bench.errors import BenchError
 from bench.store.remote.place import Place
 from reports.choices import DEFAULT_FORMATS, FORMATS
@@ -69,7 +69,7 @@ def command(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if isinstance(out, Place) else out.absolute() if out else None
         summary = report(found, folder, formats or DEFAULT_FORMATS, ratios_to)
-        files = [str(f) for f in summary.files] if as_json else [shown(f) for f in summary.files]
+        files = [str(f) for f in summary.files] if as_json else [console.shown(f) for f in summary.files]
         if isinstance(out, Place):
             files = upload_folder(Path(scratch), out)
     for text in summary.damage:

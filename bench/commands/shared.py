@@ -1,6 +1,6 @@
 """Options and helpers that several verbs share."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +12,6 @@ from bench.errors import BenchError
 from bench.store.remote.place import Place, is_url
 
 if TYPE_CHECKING:
-    from bench.build.trial_spec import Trial
     from bench.store.remote.mirror import Mirror
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
@@ -97,7 +96,7 @@ def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | Non
     left = mirror.left() if mirror else []
     if mirror is None or not left:
         return None
-    files, folder = console.plural(len(left), "file"), shown(mirror.folder)
+    files, folder = console.plural(len(left), "file"), console.shown(mirror.folder)
     if mirror.lease.lost_to:
         what = f"{mirror.lease.lost_to} took this run over; {files} of {folder} are not uploaded"
         return BenchError(
@@ -137,26 +136,6 @@ def _open(run: "RunFolder") -> "RunFolder":
     if not run.exists() and run.tuning.exists():
         return run.tuning
     return run if run.exists() else run.open(run.path)
-
-
-def print_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
-    """Prints which trials of earlier plans `run` keeps (see `bench.store.left_aside`), and returns the warnings."""
-    from bench.store.left_aside import left_aside
-
-    aside = left_aside(run, trials, planned)
-    for text in aside.unfinished:
-        console.warn(text)
-    for text in aside.finished:
-        console.note(text)
-    return aside.unfinished
-
-
-def shown(path: Path) -> str:
-    """The path relative to the working directory if it lies inside, else unchanged."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def show_table(table: "Table") -> None:

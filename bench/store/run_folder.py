@@ -25,7 +25,7 @@ from bench.store.locking import holder, sign
 from bench.store.plan_file import recovered_plan, row_of
 from bench.store.provenance import this_command
 from bench.store.records import PlannedTrial, PlanRecord, Point, TrialRecord, WholePlan, read_record, wrong_plan
-from bench.store.settled import evaluation_damage
+from bench.store.recovery import evaluation_damage
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
 

@@ -14,9 +14,10 @@ import threading
 import time
 from typing import Any
 
+import psutil
+
 from bench.errors import LockedError
 from bench.store.remote.place import Place
-from bench.store.trial_folder import is_alive
 
 FILE = ".lease.json"
 STALE_SECONDS = 180.0
@@ -119,7 +120,7 @@ def _age(owner: dict[str, Any]) -> float:
 def _free(owner: dict[str, Any]) -> bool:
     """Whether the owner released the lease, is a dead process of this machine, or has not renewed it for long."""
     here = owner.get("host") == socket.gethostname()
-    dead = here and not is_alive(int(owner.get("pid", 0)))
+    dead = here and not psutil.pid_exists(int(owner.get("pid", 0)))
     return bool(owner.get("released")) or dead or _age(owner) > STALE_SECONDS
 
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from bench.store.checkpoints import DAMAGED, point_of
 from bench.store.files import read_json, write_json
+from bench.store.heartbeat import HEARTBEAT
 from bench.store.remote.place import ListedFile
 from bench.store.run_folder import TUNING
 
 FILE = ".remote.json"
-HEARTBEAT = "heartbeat.json"
-"""The name of heartbeats, which are uploaded separately and more often than other files (`Mirror.pulse`)."""
 
 RUN_FILES = re.compile(
     rf"({TUNING}/)?(sweep\.yaml|plan\.json|trials/[^/]+/.+)|{TUNING}/search\.json|results\.parquet|report/.+"

@@ -13,9 +13,10 @@ from bench import console
 from bench.background import repeating
 from bench.errors import BenchError, cause_of
 from bench.store.checkpoints import point_of
+from bench.store.heartbeat import HEARTBEAT
 from bench.store.remote.fetching import fetch, in_parallel
 from bench.store.remote.lease import PULSE_SECONDS, Lease
-from bench.store.remote.manifest import HEARTBEAT, Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, local_files
+from bench.store.remote.manifest import Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, local_files
 from bench.store.remote.place import ListedFile, Place, out_of_reach
 from bench.store.run_folder import TUNING
 from bench.store.status import Status

@@ -9,13 +9,13 @@ import pytest
 
 from bench.errors import BenchError, LockedError
 from bench.store.files import read_json, write_json
+from bench.store.heartbeat import STALE_SECONDS
 from bench.store.records import PlannedTrial
 from bench.store.remote.fetching import fetch, open_copy, records
 from bench.store.remote.manifest import Manifest, local_files
 from bench.store.remote.mirror import Mirror, mirrored
 from bench.store.remote.place import Place
 from bench.store.run_folder import TUNING, RunFolder
-from bench.store.trial_folder import STALE_SECONDS
 from tests.bench.store.remote.conftest import POINTS, check_trial, life
 
 KEY = "ddpo-s0-1a2b3c4d"
