@@ -74,10 +74,12 @@ def test_who_lost_it_notices_and_leaves_it_alone(place):
     assert not lease.last()["released"]
 
 
-def test_of_two_that_take_it_over_at_once_one_gets_in(place, monkeypatch):
-    leave(place, released=True)
+@pytest.mark.parametrize("before", [True, False])
+def test_of_two_that_take_it_at_once_one_gets_in(place, monkeypatch, before):
+    if before:
+        leave(place, released=True)
     slower = Lease(place)
-    # While the first waits and looks again, the second, who saw the same released lease, writes.
+    # While the first waits and looks again, the second, who saw the same released lease or none, writes.
     monkeypatch.setattr("bench.store.remote.lease.time.sleep", lambda _: leave(place, copy="faster"))
     with pytest.raises(LockedError, match="elsewhere"):
         slower.acquire("slower")
