@@ -110,4 +110,4 @@ def test_the_same_on_a_server_that_speaks_s3(s3, slow_sweep, tmp_path, cli, monk
     assert not [name for name in place.listing() if name.endswith(".tmp")], "an object appears whole by itself"
     answer = cli("run", slow_sweep, "--executor", "inline", "--out", "s3://no-such-bucket/run")
     assert answer.code == 2
-    assert answer.err.startswith("error: s3://no-such-bucket/run: cannot be written")
+    assert "\nerror: s3://no-such-bucket/run: cannot be written" in answer.err
