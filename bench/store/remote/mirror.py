@@ -201,7 +201,7 @@ class Mirror:
 
     def _send(self, names: Sequence[str]) -> bool:
         """Uploads those of the files that changed; returns False if one of the files did not exist."""
-        stamps = {name: stamp_of(self.folder / name) for name in names}
+        stamps = {name: stamp for name in names if (stamp := stamp_of(self.folder / name))}
 
         def send_one(name: str) -> None:
             self.manifest.add(name, UNKNOWN)  # the store may have the file even if its upload fails
@@ -213,9 +213,8 @@ class Mirror:
                 return
             self.manifest.add(name, stamps[name])
 
-        changed = [name for name, stamp in stamps.items() if stamp and not self.manifest.sent(name, stamp)]
-        in_parallel(self.place, send_one, changed)
-        return all(self.manifest.sent(name, stamp) for name, stamp in stamps.items())
+        in_parallel(self.place, send_one, [name for name in stamps if not self.manifest.sent(name, stamps[name])])
+        return all(name in stamps and self.manifest.sent(name, stamps[name]) for name in names)
 
     def _content(self, name: str) -> tuple[Stamp, bytes] | None:
         """The present stamp and content of a small file; None if there is no such file."""
