@@ -10,6 +10,7 @@ being uploaded.
 import json
 import os
 import socket
+import threading
 import time
 from typing import Any
 
@@ -40,6 +41,7 @@ class Lease:
         self.place = place
         self.lost_to: str | None = None
         self._owner: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def last(self) -> dict[str, Any]:
         """The entry of the present or last owner: host, pid, copy, since, time, released; empty if there was none."""
@@ -70,13 +72,14 @@ class Lease:
 
     def confirm(self) -> bool:
         """Renews the lease; returns False, from then on, if another process has taken it over."""
-        if self.lost_to is None:
-            owner = self.last()
-            if any(owner.get(key, value) != value for key, value in self._owner.items()):
-                self.lost_to = _describe(owner)
-            else:
-                self._write()
-        return self.lost_to is None
+        with self._lock:  # uploads and heartbeats call this in threads of their own
+            if self.lost_to is None:
+                owner = self.last()
+                if any(owner.get(key, value) != value for key, value in self._owner.items()):
+                    self.lost_to = _describe(owner)
+                else:
+                    self._write()
+            return self.lost_to is None
 
     def release(self) -> None:
         """Releases the lease if this process has it."""

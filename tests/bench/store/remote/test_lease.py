@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,6 +84,14 @@ def test_of_two_that_take_it_at_once_one_gets_in(place, monkeypatch, before):
     monkeypatch.setattr("bench.store.remote.lease.time.sleep", lambda _: leave(place, copy="faster"))
     with pytest.raises(LockedError, match="elsewhere"):
         slower.acquire("slower")
+
+
+def test_the_threads_that_renew_it_do_not_meet(tmp_path):
+    """The uploads and the heartbeats of one process both confirm the lease, in threads of their own."""
+    lease = Lease(Place(f"file://{tmp_path}/store/run"))
+    lease.acquire("ours")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: lease.confirm(), range(100)))
 
 
 def test_one_that_cannot_be_read_is_free(place):
