@@ -49,13 +49,13 @@ def command(
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
     from bench.store.left_aside import print_left_aside
-    from bench.store.remote.fetching import fetch_copy, records
+    from bench.store.remote.fetching import RECORDS, fetch_copy
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
-    run = fetch_copy(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
+    run = fetch_copy(where, RUNS, RECORDS) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
     planner = Planner(loaded)
     if loaded.sweep.search is not None:

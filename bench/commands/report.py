@@ -57,10 +57,10 @@ def command(
     A run behind a URL is copied to runs/.remote/read/; without --out the report is written there.
     """
     from bench.results.report import report
-    from bench.store.remote.fetching import numbers
+    from bench.store.remote.fetching import NUMBERS
     from bench.store.remote.place import upload_folder
 
-    found = [find_run(run, numbers) for run in runs]
+    found = [find_run(run, NUMBERS) for run in runs]
     if len({run.path.resolve() for run in found}) < len(found):
         raise BenchError("the same run is named twice", " ".join(map(str, runs)), "name each run once")
     for where, run in zip(runs, found, strict=True):

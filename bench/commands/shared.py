@@ -1,5 +1,6 @@
 """Options and helpers that several verbs share."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -106,12 +107,12 @@ def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | Non
     return BenchError(what, mirror.place.url, do)
 
 
-def find_run(where: Path | Place, wanted: Callable[[str], bool] | None = None) -> "RunFolder":
+def find_run(where: Path | Place, wanted: re.Pattern[str] | None = None) -> "RunFolder":
     """The run at `where`: a folder, a name in `runs/`, a URL, or a sweep file (whose run is `runs/NAME`).
 
     Args:
-        wanted: whether a file of a run behind a URL is fetched (see `bench.store.remote.fetching`); by default the
-            files of its trials are.
+        wanted: the paths of the files that are fetched from a run behind a URL (see `bench.store.remote.fetching`); by
+            default those of its trials.
 
     Raises:
         BenchError: there is no run.
@@ -119,9 +120,9 @@ def find_run(where: Path | Place, wanted: Callable[[str], bool] | None = None) -
     from bench.store.run_folder import RunFolder
 
     if isinstance(where, Place):
-        from bench.store.remote.fetching import open_copy, trials
+        from bench.store.remote.fetching import TRIALS, fetch_copy
 
-        return _open(open_copy(where, RUNS, wanted or trials))
+        return _open(fetch_copy(where, RUNS, wanted or TRIALS))
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.sweep.load import load_sweep
 
@@ -135,7 +136,7 @@ def _open(run: "RunFolder") -> "RunFolder":
     """The run, or its tuning while the comparison has no plan yet."""
     if not run.exists() and run.tuning.exists():
         return run.tuning
-    return run if run.exists() else run.open(run.path)
+    return run if run.exists() else run.open(run.path, run.label)
 
 
 def show_table(table: "Table") -> None:
