@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import takewhile, zip_longest
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
@@ -36,6 +37,14 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """Prints a warning on standard error: something a person must know before reading the numbers."""
     note(f"warning: {text}")
+
+
+def shown(path: Path) -> str:
+    """The path relative to the working directory if it lies inside, else unchanged."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def say_json(value: Any) -> None:

@@ -1,7 +1,14 @@
-"""The ledger of what a trial has spent, by axis: meter, budget, store and report share its names."""
+"""The ledger of what a trial has spent, by axis: meter, budget, store and report share its names.
+
+A new axis is a field of `Ledger` that `meter.py` fills, and a column in `reports/names.py`: `CURVE_AXES`, and the other
+tuples there that it belongs to. To budget it, name it in `BudgetAxis`, write `sweeps/schema.json` again, and give it
+in the methods' `cost` if it is known before a step; if it sums several columns, say so in `columns_of` and
+`reports.names.budget_column`. `tests/test_house.py` compares these places.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 
 @dataclass
@@ -48,6 +55,11 @@ class Ledger:
 
 AXES: tuple[str, ...] = tuple(Ledger().as_axes())
 """The axes that every point of a curve logs."""
+
+BudgetAxis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
+"""An axis that a sweep can budget: a logged one, or `seconds`, which sums two (see `columns_of`)."""
+
+BUDGET_AXES: tuple[BudgetAxis, ...] = get_args(BudgetAxis)
 
 
 def columns_of(axis: str) -> tuple[str, ...]:

@@ -66,16 +66,6 @@ def held_bytes(tensors: Iterable[Tensor]) -> int:
     return sum(storages.values())
 
 
-def weight_bytes(modules: Iterable[nn.Module], trained: bool | None = None) -> int:
-    """Bytes of the parameters and buffers that this process holds: of one sharded by ZeRO, its share.
-
-    Args:
-        modules: a module that appears twice counts once.
-        trained: only those with gradients, or only those without (buffers are); None for all.
-    """
-    found: dict[int, Tensor] = {}
-    for module in modules:
-        for tensor in (*module.parameters(), *module.buffers()):
-            if trained is None or tensor.requires_grad == trained:
-                found[id(tensor)] = getattr(tensor, "ds_tensor", tensor)
-    return held_bytes(found.values())
+def weight_bytes(modules: Iterable[nn.Module]) -> int:
+    """Bytes of the parameters and buffers of modules; what several share counts once."""
+    return held_bytes(tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.names import AXES, BUDGET_SECONDS, DONE, METRICS, SPLITS, STATUSES, UNTRAINED, is_metric
+from reports.names import BUDGET_SECONDS, CURVE_AXES, DONE, METRICS, SPLITS, STATUSES, UNTRAINED, is_metric
 
 KEYS = ("trial", "method", "variant", "seed", "point", "split", "metric", "value")
 EVALUATION_KEYS = ("trial", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
@@ -71,7 +71,7 @@ def validate_curves(curves: pd.DataFrame, budget_axis: str) -> pd.DataFrame:
     logged = "train_seconds" if budget_axis == BUDGET_SECONDS else budget_axis
     _require_columns(curves, (*KEYS, "status", logged), "curves")
     curves = curves.copy()
-    for axis in AXES:
+    for axis in CURVE_AXES:
         curves[axis] = _floats(curves, axis, "curves") if axis in curves else np.nan
     curves[BUDGET_SECONDS] = curves["train_seconds"] + curves["reward_seconds"].fillna(0.0)
     curves["value"] = _floats(curves, "value", "curves")
@@ -87,7 +87,7 @@ def validate_curves(curves: pd.DataFrame, budget_axis: str) -> pd.DataFrame:
 
 def no_curves() -> pd.DataFrame:
     """A curves frame without rows."""
-    return pd.DataFrame(columns=[*KEYS, "status", *AXES, BUDGET_SECONDS])
+    return pd.DataFrame(columns=[*KEYS, "status", *CURVE_AXES, BUDGET_SECONDS])
 
 
 def validate_evaluation(evaluation: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reports.names import AXES, BUDGET_SECONDS, OTHER_REWARD, budget_column
+from reports.names import BUDGET_SECONDS, CURVE_AXES, OTHER_REWARD, budget_column
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Meta:
     Args:
         name: the sweep's name.
         description: one or two sentences on the question that the sweep asks.
-        budget_axis: the axis whose limit all methods share, one of `names.AXES`, or `seconds` of training and rewards.
+        budget_axis: the axis whose limit all methods share: one of `names.CURVE_AXES`, or `seconds`.
         budget_limit: that limit.
         target: the reward whose cost is compared, if the sweep names one.
         baseline: the variant whose costs the others' are divided by; None takes one of the reference method if it ran,
@@ -77,8 +77,9 @@ class Meta:
     methods: Mapping[str, MethodFacts] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.budget_column not in (*AXES, BUDGET_SECONDS):
-            raise ValueError(f"budget_axis {self.budget_axis!r} is not an axis; known: seconds, {', '.join(AXES)}.")
+        if self.budget_column not in (*CURVE_AXES, BUDGET_SECONDS):
+            known = ", ".join(("seconds", *CURVE_AXES))
+            raise ValueError(f"budget_axis {self.budget_axis!r} is not an axis; known: {known}.")
 
     @property
     def budget_column(self) -> str:

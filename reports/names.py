@@ -3,7 +3,7 @@
 The harness's own lists must hold the same names; `tests/test_house.py` compares them.
 """
 
-AXES = (
+CURVE_AXES = (
     "steps",
     "updates",
     "reward_queries",
@@ -34,7 +34,7 @@ BUDGET_SECONDS = "budget_seconds"
 PEAK_MEMORY = "peak_memory_bytes"
 """The one axis that does not accumulate, so nothing is interpolated, divided or spent on it."""
 
-SECONDS = (*(axis for axis in AXES if axis.endswith("_seconds")), BUDGET_SECONDS)
+SECONDS = (*(axis for axis in CURVE_AXES if axis.endswith("_seconds")), BUDGET_SECONDS)
 MACHINES_OWN = (*SECONDS, PEAK_MEMORY)
 """Axes that belong to a machine: two kinds of machine never give the same numbers."""
 

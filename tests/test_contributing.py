@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from bench.cli import run_command
-from bench.plan.planner import plan
 from bench.run.trial import run_trial
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.load import load_sweep
+from tests.bench.planned import plan
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,7 +13,7 @@ import pytest
 from bench.store.status import Status
 from methods import registry
 from methods.presentation import Family, Presentation
-from models.meter import Ledger
+from models import ledger
 from reports import names
 from reports.meta import MethodFacts
 from reports.regression.baseline import COST_TOLERANCES
@@ -168,11 +168,15 @@ def test_reports_know_no_method_by_name():
 
 
 def test_reports_have_the_meters_axes_and_the_harness_statuses():
-    assert set(names.AXES) == set(Ledger().as_axes())
+    assert set(names.CURVE_AXES) == set(ledger.AXES)
+    for axis in ledger.BUDGET_AXES:
+        columns = ledger.columns_of(axis)
+        assert set(columns) <= set(ledger.AXES), axis
+        assert names.budget_column(axis) == (axis if len(columns) == 1 else names.BUDGET_SECONDS), axis
     assert set(names.STATUSES) == set(Status)
     assert set(names.STOPPED) == {status for status in Status if status.stopped}
     assert set(names.BROKEN) == {status for status in Status if status.broken}
-    known = {*names.AXES, names.BUDGET_SECONDS}
+    known = {*ledger.AXES, names.BUDGET_SECONDS}
     for name, axes in vars(names).items():
         if name.endswith("_AXES") or name in ("SECONDS", "MACHINES_OWN", "AXIS_WORDS"):
             assert set(axes) <= known, name

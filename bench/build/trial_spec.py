@@ -45,7 +45,7 @@ class Budget(Resolved):
     """The limit of a trial, which all methods share, and further limits as safety stops.
 
     Attributes:
-        axis, limit: the axis of the budget (`bench.sweep.schema.Axis`) and its limit.
+        axis, limit: the axis of the budget (`models.ledger.BudgetAxis`) and its limit.
         stops: axis -> limit of each safety stop.
     """
 

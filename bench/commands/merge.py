@@ -13,7 +13,6 @@ from bench.commands.shared import (
     json_option,
     mirrored,
     run_folder,
-    shown,
     upload_problem,
 )
 from bench.errors import GOOD, TRIALS_FAILED, BenchError
@@ -55,11 +54,11 @@ def command(runs: tuple[Path | Place, ...], out: Path | Place | None, as_json: b
         console.say_json({**answer, **uploaded})
     else:
         several = f", {done.shared} of them in several runs" if done.shared else ""
-        where = out if mirror and not problem else shown(merged.path)
+        where = out if mirror and not problem else console.shown(merged.path)
         console.say(f"{console.plural(done.trials, 'trial')}{several} → {where}")
         if summary.answer:
             console.say(summary.answer)
-        console.say(f"report: {shown(summary.files[0])}")
+        console.say(f"report: {console.shown(summary.files[0])}")
     if problem:
         console.error(problem)
     return code

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import console
-from bench.commands.shared import RUNS, debug_option, json_option, out_option, print_left_aside, run_path, sweep_options
+from bench.commands.shared import RUNS, debug_option, json_option, out_option, run_path, sweep_options
 from bench.store.remote.place import Place
 from bench.store.status import Status
 
@@ -48,13 +48,14 @@ def command(
     from bench.commands import plan_memory
     from bench.plan.memory.fitting import card_bytes
     from bench.plan.planner import Planner
-    from bench.store.remote.fetching import fetch_copy, records
+    from bench.store.left_aside import print_left_aside
+    from bench.store.remote.fetching import RECORDS, fetch_copy
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep, variants_of
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
-    run = fetch_copy(where, RUNS, records) if isinstance(where, Place) else RunFolder(where)
+    run = fetch_copy(where, RUNS, RECORDS) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
     planner = Planner(loaded)
     if loaded.sweep.search is not None:
@@ -155,8 +156,8 @@ def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
     tuning = Tuning(planner, run, "ray")
     record = tuning.kept_record()
     if record is not None:
-        left = tuning.unfinished(record)
-        again = f"; first, {console.plural(left, 'configuration')} that failed will be tried again" if left else ""
+        left = console.plural(record.unfinished, "configuration")
+        again = f"; first, {left} that failed will be tried again" if record.unfinished else ""
         return tuning.tuned(record), f"tuned already: the trials have the tuned settings{again}"
     search = tuning.search
     count = len(search.space) * search.samples * len(search.seeds)

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench import console
-from bench.commands.shared import PLACE, debug_option, find_run, json_option, shown
+from bench.commands.shared import PLACE, debug_option, find_run, json_option
 from bench.errors import BenchError
 from bench.store.remote.place import Place
 from reports.choices import DEFAULT_FORMATS, FORMATS
@@ -57,10 +57,10 @@ def command(
     A run behind a URL is copied to runs/.remote/read/; without --out the report is written there.
     """
     from bench.results.report import report
-    from bench.store.remote.fetching import numbers
+    from bench.store.remote.fetching import NUMBERS
     from bench.store.remote.place import upload_folder
 
-    found = [find_run(run, numbers) for run in runs]
+    found = [find_run(run, NUMBERS) for run in runs]
     if len({run.path.resolve() for run in found}) < len(found):
         raise BenchError("the same run is named twice", " ".join(map(str, runs)), "name each run once")
     for where, run in zip(runs, found, strict=True):
@@ -69,7 +69,7 @@ def command(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch) if isinstance(out, Place) else out.absolute() if out else None
         summary = report(found, folder, formats or DEFAULT_FORMATS, ratios_to)
-        files = [str(f) for f in summary.files] if as_json else [shown(f) for f in summary.files]
+        files = [str(f) for f in summary.files] if as_json else [console.shown(f) for f in summary.files]
         if isinstance(out, Place):
             files = upload_folder(Path(scratch), out)
     for text in summary.damage:

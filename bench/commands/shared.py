@@ -1,6 +1,7 @@
 """Options and helpers that several verbs share."""
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,7 +13,6 @@ from bench.errors import BenchError
 from bench.store.remote.place import Place, is_url
 
 if TYPE_CHECKING:
-    from bench.build.trial_spec import Trial
     from bench.store.remote.mirror import Mirror
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
@@ -97,7 +97,7 @@ def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | Non
     left = mirror.left() if mirror else []
     if mirror is None or not left:
         return None
-    files, folder = console.plural(len(left), "file"), shown(mirror.folder)
+    files, folder = console.plural(len(left), "file"), console.shown(mirror.folder)
     if mirror.lease.lost_to:
         what = f"{mirror.lease.lost_to} took this run over; {files} of {folder} are not uploaded"
         return BenchError(
@@ -107,12 +107,12 @@ def upload_problem(mirror: "Mirror | None", do: str = RETRY) -> BenchError | Non
     return BenchError(what, mirror.place.url, do)
 
 
-def find_run(where: Path | Place, wanted: Callable[[str], bool] | None = None) -> "RunFolder":
+def find_run(where: Path | Place, wanted: re.Pattern[str] | None = None) -> "RunFolder":
     """The run at `where`: a folder, a name in `runs/`, a URL, or a sweep file (whose run is `runs/NAME`).
 
     Args:
-        wanted: whether a file of a run behind a URL is fetched (see `bench.store.remote.fetching`); by default the
-            files of its trials are.
+        wanted: the paths of the files that are fetched from a run behind a URL (see `bench.store.remote.fetching`); by
+            default those of its trials.
 
     Raises:
         BenchError: there is no run.
@@ -120,9 +120,9 @@ def find_run(where: Path | Place, wanted: Callable[[str], bool] | None = None) -
     from bench.store.run_folder import RunFolder
 
     if isinstance(where, Place):
-        from bench.store.remote.fetching import open_copy, trials
+        from bench.store.remote.fetching import TRIALS, fetch_copy
 
-        return _open(open_copy(where, RUNS, wanted or trials))
+        return _open(fetch_copy(where, RUNS, wanted or TRIALS))
     if where.suffix in (".yaml", ".yml") and where.is_file():
         from bench.sweep.load import load_sweep
 
@@ -136,27 +136,7 @@ def _open(run: "RunFolder") -> "RunFolder":
     """The run, or its tuning while the comparison has no plan yet."""
     if not run.exists() and run.tuning.exists():
         return run.tuning
-    return run if run.exists() else run.open(run.path)
-
-
-def print_left_aside(run: "RunFolder", trials: Sequence["Trial"], planned: Collection[str] = ()) -> tuple[str, ...]:
-    """Prints which trials of earlier plans `run` keeps (see `bench.store.left_aside`), and returns the warnings."""
-    from bench.store.left_aside import left_aside
-
-    aside = left_aside(run, trials, planned)
-    for text in aside.unfinished:
-        console.warn(text)
-    for text in aside.finished:
-        console.note(text)
-    return aside.unfinished
-
-
-def shown(path: Path) -> str:
-    """The path relative to the working directory if it lies inside, else unchanged."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    return run if run.exists() else run.open(run.path, run.label)
 
 
 def show_table(table: "Table") -> None:

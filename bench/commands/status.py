@@ -62,9 +62,9 @@ def command(run: str | None, watch: str | None, as_json: bool) -> None:
 
 def _find(run: str) -> "RunFolder":
     """The comparison or its tuning, whichever `bench run` wrote last; fetches the records of a run behind a URL."""
-    from bench.store.remote.fetching import records
+    from bench.store.remote.fetching import RECORDS
 
-    return find_run(PLACE.convert(run, None, None), records).latest()
+    return find_run(PLACE.convert(run, None, None), RECORDS).latest()
 
 
 @dataclass

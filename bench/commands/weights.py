@@ -7,10 +7,9 @@ from typing import Any
 import click
 
 from bench import console
-from bench.build.weights.checking import DAMAGED, NOT_HERE, UNKNOWN, checked
+from bench.build.weights.checking import DAMAGED, NOT_HERE, checked
 from bench.build.weights.fetching import cache_folder, fetch_item
-from bench.build.weights.known import HUB
-from bench.build.weights.needs import Item, chosen, described, first_choices, items, lacking
+from bench.build.weights.needs import HUB, Item, chosen, described, first_choices, items, lacking
 from bench.commands.shared import debug_option, json_option
 from bench.errors import BAD_INPUT, GOOD, BenchError
 
@@ -27,7 +26,7 @@ def command() -> None:
 @json_option
 @debug_option
 def list_(as_json: bool) -> None:
-    """List the weights of each reward, and of each model that the sweeps in sweeps/ name."""
+    """List the weights of each reward, and of the models that the shipped sweeps name."""
     found = items()
     if as_json:
         console.say_json([described(item) for item in found])
@@ -47,20 +46,18 @@ def fetch(names: tuple[str, ...]) -> int:
 
     If a reward needs only one of several repositories, the first is fetched; name another by its hub id.
     """
-    wanted = first_choices(chosen(items(), names))
-    for item in wanted:
+    for item in first_choices(chosen(items(), names)):
         row = described(item)
-        label = item.name if row["repository"] in (None, item.name) else f"{item.name}: {row['repository']}"
         if item.weights is None:
-            console.say(f"{label} ships with the package")
+            console.say(f"{item.label} ships with the package")
         elif row["complete"]:
-            console.say(f"{label} is here already: {row['cached']}")
+            console.say(f"{item.label} is here already: {row['cached']}")
         else:
-            fetch_item(item, label, wanted)
+            fetch_item(item)
             wrong = [check for check in checked([item], only_declared=True) if check["state"] == DAMAGED]
             if wrong:
                 raise BenchError(_difference(wrong[0]), None, wrong[0]["do"])
-            console.say(f"{label} is here: {described(item)['cached']}")
+            console.say(f"{item.label} is here: {described(item)['cached']}")
     return GOOD
 
 
@@ -69,10 +66,11 @@ def fetch(names: tuple[str, ...]) -> int:
 @json_option
 @debug_option
 def verify(names: tuple[str, ...], as_json: bool) -> int:
-    """Check the cached files of NAME, or of every item, against their hashes; load the weights that ship.
+    """Check the files of NAME, or of every item, against their SHA-256; no network is needed.
 
-    A file from the hub is checked against the SHA-256 in this package, or else against the hash that the hub gave
-    with it. Exits with 2 if a file is damaged, or if the weights of a NAME are not in the cache.
+    The hash is the one in this package, or else the one that the hub gave with a large file; `hf cache verify` asks the
+    hub for those of small files too. Exits with 2 if a file is damaged, or if the weights of a NAME are not in the
+    cache.
     """
     wanted = chosen(items(), names) if names else items()
     rows = checked(wanted)
@@ -82,7 +80,7 @@ def verify(names: tuple[str, ...], as_json: bool) -> int:
         console.say_json(rows)
     elif rows:
         shown = [_checked_cells(row, lines=sys.stdout.isatty()) for row in rows]
-        console.table(["name", "file", "state", "hash"], shown)
+        console.table(["name", "file", "state", "sha256"], shown)
         for row in damaged:
             console.say(f"damaged: {_difference(row)}; {row['do']}")
         for name in missing:
@@ -97,8 +95,6 @@ def _cells(item: Item, row: dict[str, Any], first: bool, lines: bool) -> list[st
     """The cells of an item in `bench weights list`; `lines` puts each fact on a line of its own."""
     from rich.filesize import decimal
 
-    if item.problem:
-        return [item.name, item.problem, UNKNOWN]
     files, source = row["files"], row["repository"] if first else f"or {row['repository']}"
     if item.weights is not None and item.kind == "model":
         source, listed = "", f"{len(files)} files in Stable Diffusion's layout"
@@ -118,7 +114,7 @@ def _state(item: Item, row: dict[str, Any]) -> str:
         return "shipped" if row["complete"] else "missing"
     if row["complete"]:
         return "here"
-    here = sum(path is not None for path in item.weights.cached().values())
+    here = sum(path is not None for path in item.places().values())
     return f"{here} of {len(row['files'])} files" if here else NOT_HERE
 
 
@@ -128,14 +124,8 @@ def _checked_cells(row: dict[str, Any], lines: bool) -> list[str]:
         file = "" if row["repository"] in (None, row["name"]) else _name(row["repository"], lines)
     else:
         file = row["file"] if row["repository"] else Path(row["file"]).name
-    state = f"{row['state']}, loads" if row["loads"] else row["state"]
-    hash_ = f"{row['algorithm']} {row['expected'][:8]}" if row["expected"] else ""
-    return [
-        _name(row["name"], lines),
-        file,
-        state,
-        row["problem"] or hash_ + (" (hub)" if row["source"] == HUB else ""),
-    ]
+    hash_ = f"{row['expected'][:8]}{' (hub)' if row['source'] == HUB else ''}" if row["expected"] else ""
+    return [_name(row["name"], lines), file, row["state"], row["problem"] or hash_]
 
 
 def _name(name: str, lines: bool) -> str:
@@ -146,4 +136,4 @@ def _name(name: str, lines: bool) -> str:
 def _difference(row: dict[str, Any]) -> str:
     if row["problem"]:
         return f"{row['path']}: {row['problem']}"
-    return f"{row['path']} has {row['algorithm']} {row['found'][:12]}, not {row['expected'][:12]}"
+    return f"{row['path']} has sha256 {row['found'][:12]}, not {row['expected'][:12]}"

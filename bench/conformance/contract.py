@@ -12,8 +12,9 @@ from bench.conformance.subject import GUIDANCE, Rig, Subject, WithoutGradient
 from bench.conformance.training import not_finite
 from bench.console import plural
 from bench.errors import cause_of
-from bench.sweep.schema import AXES, NAME_PATTERN
+from bench.sweep.schema import NAME_PATTERN
 from methods.base import TrainingSettings
+from models.ledger import BUDGET_AXES
 
 
 @check("contract")
@@ -61,9 +62,9 @@ def _costs(subject: Subject) -> list[str]:
     if not isinstance(prompts, int) or prompts < 1:
         return [f"prompts_per_step gives {prompts!r}; a step needs at least one"]
     cost: dict[str, Any] = subject.cls.cost(subject.settings, prompts, subject.sampler())
-    unknown = sorted(set(cost) - set(AXES))
+    unknown = sorted(set(cost) - set(BUDGET_AXES))
     if unknown:
-        return [f"cost() has the unknown axes {', '.join(unknown)}; there are {', '.join(AXES)}"]
+        return [f"cost() has the unknown axes {', '.join(unknown)}; there are {', '.join(BUDGET_AXES)}"]
     bad = [axis for axis, spent in cost.items() if not isinstance(spent, int) or spent < 0]
     return [f"cost() must give whole numbers, not {cost[axis]!r} for {axis}" for axis in bad]
 

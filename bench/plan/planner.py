@@ -46,15 +46,6 @@ class PlannedVariant:
     sampler: Sampler
 
 
-def plan(loaded: LoadedSweep) -> list[Trial]:
-    """All trials of the sweep: those of the first seed for every variant, then those of the next.
-
-    Raises:
-        BenchError: a name is unknown, a method refuses a setting, or a reward cannot be built or does not fit a method.
-    """
-    return Planner(loaded).trials()
-
-
 class Planner:
     """Makes the trials of a sweep's variants; their shared inputs are found and hashed once.
 
@@ -63,7 +54,7 @@ class Planner:
         shared: its shared inputs; found where they are left out.
 
     Raises:
-        BenchError: see `plan`.
+        BenchError: a name is unknown, or a reward cannot be built.
     """
 
     def __init__(self, loaded: LoadedSweep, shared: SharedInputs | None = None):
@@ -95,7 +86,11 @@ class Planner:
         return self._shared.warnings
 
     def trials(self, variants: Sequence[Variant] | None = None) -> list[Trial]:
-        """The trials of `variants` (None: all of the sweep's): those of the first seed, then those of the next."""
+        """The trials of `variants` (None: all of the sweep's): those of the first seed, then those of the next.
+
+        Raises:
+            BenchError: a method refuses a setting, or the reward or the model does not fit a method.
+        """
         if variants is None:
             variants = variants_of(self.loaded.sweep, self.loaded.root)
         planned_variants = _planned_variants(self.loaded, variants, self._shared, self._budget)
@@ -183,14 +178,14 @@ def _trial(sweep: Sweep, shared: SharedInputs, budget: Budget, planned: PlannedV
 def _budget(sweep: Sweep) -> Budget:
     axis = sweep.primary_axis
     stops: dict[str, float] = {name: limit for name, limit in sweep.budget.items() if name != axis}
-    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)  # type: ignore[index]
+    return Budget(axis=axis, limit=sweep.budget[axis], stops=stops)
 
 
 def _evaluation(sweep: Sweep) -> EvaluationPlan:
     evaluate = sweep.evaluate
     default = Sampler(steps=EVALUATION_STEPS, guidance=sweep.sampler.guidance, eta=0.0)
     return EvaluationPlan(
-        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,  # type: ignore[index]
+        every=evaluate.every or sweep.budget[sweep.primary_axis] / POINTS,
         prompts=evaluate.prompts,
         images=evaluate.images,
         seed=evaluate.seed,

@@ -12,8 +12,8 @@ from bench.errors import BenchError
 from bench.plan.protocol import in_words
 from bench.results.joint_report import grouped_parts
 from bench.store.records import WholePlan
+from bench.store.recovery import adapter_damage
 from bench.store.run_folder import RunFolder, StoredTrial
-from bench.store.settled import adapter_damage
 from models.ledger import spent
 from reports.build import ReportPart, build_together, write_document
 from reports.choices import DEFAULT_FORMATS
@@ -167,7 +167,7 @@ def meta_of(plan: WholePlan, trials: Sequence[StoredTrial]) -> Meta:
         versions=versions,
         methods=facts_of(plan.methods, plan.method_names),
         seconds_comparable=plan.parallel == 1,
-        tuning=plan.tuning,
+        tuning=plan.tuning.model_dump() if plan.tuning else None,
         protocol=in_words(plan.protocol, plan.reward, plan.evaluation),
         warnings=(*plan.damage, *plan.warnings, *warnings_of(trials)),
     )

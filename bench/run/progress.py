@@ -290,7 +290,7 @@ class _Watched:
     def __init__(self, trial: Trial, folder: TrialFolder):
         self.trial, self.folder = trial, folder
         self.ended = False
-        self._stamps: tuple[int, ...] | None = None
+        self._stamps: tuple[object, ...] | None = None
         self._running = False
         self._read_at = 0.0
 

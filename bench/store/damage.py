@@ -4,11 +4,8 @@ A file may be lost in part: a disk failed, a copy was cut short, somebody edited
 report the rest as `Damage`; nothing is dropped silently.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,16 +39,3 @@ def unreadable(path: Path) -> str | None:
     if not path.exists():
         return "is missing"
     return "is empty" if path.stat().st_size == 0 else None
-
-
-def is_finite(value: Any) -> bool:
-    """Whether a value is a finite number, and no boolean."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-Check = Callable[[Any], bool]
-
-
-def of(*kinds: type) -> Check:
-    """A check whether a value is of one of the types."""
-    return lambda value: isinstance(value, kinds)

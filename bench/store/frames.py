@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from bench.errors import one_line
 from bench.store.damage import DamagedFileError, unreadable
 from bench.store.records import PlannedTrial, Point
-from reports.names import AXES
+from reports.names import CURVE_AXES
 
 RESULT_COLUMNS = ("sweep", "trial", "method", "variant", "seed", "status", "point", "split", "metric", "value")
 EVALUATION_COLUMNS = ("trial", "method", "variant", "seed", "point", "split", "metric", "prompt", "sample", "value")
@@ -31,7 +31,7 @@ class Tidy:
 
     def __init__(self) -> None:
         self.trials: dict[str, list[Any]] = {name: [] for name in (*TRIAL_COLUMNS, "status")}
-        self.points: dict[str, list[Any]] = {name: [] for name in ("point", *AXES)}
+        self.points: dict[str, list[Any]] = {name: [] for name in ("point", *CURVE_AXES)}
         self.rows: dict[str, list[Any]] = {name: [] for name in ("split", "metric", "value")}
         self.rows_of_trials: list[int] = []
         self.rows_of_points: list[int] = []
@@ -52,7 +52,7 @@ class Tidy:
                 self.rows["metric"] += metrics.keys()
                 self.rows["value"] += metrics.values()
             self.points["point"].append(point.point)
-            for axis in AXES:
+            for axis in CURVE_AXES:
                 self.points[axis].append(point.axes.get(axis, math.nan))
             self.rows_of_points.append(len(self.rows["value"]) - first_row)
         for name in TRIAL_COLUMNS:
@@ -65,7 +65,7 @@ class Tidy:
         columns: dict[str, Any] = dict(self.rows)
         for values, repeats in ((self.trials, self.rows_of_trials), (self.points, self.rows_of_points)):
             columns |= {name: pd.Series(column).repeat(repeats).array for name, column in values.items()}
-        frame = pd.DataFrame(columns)[[*RESULT_COLUMNS, *AXES]]
+        frame = pd.DataFrame(columns)[[*RESULT_COLUMNS, *CURVE_AXES]]
         # FLOPs of a paper-scale run come near the largest 64-bit integer, so they are floats.
         return frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
 

@@ -64,6 +64,16 @@ def left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str]
     return LeftAside(sentences, (f"{kept} ({_some(ended)}){why}",) if ended else ())
 
 
+def print_left_aside(run: RunFolder, trials: Sequence[Trial], planned: Collection[str] = ()) -> tuple[str, ...]:
+    """Prints the sentences of `left_aside`, and returns those about unfinished trials, which are warnings."""
+    aside = left_aside(run, trials, planned)
+    for text in aside.unfinished:
+        console.warn(text)
+    for text in aside.finished:
+        console.note(text)
+    return aside.unfinished
+
+
 def _some(texts: Sequence[str]) -> str:
     more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
     return ", ".join(texts[:NAMED]) + more

@@ -13,6 +13,7 @@ from typing import Any
 from bench.errors import BenchError, LockedError, NotComparableError, cause_of
 from bench.store.checkpoints import DAMAGED
 from bench.store.files import UNFINISHED
+from bench.store.heartbeat import HEARTBEAT
 from bench.store.records import PlannedTrial
 from bench.store.run_folder import RunFolder, TrialFolder
 from bench.store.status import Status
@@ -23,7 +24,7 @@ from reports.regression.verdict import differences
 SHARED = ("protocol", "measures", "target")
 """Fields of `plan.json` that must agree between runs; otherwise their numbers are not comparable."""
 
-NOT_COPIED = (".lock", ".owner", UNFINISHED, "heartbeat.json", "workers", f"*{DAMAGED}")
+NOT_COPIED = (".lock", ".owner", UNFINISHED, HEARTBEAT, "workers", f"*{DAMAGED}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def merge(runs: Sequence[RunFolder], out: RunFolder) -> Merged:
     return Merged(len(chosen), sum(len(copies) > 1 for copies in planned.values()))
 
 
-def _copy(run: RunFolder, source: TrialFolder, before: tuple[int, ...], target: Path) -> None:
+def _copy(run: RunFolder, source: TrialFolder, before: tuple[object, ...], target: Path) -> None:
     """Copies a trial; if the trial has changed in the meantime, the copy is removed.
 
     The trial's lock is not taken: the merged run may lie in a folder that is read-only here.

@@ -8,7 +8,7 @@ from bench.build.presentation import described
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from bench.plan.protocol import features_of, measures_of, protocol_of
-from bench.store.records import PlannedTrial, PlanRecord, TrialRecord
+from bench.store.records import PlannedTrial, PlanRecord, TrialRecord, TuningRecord
 from bench.sweep.yaml_source import read_yaml
 
 RECOVERED = "it is rebuilt from the trials' records, without trials that had not begun; `bench run` writes it again"
@@ -20,7 +20,7 @@ def describe_run(
     command: str,
     executor: str,
     parallel: int,
-    tuning: dict[str, Any] | None = None,
+    tuning: TuningRecord | None = None,
 ) -> dict[str, Any]:
     """The fields of `plan.json` besides the trials; with them, a report needs nothing but the run's folder.
 
@@ -30,7 +30,7 @@ def describe_run(
         command: the command line that started the run.
         executor: the name of the executor.
         parallel: the number of trials that run at a time.
-        tuning: the record of `bench.run.search`, if it chose the methods' settings.
+        tuning: the record of the tuning, if one chose the methods' settings.
     """
     first = trials[0]
     return {
@@ -49,7 +49,7 @@ def describe_run(
         "protocol": protocol_of(first),
         "measures": measures_of(first),
         "methods": described(trials),
-        **({"tuning": tuning} if tuning else {}),
+        **({"tuning": tuning.without("version")} if tuning else {}),
     }
 
 

@@ -26,6 +26,10 @@ Finite = int | Annotated[float, Field(allow_inf_nan=False)]
 """A finite JSON number; integers stay integers."""
 
 
+StoredStatus = Annotated[Status, Field(strict=False)]
+"""A status, which JSON holds as a string."""
+
+
 class Part(BaseModel):
     """A model of a part of a record: types are strict, and unknown fields are kept."""
 
@@ -128,7 +132,7 @@ class TrialRecord(Record):
     """
 
     trial: str | None = None
-    status: Annotated[Status, Field(strict=False)]
+    status: StoredStatus
     cause: str | None = None
     updated: Finite | None = None
     started: Finite | None = None
@@ -235,7 +239,7 @@ def wrong_point(error: ValidationError) -> str:
     return f"has values of an unknown metric {value}" if place[-1] == "[key]" else f"says {value} for {place[2]}"
 
 
-class Settled(Record):
+class SettledCopy(Record):
     """The model of `settled.json`: a second copy of a settled trial's record and curve."""
 
     record: TrialRecord
@@ -244,6 +248,62 @@ class Settled(Record):
     def stored(self) -> dict[str, Any]:
         points = [point.stored() for point in self.curve]
         return {"version": VERSION, "record": self.record.stored(), "curve": points}
+
+
+# -- a tuning -----------------------------------------------------------------------------------------------------
+
+
+class TriedConfiguration(Part):
+    """One configuration that a tuning tried; `statuses` and `trials` have an entry for each of the tuning's seeds.
+
+    Attributes:
+        values: searched setting -> value.
+        score: the mean over seeds of the trials' last value; None if a trial is not done or a value is not finite.
+        statuses: the status of each trial.
+        trials: the name of each trial.
+    """
+
+    values: dict[str, Any]
+    score: Finite | None
+    statuses: list[StoredStatus]
+    trials: list[str]
+
+
+class TunedMethod(Part):
+    """The tuning of one variant.
+
+    Attributes:
+        chosen: the values of the configuration with the best score.
+        score: that score.
+        statuses: status -> number of trials.
+        cost: axis -> sum over all trials, pruned and failed ones included.
+    """
+
+    variant: str
+    chosen: dict[str, Any]
+    score: Finite
+    configurations: list[TriedConfiguration]
+    statuses: dict[StoredStatus, int]
+    cost: dict[str, Finite]
+
+
+class TuningRecord(Record):
+    """The model of `tuning/search.json`: what a tuning tried, what it chose, and what it cost.
+
+    Attributes:
+        fingerprint: a hash of the search and of all that its trials share.
+        search: the sweep's `search` (`bench.sweep.schema.Search`), as JSON.
+    """
+
+    fingerprint: str
+    search: dict[str, Any]
+    methods: list[TunedMethod]
+
+    @property
+    def unfinished(self) -> int:
+        """The number of configurations that failed or were interrupted."""
+        rows = (row for method in self.methods for row in method.configurations)
+        return sum(any(not status.settled and status != Status.SKIPPED for status in row.statuses) for row in rows)
 
 
 # -- a run --------------------------------------------------------------------------------------------------------
@@ -310,7 +370,7 @@ class PlanRecord(Record):
         evaluation: a sentence that says how the numbers are measured.
         protocol: everything that the optimised reward's curve depends on; None in plans of older versions.
         measures: metric other than the optimised reward -> a hash of the code and weights that compute it.
-        tuning: the record of `bench.run.search`.
+        tuning: the record of the tuning that chose the methods' settings.
         methods: method -> its presentation in reports (`bench.build.presentation`).
         written: when the plan was written, in seconds since 1970.
         damage: sentences about damage to the file, if the plan was rebuilt; never written.
@@ -330,7 +390,7 @@ class PlanRecord(Record):
     evaluation: str = ""
     protocol: Annotated[dict[str, Any], AfterValidator(_valid_protocol)] | None = None
     measures: dict[str, Any] | None = None
-    tuning: dict[str, Any] | None = None
+    tuning: TuningRecord | None = None
     warnings: list[Any] = []
     methods: dict[str, dict[str, Any]] = {}
     written: Finite = 0.0

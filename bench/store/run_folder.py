@@ -25,7 +25,7 @@ from bench.store.locking import holder, sign
 from bench.store.plan_file import recovered_plan, row_of
 from bench.store.provenance import this_command
 from bench.store.records import PlannedTrial, PlanRecord, Point, TrialRecord, WholePlan, read_record, wrong_plan
-from bench.store.settled import evaluation_damage
+from bench.store.recovery import evaluation_damage
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.yaml_source import read_yaml
 
@@ -89,16 +89,17 @@ class RunFolder:
         self._plan = self.path / "plan.json"
 
     @classmethod
-    def open(cls, path: Path) -> "RunFolder":
-        """The folder of an existing run.
+    def open(cls, path: Path, label: str | None = None) -> "RunFolder":
+        """The folder of an existing run; `label` is its name in messages.
 
         Raises:
             BenchError: there is no run at `path`.
         """
-        run = cls(path)
+        run = cls(path, label)
         if not run.exists():
             what = "there is no such folder" if not run.path.exists() else "no run has written here"
-            raise BenchError(what, str(path), "name a run's folder such as runs/aesthetic, or a sweep that has run")
+            do = "name a run's folder such as runs/aesthetic, or a sweep that has run"
+            raise BenchError(what, label or str(path), do)
         return run
 
     @property

@@ -1,8 +1,6 @@
 """One trial's folder: status, curve, evaluation, samples, adapter, checkpoints. One writer at a time."""
 
-import os
 import shutil
-import socket
 import threading
 import time
 import uuid
@@ -15,7 +13,6 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 from PIL import Image
-from pydantic import ValidationError
 
 from bench.errors import LockedError
 from bench.store.checkpoints import DAMAGED, load_checkpoint, save_checkpoint
@@ -32,9 +29,10 @@ from bench.store.files import (
     write_text,
 )
 from bench.store.frames import points_of, read_table
+from bench.store.heartbeat import HEARTBEAT, read_pulse, why_stale, write_pulse
 from bench.store.locking import holder, sign
-from bench.store.records import Point, ProgressMark, Pulse, TrialRecord, TrialWarning, read_record
-from bench.store.settled import (
+from bench.store.records import Point, Pulse, TrialRecord, TrialWarning, read_record
+from bench.store.recovery import (
     ADAPTER,
     CURVE,
     EVALUATION,
@@ -47,9 +45,6 @@ from bench.store.settled import (
     settled_copy,
 )
 from bench.store.status import Status
-
-STALE_SECONDS = 60.0
-"""A running trial without a heartbeat for so long reads as interrupted; a worker sends one every few seconds."""
 
 
 class TrialFolder:
@@ -71,7 +66,7 @@ class TrialFolder:
         self.checkpoints = self.path / "checkpoint"
         self.error_path = self.path / "error.txt"
         self._record = self.path / RECORD
-        self._pulse = self.path / "heartbeat.json"
+        self._pulse = self.path / HEARTBEAT
         self._owner = self.path / ".owner"
         self._settled = self.path / SETTLED
         self._beat = threading.Lock()
@@ -134,14 +129,14 @@ class TrialFolder:
         """The trial's record, with its current status.
 
         A running trial without heartbeats reads as interrupted, and so does a done trial whose curve is lost (see
-        `settled.py`).
+        `recovery.py`).
 
         Raises:
             BenchError: a later version of the package wrote the record.
         """
         record = self._read().record.model_copy()
         if record.status == Status.RUNNING:
-            cause = self._why_stale(record)
+            cause = why_stale(self.pulse(), record.updated or 0.0)
             if cause:
                 record.status, record.cause = Status.INTERRUPTED, cause
         return record
@@ -260,41 +255,15 @@ class TrialFolder:
         """
         with self._beat:  # the background thread and the trial itself both call this
             self.check_owner()
-            now = time.time()
-            before = self.pulse() or Pulse(time=now)
-            since = before.since
-            if progress is not None and (since is None or progress < before.progress):
-                since = ProgressMark(time=now, progress=progress)
-            beat = Pulse(
-                time=now,
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                progress=before.progress if progress is None else progress,
-                latest=before.latest if latest is None else latest,
-                moved=before.moved if progress is None else now,
-                since=since,
-            )
-            write_json(self._pulse, beat.stored(), durable=False)
+            write_pulse(self._pulse, progress, latest)
 
     def pulse(self) -> Pulse | None:
         """The last heartbeat; None if it is missing or damaged."""
-        try:
-            return Pulse.model_validate(read_record(self._pulse))
-        except ValidationError:
-            return None
+        return read_pulse(self._pulse)
 
-    def stamps(self) -> tuple[int, ...]:
-        """When record, heartbeat and curve were last written, in nanoseconds since 1970; 0 for a missing file."""
-        return tuple(_written(path) for path in (self._record, self._pulse, self.curve_path))
-
-    def _why_stale(self, record: TrialRecord) -> str | None:
-        pulse = self.pulse()
-        beat = pulse.time if pulse else record.updated or 0.0
-        if pulse and pulse.host == socket.gethostname() and not is_alive(pulse.pid):
-            return "its process is gone; run the sweep again to continue"
-        if time.time() - beat > STALE_SECONDS:
-            return f"no heartbeat for {(time.time() - beat) / 60:.0f} minutes; run the sweep again to continue"
-        return None
+    def stamps(self) -> tuple[object, ...]:
+        """What changes whenever record, heartbeat or curve is written."""
+        return tuple(_stamp(path) for path in (self._record, self._pulse, self.curve_path))
 
     # -- the curve ----------------------------------------------------------------------------------------------
 
@@ -447,13 +416,6 @@ class TrialFolder:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
-def _written(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-
-
 def _set_aside(path: Path) -> None:
     aside = path.with_name(f"{path.name}{DAMAGED}")
     if aside.is_dir():
@@ -468,16 +430,3 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process of this machine is alive."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from bench.sweep.overlay import suggestion
+from models.ledger import BudgetAxis
 
-Axis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flops", "seconds"]
-AXES: tuple[str, ...] = get_args(Axis)
 Precision = Literal["fp32", "bf16"]
 """No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
 
@@ -463,7 +462,7 @@ class Sweep(SchemaModel):
     lora: Lora = Lora()
     methods: Annotated[tuple[MethodSpec, ...], Field(min_length=1)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)]
-    budget: Annotated[dict[Axis, Positive], Field(min_length=1)] = Field(
+    budget: Annotated[dict[BudgetAxis, Positive], Field(min_length=1)] = Field(
         description="axis: limit, the same for every method; the first is the budget, the others are safety stops"
     )
     evaluate: Evaluate = Evaluate()
@@ -479,7 +478,7 @@ class Sweep(SchemaModel):
     scales: dict[Name, dict[str, Any]] = Field(default_factory=dict, description="NAME: overlay, for --scale NAME")
 
     @property
-    def primary_axis(self) -> str:
+    def primary_axis(self) -> BudgetAxis:
         """The axis of the budget: the first one in the file."""
         return next(iter(self.budget))
 

@@ -25,10 +25,6 @@ class StableDiffusion:
         path: the noise process.
     """
 
-    default_targets = ("to_q", "to_k", "to_v", "to_out.0")
-    """The modules of the denoiser that a LoRA adapter goes to: every attention projection, as in AlignProp's and DDPO's
-    code."""
-
     def __init__(self, components: Components, device: torch.device):
         self.unet, self.vae, self.text_encoder = components.unet, components.vae, components.text_encoder
         self.tokenizer = components.tokenizer

@@ -4,13 +4,16 @@ Files are read with safetensors or `torch.load(weights_only=True)`, which unpick
 hub.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
+
+HUB_SECONDS = 10.0
+"""Seconds that the hub has to answer."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,37 @@ class Weights:
         if len(paths) < len(places):
             # All files are fetched, because the cached ones may be of another revision than the hub's present one.
             missing = next(name for name, path in places.items() if path is None)
-            paths = self._fetched(repository, missing, reward)
+            try:
+                paths = self.fetch(repository)
+            except Exception as error:  # offline, unknown or forbidden: the user has to fetch the files
+                raise FileNotFoundError(
+                    f"{repository} ({missing}) is not on this machine and cannot be fetched; where there is a network, "
+                    f"`hf download {repository} {' '.join(self.files)}` puts it into the cache, or name "
+                    f"{self._described()}: reward: {{name: {reward}, {self.option}: PATH}}"
+                ) from error
         return paths[0] if len(paths) == 1 else paths[0].parent
+
+    def fetch(self, repository: str | None = None, optional: Sequence[str] = ()) -> list[Path]:
+        """Fetches all files, of one revision, into the hub's cache; returns their paths.
+
+        Args:
+            repository: another hub id in the same layout.
+            optional: patterns of further files, which are fetched if the repository has them.
+
+        Raises:
+            FileNotFoundError: the repository lacks a file.
+            Exception: the hub's client failed: there is no network, no such repository or no permission.
+        """
+        from huggingface_hub import HfApi, snapshot_download
+
+        repository = repository or self.repository
+        # One request, as a download would retry for half a minute; it also lists the files before gigabytes are moved.
+        listed = HfApi().model_info(repository, timeout=HUB_SECONDS).siblings or ()
+        absent = set(self.files) - {file.rfilename for file in listed}
+        if absent:
+            raise FileNotFoundError(f"{repository} has no {', '.join(sorted(absent))}")
+        folder = Path(snapshot_download(repository, allow_patterns=[*self.files, *optional]))
+        return [folder / name for name in self.files]
 
     def cached(self) -> dict[str, Path | None]:
         """File -> its path in the hub's cache; None for a file that is not cached."""
@@ -74,25 +106,6 @@ class Weights:
 
         paths = {name: try_to_load_from_cache(repository, name) for name in self.files}
         return {name: Path(path) if isinstance(path, str) else None for name, path in paths.items()}
-
-    def _fetched(self, repository: str, missing: str, reward: str) -> list[Path]:
-        """Fetches all files, of one revision; `missing` names one of them in the error message."""
-        from huggingface_hub import HfApi, snapshot_download
-
-        try:
-            HfApi().model_info(repository, timeout=10.0)  # fails at once, where a download retries for half a minute
-            folder = Path(snapshot_download(repository, allow_patterns=list(self.files)))
-            paths = [folder / name for name in self.files]
-            # A pattern without a matching file is no error in `snapshot_download`.
-            if absent := [path.name for path in paths if not path.is_file()]:
-                raise FileNotFoundError(f"{repository} has no {', '.join(absent)}")
-            return paths
-        except Exception as error:  # offline, unknown or forbidden: the user has to fetch the files
-            raise FileNotFoundError(
-                f"{repository} ({missing}) is not on this machine and cannot be fetched; where there is a network, "
-                f"`hf download {repository} {' '.join(self.files)}` puts it into the cache, or name "
-                f"{self._described()}: reward: {{name: {reward}, {self.option}: PATH}}"
-            ) from error
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -251,7 +251,7 @@ def test_the_third_press_ends_the_process_whatever_it_is_doing(monkeypatch, pati
 
 @pytest.mark.parametrize("way", [press, turned, lost])
 def test_a_stop_outside_the_trials(run, body, cli, monkeypatch, way):  # noqa: F811
-    monkeypatch.setattr("bench.plan.preflight.check_model", lambda model: way())
+    monkeypatch.setattr("bench.run.sweep.check_model", lambda model: way())
     answer = run()
     assert answer.code == 130
     assert body.calls == []

@@ -66,7 +66,5 @@ def test_a_storage_counts_once():
     whole = torch.zeros(10)
     assert held_bytes([whole, whole[:5], whole.view(2, 5)]) == 40
     layer = nn.Linear(3, 2)
-    layer.bias.requires_grad_(False)
     assert weight_bytes([layer, layer]) == 4 * (6 + 2)
-    assert (weight_bytes([layer], trained=True), weight_bytes([layer], trained=False)) == (24, 8)
     assert weight_bytes([nn.BatchNorm1d(2)]) == pytest.approx(4 * 4 * 2 + 8), "buffers are held too"

@@ -114,10 +114,10 @@ def fake_trial(rows: int) -> Callable[..., None]:
 
 
 def plan_stage(folder: Path) -> dict[str, float]:
-    from bench.plan.planner import plan
+    from bench.plan.planner import Planner
     from bench.sweep.load import load_sweep
 
-    return {"trials": len(plan(load_sweep(folder / "scale.yaml")))}
+    return {"trials": len(Planner(load_sweep(folder / "scale.yaml")).trials())}
 
 
 def store_stage(folder: Path, rows: int) -> dict[str, float]:
@@ -139,19 +139,19 @@ def ray_stage(folder: Path, trials: int) -> dict[str, float]:
 
 def executed(executor: Any, folder: Path, out: Path) -> dict[str, float]:
     """Writes the plan and runs its trials as `bench run` does, with its progress, by the functions that it calls."""
-    from bench.commands import run as run_command
-    from bench.plan.planner import plan, resolved_sweep
+    from bench.plan.planner import Planner, resolved_sweep
+    from bench.run.sweep import execute
     from bench.store.plan_file import describe_run
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep
 
     loaded = load_sweep(folder / "scale.yaml")
-    trials = plan(loaded)
+    trials = Planner(loaded).trials()
     run = RunFolder(out)
     begun, spent = time.perf_counter(), time.process_time()
     run.write_plan(resolved_sweep(loaded), trials, **describe_run(trials, loaded.sweep, "scale", "fake", 1))
     with contextlib.redirect_stderr(io.StringIO()):
-        run_command._execute(executor, trials, run, "scale", None)
+        execute(executor, trials, run, "scale")
     seconds = {"seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}
     done = sum(row.record.status == "done" for row in run.trials())
     if done < len(trials):
@@ -172,12 +172,12 @@ def actor(config: dict[str, Any], run_path: str, **_: str) -> None:
 
 
 def again_stage(folder: Path) -> dict[str, float]:
-    from bench.plan.planner import plan
+    from bench.plan.planner import Planner
     from bench.run.pending import trials_to_run
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import load_sweep
 
-    trials = plan(load_sweep(folder / "scale.yaml"))
+    trials = Planner(load_sweep(folder / "scale.yaml")).trials()
     begun, spent = time.perf_counter(), time.process_time()
     left = trials_to_run(trials, RunFolder(folder / "run"))
     return {"left": len(left), "seconds": time.perf_counter() - begun, "cpu_seconds": time.process_time() - spent}

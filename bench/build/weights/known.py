@@ -1,9 +1,8 @@
 """Facts about weights that the package holds: a hub model's files, sizes and licences, and the hashes of files."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+
+from rewards.published.weights import Weights
 
 LAYOUT = (
     "model_index.json",
@@ -23,19 +22,14 @@ OPTIONAL_FILES = ("tokenizer/*.json",)
 """Patterns of files that are fetched with `LAYOUT` if the repository has them."""
 
 
-class Facts(NamedTuple):
-    """A hub model's size in bytes, its licence, and file -> SHA-256, known before it is fetched."""
-
-    size: int | None
-    licence: str
-    sha256: Mapping[str, str]
-
-
 KNOWN_MODELS = {
-    "stable-diffusion-v1-5/stable-diffusion-v1-5": Facts(
-        4_266_665_000,
-        "CreativeML OpenRAIL-M",
-        {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": Weights(
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        LAYOUT,
+        "model",
+        size=4_266_665_000,
+        licence="CreativeML OpenRAIL-M",
+        sha256={
             "text_encoder/model.safetensors": "d008943c017f0092921106440254dbbe00b6a285f7883ec8ba160c3faad88334",
             "unet/diffusion_pytorch_model.safetensors": (
                 "19da7aaa4b880e59d56843f1fcb4dd9b599c28a1d9d9af7c1143057c8ffae9f1"
@@ -46,6 +40,7 @@ KNOWN_MODELS = {
         },
     ),
 }
+"""Hub models of the shipped sweeps, with what is known before they are fetched."""
 
 SHIPPED = {
     "models/emoji/v1": "8a4cb987bdc5377238e1ca182ecaa97c01619cd3ab0dc674a54b26bc1f6847c9",
@@ -57,36 +52,8 @@ SHIPPED = {
 """Hashes of the weights in the package, as trials record them: `model_hash` of a model, a reward's `weights_sha256`."""
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGE, HUB = "this package", "the hub"
-"""Sources of a file's expected hash."""
-
-
-class Expected(NamedTuple):
-    """The hash that a file should have, its algorithm, and the source of the hash."""
-
-    algorithm: str
-    value: str
-    source: str
 
 
 def place(shipped: Path) -> str:
     """The path of a file relative to the package's root; an outside file's path unchanged."""
     return shipped.relative_to(ROOT).as_posix() if shipped.is_relative_to(ROOT) else str(shipped)
-
-
-def expected_of_shipped(shipped: Path) -> Expected | None:
-    """The hash of a shipped file or folder from `SHIPPED`; None if it is not listed there."""
-    name = place(shipped)
-    return Expected("sha256", SHIPPED[name], PACKAGE) if name in SHIPPED else None
-
-
-def expected_of_fetched(declared: str | None, path: Path | None) -> Expected | None:
-    """The hash that this package declares for a file, or else the one in the name of its blob in the hub's cache."""
-    if declared is not None:
-        return Expected("sha256", declared.lower(), PACKAGE)
-    if path is None or not path.is_symlink():  # a cache without links, as on Windows, has no blobs
-        return None
-    blob = path.resolve().name
-    if re.fullmatch(r"[0-9a-f]{64}", blob):
-        return Expected("sha256", blob, HUB)
-    return Expected("git-sha1", blob, HUB) if re.fullmatch(r"[0-9a-f]{40}", blob) else None

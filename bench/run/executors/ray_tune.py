@@ -87,7 +87,7 @@ def parallel(trials: Sequence[Trial], address: str | None = None) -> int:
 def execute(trials: Sequence[Trial], run: RunFolder, command: str, address: str | None = None) -> None:
     """Runs the trials under Ray Tune (see `bench.run.executors.Executor`).
 
-    The working directory must be the run's folder (see `bench/commands/run.py`).
+    The working directory must be the run's folder (see `bench.run.sweep`).
     """
     with session(trials, run, address) as scratch:
         fit(trials, run, command, parallel(trials, address), scratch)

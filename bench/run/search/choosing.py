@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from operator import itemgetter
 
 from bench.errors import BenchError
 from bench.run.search.candidates import Candidate
-from bench.store.records import Point
+from bench.store.records import Point, TriedConfiguration, TunedMethod
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
-from bench.store.trial_folder import TrialFolder
 from bench.sweep.schema import Search
 
 COSTS = (
@@ -24,12 +23,6 @@ COSTS = (
 )
 
 
-def score(folder: TrialFolder, metric: str) -> float | None:
-    """The trial's last value of `search.metric`; None if it is not done."""
-    curve = folder.read_curve() if folder.recorded_status() == Status.DONE else []
-    return value_of(curve[-1], metric) if curve else None
-
-
 def value_of(point: Point, metric: str) -> float:
     """The value of `search.metric` at a point of a curve."""
     return float(point.values["heldout" if metric == "heldout_reward" else "train"]["reward"])
@@ -38,46 +31,42 @@ def value_of(point: Point, metric: str) -> float:
 def mean_score(run: RunFolder, candidate: Candidate, metric: str) -> float | None:
     """The mean over seeds of the trials' last value; None if a trial is not done or a value is not finite."""
     folders = [run.trial(trial.key) for trial in candidate.trials]
-    curves = [folder.read_curve() if folder.recorded_status() == "done" else [] for folder in folders]
+    curves = [folder.read_curve() if folder.recorded_status() == Status.DONE else [] for folder in folders]
     scores = [value_of(curve[-1], metric) if curve else math.nan for curve in curves]
     return sum(scores) / len(scores) if all(map(math.isfinite, scores)) else None
 
 
-def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Candidate]) -> dict[str, Any]:
+def record(run: RunFolder, search: Search, variant: str, candidates: Sequence[Candidate]) -> TunedMethod:
     """The record of a method's tuning, made once its trials have ended.
-
-    Returns:
-        `variant`, `configurations` (values, score, statuses, trials), `chosen` (the best one's values), `score`,
-        `statuses` (status -> trials), and `cost` (axis -> sum over all trials, pruned and failed ones included).
 
     Raises:
         BenchError: no configuration has finished.
     """
-    rows: list[dict[str, Any]] = [
-        {
-            "values": candidate.values,
-            "score": mean_score(run, candidate, search.metric),
-            "statuses": [run.trial(trial.key).read().status for trial in candidate.trials],
-            "trials": [trial.key for trial in candidate.trials],
-        }
+    rows = [
+        TriedConfiguration(
+            values=candidate.values,
+            score=mean_score(run, candidate, search.metric),
+            statuses=[run.trial(trial.key).read().status for trial in candidate.trials],
+            trials=[trial.key for trial in candidate.trials],
+        )
         for candidate in candidates
     ]
-    finished = [row for row in rows if row["score"] is not None]
+    finished = [(row.score, row) for row in rows if row.score is not None]
     if not finished:
-        folder = run.trial(rows[0]["trials"][0])
+        folder = run.trial(rows[0].trials[0])
         cause = folder.read().cause or folder.read().status
         do = f"`bench status {run.path}` lists them; change search.space.{variant}, or remove the cause"
-        raise BenchError(f"no configuration of {variant} finished ({rows[0]['trials'][0]}: {cause})", "search", do)
-    best = max(finished, key=lambda row: row["score"])
-    statuses = [status for row in rows for status in row["statuses"]]
-    return {
-        "variant": variant,
-        "chosen": best["values"],
-        "score": best["score"],
-        "configurations": rows,
-        "statuses": {status: statuses.count(status) for status in sorted(set(statuses))},
-        "cost": cost(run, [key for row in rows for key in row["trials"]]),
-    }
+        raise BenchError(f"no configuration of {variant} finished ({folder.key}: {cause})", "search", do)
+    best_score, best = max(finished, key=itemgetter(0))
+    statuses = [status for row in rows for status in row.statuses]
+    return TunedMethod(
+        variant=variant,
+        chosen=best.values,
+        score=best_score,
+        configurations=rows,
+        statuses={status: statuses.count(status) for status in sorted(set(statuses))},
+        cost=cost(run, [key for row in rows for key in row.trials]),
+    )
 
 
 def cost(run: RunFolder, keys: Sequence[str]) -> dict[str, float]:

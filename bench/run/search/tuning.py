@@ -7,7 +7,9 @@ among the others is used.
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import ValidationError
 
 from bench import console
 from bench.build.trial_spec import Trial
@@ -20,9 +22,9 @@ from bench.run.search.candidates import Candidate, Candidates
 from bench.run.search.choosing import mean_score, record
 from bench.run.search.halving import Halving
 from bench.run.search.space import domains, readable
-from bench.store.damage import Check, is_finite, of
-from bench.store.files import read_json, write_json
+from bench.store.files import write_json
 from bench.store.plan_file import describe_run
+from bench.store.records import TuningRecord, read_record
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.sweep.load import LoadedSweep
@@ -72,27 +74,29 @@ class Tuning:
         shared = [trial.identity for name in self.search.space for trial in self.candidates.make(name, 0, {}).trials]
         self._fingerprint = digest([self.search.model_dump(mode="json"), shared])
 
-    def kept_record(self) -> dict[str, Any] | None:
-        """The record of an earlier call, or None if there is none for this search."""
-        kept = read_json(self._path)
-        if not _is_record(kept):
+    def kept_record(self) -> TuningRecord | None:
+        """The record of an earlier call, or None if there is none for this search.
+
+        Raises:
+            BenchError: a later version of the package wrote the record.
+        """
+        content = read_record(self._path)
+        try:
+            kept = TuningRecord.model_validate(content)
+        except ValidationError:
             if self._path.exists():
                 console.warn(f"{self._path} is damaged; it is written again from the stored trials")
             return None
-        return kept if kept["fingerprint"] == self._fingerprint else None
+        return kept if kept.fingerprint == self._fingerprint else None
 
-    def unfinished(self, kept: dict[str, Any]) -> int:
-        """How many configurations of a record failed or were interrupted; `run` runs them again."""
-        return sum(map(_unfinished, kept["methods"]))
-
-    def run(self, run_trials: RunTrials) -> dict[str, Any] | None:
+    def run(self, run_trials: RunTrials) -> TuningRecord | None:
         """Tunes the methods, or runs the unfinished configurations of an earlier record again.
 
         Returns:
             The record; None if the user stopped the tuning.
         """
         kept = self.kept_record()
-        if kept is not None and not self.unfinished(kept):
+        if kept is not None and not kept.unfinished:
             return kept
         if self.search.algorithm != "optuna":
             tried = self._all_at_once(run_trials)
@@ -101,17 +105,14 @@ class Tuning:
         if tried is None:
             return None
         methods = [record(self.folder, self.search, name, candidates) for name, candidates in tried.items()]
-        kept = {
-            "fingerprint": self._fingerprint,
-            "search": self.search.model_dump(mode="json", exclude_none=True),
-            "methods": methods,
-        }
-        write_json(self._path, kept)
+        search = self.search.model_dump(mode="json", exclude_none=True)
+        kept = TuningRecord(fingerprint=self._fingerprint, search=search, methods=methods)
+        write_json(self._path, kept.stored())
         return kept
 
-    def tuned(self, kept: dict[str, Any]) -> LoadedSweep:
+    def tuned(self, kept: TuningRecord) -> LoadedSweep:
         """The sweep of the comparison: every method with its chosen settings, and without `search`."""
-        chosen = {method["variant"]: method["chosen"] for method in kept["methods"]}
+        chosen = {method.variant: method.chosen for method in kept.methods}
         variants = self.candidates.variants
         methods = tuple(
             MethodSpec(
@@ -125,16 +126,16 @@ class Tuning:
         sweep = self.loaded.sweep.model_copy(update={"methods": methods, "search": None})
         return LoadedSweep(sweep, self.loaded.root, self.loaded.base, self.loaded.scale)
 
-    def announce(self, kept: dict[str, Any]) -> None:
+    def announce(self, kept: TuningRecord) -> None:
         """Prints the chosen settings of each method, and how many configurations failed."""
-        for method in kept["methods"]:
-            chosen = ", ".join(f"{name} {value}" for name, value in method["chosen"].items())
-            count = console.plural(len(method["configurations"]), "configuration")
-            console.note(f"tuned {method['variant']}: {chosen} (best of {count}, {method['score']:.3f})")
-        left = self.unfinished(kept)
-        if left:
+        for method in kept.methods:
+            chosen = ", ".join(f"{name} {value}" for name, value in method.chosen.items())
+            count = console.plural(len(method.configurations), "configuration")
+            console.note(f"tuned {method.variant}: {chosen} (best of {count}, {method.score:.3f})")
+        if kept.unfinished:
+            failed = console.plural(kept.unfinished, "configuration")
             where = f"`bench status {self.folder.path}` prints the causes"
-            console.note(f"{console.plural(left, 'configuration')} failed; the same command tries again ({where})")
+            console.note(f"{failed} failed; the same command tries again ({where})")
 
     # -- strategies -------------------------------------------------------------------------------------------------
 
@@ -183,11 +184,14 @@ class Tuning:
                     searcher.on_trial_complete(str(number), result, error=result is None)
         return tried
 
-    def _once_more(self, run_trials: RunTrials, kept: dict[str, Any]) -> Tried | None:
+    def _once_more(self, run_trials: RunTrials, kept: TuningRecord) -> Tried | None:
         """Optuna with an earlier record: runs its unfinished configurations again and suggests no new ones."""
         tried = {
-            name: [self.candidates.make(name, number, row["values"]) for number, row in enumerate(rows)]
-            for name, rows in ((method["variant"], method["configurations"]) for method in kept["methods"])
+            method.variant: [
+                self.candidates.make(method.variant, number, row.values)
+                for number, row in enumerate(method.configurations)
+            ]
+            for method in kept.methods
         }
         trials = self.candidates.trials_of(tried)
         self._write_plan(trials, self._round())
@@ -218,31 +222,6 @@ class Tuning:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
         about = describe_run(trials, sweep, *self._about, parallel=min(self._room, at_once))
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
-
-
-def _is_record(kept: Any) -> bool:
-    """Whether a JSON value is a record of `Tuning.run`."""
-    methods = kept.get("methods") if isinstance(kept, dict) and isinstance(kept.get("fingerprint"), str) else None
-    return isinstance(methods, list) and not any(
-        not isinstance(each, dict)
-        or any(not check(each.get(name)) for name, check in METHOD_FIELDS.items())
-        or any(not isinstance(row, dict) or not {"values", "statuses"} <= set(row) for row in each["configurations"])
-        for each in methods
-    )
-
-
-METHOD_FIELDS: dict[str, Check] = {
-    "variant": of(str),
-    "chosen": of(dict),
-    "score": is_finite,
-    "configurations": of(list),
-}
-"""The fields of a method in the record that are read again, with the check of each."""
-
-
-def _unfinished(method: dict[str, Any]) -> int:
-    ends = {status for status in Status if status.settled or status == Status.SKIPPED}
-    return sum(any(status not in ends for status in row["statuses"]) for row in method["configurations"])
 
 
 def _check_algorithm(loaded: LoadedSweep, executor_name: str) -> None:

@@ -97,18 +97,17 @@ class Follower:
                 tracker.finish(self.folder.recorded_status() == Status.DONE)
 
     def _log(self, curve: list[Point]) -> None:
-        if not any(point.point > self.state["told"] for point in curve):
-            return
-        if self.tracker is None:
+        new = [point for point in curve if point.point > self.state["told"]]
+        if new and self.tracker is None:
             trial = Trial.model_validate(self.folder.read().spec)
             self.tracker = TRACKERS[self.name](trial, self.folder, self.state["id"])
             if self.tracker.id is None or self.tracker.id != self.state["id"]:
                 self.keep(id=self.tracker.id, told=-1)
-        for point in curve:
-            if point.point > self.state["told"]:
-                numbers = scalars(point)
-                self.tracker.log(int(numbers["cost/steps"]), numbers, pictures(self.folder, point))
-                self.keep(told=point.point, problem=None)
+                new = curve
+        for point in new:
+            numbers = scalars(point)
+            self.tracker.log(int(numbers["cost/steps"]), numbers, pictures(self.folder, point))
+            self.keep(told=point.point, problem=None)
 
     def keep(self, **fields: Any) -> None:
         """Writes fields of the state: `id` and `told`, by which another process continues, and `problem`, a warning."""

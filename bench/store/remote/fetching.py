@@ -1,61 +1,38 @@
 """Fetching from a store into a local folder, to resume a run or to read one."""
 
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from bench.errors import BenchError
-from bench.store.remote.manifest import Manifest, Stamp, checkpoint_of, is_checkpoint, is_hash, is_run_file, local_files
+from bench.store.checkpoints import point_of
+from bench.store.remote.manifest import Manifest, is_run_file, local_files, stamp_of, unfinished
 from bench.store.remote.place import ListedFile, Place, out_of_reach
 from bench.store.run_folder import RunFolder
 
 CONCURRENT_TRANSFERS = 8
-RECORDS, CHECKPOINTS, CURVES, REST = range(4)
+RECORD, CHECKPOINT, CURVE, REST = range(4)
 """The stages of fetching, in order: files that name others go first."""
+
+EVERYTHING = re.compile(r".*")
+RECORDS = re.compile(r".*\.(yaml|json|jsonl)")
+"""Paths of the records of a run and its trials, of a few kilobytes each."""
+TRIALS = re.compile(r"(?!report/|results\.parquet).*")
+"""Paths of the plan and of all files of trials; reports and `results.parquet` are derived from those."""
+NUMBERS = re.compile(rf"(?!.*/(checkpoint|adapter)/){TRIALS.pattern}")
+"""Paths of the files that a report needs."""
 
 T = TypeVar("T")
 
 
-def records(name: str) -> bool:
-    """Whether a file is a record of a trial or of the run, of a few kilobytes."""
-    return name.endswith((".yaml", ".json", ".jsonl"))
-
-
-def trials(name: str) -> bool:
-    """Whether a file belongs to the plan or to a trial; reports and `results.parquet` are derived from those."""
-    return not name.startswith("report/") and name != "results.parquet"
-
-
-def numbers(name: str) -> bool:
-    """Whether a file is needed for a report."""
-    return trials(name) and "/checkpoint/" not in name and "/adapter/" not in name
-
-
-def everything(name: str) -> bool:
-    """True for every file."""
-    return True
-
-
-def open_copy(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> RunFolder:
-    """Fetches an existing run at `place` into a local copy for reading; see `fetch_copy`.
-
-    Raises:
-        BenchError: there is no run, or the store cannot be read.
-    """
-    run = fetch_copy(place, runs, wanted)
-    if not run.exists() and not run.tuning.exists():
-        raise BenchError("no run has written here", place.url, "name the URL that `bench run --out` was given")
-    return run
-
-
-def fetch_copy(place: Place, runs: Path, wanted: Callable[[str], bool] = trials) -> RunFolder:
+def fetch_copy(place: Place, runs: Path, wanted: re.Pattern[str]) -> RunFolder:
     """Fetches the changed files of a run at `place`, which may not exist yet, into a local copy for reading.
 
     Args:
         place: the run's store.
         runs: the folder of all runs; the copy is kept in its `.remote/read/`.
-        wanted: whether a file, by its path in the run, is needed: `records`, `numbers` or `trials`.
+        wanted: the paths, in the run, of the files that are needed: `RECORDS`, `NUMBERS` or `TRIALS`.
 
     Raises:
         BenchError: the store cannot be read.
@@ -64,41 +41,41 @@ def fetch_copy(place: Place, runs: Path, wanted: Callable[[str], bool] = trials)
     try:
         fetch(place, Manifest(run.path), wanted)
     except Exception as error:
-        raise out_of_reach(place, "read", error) from error
+        raise out_of_reach(place.url, "read", error) from error
     return run
 
 
-def fetch(place: Place, manifest: Manifest, wanted: Callable[[str], bool] = everything) -> None:
+def fetch(place: Place, manifest: Manifest, wanted: re.Pattern[str] = EVERYTHING) -> None:
     """Makes the wanted files of the manifest's folder equal to the store's.
 
     The first error ends the fetching; files that were fetched are kept. Files that name others are fetched before them
-    (a trial's record, its checkpoints, its curve, its evaluation), and the store is listed again for each stage, so
-    that the named files can only be newer. They are older only if a trial is cut back behind a checkpoint meanwhile;
-    `TrialFolder.load_checkpoint` then skips the checkpoint, as its point is missing.
+    (a trial's record, its checkpoints, its curve, its evaluation), and the store is listed again after the records, so
+    that the named files are there and can only be newer. They are older only if a trial is cut back behind a checkpoint
+    meanwhile; `TrialFolder.load_checkpoint` then skips the checkpoint, as its point is missing.
     """
-    folder = manifest.folder
-    listed: dict[str, ListedFile] = {}
+    folder, listed = manifest.folder, dict[str, ListedFile]()
+
+    def fetch_one(name: str) -> None:
+        try:
+            place.download(name, folder / name)
+        except FileNotFoundError:
+            return  # its writer removed it in the meantime
+        if stamp := stamp_of(folder / name):
+            manifest.add(name, stamp, listed[name].mark)
+
     try:
-        for stage in (RECORDS, CHECKPOINTS, CURVES, REST):
-            if stage == CHECKPOINTS and not any(map(is_checkpoint, listed)):
-                continue  # spares a listing: most readers want no checkpoints
-            listed = {name: entry for name, entry in place.listing().items() if is_run_file(name) and wanted(name)}
-            if stage == RECORDS:
-                _remove(manifest, {name for name in local_files(folder) if wanted(name)} - set(listed))
-            names = [n for n, e in listed.items() if _stage(n) == stage and not manifest.current(n, e)]
-            hashed = {checkpoint_of(name) for name in listed if is_hash(name)}
-            finished = [n for n in names if not is_checkpoint(n) or n in hashed]
-
-            def fetch_one(name: str, listed: dict = listed) -> None:
-                try:
-                    place.download(name, folder / name)
-                except FileNotFoundError:
-                    return  # its writer removed it in the meantime
-                stamp = Stamp.of(folder / name)
-                if stamp is not None:
-                    manifest.add(name, stamp, listed[name].mark)
-
-            in_parallel(place, fetch_one, finished)
+        for stage in (RECORD, CHECKPOINT, CURVE, REST):
+            if stage in (RECORD, CHECKPOINT):
+                there = {name: e for name, e in place.listing().items() if is_run_file(name) and wanted.fullmatch(name)}
+                left_out = unfinished(there)
+                listed = {name: entry for name, entry in there.items() if name not in left_out}
+            if stage == RECORD:
+                for name in filter(wanted.fullmatch, local_files(folder)):
+                    if name not in listed:  # the store no longer has it
+                        (folder / name).unlink(missing_ok=True)
+                        manifest.drop(name)
+            names = [n for n, entry in listed.items() if _stage(n) == stage and not manifest.current(n, entry)]
+            in_parallel(place, fetch_one, names)
     finally:
         manifest.save()
 
@@ -113,14 +90,7 @@ def _stage(name: str) -> int:
     """The stage in which a file is fetched."""
     last = name.rpartition("/")[2]
     if last in ("plan.json", "trial.json"):
-        return RECORDS
-    if is_hash(name) or is_checkpoint(name):
-        return CHECKPOINTS
-    return CURVES if last in ("curve.jsonl", "heartbeat.json") else REST
-
-
-def _remove(manifest: Manifest, names: set[str]) -> None:
-    """Removes local files that the store no longer has."""
-    for name in names:
-        (manifest.folder / name).unlink(missing_ok=True)
-        manifest.drop(name)
+        return RECORD
+    if point_of(name) >= 0:
+        return CHECKPOINT
+    return CURVE if last in ("curve.jsonl", "heartbeat.json") else REST

@@ -1,10 +1,10 @@
 """The lease of a run: `.lease.json` in the store names the process that writes the run, and its last renewal.
 
 A lease can be taken over if its owner released it, is a dead process of this machine, worked in the same folder, or has
-not renewed it for `STALE_SECONDS`. Limits: the clocks of two machines must agree to within about a minute. Two machines
-that begin within the same second may both get the lease if the store has no exclusive writing, or if both take over a
-stale lease. Each of them checks the lease before it renews it, so the one that lost it stops uploading within
-`PULSE_SECONDS`, after the trial that it is uploading.
+not renewed it for `STALE_SECONDS`. Limits: the clocks of two machines must agree to within about a minute. Of two
+machines that begin within the same second, the one that writes last has the lease. The other notices it at once or, if
+its network is slow, before it renews the lease; it then stops uploading within `PULSE_SECONDS`, after the trial that is
+being uploaded.
 """
 
 import json
@@ -14,9 +14,10 @@ import threading
 import time
 from typing import Any
 
+import psutil
+
 from bench.errors import LockedError
 from bench.store.remote.place import Place
-from bench.store.trial_folder import is_alive
 
 FILE = ".lease.json"
 STALE_SECONDS = 180.0
@@ -45,16 +46,11 @@ class Lease:
 
     def last(self) -> dict[str, Any]:
         """The entry of the present or last owner: host, pid, copy, since, time, released; empty if there was none."""
-        for _ in range(2):
-            content = self.place.read(FILE)
-            if content is None:
-                return {}
-            try:
-                owner = json.loads(content)
-                return owner if isinstance(owner, dict) else {}
-            except ValueError:  # perhaps it is being written
-                time.sleep(SETTLE_SECONDS)
-        return {}
+        try:
+            owner = json.loads(self.place.read(FILE) or b"{}")
+        except ValueError:
+            return {}
+        return owner if isinstance(owner, dict) else {}
 
     def acquire(self, copy: str) -> None:
         """Takes the lease.
@@ -66,61 +62,51 @@ class Lease:
             LockedError: another process has the lease.
         """
         self._owner = {"host": socket.gethostname(), "pid": os.getpid(), "copy": copy, "since": time.time()}
-        if self.place.create(FILE, self._content()):
-            return
-        self._refuse_others(self.last())
-        self.place.write(FILE, self._content())
-        time.sleep(SETTLE_SECONDS)  # if two processes take it over at once, the last writer has it
-        self._refuse_others(self.last())
+        self._refuse_others()
+        self._write()
+        time.sleep(SETTLE_SECONDS)
+        self._refuse_others()
 
     def held(self) -> bool:
         """Whether any process has the lease."""
-        owner = self.last()
-        return bool(owner) and not _free(owner)
+        return not _free(self.last())
 
     def confirm(self) -> bool:
         """Renews the lease; returns False, from then on, if another process has taken it over."""
-        with self._lock:
+        with self._lock:  # uploads and heartbeats call this in threads of their own
             if self.lost_to is None:
                 owner = self.last()
-                if owner and not self._is_mine(owner):
+                if any(owner.get(key, value) != value for key, value in self._owner.items()):
                     self.lost_to = _describe(owner)
                 else:
-                    self.place.write(FILE, self._content())
+                    self._write()
             return self.lost_to is None
 
     def release(self) -> None:
         """Releases the lease if this process has it."""
         if self.confirm():
-            self.place.write(FILE, self._content(released=True))
+            self._write(released=True)
 
-    def _content(self, released: bool = False) -> bytes:
-        return json.dumps({**self._owner, "time": time.time(), "released": released}, indent=2).encode() + b"\n"
+    def _write(self, released: bool = False) -> None:
+        owner = {**self._owner, "time": time.time(), "released": released}
+        self.place.write(FILE, json.dumps(owner, indent=2).encode() + b"\n")
 
-    def _is_mine(self, owner: dict[str, Any]) -> bool:
-        return all(owner.get(key) == value for key, value in self._owner.items())
-
-    def _refuse_others(self, owner: dict[str, Any]) -> None:
+    def _refuse_others(self) -> None:
+        owner = self.last()
         same_folder = owner.get("copy") == self._owner["copy"]  # the folder's own lock lets only one process in
         if same_folder or _free(owner):
             return
-        age = _age(owner)
+        age = time.time() - owner["time"]
         what = f"{_describe(owner)} is writing this run; its lease was renewed {max(0.0, age):.0f} s ago"
         left = max(1.0, STALE_SECONDS - age)
         do = f"wait for it or stop it; if that machine is gone, the run is free in {left:.0f} s"
         raise LockedError(what, self.place.url, do)
 
 
-def _age(owner: dict[str, Any]) -> float:
-    """Seconds since the lease was renewed."""
-    return time.time() - float(owner.get("time", 0.0))
-
-
 def _free(owner: dict[str, Any]) -> bool:
-    """Whether the owner released the lease, is a dead process of this machine, or has not renewed it for long."""
-    here = owner.get("host") == socket.gethostname()
-    dead = here and not is_alive(int(owner.get("pid", 0)))
-    return bool(owner.get("released")) or dead or _age(owner) > STALE_SECONDS
+    """Whether there is no owner, it released the lease or stopped renewing it, or is a dead process of this machine."""
+    dead = owner.get("host") == socket.gethostname() and not psutil.pid_exists(int(owner.get("pid", 0)))
+    return dead or bool(owner.get("released")) or time.time() - owner.get("time", 0.0) > STALE_SECONDS
 
 
 def _describe(owner: dict[str, Any]) -> str:

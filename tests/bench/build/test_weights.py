@@ -13,8 +13,12 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from bench.build.plugins import build_reward, resolve_model
 from bench.build.weights import checking, known, needs
 from bench.commands import weights as verbs
+from bench.sweep.schema import RewardSpec
+from bench.sweep.shipped import sweep_files
+from models.loading import load_components, model_hash
 from rewards import registry
 from rewards.published.laion import LaionAesthetic
 from rewards.published.weights import Weights
@@ -42,7 +46,7 @@ def cache(tmp_path, monkeypatch):
     # What the package knows of the published files would not fit small ones.
     needs = [replace(need, sha256={}) for need in LaionAesthetic.needs]
     monkeypatch.setattr(LaionAesthetic, "needs", tuple(needs))
-    monkeypatch.setitem(known.KNOWN_MODELS, MODEL, known.KNOWN_MODELS[MODEL]._replace(sha256={}))
+    monkeypatch.setitem(known.KNOWN_MODELS, MODEL, replace(known.KNOWN_MODELS[MODEL], sha256={}))
     return folder
 
 
@@ -83,9 +87,9 @@ def rows_of(answer, code=0):
 
 
 def refused(answer):
-    """Exit code 2 and an error of one to three lines; what it says."""
+    """Exit code 2 and an error of one to three lines, perhaps after what is being fetched; what it says."""
     assert answer.code == 2, answer
-    lines = answer.err.strip().splitlines()
+    lines = [line for line in answer.err.strip().splitlines() if not line.startswith("fetching ")]
     assert 1 <= len(lines) <= 3, answer.err
     assert lines[0].startswith("error: ")
     return " ".join(lines)
@@ -100,7 +104,7 @@ def test_list_says_what_is_needed_and_that_it_is_not_here(cli):
     assert (clip["name"], clip["kind"], clip["files"]) == ("aesthetic", "reward", ["config.json", "model.safetensors"])
     assert clip["size"] == 1_710_540_580
     assert "MIT" in clip["licence"]
-    assert (clip["cached"], clip["complete"], clip["problem"]) == (None, False, None)
+    assert (clip["cached"], clip["complete"]) == (None, False)
     model = next(row for row in rows if row["name"] == MODEL)
     assert (model["kind"], model["repository"], model["complete"]) == ("model", MODEL, False)
     emoji = next(row for row in rows if row["name"] == "emoji-v1")
@@ -144,32 +148,23 @@ def test_list_says_where_files_are(cli, aesthetic):
     assert clip["sha256"] == {"model.safetensors": sha256(b"tower")}
 
 
-def test_a_reward_that_cannot_be_imported_is_a_row(cli, monkeypatch):
+def test_a_reward_that_cannot_be_imported_is_named_and_the_others_are_listed(cli, monkeypatch):
     monkeypatch.setitem(registry._BUILT_IN, "broken", registry.Entry("rewards.no_such:Thing", "broken"))
-    row = next(row for row in rows_of(cli("weights", "list", "--json")) if row["name"] == "broken")
-    assert "rewards.no_such" in row["problem"]
-    assert (row["repository"], row["complete"]) == (None, False)
-    line = next(line for line in cli("weights", "list").out.splitlines() if "broken" in line)
-    assert "rewards.no_such" in line
-    assert line.rstrip().endswith("unknown")
-    line = next(line for line in cli("weights", "verify").out.splitlines() if "broken" in line)
-    assert "unknown" in line
-    assert "rewards.no_such" in line
-    assert "rewards.no_such" in refused(cli("weights", "fetch", "broken"))
-
-
-def test_models_come_from_the_installed_sweeps_and_those_here(cli, tmp_path, monkeypatch):
-    folder = tmp_path / "sweeps"
-    (folder / "local" / "model").mkdir(parents=True)
-    (folder / "a.yaml").write_text("model: emoji-v1\nscales: {big: {model: some/model}, here: {model: local/model}}\n")
-    (folder / "b.yaml").write_text("model: other/model\n")
-    (folder / "broken.yaml").write_text("model: [\n")
-    monkeypatch.chdir(tmp_path)
     answer = cli("weights", "list", "--json")
-    models = [row["name"] for row in rows_of(answer) if row["kind"] == "model" and not row["shipped"]]
-    assert models == ["stable-diffusion-v1-5/stable-diffusion-v1-5", "some/model", "other/model"]
-    assert "left out: " in answer.err
-    assert "broken.yaml" in answer.err
+    assert {"aesthetic", "emoji-count"} <= {row["name"] for row in rows_of(answer)}
+    assert answer.err.startswith("left out: reward broken, as it cannot be imported: ")
+    assert "rewards.no_such" in answer.err
+    answer = cli("weights", "fetch", "broken")
+    assert answer.code == 2
+    assert "\nerror: there is no module 'rewards.no_such'" in answer.err
+    assert "needs no weights" not in answer.err
+
+
+def test_models_are_those_of_the_shipped_sweeps(cli):
+    models = [row["name"] for row in rows_of(cli("weights", "list", "--json")) if row["kind"] == "model"]
+    sweeps = [path.read_text() for path in sweep_files().values()]
+    named = {name for text in sweeps for name in re.findall(r"\bmodel: ([\w.-]+/[\w.-]+)", text)}
+    assert named == {name for name in models if "/" in name} == set(known.KNOWN_MODELS)
 
 
 # -- names
@@ -201,12 +196,11 @@ def test_usage_errors(cli, arguments):
 def test_offline_fetch_says_what_and_where_to(cli, cache):
     text = refused(cli("weights", "fetch", "aesthetic"))
     assert f"{CLIP} cannot be fetched: HF_HUB_OFFLINE is set" in text
-    assert f"hf download {CLIP} config.json model.safetensors && hf download {HEAD} aesthetic-model.pth" in text
-    assert f"into {cache}" in text
-    assert "reward: {name: aesthetic, model: PATH, head: PATH}" in text
+    assert f"copy the hub cache there into {cache}, or name local files, " in text
+    assert "`reward: {name: aesthetic, model: PATH}`" in text
     text = refused(cli("weights", "fetch", MODEL))
-    assert f"bench weights fetch {MODEL}" in text
-    assert "StableDiffusionPipeline" in text
+    assert f"{MODEL} cannot be fetched: HF_HUB_OFFLINE is set" in text
+    assert "`model: FOLDER`" in text
 
 
 def test_fetch_of_what_is_here_does_nothing(cli, aesthetic):
@@ -227,17 +221,14 @@ def hub(monkeypatch, put):
             siblings=[SimpleNamespace(rfilename=name) for owner, name in files if owner == repository]
         )
 
-    def hf_hub_download(repository, name):
-        asked.append(name)
-        return str(put(repository, name, files[repository, name]))
-
     def snapshot_download(repository, allow_patterns):
         for owner, name in files:
             if owner == repository and any(fnmatch(name, pattern) for pattern in allow_patterns):
-                hf_hub_download(repository, name)
+                asked.append(name)
+                link = put(repository, name, files[repository, name])
+        return str(link.parents[name.count("/")])
 
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     return SimpleNamespace(files=files, asked=asked)
 
@@ -263,7 +254,8 @@ def test_fetch_of_a_model_takes_one_copy_of_each_part(cli, hub):
     assert answer.code == 0, answer
     assert sorted(hub.asked) == sorted([*known.LAYOUT, *tokens])
     states = {row["file"]: row["state"] for row in rows_of(cli("weights", "verify", MODEL, "--json"))}
-    assert states == dict.fromkeys([*known.LAYOUT, *tokens], "ok")
+    large = {name: "ok" for name in known.LAYOUT if name.endswith(".safetensors")}
+    assert states == dict.fromkeys(known.LAYOUT, "no hash known") | large
 
 
 @pytest.mark.parametrize(
@@ -289,7 +281,9 @@ def test_a_model_without_safetensors_is_refused_before_it_is_fetched(cli, hub):
     unet = "unet/diffusion_pytorch_model"
     hub.files |= {("some/model", name): b"" for name in known.LAYOUT if not name.startswith(unet)}
     hub.files |= {("some/model", f"{unet}.bin"): b""}
-    assert f"some/model has no {unet}.safetensors" in refused(cli("weights", "fetch", "some/model"))
+    text = refused(cli("weights", "fetch", "some/model"))
+    assert f"some/model has no {unet}.safetensors" in text
+    assert "take a model in StableDiffusionPipeline's layout, as safetensors" in text
     assert hub.asked == []
 
 
@@ -297,8 +291,7 @@ def test_what_was_fetched_must_have_the_known_hash(cli, hub, monkeypatch):
     need = Weights(HEAD, ("aesthetic-model.pth",), "head", sha256={"aesthetic-model.pth": sha256(b"head")})
     monkeypatch.setattr(LaionAesthetic, "needs", (need,))
     hub.files |= {(HEAD, "aesthetic-model.pth"): b"another"}
-    answer = cli("weights", "fetch", "aesthetic")
-    text = refused(replace(answer, err=answer.err.removeprefix(f"fetching {HEAD}\n")))
+    text = refused(cli("weights", "fetch", "aesthetic"))
     assert f"has sha256 {sha256(b'another')[:12]}, not {sha256(b'head')[:12]}" in text
 
 
@@ -349,17 +342,15 @@ def test_right_files(cli, aesthetic):
     answer = cli("weights", "verify", "aesthetic")
     assert answer.code == 0, answer
     rows = rows_of(cli("weights", "verify", "aesthetic", "--json"))
-    assert [(row["file"], row["state"], row["algorithm"], row["do"]) for row in rows] == [
-        ("config.json", "ok", "git-sha1", None),
-        ("model.safetensors", "ok", "sha256", None),
-        ("aesthetic-model.pth", "ok", "sha256", None),
+    assert [(row["file"], row["state"], row["source"], row["do"]) for row in rows] == [
+        ("config.json", "no hash known", None, None),
+        ("model.safetensors", "ok", "the hub", None),
+        ("aesthetic-model.pth", "ok", "the hub", None),
     ]
-    assert all(row["source"] == "the hub" for row in rows)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_damaged_file_is_named_with_what_to_do(cli, aesthetic, name):
-    blob = aesthetic[name].resolve()
+def test_a_damaged_file_is_named_with_what_to_do(cli, aesthetic):
+    blob = aesthetic["model.safetensors"].resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     answer = cli("weights", "verify", "aesthetic")
     assert answer.code == 2
@@ -367,11 +358,10 @@ def test_a_damaged_file_is_named_with_what_to_do(cli, aesthetic, name):
     assert len(damaged) == 1
     assert damaged[0].endswith(f"; rm {blob} && bench weights fetch aesthetic")
     states = {row["file"]: row["state"] for row in rows_of(cli("weights", "verify", "aesthetic", "--json"), code=2)}
-    assert states.pop(name) == "damaged"
-    assert set(states.values()) == {"ok"}
+    assert states == {"config.json": "no hash known", "model.safetensors": "damaged", "aesthetic-model.pth": "ok"}
     blob.unlink()  # the advice, after which it can be fetched again
     states = {row["file"]: row["state"] for row in rows_of(cli("weights", "verify", "aesthetic", "--json"), code=2)}
-    assert states[name] == "not here"
+    assert states["model.safetensors"] == "not here"
 
 
 def test_the_known_hash_goes_before_the_blobs_name(cli, put, monkeypatch):
@@ -410,15 +400,9 @@ def test_a_shared_file_is_read_once(cli, aesthetic, monkeypatch):
     entry = registry._BUILT_IN["aesthetic"]
     monkeypatch.setitem(registry._BUILT_IN, "again", entry)
     read = []
-    monkeypatch.setattr(checking, "digest", lambda path, *rest: read.append(path) or path.resolve().name)
+    monkeypatch.setattr(checking, "file_sha256", lambda path: read.append(path) or path.name)
     assert len(rows_of(cli("weights", "verify", "aesthetic", "again", "--json"))) == 6
-    assert len(read) == 3
-
-
-def test_hashes_are_sha256_and_the_one_that_git_names_a_file_by(tmp_path):
-    (tmp_path / "hello").write_bytes(b"hello\n")
-    assert checking.digest(tmp_path / "hello", "sha256") == sha256(b"hello\n")
-    assert checking.digest(tmp_path / "hello", "git-sha1") == "ce013625030ba8dba906f756967f9e9ca394464a"  # hash-object
+    assert len(read) == 2
 
 
 # -- what ships
@@ -430,7 +414,12 @@ def test_what_ships_is_what_trials_record(cli):
     assert places == set(known.SHIPPED), "give SHIPPED in bench/build/weights/known.py the hash of what ships"
     rows = rows_of(cli("weights", "verify", *sorted(shipped), "--json"))
     assert {row["name"]: row["state"] for row in rows} == dict.fromkeys(shipped, "ok")
-    assert all(row["loads"] for row in rows)
+    for row in rows:
+        if row["kind"] == "reward":
+            assert build_reward(RewardSpec(name=row["name"])).weights_sha256 == row["found"]
+        else:
+            load_components(row["path"])
+            assert model_hash(resolve_model(row["name"], Path())) == row["found"]
 
 
 def test_a_shipped_model_that_changed(cli, tmp_path, monkeypatch):
@@ -447,16 +436,20 @@ def test_a_shipped_model_that_changed(cli, tmp_path, monkeypatch):
     assert row["state"] == "damaged"
     assert "git checkout" in row["do"]
     config.unlink()
-    (folder / "model_index.json").unlink()
     (row,) = rows_of(cli("weights", "verify", "emoji-v1", "--json"), code=2)
-    assert "model_index.json" in row["problem"]
+    assert row["state"] == "damaged"
 
 
-def test_a_shipped_reward_that_does_not_load(cli, tmp_path, monkeypatch):
+def test_a_shipped_reward_that_is_missing(cli, tmp_path, monkeypatch):
     file = tmp_path / "aesthetic.safetensors"
-    file.write_bytes(b"short")
     monkeypatch.setattr("rewards.emoji.aesthetic.WEIGHTS", file)
     monkeypatch.setitem(known.SHIPPED, str(file), sha256(b"short"))
+    line = next(line for line in cli("weights", "list").out.splitlines() if str(file) in line)
+    assert line.rstrip().endswith("missing")
     answer = cli("weights", "verify", "emoji-aesthetic")
     assert answer.code == 2
-    assert "does not load" in answer.out
+    assert f"damaged: {file}: FileNotFoundError" in answer.out
+    file.write_bytes(b"other")
+    answer = cli("weights", "verify", "emoji-aesthetic")
+    assert answer.code == 2
+    assert f"{file} has sha256 {sha256(b'other')[:12]}, not {sha256(b'short')[:12]}; git checkout -- " in answer.out

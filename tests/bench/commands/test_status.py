@@ -13,11 +13,11 @@ from rich.console import Console
 
 from bench.commands import status
 from bench.commands.status import trial_rows
-from bench.plan.planner import plan
 from bench.run.progress import Bars, view_of
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from tests.bench.bodies import one_trial
+from tests.bench.planned import plan
 
 CAUSE = "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB [1/2] " + "and so on, " * 30 + "and on"
 

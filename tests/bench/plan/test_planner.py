@@ -10,10 +10,11 @@ import pytest
 from bench.errors import InvalidSweepError
 from bench.plan.estimate import estimate
 from bench.plan.identity import method_source, modules_of
-from bench.plan.planner import plan, resolved_sweep
+from bench.plan.planner import resolved_sweep
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from methods import registry
+from tests.bench.planned import plan
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
 

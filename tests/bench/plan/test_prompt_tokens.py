@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 
 from bench.errors import BenchError, InvalidSweepError
-from bench.plan.planner import Planner, plan
+from bench.plan.planner import Planner
 from bench.plan.prompt_tokens import tokens_of
 from bench.sweep.load import load_sweep
 from models.loading import load_components, load_text_config, load_tokenizer, token_limit
+from tests.bench.planned import plan
 from tests.models.changed import changed
 
 # The tiny model reads 8 tokens, two of them marks, and knows letters: "a cat" is four.

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from bench.plan.planner import Planner, plan
+from bench.plan.planner import Planner
 from bench.sweep.load import load_sweep
+from tests.bench.planned import plan
 from tests.models.changed import changed, rescheduled
 
 

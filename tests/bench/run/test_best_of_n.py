@@ -7,11 +7,11 @@ import torch
 
 from bench.build.trial_spec import EvaluationPlan
 from bench.plan.estimate import estimate
-from bench.plan.planner import plan
 from bench.run.trial import run_trial
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.load import load_sweep
 from bench.sweep.schema import Sampler
+from tests.bench.planned import plan
 from tests.bench.run.test_trial import make_trial, points
 
 STEPS = 2

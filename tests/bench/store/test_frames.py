@@ -13,7 +13,7 @@ from bench.results.report import pictures, report
 from bench.store.frames import EVALUATION_COLUMNS, RESULT_COLUMNS
 from bench.store.run_folder import RunFolder
 from reports.frame import validate_curves
-from reports.names import AXES
+from reports.names import CURVE_AXES
 
 ABOUT = {
     "name": "many",
@@ -91,12 +91,12 @@ def test_the_frame_is_that_of_a_row_at_a_time(make_run):
     wanted = []
     for planned in run.planned():
         for point in run.trial(planned.trial).read_curve():
-            axes = {axis: point.axes.get(axis, math.nan) for axis in AXES}
+            axes = {axis: point.axes.get(axis, math.nan) for axis in CURVE_AXES}
             for split, metrics in point.values.items():
                 for metric, value in metrics.items():
                     row = {**planned.stored(), "status": "done", "point": point.point, "split": split, "metric": metric}
                     wanted.append({**row, "value": value, **axes})
-    frame = pd.DataFrame(wanted, columns=[*RESULT_COLUMNS, *AXES])
+    frame = pd.DataFrame(wanted, columns=[*RESULT_COLUMNS, *CURVE_AXES])
     frame = frame.astype({"value": "float64", "flops": "float64", "flops_recompute": "float64"})
     pd.testing.assert_frame_equal(run.results(), frame, check_exact=True)
 

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from bench.errors import Diverged
-from bench.plan.planner import plan
 from bench.store.left_aside import left_aside
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from tests.bench.bodies import fake_points
+from tests.bench.planned import plan
 
 
 @pytest.fixture

@@ -6,13 +6,26 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
 
+from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from bench.store.files import read_json
-from bench.store.records import VERSION, PlanRecord, Point, Pulse, Settled, TrialRecord, WholePlan, wrong_point
+from bench.store.plan_file import describe_run
+from bench.store.records import (
+    VERSION,
+    PlanRecord,
+    Point,
+    Pulse,
+    SettledCopy,
+    TrialRecord,
+    TuningRecord,
+    WholePlan,
+    wrong_point,
+)
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.store.trial_folder import TrialFolder
@@ -31,10 +44,11 @@ def old(tmp_path) -> TrialFolder:
     ("name", "model"),
     [
         ("trial.json", TrialRecord),
-        ("settled.json", Settled),
+        ("settled.json", SettledCopy),
         ("heartbeat.json", Pulse),
         ("plan.json", PlanRecord),
         ("plan.json", WholePlan),
+        ("search.json", TuningRecord),
     ],
 )
 def test_a_record_without_a_version_is_of_the_first_and_loses_nothing(name, model):
@@ -78,6 +92,25 @@ def test_fields_that_this_version_does_not_know_are_kept(old):
         for key in place:
             found = found[key]
         assert found["mood"] == {"of": ["the", "day"]}
+
+
+def test_a_plan_keeps_the_record_of_its_tuning_as_a_part_without_a_version(old_run):
+    search = read_json(FIRST_VERSION / "search.json")
+    record = TuningRecord.model_validate({"version": VERSION, **search})
+    trial = Trial.model_validate(old_run.trial("ddpo-s0-2829394c").read().spec)
+    about = describe_run([trial], SimpleNamespace(name="x", description=""), "", "", 1, record)
+    old_run.write_plan({}, [trial], **about)
+    assert read_json(old_run.path / "plan.json")["tuning"] == search
+    assert old_run.whole_plan().tuning == record.without("version")
+
+
+def test_unfinished_configurations_are_those_with_a_trial_to_run_again():
+    search = read_json(FIRST_VERSION / "search.json")
+    rows = [row for method in search["methods"] for row in method["configurations"]]
+    ends = (["failed"], ["interrupted"], ["done", "running"], ["skipped", "pruned", "diverged"])
+    for row, statuses in zip(rows, ends, strict=True):
+        row["statuses"] = statuses
+    assert TuningRecord.model_validate(search).unfinished == 3
 
 
 @pytest.mark.parametrize("name", ["trial.json", "settled.json"])

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import BenchError
-from bench.plan.planner import plan, resolved_sweep
+from bench.plan.planner import resolved_sweep
 from bench.store.run_folder import RunFolder
 from bench.sweep import prompts
 from bench.sweep.load import load_sweep
@@ -15,6 +15,7 @@ from bench.sweep.prompt_files import read_prompt_file
 from bench.sweep.schema import PromptFile
 from rewards.emoji.labels import load_labels
 from rewards.emoji.prompt import read_prompt
+from tests.bench.planned import plan
 
 HPD = ["a cat, anime style", "a dog, anime style", "a cat, anime style"]
 DRAWBENCH = 'Prompts,Category\nA red colored car.,Colors\n"Two cats, one dog.",Counting\n,Misc\n'

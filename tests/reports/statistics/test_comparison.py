@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from reports.names import AXES
+from reports.names import CURVE_AXES
 from reports.statistics import comparison
 from tests.reports.conftest import family_of
 
@@ -14,7 +14,7 @@ def curve(variant, seed, queries, values, status="done", method=None):
     """Rows of one trial; every axis runs like the queries, memory is 100 + point."""
     rows = []
     for point, (spent, value) in enumerate(zip(queries, values, strict=True)):
-        axes = dict.fromkeys(AXES, float(spent)) | {"peak_memory_bytes": 100.0 + point}
+        axes = dict.fromkeys(CURVE_AXES, float(spent)) | {"peak_memory_bytes": 100.0 + point}
         rows.append({
             "trial": f"{variant}-s{seed}", "method": method or variant, "variant": variant, "seed": seed,
             "family": family_of(method or variant), "status": status, "point": point, "split": "train",

@@ -44,6 +44,7 @@ def hub(monkeypatch, put):
 
     def model_info(self, repository, timeout):
         asked.append((repository, timeout))
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in files])
 
     def snapshot_download(repository, allow_patterns):
         asked.append((repository, allow_patterns))
@@ -94,6 +95,7 @@ def test_what_the_hub_lacks_cannot_be_fetched(hub):
     with pytest.raises(FileNotFoundError, match=r"owner/tower .* cannot be fetched") as caught:
         TOWER.find("some-reward")
     assert str(caught.value.__cause__) == "owner/tower has no model.safetensors"
+    assert hub.asked == [(OWNER, 10.0)], "nothing was downloaded"
 
 
 def test_a_local_path_goes_before_the_hub(tmp_path, put, hub):

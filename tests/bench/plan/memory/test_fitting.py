@@ -8,8 +8,8 @@ from bench.errors import BenchError
 from bench.plan.memory import fitting
 from bench.plan.memory.fitting import GIB, card_bytes, differences, fit, smaller
 from bench.plan.memory.prediction import Memory, build_rewards, predict
-from bench.plan.planner import plan
 from bench.sweep.load import load_sweep
+from tests.bench.planned import plan
 from tests.bench.run.test_trial import make_trial
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.build.zero import ZeroOptimiser
 from bench.run.trial import TrialLoop
@@ -27,8 +27,8 @@ def weigh(loop: TrialLoop) -> dict[str, Any]:
         loop.method.step(loop.draw_prompts(prompts))
     return {
         "parameters": {
-            "denoiser": weight_bytes([loop.policy.parts["denoiser"]], trained=False),
-            "adapter": weight_bytes([loop.policy.parts["denoiser"]], trained=True),
+            "denoiser": held_bytes(own_weights(loop.policy.parts["denoiser"], trained=False)),
+            "adapter": held_bytes(own_weights(loop.policy.parts["denoiser"], trained=True)),
             "decoder": weight_bytes([loop.policy.parts["decoder"]]),
             "text_encoder": weight_bytes([loop.policy.parts["encoder"]]),
             "rewards": weight_bytes(module for reward in loop.rewards.values() for module in reward.modules()),
@@ -37,6 +37,12 @@ def weigh(loop: TrialLoop) -> dict[str, Any]:
         "optimiser": held_bytes(state_of(loop.optimiser)),
         "activations": live.peak - gradients,
     }
+
+
+def own_weights(module: nn.Module, trained: bool) -> list[Tensor]:
+    """The weights and buffers that this worker holds of a module: of those that ZeRO shards, its share."""
+    both = (*module.parameters(), *module.buffers())
+    return [getattr(tensor, "ds_tensor", tensor) for tensor in both if tensor.requires_grad == trained]
 
 
 def gradients_of(optimiser: Any) -> list[Tensor]:

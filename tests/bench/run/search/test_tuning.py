@@ -1,17 +1,19 @@
 """Tuning and comparison in one command: what is tried, what is chosen, what it cost, and what is run again."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from bench.errors import BenchError
-from bench.plan.planner import Planner, plan
+from bench.plan.planner import Planner
 from bench.run.search import choosing, tuning
 from bench.run.search.candidates import Candidates
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from tests.bench.bodies import fake_points
+from tests.bench.planned import plan
 
 
 @pytest.fixture
@@ -233,6 +235,27 @@ def test_what_another_search_pruned_is_decided_anew(inline, body, tmp_path):
     body.calls.clear()
     assert inline().code == 0
     assert body.calls == []
+
+
+def test_a_damaged_record_is_written_again_from_the_trials(inline, body, tmp_path):
+    assert inline().code == 0
+    path = tmp_path / "run" / "tuning" / "search.json"
+    whole = path.read_text()
+    assert json.loads(whole)["version"] == 1
+    body.calls.clear()
+    wrong_score = re.sub('"score": [-0-9.]+', '"score": "high"', whole)
+    for damaged in (whole[:-9], whole.replace("fingerprint", "print"), wrong_score):
+        path.write_text(damaged)
+        answer = inline()
+        assert answer.code == 0
+        assert "search.json is damaged; it is written again from the stored trials" in answer.err
+        assert path.read_text() == whole
+    later = whole.replace('"version": 1', '"version": 2')
+    path.write_text(later)
+    answer = inline()
+    assert answer.code == 2
+    assert "search.json: is of version 2, and this package reads versions up to 1" in answer.err
+    assert (path.read_text(), body.calls) == (later, [])
 
 
 def test_how_many_run_at_a_time_is_the_tunings_own(inline, body, tmp_path, monkeypatch):

@@ -7,13 +7,13 @@ import pytest
 
 from bench.build.trial_spec import Budget
 from bench.plan import preflight
-from bench.plan.planner import plan
 from bench.run.progress import Lines, watching
 from bench.run.tracking.follow import tracking_folder
 from bench.store.files import write_json
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from bench.sweep.schema import Track
+from tests.bench.planned import plan
 
 
 @pytest.fixture(autouse=True)

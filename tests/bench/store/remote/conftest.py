@@ -8,7 +8,6 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import bench.store.remote.lease
-import bench.store.remote.place
 from bench.store.checkpoints import load_checkpoint
 from bench.store.trial_folder import TrialFolder
 
@@ -87,7 +86,6 @@ def memory() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(bench.store.remote.place, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(bench.store.remote.lease, "SETTLE_SECONDS", 0.0)
 
 
@@ -135,8 +133,8 @@ def check_trial(folder: TrialFolder, went_back: bool = False) -> tuple[str, int]
     """That something can go on from `folder` and be read; its status and the point of its newest checkpoint.
 
     Args:
-        went_back: that the trial may have gone back behind a checkpoint while it was read. Only then a checkpoint may
-            be ahead of the rest, and is passed by.
+        went_back: that the trial may have gone back behind a checkpoint. Only then a checkpoint may be ahead of the
+            rest, and is passed by.
     """
     status = folder.recorded_status()
     points = [row.point for row in folder.read_curve()]

@@ -90,7 +90,7 @@ def test_an_upload_that_fails_is_told_and_the_same_command_repeats_it_alone(run,
     assert all("ddpo" in name for name in found["not_uploaded"])
     assert "error: shaky:///store/run: " in answer.err
     assert (
-        "files not uploaded (ConnectionResetError: the connection was reset (conftest.py:37)); they are kept in runs/"
+        "files not uploaded (ConnectionResetError: the connection was reset (conftest.py:36)); they are kept in runs/"
         in answer.err
     )
     assert "run the same command again to upload them" in answer.err.splitlines()[-1]
@@ -160,7 +160,7 @@ def test_a_merged_run_that_cannot_be_uploaded_is_told_in_full(run, cli, machine,
     assert said["not_uploaded"]
     assert all("ddpo" in name for name in said["not_uploaded"])
     assert (
-        "files not uploaded (ConnectionResetError: the connection was reset (conftest.py:37)); they are kept in runs/"
+        "files not uploaded (ConnectionResetError: the connection was reset (conftest.py:36)); they are kept in runs/"
         in answer.err
     )
     shaky.before = staticmethod(lambda operation, path: operation == "put" and "third" in path and "ddpo" in path)
@@ -214,7 +214,4 @@ def test_a_missing_package_is_named(run, machine):
     fsspec.register_implementation("absent", known["class"], errtxt=known["err"], clobber=True)
     answer = run(out="absent://bucket/run")
     assert answer.code == 2
-    assert answer.err.splitlines() == [
-        "error: absent://bucket/run: Install no_such_package to reach it",
-        "  pip install no_such_package",
-    ]
+    assert answer.err.splitlines() == ["error: absent://bucket/run: Install no_such_package to reach it"]

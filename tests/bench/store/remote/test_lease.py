@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -74,13 +75,23 @@ def test_who_lost_it_notices_and_leaves_it_alone(place):
     assert not lease.last()["released"]
 
 
-def test_of_two_that_take_it_over_at_once_one_gets_in(place, monkeypatch):
-    leave(place, released=True)
+@pytest.mark.parametrize("before", [True, False])
+def test_of_two_that_take_it_at_once_one_gets_in(place, monkeypatch, before):
+    if before:
+        leave(place, released=True)
     slower = Lease(place)
-    # While the first waits and looks again, the second, who saw the same released lease, writes.
+    # While the first waits and looks again, the second, who saw the same released lease or none, writes.
     monkeypatch.setattr("bench.store.remote.lease.time.sleep", lambda _: leave(place, copy="faster"))
     with pytest.raises(LockedError, match="elsewhere"):
         slower.acquire("slower")
+
+
+def test_the_threads_that_renew_it_do_not_meet(tmp_path):
+    """The uploads and the heartbeats of one process both confirm the lease, in threads of their own."""
+    lease = Lease(Place(f"file://{tmp_path}/store/run"))
+    lease.acquire("ours")
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: lease.confirm(), range(100)))
 
 
 def test_one_that_cannot_be_read_is_free(place):

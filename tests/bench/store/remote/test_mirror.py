@@ -5,17 +5,19 @@ import shutil
 import socket
 import time
 
+import pandas as pd
 import pytest
 
+from bench.commands.shared import find_run
 from bench.errors import BenchError, LockedError
 from bench.store.files import read_json, write_json
+from bench.store.heartbeat import STALE_SECONDS
 from bench.store.records import PlannedTrial
-from bench.store.remote.fetching import fetch, open_copy, records
+from bench.store.remote.fetching import RECORDS, fetch, fetch_copy
 from bench.store.remote.manifest import Manifest, local_files
 from bench.store.remote.mirror import Mirror, mirrored
 from bench.store.remote.place import Place
 from bench.store.run_folder import TUNING, RunFolder
-from bench.store.trial_folder import STALE_SECONDS
 from tests.bench.store.remote.conftest import POINTS, check_trial, life
 
 KEY = "ddpo-s0-1a2b3c4d"
@@ -62,11 +64,12 @@ def fetched(place, path) -> RunFolder:
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
 def test_at_any_moment_there_is_something_to_go_on_from(shaky, place, tmp_path, seed, recwarn):
     """Before every operation on the store the trial may have gone on, the operation may fail half-way, and whatever is
-    in the store then is taken by another machine.
+    in the store then is taken by another machine. With an odd seed the trial goes back behind a checkpoint.
     """
+    back = seed % 2 == 1
     chance = random.Random(seed)
     run, mirror = begun(tmp_path / "run", place)
-    trial = life(run.trial(KEY))
+    trial = life(run.trial(KEY), back)
     seen, looking = [], False
 
     def before(operation, path):
@@ -76,14 +79,14 @@ def test_at_any_moment_there_is_something_to_go_on_from(shaky, place, tmp_path, 
         looking = True
         copy = tmp_path / "copy"
         try:
-            seen.append(check_trial(fetched(place, copy).trial(KEY)))
+            seen.append(check_trial(fetched(place, copy).trial(KEY), went_back=back))
         except AssertionError as error:
             raise BrokenError(f"before {operation} {path}: {error}") from error
         shutil.rmtree(copy)
         looking = False
-        for _ in range(chance.choice([0, 0, 0, 0, 0, 0, 1, 2])):
+        for _ in range(chance.choice([0] * 12 + [1, 2])):
             next(trial, None)
-        return chance.random() < 0.1
+        return chance.random() < 0.05
 
     shaky.before = staticmethod(before)
     while run.trial(KEY).recorded_status() != "done":
@@ -97,10 +100,13 @@ def test_at_any_moment_there_is_something_to_go_on_from(shaky, place, tmp_path, 
     assert check_trial(fetched(place, tmp_path / "end").trial(KEY)) == ("done", POINTS)
     Mirror(run.path, place).begin()
     assert not [name for name in place.listing() if "/checkpoint/" in name], "a finished trial needs none"
-    assert len({newest for _, newest in seen}) > 2, "it was looked at in several states"
+    newest = [point for _, point in seen]
+    assert len(set(newest)) > 2, "it was looked at in several states"
+    begun_at = next(number for number, point in enumerate(newest) if point >= 0)
+    assert -1 not in newest[begun_at:], "once there is a checkpoint, there is always one"
 
 
-def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_first(shaky, place, tmp_path, recwarn):
+def test_a_trial_that_went_back_behind_a_checkpoint_goes_on_from_the_one_before(shaky, place, tmp_path, recwarn):
     run, mirror = begun(tmp_path / "run", place)
     folder, trial = run.trial(KEY), life(run.trial(KEY))
     while not (folder.checkpoints / "point-0003.sha256").exists():
@@ -116,7 +122,7 @@ def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_fi
             seen.append("heard")
             copy = tmp_path / f"copy-{len(seen)}"
             try:
-                seen.append(check_trial(fetched(place, copy).trial(KEY))[1])
+                seen.append(check_trial(fetched(place, copy).trial(KEY), went_back=True)[1])
             except AssertionError as error:
                 raise BrokenError(f"before {operation} {path}: {error}") from error
             seen.remove("heard")
@@ -124,8 +130,8 @@ def test_a_trial_that_went_back_behind_a_checkpoint_takes_it_out_of_the_store_fi
 
     shaky.before = staticmethod(before)
     mirror.sync()
-    assert seen[0] == 3
-    assert set(seen[-3:]) == {2}
+    assert set(seen) == {2, 3}
+    assert check_trial(fetched(place, tmp_path / "end").trial(KEY))[1] == 2, "the one that it went behind is gone"
 
 
 @pytest.mark.parametrize("back", [False, True])
@@ -159,22 +165,29 @@ def test_a_reader_sees_no_record_without_its_data(shaky, place, tmp_path, seed, 
     assert {"running", "done"} <= statuses
 
 
-def test_a_checkpoint_that_was_gone_back_behind_is_told_by_number(shaky, place, tmp_path):
+@pytest.mark.parametrize(("moment", "newest"), [("curve.jsonl", 1), (".pt", 2)])
+def test_a_trial_that_overtakes_its_upload_has_a_checkpoint_in_the_store(shaky, place, tmp_path, moment, newest):
+    """While curve or checkpoint is uploaded, the trial writes two more checkpoints, and so removes those listed."""
     run, mirror = begun(tmp_path / "run", place)
     folder = run.trial(KEY)
+    points = iter(range(100))
+
+    def two_more(operation="", path=""):
+        if path.endswith(f"{moment}.tmp") or not path:
+            for point in (next(points), next(points)):
+                row = {"point": point, "split": "train", "metric": "reward", "prompt": "a", "sample": 0, "value": 1.0}
+                folder.write_evaluation(pd.DataFrame([row]))
+                folder.append_point(point, {"steps": point}, {"train": {"reward": 1.0}})
+                folder.save_checkpoint({"point": point})
+        return False
+
     folder.write_status("running")
-    for point in (9999, 10000):
-        folder.append_point(point, {"steps": point}, {"train": {"reward": 1.0}})
-        folder.save_checkpoint({"point": point})
+    two_more()
     mirror.sync()
-    for path in folder.checkpoints.glob("point-10000.*"):
-        path.unlink()
-    folder.cut_curve(9999)
-    shaky.done.clear()
+    two_more()
+    shaky.before = staticmethod(lambda operation, path: operation == "put" and two_more(operation, path))
     mirror.sync()
-    changed = [f"{what} {path.rpartition('/')[2]}" for what, path in shaky.done]
-    assert changed.index("remove point-10000.sha256") < changed.index("rename curve.jsonl")
-    assert "remove point-9999.sha256" not in changed
+    assert check_trial(fetched(place, tmp_path / "copy").trial(KEY)) == ("running", newest)
 
 
 def test_what_belongs_into_the_store_is_sent_and_nothing_else_is_missed(place, tmp_path):
@@ -354,12 +367,12 @@ def test_a_reader_elsewhere_sees_a_trial_alive(place, tmp_path):
     mirror.pulse()
     trial.heartbeat(progress=0.5)
     mirror.pulse()
-    copy = open_copy(place, tmp_path / "runs", records)
+    copy = fetch_copy(place, tmp_path / "runs", RECORDS)
     assert copy.trial(KEY).read().status == "running"
     assert copy.trial(KEY).pulse().progress == 0.5
     trial.write_status("done")
     mirror.end()
-    copy = open_copy(place, tmp_path / "runs", records)
+    copy = fetch_copy(place, tmp_path / "runs", RECORDS)
     assert copy.trial(KEY).read().status == "done"
     assert copy.trial(KEY).pulse() is None
 
@@ -371,7 +384,7 @@ def test_a_trial_that_has_just_ended_is_not_taken_for_dead(shaky, place, tmp_pat
     trial = run.trial(KEY)
 
     def last() -> str:
-        return open_copy(place, tmp_path / "runs", records).trial(KEY).read().status
+        return fetch_copy(place, tmp_path / "runs", RECORDS).trial(KEY).read().status
 
     def end(operation, path):
         if operation == "put" and "error.txt" in path and trial.recorded_status() == "running":
@@ -411,10 +424,11 @@ def test_it_happens_in_the_background(place, tmp_path, monkeypatch):
     assert check_trial(fetched(place, tmp_path / "copy").trial(KEY)) == ("done", POINTS)
 
 
-def test_nothing_to_read_is_one_sentence(place, tmp_path, shaky):
-    with pytest.raises(BenchError, match="no run has written here"):
-        open_copy(place, tmp_path)
+def test_nothing_to_read_is_one_sentence(place, tmp_path, shaky, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BenchError, match=f"^{place.url}: no run has written here"):
+        find_run(place)
     place.write("plan.json", b"{}")
     shaky.before = staticmethod(lambda operation, path: True)
     with pytest.raises(BenchError, match="cannot be read"):
-        open_copy(place, tmp_path)
+        find_run(place)

@@ -34,12 +34,6 @@ def test_a_file_goes_there_and_back(place, tmp_path):
     assert set(place.listing()) == {"a/c"}
 
 
-def test_one_of_two_creates(place):
-    assert place.create("lease", b"first")
-    assert not place.create("lease", b"second")
-    assert place.read("lease") == b"first"
-
-
 def test_a_torn_write_leaves_the_old_file(shaky):
     place = Place("shaky://store/run")
     place.write("record", b"the old one")
@@ -47,15 +41,6 @@ def test_a_torn_write_leaves_the_old_file(shaky):
     with pytest.raises(ConnectionResetError):
         place.write("record", b"the new one")
     assert place.read("record") == b"the old one"
-    assert [operation for operation, _ in shaky.done].count("put") == 4, "once, then three attempts"
-
-
-def test_a_blip_is_tried_again(shaky):
-    answers = iter([True, True, False])
-    place = Place("shaky://store/run")
-    shaky.before = staticmethod(lambda operation, path: operation == "put" and next(answers))
-    place.write("record", b"whole")
-    assert place.read("record") == b"whole"
 
 
 def test_a_name_does_not_lead_out_of_the_folder(memory):
@@ -92,8 +77,7 @@ def test_what_cannot_be_is_one_sentence(url, what):
         Place(url)
     assert what in error.value.lines()[0]
     assert "secret" not in str(error.value)
-    if url.startswith("absent"):
-        assert error.value.do == "pip install no_such_package"
+    assert len(error.value.lines()) == (2 if "secret" in url else 1)
 
 
 def test_a_folder_is_uploaded_and_a_failure_named(shaky, tmp_path):

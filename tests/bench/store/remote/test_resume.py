@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.store.remote.fetching import open_copy
+from bench.store.remote.fetching import TRIALS, fetch_copy
 from bench.store.remote.place import Place
 from bench.store.run_folder import RunFolder
 from tests.bench.bodies import slow_method
@@ -62,7 +62,7 @@ def killed_and_continued(slow_sweep, tmp_path, url, cli, monkeypatch):
     alone = cli(*arguments, "run")
     assert alone.code == 0, alone.err
     expected = RunFolder(machines[2] / "run")
-    got = open_copy(place, tmp_path / "copy")
+    got = fetch_copy(place, tmp_path / "copy", TRIALS)
     (row,) = expected.planned()
     got, expected = got.trial(row.trial), expected.trial(row.trial)
     assert len(points(got)) == 5
@@ -108,7 +108,6 @@ def test_the_same_on_a_server_that_speaks_s3(s3, slow_sweep, tmp_path, cli, monk
     place = Place("s3://bucket/runs/slow")
     killed_and_continued(slow_sweep, tmp_path, place.url, cli, monkeypatch)
     assert not [name for name in place.listing() if name.endswith(".tmp")], "an object appears whole by itself"
-    assert not place.create(".lease.json", b"{}"), "one of two creates"
     answer = cli("run", slow_sweep, "--executor", "inline", "--out", "s3://no-such-bucket/run")
     assert answer.code == 2
-    assert answer.err.startswith("error: s3://no-such-bucket/run: cannot be written")
+    assert "\nerror: s3://no-such-bucket/run: cannot be written" in answer.err

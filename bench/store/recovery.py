@@ -15,7 +15,7 @@ from bench.store.curve import Curve, Fault, curve_of
 from bench.store.damage import Damage, DamagedFileError, unreadable
 from bench.store.files import Line, read_lines
 from bench.store.frames import points_of, read_table
-from bench.store.records import Contents, Settled, TrialRecord, read_record, wrong_fields
+from bench.store.records import Contents, SettledCopy, TrialRecord, read_record, wrong_fields
 from bench.store.status import Status
 
 
@@ -84,13 +84,13 @@ def reading_of(folder: TrialFiles, content: Any, lines: list[Line]) -> Reading:
     return Reading(record, curve, damage + curve_damage)
 
 
-def settled_copy(folder: TrialFiles, record: TrialRecord) -> Settled:
+def settled_copy(folder: TrialFiles, record: TrialRecord) -> SettledCopy:
     """The content of `settled.json` for a settled trial: its curve, and its record with the expected contents."""
     points = curve_of(read_lines(folder.curve_path), record.axis).ordered
     adapter = sorted(path.name for path in folder.adapter.iterdir()) if folder.adapter.is_dir() else []
     complete = record.model_copy()
     complete.whole = Contents(points=len(points), rows=_rows(folder.evaluation_path), adapter=adapter)
-    return Settled(record=complete, curve=points)
+    return SettledCopy(record=complete, curve=points)
 
 
 def evaluation_damage(record: TrialRecord, rows: int | None, why: str = "") -> Damage | None:
@@ -205,10 +205,10 @@ def _mended_curve(folder: TrialFiles, record: TrialRecord, curve: Curve) -> tupl
     return curve, harmless + [_damage(fault, AGAIN, lost=True) for fault in faults]
 
 
-def _stored_copy(folder: TrialFiles) -> Settled | None:
+def _stored_copy(folder: TrialFiles) -> SettledCopy | None:
     """The content of `settled.json`; None if it is missing or damaged."""
     try:
-        return Settled.model_validate(read_record(folder.path / SETTLED))
+        return SettledCopy.model_validate(read_record(folder.path / SETTLED))
     except ValidationError:
         return None
 
