@@ -16,7 +16,7 @@ install: $(STAMP) ## create the environment (.venv) and install everything, pinn
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[deepspeed,dev,peers,search]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[deepspeed,dev,peers,search]'
 	@touch $@
 
 run: $(STAMP) ## install, then run the aesthetic sweep and write its report (SWEEP=... for another)
