@@ -10,6 +10,7 @@ such as DPOK's value function, is left out: it is small beside a denoiser.
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -89,8 +90,16 @@ class Adapter:
         return FP32 * (self._padded(workers) if stage else sum(self.elements))
 
     def gradients(self, stage: int, workers: int) -> int:
-        """Stage 1 holds all of them until its update."""
-        return FP32 * (sum(self.elements) if stage <= 1 else self.share(stage, workers))
+        """Stage 1 holds all of them until its update; stage 2 holds one on the border of two parts whole, in both."""
+        if stage <= 1:
+            return FP32 * sum(self.elements)
+        part = self.share(stage, workers)
+        if stage == 3:
+            return FP32 * part
+        ends = list(accumulate(self.elements))
+        spans = [(end - size, end) for size, end in zip(self.elements, ends, strict=True)]
+        begins = range(0, part * workers, part)
+        return FP32 * max(sum(b - a for a, b in spans if a < begin + part and b > begin) for begin in begins)
 
     def optimiser(self, stage: int, workers: int) -> int:
         """AdamW's two moments and its count of steps; stages 1 and 2 add a copy of the part's weights."""

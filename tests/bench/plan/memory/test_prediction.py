@@ -90,7 +90,8 @@ def test_shares_of_an_adapter_by_hand():
     assert [adapter.share(stage, 2) for stage in range(4)] == [13, 8, 8, 7], "16 in halves; 3 of 5 and 4 of 8"
     assert adapter.parameters(0, 2) == 52
     assert adapter.parameters(1, 2) == 64, "padded to a multiple of four"
-    assert [adapter.gradients(stage, 2) for stage in range(4)] == [52, 52, 32, 28]
+    assert [adapter.gradients(stage, 2) for stage in range(4)] == [52, 52, 52, 28], "the border at 8 cuts the second"
+    assert Adapter((8, 8)).gradients(2, 2) == 32
     assert [adapter.optimiser(stage, 2) for stage in range(4)] == [112, 100, 100, 60]
 
 
