@@ -66,7 +66,8 @@ def test_a_worker_that_fails_is_told_by_its_own_cause(tmp_path, tiny_model):
     done = run(path, "--json", "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
     ends = {row["method"]: (row["status"], row["cause"]) for row in json.loads(done.stdout)["trials"]}
-    assert ends["raises"] == ("failed", "RuntimeError: it broke")
+    assert ends["raises"][0] == "failed"
+    assert ends["raises"][1].startswith("RuntimeError: it broke (ends.py:8); the traceback is in trials/")
     assert ends["diverges"][0] == "diverged"
     assert "the loss is nan at step 1" in ends["diverges"][1]
     assert ends["dies"][0] == "failed"
