@@ -99,7 +99,7 @@ def test_a_reward_that_fails_one_method_fails_one_trial(how, cli, sweep_file, tm
     assert found["alignprop"][0] == "failed"
     assert cause in found["alignprop"][1]
     trace = (tmp_path / "run" / found["alignprop"][1].rpartition("the traceback is in ")[2]).read_text()
-    assert cause.split(": ")[1].partition(" (")[0] in trace
+    assert cause.partition(" (")[0].rpartition(": ")[2] in trace
     assert found["base"][0] == found["ddpo"][0] == "done"
 
 
