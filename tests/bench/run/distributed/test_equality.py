@@ -100,7 +100,7 @@ def other_world(folder, trial):
     loop = TrialLoop(trial, TrialFolder(folder / "loop"), Workers())
     assert isinstance(loop.optimiser, ZeroOptimiser)
     state = loop.optimiser.state_dict()
-    with pytest.raises(ValueError, match="of 1 workers and cannot be continued by 2"):
+    with pytest.raises(ValueError, match="a checkpoint of 1 workers cannot be continued by 2"):
         loop.optimiser.load_state_dict({**state, "shares": state["shares"][:1]})
 
 
