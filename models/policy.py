@@ -203,14 +203,13 @@ class Policy:
         """The denoiser's raw output `[B, ...]` with guidance."""
         if guidance == 1.0:
             return self._denoised(state, times, conditioning)
-        empty = self.encode([""] * len(state))
+        empty = self.encode([""])[[0] * len(state)]
         both = self._denoised(torch.cat([state, state]), times.repeat(2), join([empty, conditioning]))
         unconditional, conditional = both.chunk(2)
         return unconditional + guidance * (conditional - unconditional)
 
     def _denoised(self, state: Tensor, times: Tensor, conditioning: Conditioning) -> Tensor:
         """The denoiser's raw output `[B, ...]` without guidance, one denoiser row for each state."""
-
         return self._shared(partial(self.family.output, self.denoiser), state, times, *conditioning.tensors)
 
     def stored_bytes(self, conditioning: Conditioning, checkpointing: Checkpointing) -> int:

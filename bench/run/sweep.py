@@ -3,12 +3,10 @@
 What is run is announced on standard error, and watched there; reports and results are the caller's.
 """
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
+from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import console, stopping
@@ -166,8 +164,9 @@ def execute(
     stopping.check()
     if not trials:
         return False
-    # Ray reports dead processes on standard output, which is kept for the results.
-    with redirect_stdout(sys.stderr), _inside(run.path), watching(trials, run):
+    # Ray reports dead processes on standard output, which is kept for the results. Its workers put the driver's
+    # directory first on their import path, and a user's own `models` package there would shadow ours.
+    with redirect_stdout(sys.stderr), chdir(run.path), watching(trials, run):
         try:
             with settled(trials, run), stopping.heeded():
                 executor.execute(trials, run, command, address)
@@ -177,18 +176,3 @@ def execute(
             console.note("stopping and writing the report; press Ctrl-C again to skip the report")
             return True
     return False
-
-
-@contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    """Makes the run's folder the working directory while the block runs.
-
-    Ray's workers put the driver's directory first on their import path, and a user's own `models` package there would
-    shadow ours.
-    """
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
