@@ -11,7 +11,7 @@ for all trajectories of an update. Memory is bounded by recomputing denoiser cal
 from collections.abc import Sequence
 from itertools import count
 from statistics import NormalDist
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -70,7 +70,6 @@ class AlignProp(Method):
     summary = "reward backpropagation through the denoising chain, truncated at random (AlignProp)"
     reward_access = "gradient"
     Settings = AlignPropSettings
-    small: ClassVar = {"batch_size": 4, "truncation": "full", "checkpointing": "none"}
     settings: AlignPropSettings
 
     @classmethod

@@ -87,15 +87,16 @@ class Method(ABC):
         default_sampler: the training sampler if the sweep names none for the method; None takes the sweep's.
         cuts_last_step: whether a step may run on fewer prompts, so that the budget is met exactly.
         trains: False for a method that only samples (see `SamplingMethod`).
-        small: overrides of settings with which four prompts make a whole step, for `bench test` and the tests.
         requires: distributions that the method needs besides those of the core; if one is not installed, the method's
             trials are `skipped`, with the reason.
-        exact: False for a peer with its own optimiser that draws from the global random state: the conformance checks
-            then require neither bitwise resume nor independence of the micro-batch and the world size.
+        own_trainer: True for a peer with its own optimiser that draws from the global random state: it runs on one
+            worker, and its memory is not predicted.
         needs_log_probabilities: whether the method uses the log-probability of each step of the training sampler; a
             noise schedule with a step that adds no noise is then an error.
-        continuous: False if the loss jumps (a clip, a choice of the best). Rounding may then separate two runs, so the
-            conformance checks measure the difference between micro-batches without requiring equal curves.
+        needs_gaussian_steps: whether the method uses the mean and the deviation of a step; models whose steps are not
+            Gaussian are then refused.
+        families: names of the model families that the method works on (`models.families.base.Family.name`); empty for
+            any.
     """
 
     name: ClassVar[str]
@@ -105,11 +106,11 @@ class Method(ABC):
     default_sampler: ClassVar[SamplerSettings | None] = None
     cuts_last_step: ClassVar[bool] = False
     trains: ClassVar[bool] = True
-    small: ClassVar[dict[str, Any]] = {}
     requires: ClassVar[tuple[str, ...]] = ()
-    exact: ClassVar[bool] = True
+    own_trainer: ClassVar[bool] = False
     needs_log_probabilities: ClassVar[bool] = False
-    continuous: ClassVar[bool] = True
+    needs_gaussian_steps: ClassVar[bool] = False
+    families: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -13,7 +13,6 @@ of any size.
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -66,13 +65,6 @@ class D3PO(Method):
     needs_log_probabilities = True
     Settings = D3POSettings
     cuts_last_step = True
-    continuous = False  # the clip, and the choice of the better image
-    small: ClassVar = {
-        "prompts_per_rollout": 4,
-        "images_per_prompt": 2,
-        "updates_per_rollout": 2,
-        "timestep_fraction": 1.0,
-    }
     settings: D3POSettings
 
     @classmethod

@@ -12,7 +12,7 @@ the power of 1 / dimensions.
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -65,13 +65,6 @@ class DDPO(Method):
     needs_log_probabilities = True
     Settings = DDPOSettings
     cuts_last_step = True
-    continuous = False  # the clip
-    small: ClassVar = {
-        "prompts_per_rollout": 4,
-        "images_per_prompt": 2,
-        "updates_per_rollout": 2,
-        "timestep_fraction": 1.0,
-    }
     settings: DDPOSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -16,7 +16,7 @@ dimensions / 16,384. ℓ is the error of ε, also for models that predict v (‖
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -72,8 +72,6 @@ class DPO(Method):
     Settings = DPOSettings
     default_sampler = SamplerSettings(steps=10, guidance=2.0, eta=0.0)
     cuts_last_step = True
-    continuous = False  # the choice of the better image
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: DPOSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

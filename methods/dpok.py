@@ -19,7 +19,7 @@ many prompts with 1,000 and 0.1.
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -76,13 +76,6 @@ class DPOK(Method):
     needs_log_probabilities = True
     Settings = DPOKSettings
     cuts_last_step = True
-    continuous = False  # the clip
-    small: ClassVar = {
-        "prompts_per_rollout": 4,
-        "images_per_prompt": 2,
-        "updates_per_rollout": 2,
-        "timestep_fraction": 1.0,
-    }
     settings: DPOKSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -9,7 +9,6 @@ respect to LoRA weights and find small K the most efficient.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -43,7 +42,6 @@ class DRaFT(Method):
     summary = "reward backpropagation through the last K denoising steps (DRaFT-K)"
     reward_access = "gradient"
     Settings = DRaFTSettings
-    small: ClassVar = {"batch_size": 4, "checkpointing": "none"}
     settings: DRaFTSettings
 
     @classmethod

@@ -10,7 +10,6 @@ costs 1 + n reward queries for each prompt.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -46,7 +45,6 @@ class DRaFTLV(Method):
     summary = "reward backpropagation through the last step, averaged over fresh noise (DRaFT-LV)"
     reward_access = "gradient"
     Settings = DRaFTLVSettings
-    small: ClassVar = {"batch_size": 4, "checkpointing": "none"}
     settings: DRaFTLVSettings
 
     @classmethod

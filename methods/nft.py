@@ -21,7 +21,7 @@ differ. The code evaluates a moving average of the policy's weights; here the po
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -73,7 +73,6 @@ class NFT(Method):
     Settings = NFTSettings
     default_sampler = SamplerSettings(steps=10, guidance=1.0, eta=0.0)
     cuts_last_step = True
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2}
     settings: NFTSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -9,8 +9,6 @@ contributes one sample, even if its rewards are below another prompt's. (The aut
 keeps the best eight of ten such samples.)
 """
 
-from typing import ClassVar
-
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -37,8 +35,6 @@ class RAFT(WeightedRegression):
     name = "raft"
     summary = "denoising on the best of K own samples of each prompt (RAFT)"
     Settings = RAFTSettings
-    continuous = False  # the choice of the best sample
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RAFTSettings
 
     def keep(self, drawn: Samples) -> Samples:

@@ -13,7 +13,6 @@ trains on the pre-training loss, which is left out because a comparison by rewar
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -61,7 +60,6 @@ class ReFL(Method):
     reward_access = "gradient"
     Settings = ReFLSettings
     # With a single possible stop, the cost of a step does not depend on the draw.
-    small: ClassVar = {"batch_size": 4, "stop_from": 0.9, "checkpointing": "none"}
     settings: ReFLSettings
 
     @classmethod

@@ -12,7 +12,7 @@ guidance. The variant with hard weights is `rwr-sparse`.
 """
 
 import math
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -58,7 +58,6 @@ class RWR(WeightedRegression):
     name = "rwr"
     summary = "reward-weighted regression on the policy's own samples (RWR)"
     Settings = RWRSettings
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RWRSettings
 
     @classmethod

@@ -10,7 +10,6 @@ standardised around their prompt's mean, so that a prompt whose rewards vary mor
 """
 
 import math
-from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -45,8 +44,6 @@ class RWRSparse(WeightedRegression):
     name = "rwr-sparse"
     summary = "denoising on the best of the policy's own samples (RWR-sparse)"
     Settings = RWRSparseSettings
-    continuous = False  # the choice of the best samples
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2, "batch_size": 6}
     settings: RWRSparseSettings
 
     @classmethod

@@ -51,7 +51,7 @@ class Adapter:
     """A LoRA adapter in a denoiser.
 
     Args:
-        denoiser: the frozen denoiser, a diffusers model, to which the constructor adds the adapter.
+        denoiser: the frozen denoiser, to which the constructor adds the adapter.
         settings: settings of the adapter.
 
     Attributes:
@@ -62,7 +62,7 @@ class Adapter:
     """
 
     def __init__(self, denoiser: Any, settings: AdapterSettings):
-        from peft import LoraConfig
+        from peft import LoraConfig, inject_adapter_in_model
 
         targets = list(settings.targets)
         wrong = wrong_targets(denoiser, targets)
@@ -76,7 +76,7 @@ class Adapter:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(keyed_generator(settings.seed, "adapter").initial_seed())
-            denoiser.add_adapter(self.config)
+            inject_adapter_in_model(self.config, denoiser)
         self._names = [name for name, parameter in denoiser.named_parameters() if parameter.requires_grad]
         for parameter in self.parameters():
             parameter.data = parameter.data.float()  # AdamW needs fp32 masters even under a bf16 base

@@ -19,6 +19,7 @@ from models.adapter import AdapterSettings
 from models.architectures import KNOWN
 from models.checkpointing import Checkpointing
 from models.families.conditioning import Conditioning
+from models.families.stable_diffusion import StableDiffusion
 from models.inspection import sample_size
 from models.loading import Components, MissingModelError
 from models.memory import LiveTensors
@@ -105,10 +106,10 @@ class DryPolicy(Policy):
         workers: int = 1,
     ):
         group = DryWorkers(workers)
-        components, meter = bare_components(configs, dtype), Meter(workers=group)
-        super().__init__(components, sampler, meter, adapter, device="meta", workers=group)
-        self.device = self.family.device = torch.device("cpu")
-        self.path = _DryPath(self.path.scheduler)
+        family, meter = StableDiffusion(bare_components(configs, dtype), "meta"), Meter(workers=group)
+        super().__init__(family, sampler, meter, adapter, group)
+        self.device = family.device = torch.device("cpu")
+        self.path = _DryPath(family.scheduler)
         self.denoiser = self._denoise_once
         self._batches: set[torch.Size] = set()
         self._live = LiveTensors()
@@ -144,7 +145,9 @@ class DryPolicy(Policy):
         noise: Noise,
         sampler: SamplerSettings | None = None,
         keep: Sequence[bool] = (),
+        begin: int = 0,
         end: int | None = None,
+        stochastic: Sequence[bool] = (),
         checkpointing: Checkpointing = "none",
         observe: Observer | None = None,
     ) -> Tensor:
@@ -153,6 +156,7 @@ class DryPolicy(Policy):
         if surplus:
             keep = [*[False] * (len(keep) - surplus - 2), True, True]
             sampler = SamplerSettings(len(keep), sampler.guidance, sampler.eta)
+            stochastic = stochastic[surplus:]
         stored: list[int] = []
 
         def measure(step: int, prediction: Prediction) -> None:
@@ -160,7 +164,9 @@ class DryPolicy(Policy):
             if observe is not None:
                 observe(step, prediction)
 
-        final = super().sample(state, conditioning, noise, sampler, keep, end, checkpointing, measure)
+        final = super().sample(
+            state, conditioning, noise, sampler, keep, begin, end, stochastic, checkpointing, measure
+        )
         if surplus:
             self._left_out += surplus * (stored[-1] - stored[-2])
         return final

@@ -8,6 +8,7 @@ process (`models/paths`) and the adapter (`models/adapter.py`).
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +19,12 @@ from torch.utils.checkpoint import checkpoint
 
 from models.adapter import Adapter, AdapterSettings, Weights
 from models.checkpointing import Checkpointing, block_checkpointing, stored_bytes
+from models.families.base import Family, at_least_fp32
 from models.families.conditioning import Conditioning, join
-from models.families.stable_diffusion import StableDiffusion
-from models.loading import Components, load_components
 from models.meter import Meter
 from models.noise import SeedStream
 from models.paths.prediction import Prediction
-from models.paths.transition import GaussianTransition
+from models.paths.transition import Transition
 from models.sampler import Noise, Observer, SamplerSettings, rows_per_prediction
 from models.workers import Workers
 
@@ -39,11 +39,10 @@ class Policy:
     """A text-to-image diffusion policy.
 
     Args:
-        components: the parts of the model, which the constructor freezes in place.
+        family: the model.
         sampler: the sampler that methods train with.
         meter: counts the calls of the denoiser, the decoder and the text encoder.
         adapter: settings of the LoRA adapter.
-        device: the device that the parts are moved to.
         workers: the workers that share the rows of each call of the denoiser and the decoder; this process alone by
             default.
 
@@ -53,39 +52,24 @@ class Policy:
 
     def __init__(
         self,
-        components: Components,
+        family: Family,
         sampler: SamplerSettings,
         meter: Meter,
         adapter: AdapterSettings | None = None,
-        device: torch.device | str = "cpu",
         workers: Workers | None = None,
     ):
+        self.family = family
+        self.path = family.path
         self.sampler = sampler
         self.meter = meter
         self.workers = workers or Workers()
-        self.device = torch.device(device)
-        self.family = StableDiffusion(components, self.device)
-        self.path = self.family.path
-        self.adapter = Adapter(self.family.parts["denoiser"], adapter or AdapterSettings())
-        self.denoiser: Callable[..., Any] = self.family.parts["denoiser"]
+        self.device = family.device
+        self.adapter = Adapter(family.parts["denoiser"], adapter or AdapterSettings())
+        self.denoiser: Callable[..., Any] = family.parts["denoiser"]
         self._conditioning: dict[str, Conditioning] = {}
         self._stored_bytes: dict[Checkpointing, int] = {}
-        for kind, module in self.family.metered.items():
+        for kind, module in family.metered.items():
             meter.watch(module, kind)
-
-    @classmethod
-    def load(
-        cls,
-        reference: str,
-        sampler: SamplerSettings,
-        meter: Meter,
-        adapter: AdapterSettings | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        workers: Workers | None = None,
-    ) -> "Policy":
-        """Loads a local folder or hub id in `StableDiffusionPipeline` layout (see `models.loading`)."""
-        return cls(load_components(reference, dtype), sampler, meter, adapter, device, workers)
 
     @property
     def parts(self) -> dict[str, nn.Module]:
@@ -235,7 +219,7 @@ class Policy:
 
     def transition(
         self, prediction: Prediction, step: int | Tensor, sampler: SamplerSettings | None = None
-    ) -> GaussianTransition:
+    ) -> Transition:
         """The distribution of the next state.
 
         Args:
@@ -252,31 +236,36 @@ class Policy:
         noise: Noise,
         sampler: SamplerSettings | None = None,
         keep: Sequence[bool] = (),
+        begin: int = 0,
         end: int | None = None,
+        stochastic: Sequence[bool] = (),
         checkpointing: Checkpointing = "none",
         observe: Observer | None = None,
     ) -> Tensor:
         """Samples x_0 `[B, *state_shape]` from x_T, differentiable through the steps in `keep`.
 
         Args:
-            state: x_T `[B, *state_shape]`.
+            state: x_T `[B, *state_shape]`, or the state before the step `begin`.
             conditioning: conditioning of the rows, from `encode`.
-            noise: gives the noise of each step; not called if eta is 0.
+            noise: gives the noise of each stochastic step; not called for others.
             sampler: the training sampler unless another is given.
             keep: for each step, noisy to clean, whether its predicted noise keeps its gradient; none by default.
                 Steps before the first kept one run without autograd. After it the state always carries gradient
                 through the affine path, as in AlignProp's code, and only the ε of the other steps is detached.
-            end: number of steps to take; the result is then the state before the next step. All steps by default.
+            begin: number of the first step that is taken, from 0.
+            end: number of the step before which to stop; the result is then the state before it. All by default.
+            stochastic: for each step, whether it draws noise; the others are those of eta 0. All by default, unless
+                the sampler's eta is 0.
             checkpointing: what the kept predictions store (see `predict`).
             observe: called with the number and the prediction of each step.
         """
         sampler = sampler or self.sampler
         times, keys = self.times(sampler), self.noise_keys(sampler)
-        kept = list(keep) or [False] * sampler.steps
-        if len(kept) != sampler.steps:
-            raise ValueError(f"keep has {len(kept)} entries for {sampler.steps} steps")
+        kept = _for_each_step("keep", keep, sampler, False)
+        drawn = _for_each_step("stochastic", stochastic, sampler, sampler.eta > 0)
+        samplers = {True: sampler, False: replace(sampler, eta=0.0)}
         started = False
-        for step in range(sampler.steps)[:end]:
+        for step in range(sampler.steps)[begin:end]:
             started = started or kept[step]
             with torch.set_grad_enabled(started and torch.is_grad_enabled()):
                 arguments = (state, times[step].expand(len(state)), conditioning, sampler.guidance)
@@ -287,9 +276,8 @@ class Policy:
                         prediction = self.predict(*arguments)
                 if observe is not None:
                     observe(step, prediction)
-                transition = self.transition(prediction, step, sampler)
-                random = sampler.eta > 0
-                state = transition.draw(noise(keys[step]).to(self.device)) if random else transition.mean
+                transition = self.transition(prediction, step, samplers[drawn[step]])
+                state = transition.draw(noise(keys[step]).to(self.device)) if drawn[step] else transition.mode
         return state
 
     @property
@@ -299,7 +287,7 @@ class Policy:
 
     def decode(self, final: Tensor) -> Tensor:
         """Images `[B, 3, H, W]` in [0, 1], fp32, from x_0; differentiable except where a pixel is clamped."""
-        return (self._shared(self.family.decode, final) / 2 + 0.5).clamp(0, 1)
+        return self._shared(self.family.decode, final).clamp(0, 1)
 
     def _shared(self, call: Callable[..., Tensor], *batches: Tensor) -> Tensor:
         """The output of a network, at least fp32. The workers share the rows; all rows are billed."""
@@ -307,6 +295,8 @@ class Policy:
             return at_least_fp32(self.workers.map(call, *batches))
 
 
-def at_least_fp32(tensor: Tensor) -> Tensor:
-    """Converts half precision to fp32; returns fp32 and fp64 tensors unchanged."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+def _for_each_step(name: str, flags: Sequence[bool], sampler: SamplerSettings, default: bool) -> list[bool]:
+    """One flag for each of the sampler's steps, the default if there are none."""
+    if len(flags) not in (0, sampler.steps):
+        raise ValueError(f"{name} has {len(flags)} entries for {sampler.steps} steps")
+    return list(flags) or [default] * sampler.steps

@@ -120,13 +120,14 @@ def test_the_checkpoint_still_draws_what_is_asked(tmp_path):
     import torch
 
     from models.emoji.vocabulary import ANIMALS, caption
+    from models.families.stable_diffusion import StableDiffusion
     from models.meter import Meter
     from models.noise import SeedStream
     from models.policy import Policy
     from models.sampler import SamplerSettings
     from rewards import registry
 
-    policy = Policy.load(str(ROOT / "models/emoji/v1"), SamplerSettings(20, 2.0, 0.0), Meter())
+    policy = Policy(StableDiffusion.load(str(ROOT / "models/emoji/v1")), SamplerSettings(20, 2.0, 0.0), Meter())
     judge = registry.build("emoji-animal")
     seen = []
     for repeat in range(4):

@@ -5,7 +5,7 @@ import os
 
 import torch
 
-from bench.build.plugins import build_reward
+from bench.build.plugins import build_reward, load_family
 from bench.build.trial_spec import Trial, reward_metrics
 from bench.build.zero import SummedOptimiser, ZeroOptimiser
 from bench.sweep.schema import Sampler
@@ -21,15 +21,8 @@ from rewards.base import Reward
 
 def policy_of(trial: Trial, meter: Meter, workers: Workers, device: str) -> Policy:
     """The trial's model on `device` with a fresh adapter and the trial's training sampler."""
-    return Policy.load(
-        trial.model,
-        sampler_settings(trial.sampler),
-        meter,
-        adapter_of(trial),
-        device=device,
-        dtype=dtype_of(trial),
-        workers=workers,
-    )
+    family = load_family(trial.model, device, dtype_of(trial))
+    return Policy(family, sampler_settings(trial.sampler), meter, adapter_of(trial), workers)
 
 
 def adapter_of(trial: Trial) -> AdapterSettings:

@@ -19,9 +19,12 @@ from bench.errors import BenchError, cause_of
 from bench.sweep.overlay import suggestion
 
 if TYPE_CHECKING:
+    import torch
+
     from bench.sweep.schema import RewardSpec
     from methods.base import Method
     from methods.presentation import Presentation
+    from models.families.base import Family
     from rewards.base import Reward
 
 EMBEDDED_MODELS = {"emoji": "models"}
@@ -290,10 +293,10 @@ def embedded_models() -> dict[str, Path]:
 
 
 def resolve_model(name: str, base: Path) -> str:
-    """The folder (absolute) of a built-in or installed model or of a path, or a hub id unchanged.
+    """The folder (absolute) of a built-in or installed model or of a path, a hub id unchanged, or a family's reference.
 
     Args:
-        name: a model's name, a path relative to `base`, or a hub id.
+        name: a model's name, a path relative to `base`, a hub id, or the reference of a `models.families.base.Family`.
         base: the sweep's folder.
 
     Raises:
@@ -304,18 +307,60 @@ def resolve_model(name: str, base: Path) -> str:
         return str(embedded[name])
     registered = installed("models")
     if name in registered:
-        folder = load_object(registered[name])
-        return str(folder() if callable(folder) else folder)
+        found = load_object(registered[name])
+        if isinstance(found, type):
+            return registered[name]
+        return str(found() if callable(found) else found)
     path = Path(name).expanduser()
     path = path if path.is_absolute() else base / path
     if path.is_dir() or path.is_file():
         return str(path.resolve())
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return name
+    if is_reference(name):
+        return resolve(name, base)
     names = [*embedded, *registered]
     listed = f"there are {', '.join(names)}" if names else "none ships with this installation"
-    do = suggestion(name, names) or f"{listed}; or give a folder in diffusers layout, or a hub id owner/name"
+    do = (
+        suggestion(name, names)
+        or f"{listed}; or give a folder in diffusers layout, a hub id owner/name, or file.py:Family"
+    )
     raise BenchError(f"there is no model {name!r}", None, do)
+
+
+def names_family(model: str) -> bool:
+    """Whether a model, as `resolve_model` returns it, is the reference of a family of one's own."""
+    return is_reference(model) and not Path(model).exists()
+
+
+def load_family(model: str, device: str = "cpu", dtype: "torch.dtype | None" = None) -> "Family":
+    """Builds the model that `resolve_model` returned, on a device and in a precision (fp32 by default).
+
+    Random numbers that a family of one's own draws while it is built are the same in every trial.
+
+    Raises:
+        BenchError: a family of one's own is no `Family`, or cannot be built.
+    """
+    import torch
+
+    from models.families.base import Family
+    from models.families.stable_diffusion import StableDiffusion
+    from rewards.containment import contained, drawing
+
+    dtype = dtype or torch.float32
+    if not names_family(model):
+        return StableDiffusion.load(model, device, dtype)
+    cls = load_object(model)
+    if not (isinstance(cls, type) and issubclass(cls, Family)):
+        raise BenchError(f"model {model} is no model: expected a subclass of models.families.base.Family")
+    try:
+        with drawing("build"), contained(model):
+            return cls(device=device, dtype=dtype)  # type: ignore[call-arg]
+    except Exception as error:
+        place = place_of(error)
+        raise BenchError(
+            f"model {model} cannot be built: {cause_of(error)}", None, TRACEBACK if place else None
+        ) from error
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> BenchError:

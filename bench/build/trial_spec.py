@@ -79,7 +79,7 @@ class Trial(Resolved):
         method: the method's own name.
         reference: the method's name or reference for `bench.build.plugins.load_method`.
         settings: all settings of the method, for `Method.Settings(**settings)`.
-        model: a local folder (absolute) or a hub id.
+        model: a local folder (absolute), a hub id, or the reference of a model family.
         model_name: the model as the sweep names it.
         sampler: the training sampler.
         sampler_version: version of the code that samples this model (see `models.schedulers`).

@@ -47,14 +47,14 @@ def methods() -> list[dict[str, Any]]:
             }
             for key, field in cls.Settings.model_fields.items()
         }
-        kind = "peer" if not cls.exact else "training" if cls.trains else "sampling"
+        kind = "peer" if cls.own_trainer else "training" if cls.trains else "sampling"
         missing = missing_requirement(cls.requires)
         rows.append(
             {
                 "name": name,
                 "access": cls.reward_access,
                 "kind": f"{kind}, not installed" if missing else kind,
-                "exact": cls.exact,
+                "exact": not cls.own_trainer,
                 "requires": list(cls.requires),
                 "missing": missing,
                 "summary": cls.summary,

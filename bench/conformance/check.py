@@ -66,8 +66,8 @@ def _unmet(subject: Subject, need: Need) -> str | None:
         return "it takes no steps: it trains nothing and chooses nothing"
     if need == "trains" and not cls.trains:
         return "it trains nothing"
-    if need == "exact" and not cls.exact:
-        return "it declares exact = False: a peer that owns its optimiser and the global random state"
+    if need == "exact" and cls.own_trainer:
+        return "it declares own_trainer: a peer that owns its optimiser and the global random state"
     if need == "samples" and cls.trains:
         return "it trains, and the harness samples for it"
     return None

@@ -46,7 +46,7 @@ def _settings(subject: Subject) -> list[str]:
         return ["Settings must be a pydantic model"]
     if model.model_config.get("extra") != "forbid":
         problems.append("Settings must refuse unknown keys (extra='forbid', as methods.base.Settings does)")
-    if subject.cls.trains and subject.cls.exact and not issubclass(model, TrainingSettings):
+    if subject.cls.trains and not subject.cls.own_trainer and not issubclass(model, TrainingSettings):
         problems.append("Settings must be a TrainingSettings, or the harness builds no optimiser")
     nameless = [name for name, field in model.model_fields.items() if not field.description]
     if nameless:

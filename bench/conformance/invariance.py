@@ -137,10 +137,10 @@ def curve(subject: Subject) -> CheckResult:
     apart = max(abs(one - other) / abs(other) for one, other in zip(pieces, whole, strict=True))
     adapter = relative_error(went, moved)
     words = f"after {CURVE_UPDATES} updates rewards are {apart:.1e} apart, adapters {adapter:.1e} of the way they went"
-    if not subject.cls.continuous:
+    if not subject.expectations.continuous:
         return passed(f"{words}; its loss is not continuous, so no bound applies")
     if not max(apart, adapter) < CURVE_TOLERANCE:
-        return failed(f"{words}; {CURVE_TOLERANCE:g} is allowed, unless it declares continuous = False")
+        return failed(f"{words}; {CURVE_TOLERANCE:g} is allowed, unless its expectations say continuous=False")
     return passed(words)
 
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from bench.conformance.compare import global_generators
+from bench.conformance.expectations import expectations_of
 from methods.base import EvaluatedRows, Method, SamplingMethod, StepMetrics, TrainingSettings
 from methods.optimiser import LocalOptimiser
 from models.adapter import AdapterSettings
+from models.families.stable_diffusion import StableDiffusion
 from models.loading import load_components
 from models.meter import Meter
 from models.noise import SeedStream
@@ -32,7 +34,7 @@ class Subject:
 
     Args:
         cls: the method.
-        settings: replace those of the class's `small`.
+        settings: replace those of its expectations' `small`.
         model: folder of a tiny pipeline.
 
     Raises:
@@ -41,7 +43,8 @@ class Subject:
 
     def __init__(self, cls: type[Method], settings: Mapping[str, Any], model: Path):
         self.cls = cls
-        self.changes = {**cls.small, **settings}
+        self.expectations = expectations_of(cls)
+        self.changes = {**self.expectations.small, **settings}
         self.settings = cls.Settings(**self.changes)
         self.components = load_components(str(model), torch.float32)
 
@@ -81,7 +84,9 @@ class Subject:
         """
         settings = self.cls.Settings(**{**self.changes, **changes})
         meter = RowMeter()
-        policy = Policy(copy.deepcopy(self.components), self.sampler(guidance), meter, AdapterSettings(rank=2))
+        policy = Policy(
+            StableDiffusion(copy.deepcopy(self.components)), self.sampler(guidance), meter, AdapterSettings(rank=2)
+        )
         optimiser = (
             RecordingOptimiser(policy.trainable_parameters(), settings)
             if isinstance(settings, TrainingSettings)

@@ -94,7 +94,7 @@ def check_method(
 
     Args:
         method: a class, a built-in or installed name, `module:Class` or `file.py:Class`.
-        settings: replace those of the class's `small`.
+        settings: replace those of its expectations' `small`.
         only: names of `CHECKS` to run; all by default.
 
     Raises:

@@ -27,7 +27,7 @@ from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
 from bench.sweep.schema import Lora, Prompts, RewardSpec, Sampler, Sweep
 from methods.base import Method
-from models.paths.ddim import DDIM
+from models.paths.base import NoisePath
 
 EVALUATION_STEPS = 20
 """Denoising steps of evaluation, unless the sweep sets `evaluate.sampler`."""
@@ -203,7 +203,7 @@ def _planned_variants(
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
     problems = Problems()
     if shared.path is not None:
-        unfit = unfit_path(shared.path, _evaluation(loaded.sweep).sampler.steps)
+        unfit = shared.path.unfit(_evaluation(loaded.sweep).sampler.steps)
         if unfit:
             problems.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
     results = [
@@ -222,9 +222,10 @@ def _planned_variant(
     unfit = unfit_reward(cls, shared.reward.label, shared.reward.differentiable) if shared.reward else None
     if unfit:
         problems.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
-    if loaded.sweep.resources.workers > 1 and not cls.exact:
-        text = f"{cls.name} owns its optimiser and its random state, and runs on one worker"
-        problems.lines.append(problem(loaded.root, (*variant.path, "name"), text))
+    texts = [unfit_model(cls, shared.family, shared.path)]
+    if loaded.sweep.resources.workers > 1 and cls.own_trainer:
+        texts.append(f"{cls.name} owns its optimiser and its random state, and runs on one worker")
+    problems.lines += [problem(loaded.root, (*variant.path, "name"), text) for text in texts if text]
     try:
         settings = cls.Settings(**variant.settings)
     except ValidationError as error:
@@ -236,7 +237,7 @@ def _planned_variant(
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
-        unfit = unfit_path(shared.path, sampler.steps, cls.needs_log_probabilities) if shared.path else None
+        unfit = shared.path.unfit(sampler.steps, cls.needs_log_probabilities) if shared.path else None
         if unfit:
             raise ValueError(unfit)
     except ValueError as error:
@@ -301,25 +302,13 @@ def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | N
     return f"{cls.name} needs the reward's gradient and {label} has none; methods that would work: {fit}"
 
 
-def unfit_path(path: DDIM, steps: int, random: bool = False) -> str | None:
-    """Why the model's noise process cannot be sampled in T = `steps`, in one sentence; None if it can.
-
-    Args:
-        random: whether every step must add noise, as log-probabilities need.
-    """
-    try:
-        noiseless = path.noiseless_step(steps) if random else path.timesteps(steps) and None
-    except ValueError as error:
-        return str(error)
-    if noiseless is None:
-        return None
-    config = path.scheduler.config
-    key = "timestep_spacing: leading (or trailing)" if config.timestep_spacing == "linspace" else "a beta_start above 0"
-    key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
-    return (
-        f"the model's scheduler adds no noise in its step at t = {noiseless}, so that step has no log-probability; "
-        f"write {key} in its scheduler_config.json"
-    )
+def unfit_model(cls: type[Method], family: str, path: NoisePath | None) -> str | None:
+    """Why the method does not work on a model of this family and noise process, in one sentence; None if it does."""
+    if cls.families and family and family not in cls.families:
+        return f"{cls.name} works on models of the family {' or '.join(cls.families)}; this one's is {family}"
+    if cls.needs_gaussian_steps and path is not None and not path.gaussian:
+        return f"{cls.name} needs the mean of a Gaussian step, and this model's steps are not Gaussian"
+    return None
 
 
 def _value_methods() -> list[str]:

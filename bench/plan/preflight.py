@@ -8,7 +8,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from bench.build.plugins import load_method
+from bench.build.plugins import load_method, names_family
 from bench.build.trial_spec import Trial
 from bench.errors import BenchError
 from methods.base import Method
@@ -27,7 +27,7 @@ def check_model(reference: str) -> None:
     Raises:
         BenchError: the model is not in the cache and cannot be fetched.
     """
-    if Path(reference).is_dir():
+    if Path(reference).is_dir() or names_family(reference):
         return
     from huggingface_hub import HfApi, try_to_load_from_cache
 

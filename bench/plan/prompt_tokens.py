@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from bench.build.plugins import names_family
 from bench.errors import BenchError, InvalidSweepError
 from bench.sweep.load import LoadedSweep
 from bench.sweep.problems import dotted, problem
@@ -45,13 +46,16 @@ def check_tokens(loaded: LoadedSweep, model: str, digest: str, splits: Splits) -
 
     Args:
         loaded: the sweep, for the places of problems.
-        model: a folder or a hub id, as `models.loading.find_model` takes it.
+        model: a folder or a hub id, as `models.loading.find_model` takes it; of a family of one's own, nobody knows
+            what it reads of a prompt, and nothing is checked.
         digest: the model's hash (`models.loading.model_hash`).
         splits: the prompts of each split; no prompt is in two of them.
 
     Raises:
         BenchError: the tokenizer cannot be read, or prompts of two splits have the same tokens.
     """
+    if names_family(model):
+        return []
     prompts = tuple(dict.fromkeys(prompt for split in splits.values() for prompt in split))
     read = tokens_of(model, digest, prompts)
     if read is None:  # the files of a hub model have not been fetched yet

@@ -6,8 +6,9 @@ from typing import cast
 
 from bench.build import plugins
 from bench.build.trial_spec import RewardRef
-from bench.errors import InvalidSweepError
+from bench.errors import BenchError, InvalidSweepError
 from bench.plan.identity import reward_fingerprint
+from bench.plan.model_facts import ModelFacts, facts_of
 from bench.plan.prompt_tokens import Splits, check_tokens
 from bench.sweep import prompts
 from bench.sweep.load import LoadedSweep
@@ -15,9 +16,8 @@ from bench.sweep.problems import Problems, at, dotted, problem
 from bench.sweep.schema import Prompts, RewardSpec
 from bench.sweep.yaml_source import Path_
 from models.adapter import wrong_targets
-from models.inspection import Inspection, bare_unet
-from models.loading import MissingModelError, find_model, inspected, model_hash
-from models.paths.ddim import DDIM
+from models.loading import MissingModelError
+from models.paths.base import NoisePath
 from models.weight_files import UnsupportedModelError
 from rewards.base import Reward
 
@@ -27,8 +27,9 @@ class SharedInputs:
     """The model, prompts and rewards of all trials of a sweep.
 
     Attributes:
-        model: a local folder (absolute) or a hub id.
+        model: a local folder (absolute), a hub id, or the reference of a model family.
         model_hash: SHA-256 of the model's weights.
+        family: the name of the model's family.
         train, heldout: the prompts of each split.
         reward, rewards, gold: the optimised reward, those that are only reported, and the gold reward.
         path: the model's noise process; None for a hub model that has not been fetched yet.
@@ -44,7 +45,8 @@ class SharedInputs:
     reward: RewardRef
     rewards: tuple[RewardRef, ...]
     gold: RewardRef | None
-    path: DDIM | None = None
+    family: str = ""
+    path: NoisePath | None = None
     sampler_version: str = "1"
     warnings: tuple[str, ...] = ()
     splits: Splits = field(default_factory=dict)
@@ -70,7 +72,7 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
     warnings: list[str] = []
     splits = _splits(loaded, problems, warnings)
     model = problems.collect(lambda: at(loaded.root, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
-    inspection = _inspected(loaded, model, problems) if model else None
+    facts = _model_facts(loaded, model, problems) if model else None
     reward = problems.collect(lambda: _reward(loaded, sweep.reward, ("reward",)))
     rewards = [
         problems.collect(partial(_reward, loaded, spec, ("evaluate", "rewards", index)))
@@ -80,9 +82,9 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
     gold = problems.collect(lambda: _reward(loaded, gold_spec, ("evaluate", "gold"))) if gold_spec else None
     problems.lines += _repeated_labels(loaded)
     model_hash = ""
-    if model and not problems.lines:  # hashing may read gigabytes, so it comes after every other check
-        model_hash = at(loaded.root, ("model",), lambda: _hash_model(model))
-        warnings += [f"model {sweep.model}: {note}" for note in (inspection.notes if inspection else ())]
+    if model and facts and not problems.lines:  # hashing may read gigabytes, so it comes after every other check
+        model_hash = at(loaded.root, ("model",), facts.hash)
+        warnings += [f"model {sweep.model}: {note}" for note in facts.notes]
         check = partial(check_tokens, loaded, model, model_hash, splits)
         warnings += problems.collect(lambda: at(loaded.root, ("model",), check)) or []
     return SharedInputs(
@@ -93,8 +95,9 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
         cast(RewardRef, reward),
         tuple(ref for ref in rewards if ref is not None),
         gold,
-        inspection.sampling.path if inspection else None,
-        inspection.sampling.version if inspection else "1",
+        facts.family if facts else "",
+        facts.path if facts else None,
+        facts.sampler_version if facts else "1",
         tuple(warnings),
         splits,
     )
@@ -127,25 +130,20 @@ def _splits(loaded: LoadedSweep, problems: Problems, warnings: list[str]) -> Spl
 # -- the model -------------------------------------------------------------------------------------------------
 
 
-def _inspected(loaded: LoadedSweep, model: str, problems: Problems) -> Inspection | None:
-    """The model's configuration; None for an unusable model, and for a hub model that has not been fetched yet.
+def _model_facts(loaded: LoadedSweep, model: str, problems: Problems) -> ModelFacts | None:
+    """The facts of the sweep's model; None for an unusable one.
 
     An unusable model, and LoRA targets that the denoiser does not have, are added to `problems`.
     """
     try:
-        inspection = inspected(model)
-        unet = bare_unet(inspection.unet) if inspection else None
-    except (MissingModelError, UnsupportedModelError) as error:
+        facts = facts_of(model)
+    except (MissingModelError, UnsupportedModelError, BenchError) as error:
         problems.lines.append(problem(loaded.root, ("model",), str(error)))
         return None
-    if unet is not None:
-        wrong = wrong_targets(unet, loaded.sweep.lora.targets)
+    if facts.denoiser is not None:
+        wrong = wrong_targets(facts.denoiser, loaded.sweep.lora.targets)
         problems.lines += [problem(loaded.root, ("lora", "targets"), what) for what in wrong]
-    return inspection
-
-
-def _hash_model(model: str) -> str:
-    return model_hash(find_model(model))
+    return facts
 
 
 # -- rewards ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Peers: trainers of other libraries behind our contract, so that their results can be compared with ours.
 
 A peer trains the policy's own U-Net and adapter, on the harness's prompts, reward and meter, with its own optimiser and
-the global random state. Its attribute `exact = False` exempts it from some conformance checks. The library is an
+the global random state. Its attribute `own_trainer` exempts it from some conformance checks. The library is an
 optional extra (`peers`) that is imported only when a method is built: planning and listing work without it.
 
     trl_alignprop.py   TRL's AlignPropTrainer

@@ -7,6 +7,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from torch import Tensor, nn
 from trl.models.modeling_sd_base import DefaultDDPOStableDiffusionPipeline
 
+from models.families.stable_diffusion import StableDiffusion
 from models.policy import Policy
 
 
@@ -17,10 +18,12 @@ class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
     """
 
     def __init__(self, policy: Policy):
+        family = policy.family
+        assert isinstance(family, StableDiffusion)  # the plan refuses others
         self.sd_pipeline = _Pipeline(
-            **policy.family.pipeline_parts(),
+            **family.pipeline_parts(),
             # A copy, because TRL changes the number of inference steps of its scheduler.
-            scheduler=DDIMScheduler.from_config(policy.path.scheduler.config),
+            scheduler=DDIMScheduler.from_config(family.scheduler.config),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

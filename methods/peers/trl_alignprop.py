@@ -5,7 +5,7 @@ checkpointed; the truncation is drawn anew at every step, as in AlignProp's v1 c
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -53,7 +53,6 @@ class TRLAlignProp(TRLMethod):
     summary = "TRL 0.23.1's AlignPropTrainer on the same model, prompts, reward and meter (peer of alignprop)"
     reward_access = "gradient"
     Settings = TRLAlignPropSettings
-    small: ClassVar = {"batch_size": 4, "truncation": "full"}
     settings: TRLAlignPropSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

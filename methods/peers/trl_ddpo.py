@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -100,8 +100,6 @@ class TRLDDPO(TRLMethod):
     needs_log_probabilities = True
     Settings = TRLDDPOSettings
     cuts_last_step = True
-    continuous = False
-    small: ClassVar = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2}
     settings: TRLDDPOSettings
 
     @classmethod

@@ -39,7 +39,8 @@ class TRLMethod(Method):
     """One of TRL's trainers, on the harness's prompts, reward and meter."""
 
     requires = ("trl==0.23.1",)
-    exact = False
+    own_trainer = True
+    families = ("stable_diffusion",)
     summary: ClassVar[str]
     settings: Any
 

@@ -5,39 +5,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.families.base import Family, at_least_fp32
 from models.families.conditioning import Conditioning
-from models.loading import Components, token_limit
+from models.loading import Components, load_components, token_limit
 from models.paths.ddim import DDIM
 
 
-class StableDiffusion:
-    """The parts of a checkpoint, and what differs between model families.
+class StableDiffusion(Family):
+    """A checkpoint in `StableDiffusionPipeline` layout.
 
     Args:
         components: the parts of the model, which the constructor freezes in place.
         device: the device that the parts are moved to.
-
-    Attributes:
-        parts: the networks by name: denoiser, decoder (the whole autoencoder) and encoder (of text).
-        metered: the modules whose calls are counted, by the same names.
-        path: the noise process.
     """
 
-    def __init__(self, components: Components, device: torch.device):
+    name = "stable_diffusion"
+
+    def __init__(self, components: Components, device: torch.device | str = "cpu"):
         self.unet, self.vae, self.text_encoder = components.unet, components.vae, components.text_encoder
-        self.tokenizer = components.tokenizer
-        self.device = device
-        self.parts: dict[str, nn.Module] = {
-            "denoiser": self.unet,
-            "decoder": self.vae,
-            "encoder": self.text_encoder,
-        }
-        self.metered: dict[str, nn.Module] = {**self.parts, "decoder": self.vae.decoder}
-        for part in self.parts.values():
-            part.requires_grad_(False).eval().to(device)
-        self.path = DDIM(components.scheduler)
+        self.tokenizer, self.scheduler = components.tokenizer, components.scheduler
+        parts = {"denoiser": self.unet, "decoder": self.vae, "encoder": self.text_encoder}
+        super().__init__(parts, DDIM(components.scheduler), device, metered={**parts, "decoder": self.vae.decoder})
+
+    @classmethod
+    def load(
+        cls, reference: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> "StableDiffusion":
+        """Loads a local folder or hub id (see `models.loading`)."""
+        return cls(load_components(reference, dtype), device)
 
     def pipeline_parts(self) -> dict[str, Any]:
         """The parts of a `StableDiffusionPipeline` but its scheduler, by the names of its arguments."""
@@ -75,25 +72,18 @@ class StableDiffusion:
         """The length of a prompt's vector in `Conditioning.pooled`."""
         return self.text_encoder.config.hidden_size
 
-    def output(self, denoiser: Callable[..., Any], state: Tensor, times: Tensor, embeddings: Tensor) -> Tensor:
-        """The raw output `[B, ...]` (ε or v) of `denoiser`, the U-Net or a wrapper around it, without guidance.
-
-        Args:
-            denoiser: called as the U-Net is.
-            state: x_t `[B, C, h, w]`.
-            times: int64 `[B]`.
-            embeddings: the tensor of the rows' conditioning, `[B, L, D]`.
-        """
+    def output(self, denoiser: Callable[..., Any], state: Tensor, times: Tensor, *conditioning: Tensor) -> Tensor:
+        """ε or v `[B, C, h, w]` at timesteps, int64 `[B]`, given token embeddings `[B, L, D]`."""
+        (embeddings,) = conditioning
         dtype = next(self.unet.parameters()).dtype  # for `unet.dtype`, diffusers walks through all parameters
         return denoiser(state.to(dtype), times, embeddings.to(dtype), return_dict=False)[0]
 
     def decode(self, final: Tensor) -> Tensor:
-        """Images `[B, 3, H, W]` in the decoder's own range, -1 to 1, and precision, from x_0 `[B, C, h, w]`."""
+        """Images `[B, 3, H, W]` from latents x_0 `[B, C, h, w]`; the decoder's own range is -1 to 1."""
         scaled = (final / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return self.vae.decode(scaled, return_dict=False)[0]
+        return at_least_fp32(self.vae.decode(scaled, return_dict=False)[0]) / 2 + 0.5
 
-    @staticmethod
-    def save_adapter(folder: Path, layers: dict[str, Tensor], config: Mapping[str, Any]) -> None:
+    def save_adapter(self, folder: Path, layers: dict[str, Tensor], config: Mapping[str, Any]) -> None:
         """Writes LoRA `layers` and PEFT's `config` so that the pipeline's `load_lora_weights(folder)` reads them."""
         from diffusers import StableDiffusionPipeline
 

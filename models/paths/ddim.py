@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.noise import SeedStream
+from models.paths.base import NoisePath
 from models.paths.prediction import Prediction
 from models.paths.transition import GaussianTransition
 from models.sampler import SamplerSettings
@@ -24,7 +25,7 @@ without such a timestep, such as Stable Diffusion 1.x and the embedded one (ᾱ_
 """
 
 
-class DDIM:
+class DDIM(NoisePath):
     """The noise process of a checkpoint: ᾱ, the timesteps of a run of T steps, and the DDIM update.
 
     Args:
@@ -94,6 +95,20 @@ class DDIM:
         """x_T `[B, ...]` from standard normal noise."""
         return noise * self.init_noise_sigma
 
+    def unfit(self, steps: int, random: bool = False) -> str | None:
+        unfit = super().unfit(steps)
+        noiseless = self.noiseless_step(steps) if random and not unfit else None
+        if noiseless is None:
+            return unfit
+        config = self.scheduler.config
+        linspace = config.timestep_spacing == "linspace"
+        key = "timestep_spacing: leading (or trailing)" if linspace else "a beta_start above 0"
+        key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
+        return (
+            f"the model's scheduler adds no noise in its step at t = {noiseless}, so that step has no log-probability; "
+            f"write {key} in its scheduler_config.json"
+        )
+
     def noiseless_step(self, steps: int) -> int | None:
         """The first timestep of a run of T `steps` whose step adds no noise even with eta 1; None if all steps do."""
         if steps not in self._noiseless:
@@ -125,8 +140,10 @@ class DDIM:
 
     def target(self, final: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """The training target `[B, ...]` of the model, ε or v, for clean latents x_0 `final` under `noise` ε."""
-        if self.prediction_type == "epsilon":
-            return noise
+        return noise if self.prediction_type == "epsilon" else self.velocity(final, noise, times)
+
+    def velocity(self, final: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """v `[B, ...]` = √ᾱ ε − √(1−ᾱ) x_0 (Salimans & Ho 2022, arXiv 2202.00512, appendix D)."""
         alpha = self.alpha(times, final)
         return alpha.sqrt() * noise - (1 - alpha).sqrt() * final
 

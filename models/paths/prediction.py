@@ -5,15 +5,20 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-Unit = Literal["output", "epsilon"]
-"""Quantity in which a squared error is taken: what the model was trained to predict, or the noise ε."""
+from models.paths.transition import mean_square
+
+Unit = Literal["output", "epsilon", "velocity"]
+"""Quantity in which a square is taken: what the model was trained to predict, the noise ε, or the velocity v."""
 
 
-class Path(Protocol):
-    """What a prediction asks of the noise process that it belongs to."""
+class Conversions(Protocol):
+    """The conversions that a prediction asks of its noise process (`models.paths.base.NoisePath`)."""
 
     def clean(self, prediction: "Prediction") -> Tensor:
         """x̂_0 `[B, ...]` of a prediction."""
+
+    def velocity(self, final: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+        """The velocity v `[B, ...]` of clean states under `noise` at `times`."""
 
     def target(self, final: Tensor, noise: Tensor, times: Tensor) -> Tensor:
         """What the model's output `[B, ...]` should be for clean states under `noise` at `times`."""
@@ -36,7 +41,7 @@ class Prediction:
     times: Tensor
     output: Tensor
     epsilon: Tensor
-    path: Path
+    path: Conversions
 
     def __len__(self) -> int:
         return len(self.state)
@@ -50,6 +55,11 @@ class Prediction:
         """x̂_0 `[B, ...]`: the clean state that the prediction stands for."""
         return self.path.clean(self)
 
+    @property
+    def velocity(self) -> Tensor:
+        """v `[B, ...]`: the direction of the noise process at x_t."""
+        return self.path.velocity(self.clean, self.epsilon, self.times)
+
     def error(self, final: Tensor, noise: Tensor, unit: Unit = "output") -> Tensor:
         """The model's own loss `[B]`: the squared error of the prediction, a mean over a row's dimensions.
 
@@ -58,19 +68,15 @@ class Prediction:
             noise: the noise `[B, ...]` that corrupted it.
             unit: quantity in which the error is taken.
         """
-        if unit == "epsilon":
-            return mean_square(self.epsilon - noise)
-        return mean_square(self.output - self.path.target(final, noise, self.times))
+        if unit == "output":
+            return mean_square(self.output - self.path.target(final, noise, self.times))
+        true = noise if unit == "epsilon" else self.path.velocity(final, noise, self.times)
+        return mean_square(getattr(self, unit) - true)
 
-    def distance(self, other: "Prediction") -> Tensor:
-        """‖ε − ε'‖² `[B]` to another prediction at the same states, a mean over a row's dimensions.
+    def distance(self, other: "Prediction", unit: Unit = "epsilon") -> Tensor:
+        """‖ε − ε'‖² `[B]`, or in another unit, to a prediction at the same states; a mean over a row's dimensions.
 
         With the base model's prediction it is the drift; for Gaussian steps with a fixed σ, the Kullback-Leibler
         divergence of the step is a multiple of it that depends on t only (DPOK, arXiv 2305.16381, section 4.1).
         """
-        return mean_square(self.epsilon - other.epsilon)
-
-
-def mean_square(difference: Tensor) -> Tensor:
-    """The mean square `[B]` of each row of `[B, ...]` over its dimensions."""
-    return (difference**2).flatten(1).mean(1)
+        return mean_square(getattr(self, unit) - getattr(other, unit))

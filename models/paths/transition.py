@@ -2,10 +2,26 @@
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 from torch import Tensor
 
-from models.paths.prediction import mean_square
+
+class Transition(Protocol):
+    """p_θ(x_{t−1} | x_t, c) for B rows."""
+
+    @property
+    def mode(self) -> Tensor:
+        """The most likely next states `[B, ...]`, differentiable in the prediction."""
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """The next states `[B, ...]` under `noise` of their shape, differentiable in the prediction."""
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """The log-probability `[B]` of next states, a mean over a row's dimensions."""
+
+    def kl(self, other: Self) -> Tensor:
+        """The Kullback-Leibler divergence `[B]` to another transition from the same states, a mean over dimensions."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,11 @@ class GaussianTransition:
     mean: Tensor
     std: Tensor
     stochastic: bool
+
+    @property
+    def mode(self) -> Tensor:
+        """The most likely next states `[B, ...]`, which are the mean."""
+        return self.mean
 
     def draw(self, noise: Tensor) -> Tensor:
         """The next states `[B, ...]` under standard normal `noise` `[B, ...]`."""
@@ -42,3 +63,8 @@ class GaussianTransition:
     def kl(self, other: "GaussianTransition") -> Tensor:
         """KL(self ‖ other) `[B]` of transitions with the same σ: (μ − μ')² / 2σ², a mean over a row's dimensions."""
         return mean_square((self.mean - other.mean) / self.std) / 2
+
+
+def mean_square(difference: Tensor) -> Tensor:
+    """The mean square `[B]` of each row of `[B, ...]` over its dimensions."""
+    return (difference**2).flatten(1).mean(1)

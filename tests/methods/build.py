@@ -11,6 +11,7 @@ from methods.base import Method
 from methods.optimiser import LocalOptimiser
 from models.adapter import AdapterSettings
 from models.families.conditioning import Conditioning
+from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
@@ -35,7 +36,12 @@ def build(
     cls = registry.load(name)
     validated = cls.Settings(**settings)
     meter = Meter()
-    policy = Policy.load(str(model), sampler or SamplerSettings(3, 2.0, 1.0), meter, AdapterSettings(rank=2, seed=seed))
+    policy = Policy(
+        StableDiffusion.load(str(model)),
+        sampler or SamplerSettings(3, 2.0, 1.0),
+        meter,
+        AdapterSettings(rank=2, seed=seed),
+    )
     optimiser = LocalOptimiser(policy.trainable_parameters(), validated) if cls.trains else None
 
     def metered(images: Tensor, prompts: list[str]) -> Tensor:

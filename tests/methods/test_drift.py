@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.conformance.compare import relative_error
+from bench.conformance.expectations import expectations_of
 from methods import registry
 from methods.common.drift import penalise_drift
 from models.sampler import SamplerSettings
@@ -60,7 +61,7 @@ def predictions(method):
 def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(name, tiny_v_model):
     """The gradient with the penalty less that without it is the penalty's at the predictions that it differentiates."""
     cls = registry.load(name)
-    settings = {**cls.small, **({"updates_per_rollout": 1} if name in VALUE else {})}
+    settings = {**expectations_of(cls).small, **({"updates_per_rollout": 1} if name in VALUE else {})}
     without = shaken(name, tiny_v_model, **settings, drift_weight=0.0)
     trained = predictions(without)
     off = gradient_of_step(without, PROMPTS)
@@ -82,7 +83,7 @@ def test_it_is_off_unless_the_source_has_it_on(name):
 @pytest.mark.parametrize("weight", [0.0, 0.1])
 def test_its_cost_is_known_beforehand(name, weight, tiny_model):
     sampler = SamplerSettings(2, 2.0, 1.0)
-    method = build(name, tiny_model, sampler, drift_weight=weight, **registry.load(name).small)
+    method = build(name, tiny_model, sampler, drift_weight=weight, **expectations_of(registry.load(name)).small)
     method.step(PROMPTS)
     book, expected = method.policy.meter.ledger, method.cost(method.settings, 4, sampler)
     assert book.nfe == expected["nfe"]

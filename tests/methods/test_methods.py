@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.conformance.expectations import expectations_of
 from bench.conformance.suite import CHECKS, build_subject, run_check
 from methods import registry
 from methods.base import SamplingMethod
@@ -10,7 +11,7 @@ from models.noise import SeedStream
 from models.sampler import SamplerSettings
 from tests.methods.build import PROMPTS, brightness, build
 
-NATIVE = [name for name in registry.names() if registry.load(name).trains and registry.load(name).exact]
+NATIVE = [name for name in registry.names() if registry.load(name).trains and not registry.load(name).own_trainer]
 SAMPLING = [name for name in registry.names() if not registry.load(name).trains]
 
 
@@ -22,7 +23,7 @@ def subjects(tiny_model):
 
 def checks_of(name):
     """The kit's; the curve of a loss that jumps takes longest, and is told and not asked."""
-    told = "curve" if not registry.load(name).continuous else None
+    told = "curve" if not expectations_of(registry.load(name)).continuous else None
     found = [check for check in CHECKS if check != "sampling"]
     return [pytest.param(name, check, marks=[pytest.mark.slow] if check == told else []) for check in found]
 
@@ -75,7 +76,7 @@ def test_counts_by_hand(tiny_model):
     sampler = SamplerSettings(3, 2.0, 1.0)
     books = {}
     for name in ("alignprop", "ddpo", "rwr"):
-        method = build(name, tiny_model, sampler, **registry.load(name).small)
+        method = build(name, tiny_model, sampler, **expectations_of(registry.load(name)).small)
         method.step(PROMPTS)
         books[name] = method.policy.meter.ledger
     # 4 images × 3 steps × 2 rows, all differentiated.

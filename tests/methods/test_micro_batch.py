@@ -14,7 +14,7 @@ from tests.methods.build import gradient_of_step
 from tests.methods.peers.build import EMBEDDED
 from tests.methods.shaken import shaken
 
-NATIVE = [name for name in registry.names() if registry.load(name).trains and registry.load(name).exact]
+NATIVE = [name for name in registry.names() if registry.load(name).trains and not registry.load(name).own_trainer]
 
 
 def contrast(images, prompts):

@@ -25,7 +25,7 @@ def test_one_method_is_the_untrained_model_and_one_the_reference():
 def test_peers_implement_a_built_in_method():
     peers = {name: found.peer_of for name, found in BUILT_IN.items() if found.peer_of}
     assert peers == {"trl-alignprop": "alignprop", "trl-ddpo": "ddpo"}
-    assert not any(registry.load(name).exact for name in peers)
+    assert all(registry.load(name).own_trainer for name in peers)
 
 
 def test_a_subclass_is_not_drawn_as_its_parent_is():

@@ -5,6 +5,7 @@ import torch
 
 from models.adapter import AdapterSettings
 from models.checkpointing import memory_bytes
+from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
@@ -19,7 +20,9 @@ PROMPTS = ["a cat", "a dog"]
 
 
 def load(model, device) -> Policy:
-    return Policy.load(str(model), SamplerSettings(3, 2.0, 1.0), Meter(device), AdapterSettings(rank=2), device)
+    return Policy(
+        StableDiffusion.load(str(model), device), SamplerSettings(3, 2.0, 1.0), Meter(device), AdapterSettings(rank=2)
+    )
 
 
 def run(model, device):

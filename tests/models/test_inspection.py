@@ -9,11 +9,9 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
+from models.families.stable_diffusion import StableDiffusion
 from models.inspection import inspect_model, kind_of
 from models.loading import MissingModelError, inspected, load_components
-from models.meter import Meter
-from models.policy import Policy
-from models.sampler import SamplerSettings
 from models.tiny import write_tiny_pipeline
 from models.weight_files import UnsupportedModelError, find_weights
 from tests.models.changed import changed, rescheduled
@@ -261,7 +259,7 @@ def test_the_names_of_variants(tmp_path):
 def test_a_unet_without_a_size_takes_the_vaes(tiny_model, tmp_path):
     folder = changed(tiny_model, tmp_path / "model", UNET, sample_size=None)
     assert inspect_model(folder).notes == ("its U-Net names no sample_size: latents of 4 stand for the VAE's 8 pixels",)
-    assert Policy.load(str(folder), SamplerSettings(2), Meter()).state_shape == (4, 4, 4)
+    assert StableDiffusion.load(str(folder)).state_shape == (4, 4, 4)
 
 
 def test_no_size_at_all_is_refused(tiny_model, tmp_path):
@@ -275,7 +273,7 @@ def test_no_size_at_all_is_refused(tiny_model, tmp_path):
 def test_a_size_of_two_sides_is_kept(tmp_path):
     folder = write_tiny_pipeline(tmp_path / "wide")
     wide = changed(folder, tmp_path / "model", UNET, sample_size=[4, 8])
-    assert Policy.load(str(wide), SamplerSettings(2), Meter()).state_shape == (4, 4, 8)
+    assert StableDiffusion.load(str(wide)).state_shape == (4, 4, 8)
 
 
 def test_a_foreign_scheduler_is_a_note(tiny_model, tmp_path):

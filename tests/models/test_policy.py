@@ -3,6 +3,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from models.adapter import AdapterSettings
+from models.families.stable_diffusion import StableDiffusion
 from models.loading import MissingModelError, load_components, model_hash
 from models.meter import Meter
 from models.noise import SeedStream
@@ -15,7 +16,7 @@ PROMPTS = ["a cat", "a dog", "two dogs"]
 
 def policy(model, steps=4, guidance=1.0, eta=0.0, **adapter) -> Policy:
     settings = AdapterSettings(**{"rank": 2, **adapter})
-    return Policy.load(str(model), SamplerSettings(steps, guidance, eta), Meter(), settings)
+    return Policy(StableDiffusion.load(str(model)), SamplerSettings(steps, guidance, eta), Meter(), settings)
 
 
 def start(policy: Policy, rows: int = 3) -> torch.Tensor:

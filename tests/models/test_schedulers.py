@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from models.families.stable_diffusion import StableDiffusion
 from models.loading import load_components
 from models.meter import Meter
 from models.noise import SeedStream
@@ -205,7 +206,7 @@ def test_clean_latents_are_bitwise_what_they_were_where_signal_is_left():
 def test_sampling_agrees_with_the_pipeline(predicts, values, tiny_model, tmp_path):
     """StableDiffusionPipeline corrects offset and clipping when it is made, and so do we."""
     folder = rescheduled(tiny_model, tmp_path / "model", prediction_type=predicts, **values)
-    policy = Policy.load(str(folder), SamplerSettings(4), Meter())
+    policy = Policy(StableDiffusion.load(str(folder)), SamplerSettings(4), Meter())
     pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     noise = SeedStream(0).noise("test", 0, -1, range(2), policy.state_shape)

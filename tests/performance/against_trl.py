@@ -31,6 +31,7 @@ from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
 from models.adapter import AdapterSettings
+from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
@@ -128,7 +129,7 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
     meter = Meter(shape.device)
     sampler = SamplerSettings(shape.steps, shape.guidance, shape.eta)
     adapter = AdapterSettings(rank=shape.rank)
-    policy = Policy.load(str(ROOT / "models" / "emoji" / "v1"), sampler, meter, adapter, shape.device)
+    policy = Policy(StableDiffusion.load(str(ROOT / "models" / "emoji" / "v1"), shape.device), sampler, meter, adapter)
     reward = build_reward("emoji-aesthetic").to(shape.device)
     method = cls(
         settings,

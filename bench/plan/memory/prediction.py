@@ -127,7 +127,7 @@ def predict(trial: Trial, rewards: Sequence[Reward]) -> Memory | None:
         rewards: see `build_rewards`.
     """
     cls = load_method(trial.reference)
-    if not cls.exact:
+    if cls.own_trainer:
         return None
     try:
         policy = DryPolicy(

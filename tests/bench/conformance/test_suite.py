@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import Field
 
+from bench.conformance.expectations import Expectations
 from bench.conformance.suite import CHECKS, build_subject, check_method, run_check
 from bench.errors import BenchError
 from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
@@ -192,7 +193,7 @@ class DrawsByPosition(Good):
 
 
 class DrawsByPositionAndSaysSo(DrawsByPosition):
-    continuous = False
+    expectations = Expectations(continuous=False)
 
 
 class Fickle(NoTraining):
@@ -259,13 +260,13 @@ def test_a_good_method_fails_none(cls, tiny_model):
 
 def test_a_peer_is_not_asked_what_it_cannot_give(tiny_model):
     class Peer(DrawsGlobally):
-        exact = False
+        own_trainer = True
 
     subject = build_subject(Peer, {}, tiny_model)
     for name in ("resume", "seeds", "random-state", "micro-batch", "curve"):
         finding = run_check(subject, name)
         assert finding.outcome == "does not apply"
-        assert "exact = False" in finding.reason
+        assert "own_trainer" in finding.reason
     assert run_check(subject, "costs").outcome == "pass"
 
 

@@ -3,6 +3,7 @@ import torch
 
 from bench.run.evaluation import Evaluator, diversity, thumbnail_features
 from models.adapter import AdapterSettings
+from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.policy import Policy
 from models.sampler import SamplerSettings
@@ -13,7 +14,12 @@ PROMPTS = {"train": ["a cat", "a dog"], "heldout": ["a fox"]}
 
 
 def evaluator(model, images=2, seed=5, adapter_seed=0, steps=3):
-    policy = Policy.load(str(model), SamplerSettings(4, 1.0, 1.0), Meter(), AdapterSettings(rank=2, seed=adapter_seed))
+    policy = Policy(
+        StableDiffusion.load(str(model)),
+        SamplerSettings(4, 1.0, 1.0),
+        Meter(),
+        AdapterSettings(rank=2, seed=adapter_seed),
+    )
     reward = CallableReward(lambda images, prompts: images.mean((1, 2, 3)), name="brightness")
 
     def score(images, prompts):

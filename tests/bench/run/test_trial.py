@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.build.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
+from bench.conformance.expectations import expectations_of
 from bench.run.trial import TrialLoop, run_trial
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
@@ -33,7 +34,7 @@ def make_trial(model, method="ddpo", reward=None, limit=12.0, every=4.0, **chang
         "variant": method,
         "method": method,
         "reference": method,
-        "settings": cls.Settings(**SETTINGS.get(method, cls.small)).model_dump(mode="json"),
+        "settings": cls.Settings(**SETTINGS.get(method, expectations_of(cls).small)).model_dump(mode="json"),
         "seed": 0,
         "model": str(model),
         "model_name": "tiny",
@@ -171,7 +172,7 @@ class Peer(Method):
     summary = "its own optimiser, its own random state"
     reward_access = "gradient"
     Settings = Settings
-    exact = False
+    own_trainer = True
 
     def __init__(self, *args):
         super().__init__(*args)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.conformance.expectations import expectations_of
 from methods import registry
 from methods.common.advantages import EPSILON, PromptStatistics, group_advantages, standardise, varies
 from methods.common.preferences import ranked_pairs
@@ -114,7 +115,7 @@ def test_a_constant_reward_leaves_the_adapter_at_the_identity(variant, tiny_mode
     name = variant.partition(" ")[0]
     cls = registry.load(name)
     own = cls.default_sampler or SamplerSettings(3, 2.0, 1.0)
-    settings = {**cls.small, **SETTINGS.get(variant, {})}
+    settings = {**expectations_of(cls).small, **SETTINGS.get(variant, {})}
     if "images_per_prompt" in settings:
         settings["images_per_prompt"] = 3
     method = build(name, tiny_model, SamplerSettings(3, own.guidance, own.eta), reward=saturated, **settings)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.conformance.expectations import expectations_of
 from bench.conformance.suite import CHECKS, build_subject, run_check
 from methods import registry
 from models.sampler import SamplerSettings
@@ -21,7 +22,7 @@ PEERS = ["trl-alignprop", "trl-ddpo"]
 
 
 def build_small(name, model, sampler=None, **settings):
-    return build(name, model, sampler, **{**registry.load(name).small, **settings})
+    return build(name, model, sampler, **{**expectations_of(registry.load(name)).small, **settings})
 
 
 def global_state():
@@ -67,7 +68,7 @@ def test_the_reward_sees_the_harness_prompts_and_images_between_0_and_1(name, ti
         seen.extend(prompts)
         return brightness(images, prompts)
 
-    build(name, tiny_model, reward=reward, **registry.load(name).small).step(PROMPTS)
+    build(name, tiny_model, reward=reward, **expectations_of(registry.load(name)).small).step(PROMPTS)
     each = 2 if name == "trl-ddpo" else 1
     assert seen[: len(PROMPTS) * each] == [prompt for prompt in PROMPTS for _ in range(each)]
 
@@ -208,7 +209,9 @@ def test_what_does_not_fit_is_refused(name, sampler, settings, message, tiny_mod
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_constant_reward_and_a_single_prompt_are_survived(name, tiny_model):
-    method = build(name, tiny_model, reward=lambda x, p: x.mean((1, 2, 3)) * 0 + 1, **registry.load(name).small)
+    method = build(
+        name, tiny_model, reward=lambda x, p: x.mean((1, 2, 3)) * 0 + 1, **expectations_of(registry.load(name)).small
+    )
     metrics = method.step(PROMPTS[:1])
     assert np.isfinite([metrics.loss, metrics.reward, metrics.gradient_norm]).all()
 

@@ -67,7 +67,7 @@ def test_every_stage_over_nccl(tmp_path, tiny_model, stage):
 @pytest.mark.slow
 def test_every_method_under_sharded_weights(tmp_path, tiny_model):
     """The first steps of each: none reaches past the policy and the optimiser, so none needs a word about workers."""
-    methods = [name for name in registry.names() if registry.load(name).exact]
+    methods = [name for name in registry.names() if not registry.load(name).own_trainer]
     compare(tmp_path, tiny_model, (3,), *methods, limit=16.0)
 
 
