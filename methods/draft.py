@@ -35,13 +35,7 @@ class DRaFTSettings(
 
     learning_rate: float = setting(1.6e-2, "AdamW's, tuned (sweeps/tuning)", published=4e-4, scales=True, gt=0)
     batch_size: int = setting(8, "images an update; tuned (sweeps/tuning)", published=4, scales=True, ge=1)
-    keep_steps: int = setting(
-        1,
-        "K; tuned (sweeps/tuning)",
-        published=1,
-        source="arXiv 2309.17400, with K of 1 to 10 of 50 steps, second-hand",
-        ge=1,
-    )
+    keep_steps: int = setting(1, "K, 1 to 10 of 50 in the paper; tuned (sweeps/tuning)", published=1, ge=1)
 
 
 class DRaFT(Method):

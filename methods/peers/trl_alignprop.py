@@ -12,12 +12,12 @@ from pydantic import model_validator
 from torch import Tensor
 
 from methods.base import StepMetrics, mean
-from methods.peers.trl_method import TRLMethod, TRLSettings, largest_divisor
+from methods.peers.trl_method import SOURCE, TRLMethod, TRLSettings, largest_divisor
 from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class TRLAlignPropSettings(TRLSettings, source="huggingface/trl at v0.23.1, trl/trainer/alignprop_config.py"):
+class TRLAlignPropSettings(TRLSettings, source=SOURCE):
     """Settings of TRL's AlignPropTrainer. Defaults are those of our `alignprop` if TRL has the setting."""
 
     learning_rate: float = setting(8e-3, "AdamW's learning rate, as our alignprop", published=1e-3, scales=True, gt=0)

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from methods.base import StepMetrics, mean
 from methods.common.advantages import futile_statistics, varies
-from methods.peers.trl_method import TRLMethod, TRLSettings, largest_divisor
+from methods.peers.trl_method import SOURCE, TRLMethod, TRLSettings, largest_divisor
 from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class TRLDDPOSettings(TRLSettings, source="huggingface/trl at v0.23.1, trl/trainer/ddpo_config.py"):
+class TRLDDPOSettings(TRLSettings, source=SOURCE):
     """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` if TRL has the setting."""
 
     learning_rate: float = setting(3e-3, "AdamW's learning rate, as our ddpo", published=3e-4, scales=True, gt=0)

@@ -21,8 +21,10 @@ from methods.settings import OURS, Settings, setting
 from models.noise import keyed_generator
 from models.sampler import SamplerSettings
 
+SOURCE = "huggingface/trl at v0.23.1, trl/trainer/alignprop_config.py and ddpo_config.py"
 
-class TRLSettings(Settings, source="huggingface/trl at v0.23.1, trl/trainer/alignprop_config.py and ddpo_config.py"):
+
+class TRLSettings(Settings, source=SOURCE):
     """Settings of both trainers. Settings of our methods that TRL lacks are absent here; giving one is an error."""
 
     learning_rate: float = setting(..., "AdamW's learning rate, constant", scales=True, gt=0)
