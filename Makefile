@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu benchmark-overhead benchmark-scale lint types format schema memory-table emoji-figures clean
+.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu benchmark-overhead benchmark-scale lint types format schema memory-table settings-page emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -68,6 +68,9 @@ schema: $(STAMP) ## rewrite the JSON Schema that editors complete sweeps from
 
 memory-table: $(STAMP) ## print the table of docs/memory.md: what a worker holds, by architecture
 	$(BIN)/python -m bench.plan.memory.table
+
+settings-page: $(STAMP) ## rewrite docs/settings.md: what is published of every setting
+	PYTHONPATH=. $(BIN)/python docs/settings.py
 
 BUILD := build/emoji
 emoji-figures: $(STAMP) ## measure the embedded checkpoint, its judge and the aesthetic reward again (needs the emoji font)

@@ -13,7 +13,7 @@ from itertools import count
 from statistics import NormalDist
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
@@ -25,36 +25,40 @@ from methods.common.backprop import (
     sample_with_gradient,
     update_cost,
 )
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
+REWRITE = "mihirp1998/AlignProp at b22918a (2024-10), config/alignprop_config.py: mean 42 and std 5 of 50"
 
-class AlignPropSettings(BackpropSettings):
+
+class AlignPropSettings(
+    BackpropSettings,
+    source="mihirp1998/AlignProp at 7f4503f (v1), config/align_prop.py: aesthetic, aesthetic_k1",
+    published={"batch_size": 128, "weight_decay": 0.1, "max_grad_norm": 5.0, "loss_scale": 0.01},
+):
     """AlignProp's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
-    learning_rate: float = Field(default=8e-3, gt=0, description="tuned (sweeps/tuning); 1e-3 in the v1 code")
-    truncation: Literal["uniform", "per-step", "gaussian", "fixed", "full"] = Field(
-        default="uniform",
-        description="uniform: K ~ U{1..T}, one draw an update (paper); per-step: a fresh draw k ~ U{0..T} at every "
-        "step i, which keeps its gradient where k <= i (v1 code and TRL, there with 50 whatever T is); "
+    learning_rate: float = setting(8e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-3, scales=True, gt=0)
+    truncation: Literal["uniform", "per-step", "gaussian", "fixed", "full"] = setting(
+        "uniform",
+        "uniform: K ~ U{1..T}, one draw an update; per-step: a fresh draw k ~ U{0..T} at every step i, "
+        "which keeps its gradient where k <= i (v1 code and TRL, there with 50 whatever T is); "
         "gaussian: one draw b ~ N(`gaussian_mean` T, `gaussian_std` T) an update, steps from b on (2024-10 rewrite); "
         "fixed: K = `keep_steps`; full: every step",
+        published="uniform",
+        source="arXiv 2310.03739, section 4",
     )
-    keep_steps: int | None = Field(default=None, ge=1, description="K for truncation: fixed")
-    gaussian_mean: float = Field(
-        default=0.84,
-        gt=0,
-        lt=1,
-        description="for truncation: gaussian, as a share of T; 42 of 50 in the 2024-10 rewrite",
+    keep_steps: int | None = setting(None, "K for truncation: fixed", published=1, scales=True, ge=1)
+    gaussian_mean: float = setting(
+        0.84, "for truncation: gaussian, as a share of T", published=0.84, source=REWRITE, gt=0, lt=1
     )
-    gaussian_std: float = Field(
-        default=0.1, gt=0, description="for truncation: gaussian, as a share of T; 5 of 50 in the 2024-10 rewrite"
+    gaussian_std: float = setting(0.1, "for truncation: gaussian, as a share of T", published=0.1, source=REWRITE, gt=0)
+    loss: Literal["reward", "distance-to-target"] = setting(
+        "reward", "reward: −r; distance-to-target: |r − target_reward|", published="distance-to-target"
     )
-    loss: Literal["reward", "distance-to-target"] = Field(
-        default="reward",
-        description="reward: −r; distance-to-target: |r − target_reward|, the v1 code's with 10",
+    target_reward: float = setting(
+        10.0, "for loss: distance-to-target, on the reward's scale", published=10.0, scales=True
     )
-    target_reward: float = Field(default=10.0, description="for loss: distance-to-target")
-    loss_scale: float = Field(default=1.0, gt=0, description="factor on the loss; 0.01 in the v1 code")
 
     @model_validator(mode="after")
     def _fixed_needs_steps(self) -> "AlignPropSettings":

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from methods.settings import OURS, Settings, setting
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import Noise, SamplerSettings
@@ -33,26 +33,21 @@ class Optimiser(Protocol):
         """Clips the gradients, updates the weights and clears the gradients; returns the norm before clipping."""
 
 
-class Settings(BaseModel):
-    """The settings of a method. Unknown keys are errors; the description of each field names the default's source."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TrainingSettings(Settings):
+class TrainingSettings(Settings, source="torch.optim.AdamW's default"):
     """Settings of all methods that train: AdamW (Loshchilov & Hutter 2019), the drift penalty and the micro-batch."""
 
-    learning_rate: float = Field(gt=0, description="AdamW's learning rate, constant")
-    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled weight decay (DDPO's code)")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm (DDPO's code)")
-    adam_betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's β (torch's)")
-    adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's ε (torch's)")
-    drift_weight: float = Field(
-        default=0.0,
+    learning_rate: float = setting(..., "AdamW's learning rate, constant", scales=True, gt=0)
+    weight_decay: float = setting(1e-4, "AdamW's decoupled weight decay", scales=True, ge=0)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", scales=True, gt=0)
+    adam_betas: tuple[float, float] = setting((0.9, 0.999), "AdamW's β", published=(0.9, 0.999), scales=True)
+    adam_epsilon: float = setting(1e-8, "AdamW's ε", published=1e-8, scales=True, gt=0)
+    drift_weight: float = setting(
+        0.0,
+        "weight of mean ‖ε_θ − ε_base‖² where the method trains, pulling it towards the base model; off",
+        source=OURS,
         ge=0,
-        description="weight of mean ‖ε_θ − ε_base‖² where the method trains, pulling it towards the base model; off",
     )
-    micro_batch: int = Field(default=32, ge=1, description="images, or denoiser rows, differentiated at once")
+    micro_batch: int = setting(32, "images, or denoiser rows, differentiated at once", source=OURS, scales=True, ge=1)
 
 
 @dataclass(frozen=True)

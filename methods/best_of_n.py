@@ -23,17 +23,17 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from methods.base import EvaluatedRows, SamplingMethod, Settings, StepMetrics, micro_batches
+from methods.base import EvaluatedRows, SamplingMethod, StepMetrics, micro_batches
+from methods.settings import OURS, Settings, setting
 from models.sampler import SamplerSettings
 
 
 class BestOfNSettings(Settings):
     """The settings of best of n; n itself follows from the budget."""
 
-    micro_batch: int = Field(default=64, ge=1, description="images drawn at once")
+    micro_batch: int = setting(64, "images drawn at once", source=OURS, scales=True, ge=1)
 
 
 @dataclass

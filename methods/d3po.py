@@ -15,7 +15,6 @@ import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
@@ -29,30 +28,33 @@ from methods.common.trajectories import (
     shuffled_rows,
     trained_steps,
 )
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class D3POSettings(TrajectorySettings):
-    """D3PO's settings. Defaults suit the embedded model; the ratio's clip and AdamW's decay are the authors' code's."""
+class D3POSettings(
+    TrajectorySettings,
+    source="yk7333/d3po, config/base.py and scripts/rm/train_d3po.py",
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 20, "images_per_prompt": 2,
+        "updates_per_rollout": 20, "timestep_fraction": 1.0, "timestep_choice": "random",
+        "initial_noise": "per-prompt"},
+):  # fmt: skip
+    """D3PO's settings. Defaults suit the embedded model; images of a prompt form disjoint pairs."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-5 in the code, with LoRA")
-    images_per_prompt: int = Field(
-        default=8, ge=1, description="images of each prompt, in disjoint pairs; 2 in the code"
-    )
-    updates_per_rollout: int = Field(
-        default=4, ge=1, description="optimiser updates on a rollout; one a pair, 20 an epoch, in the code"
-    )
-    adam_epsilon: float = Field(
-        default=1e-12,
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=3e-5, scales=True, gt=0)
+    adam_epsilon: float = setting(
+        1e-12,
+        "AdamW's ε. β / 2 and the mean over 16,384 leave gradients of about 1e-9 a weight, which the "
+        "published one would swallow",
+        published=1e-8,
+        scales=True,
         gt=0,
-        description="AdamW's ε; 1e-8 in the code. β / 2 and the mean over 16,384 leave gradients of about 1e-9 "
-        "a weight, which 1e-8 would swallow",
     )
-    beta: float = Field(
-        default=1.0, gt=0, description="β, on the joint log-ratio over 16,384; tuned (sweeps/tuning); 0.1 in the code"
+    beta: float = setting(
+        1.0, "β, on the joint log-ratio over 16,384; tuned (sweeps/tuning)", published=0.1, scales=True, gt=0
     )
-    ratio_clip: float = Field(
-        default=0.1, gt=0, lt=1, description="ε: the ratio, of the same log-ratio, is clipped to 1 ± ε (the code's)"
+    ratio_clip: float = setting(
+        0.1, "ε: the ratio, of the same log-ratio, is clipped to 1 ± ε", published=0.1, scales=True, gt=0, lt=1
     )
 
 

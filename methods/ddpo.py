@@ -15,44 +15,45 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, mean
 from methods.common import policy_gradient
 from methods.common.advantages import PromptStatistics, futile_statistics, group_advantages, standardise
 from methods.common.trajectories import TrajectorySettings, check_log_probabilities, roll_out, shuffled_rows
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class DDPOSettings(TrajectorySettings):
+class DDPOSettings(
+    TrajectorySettings,
+    source="kvablack/ddpo-pytorch, config/dgx.py: aesthetic, and config/base.py; scripts/train.py",
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 256, "images_per_prompt": 1,
+        "updates_per_rollout": 2, "timestep_fraction": 1.0, "timestep_choice": "random",
+        "initial_noise": "independent"},
+):  # fmt: skip
     """DDPO's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
-    learning_rate: float = Field(
-        default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in ddpo-pytorch with LoRA"
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=3e-4, scales=True, gt=0)
+    estimator: Literal["importance-sampling", "score-function"] = setting(
+        "importance-sampling", "DDPO-IS, the better in the paper, or DDPO-SF", published="importance-sampling"
     )
-    estimator: Literal["importance-sampling", "score-function"] = Field(
-        default="importance-sampling", description="DDPO-IS, the better in the paper, or DDPO-SF"
+    statistics: Literal["group", "per-prompt", "batch"] = setting(
+        "group",
+        "rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
+        "per-prompt: the prompt's last rewards; batch: those of the rollout",
+        published="per-prompt",
     )
-    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt; 1 in ddpo-pytorch")
-    updates_per_rollout: int = Field(
-        default=4, ge=1, description="optimiser updates on a rollout; 2 to 4 in ddpo-pytorch"
-    )
-    statistics: Literal["group", "per-prompt", "batch"] = Field(
-        default="group",
-        description="rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
-        "per-prompt: the prompt's last rewards (ddpo-pytorch); batch: those of the rollout",
-    )
-    buffer_size: int = Field(default=32, ge=2, description="rewards remembered for a prompt (16 to 32 in the code)")
-    min_count: int = Field(
-        default=16, ge=2, description="with fewer remembered rewards the rollout's statistics are used (the code's)"
-    )
-    advantage_clip: float = Field(default=5.0, gt=0, description="advantages are clipped to ± this (the code's)")
-    clip_range: float = Field(
-        default=2e-3,
+    buffer_size: int = setting(32, "rewards remembered for a prompt", published=32, ge=2)
+    min_count: int = setting(16, "with fewer remembered rewards the rollout's statistics are used", published=16, ge=2)
+    advantage_clip: float = setting(5.0, "advantages are clipped to ± this", published=5.0, gt=0)
+    clip_range: float = setting(
+        2e-3,
+        "ε of the ratio for Stable Diffusion 1.5's 16,384 dimensions, tuned (sweeps/tuning); rescaled by "
+        "16,384 / dimensions, so that it allows the same joint log-ratio on any latent",
+        published=1e-4,
+        scales=True,
         gt=0,
-        description="ε of the ratio for Stable Diffusion 1.5's 16,384 dimensions, 1e-4 in the code, here tuned "
-        "(sweeps/tuning); rescaled by 16,384 / dimensions, so that it allows the same joint log-ratio on any latent",
     )
 
 

@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
@@ -28,29 +27,30 @@ from methods.common.drift import base_prediction, drift_penalty
 from methods.common.preferences import check_pairs, preference_metrics, ranked_pairs
 from methods.common.rollouts import collect, draw_batch
 from methods.common.trajectories import relative_dimensions
+from methods.settings import OURS, setting
 from models.sampler import SamplerSettings
 
 
-class DPOSettings(TrainingSettings):
-    """Diffusion-DPO's settings. Defaults suit the embedded model; the paper's are for full fine-tuning."""
+class DPOSettings(
+    TrainingSettings,
+    source="SalesforceAIResearch/DiffusionDPO, launchers/sd15.sh and train.py, full fine-tuning",
+    published={"weight_decay": 1e-2, "max_grad_norm": 1.0},
+):
+    """Diffusion-DPO's settings. Defaults suit the embedded model; the paper has no rounds."""
 
-    learning_rate: float = Field(
-        default=3e-3,
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=2.048e-5, scales=True, gt=0)
+    prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a round", source=OURS, scales=True, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt, in disjoint pairs", published=2, scales=True, ge=1)
+    buffer_rollouts: int = setting(6, "rounds whose pairs are learned from", source=OURS, ge=1)
+    updates_per_rollout: int = setting(4, "optimiser updates after a round", source=OURS, scales=True, ge=1)
+    batch_size: int = setting(32, "pairs an update, drawn from the buffer", published=2048, scales=True, ge=1)
+    beta: float = setting(
+        10000.0,
+        "β for Stable Diffusion 1.5's 16,384 dimensions: tuned (sweeps/tuning); 2,000 to 5,000 in the "
+        "paper; rescaled by dimensions / 16,384",
+        published=5000.0,
+        scales=True,
         gt=0,
-        description="tuned (sweeps/tuning); 1e-8 · batch size, 2e-5, in the code's launcher, full fine-tuning",
-    )
-    prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
-    images_per_prompt: int = Field(
-        default=8, ge=1, description="images of each prompt, in disjoint pairs; 2 in the paper"
-    )
-    buffer_rollouts: int = Field(default=6, ge=1, description="rounds whose pairs are learned from; ours")
-    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round; ours")
-    batch_size: int = Field(default=32, ge=1, description="pairs an update, drawn from the buffer; 2,048 in the paper")
-    beta: float = Field(
-        default=10000.0,
-        gt=0,
-        description="β for Stable Diffusion 1.5's 16,384 dimensions: tuned (sweeps/tuning); 5,000 in the launcher, "
-        "2,000 to 5,000 in the paper; rescaled by dimensions / 16,384",
     )
 
 

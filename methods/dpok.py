@@ -22,7 +22,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, mean
@@ -31,40 +30,43 @@ from methods.common.advantages import varies
 from methods.common.rollouts import draw_batch
 from methods.common.trajectories import TrajectorySettings, check_log_probabilities, roll_out, shuffled_rows
 from methods.common.value_function import ValueFunction, ValueNetwork
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class DPOKSettings(TrajectorySettings):
+class DPOKSettings(
+    TrajectorySettings,
+    source="google-research/google-research, dpok/train_online_pg.py (which trains on 120 of a rollout's 300 rows)",
+    published={"prompts_per_rollout": 6, "images_per_prompt": 1, "updates_per_rollout": 5,
+        "timestep_fraction": 0.4, "timestep_choice": "random", "initial_noise": "independent"},
+):  # fmt: skip
     """DPOK's settings. Defaults suit the embedded model; α, β and the gradient's clip are the authors' code's."""
 
-    learning_rate: float = Field(
-        default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, with LoRA of rank 4"
-    )
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decoupled weight decay (the code's)")
-    max_grad_norm: float = Field(default=0.1, gt=0, description="gradients are clipped to this norm (the code's)")
-    prompts_per_rollout: int = Field(
-        default=8, ge=1, description="distinct draws of a prompt in a rollout; 6 in the code"
-    )
-    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt; 1 in the code")
-    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a rollout; 5 in the code")
-    clip_range: float = Field(
-        default=2e-3,
-        gt=0,
-        description="ε of the ratio for Stable Diffusion 1.5's 16,384 dimensions, 1e-4 in the code, here as `ddpo`; "
+    learning_rate: float = setting(1e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    weight_decay: float = setting(0.0, "AdamW's decoupled weight decay", published=0.0, scales=True, ge=0)
+    max_grad_norm: float = setting(0.1, "gradients are clipped to this norm", published=0.1, scales=True, gt=0)
+    clip_range: float = setting(
+        2e-3,
+        "ε of the ratio for Stable Diffusion 1.5's 16,384 dimensions, here as `ddpo`; "
         "rescaled by 16,384 / dimensions, so that it allows the same joint log-ratio on any latent",
-    )
-    reward_weight: float = Field(default=100.0, gt=0, description="α, weight of the advantage (the code's)")
-    drift_weight: float = Field(default=0.01, ge=0, description="β, weight of mean ‖ε_θ − ε_base‖² (the code's)")
-    value_learning_rate: float = Field(
-        default=3e-3,
+        published=1e-4,
+        scales=True,
         gt=0,
-        description="learning rate of V's AdamW; tuned (sweeps/tuning); 1e-4 in the code, over many more rollouts",
     )
-    value_updates: int = Field(
-        default=20, ge=0, description="updates of V after a rollout; one of 5 batches in the code"
+    reward_weight: float = setting(100.0, "α, weight of the advantage", published=100.0, gt=0)
+    drift_weight: float = setting(0.01, "β, weight of mean ‖ε_θ − ε_base‖²", published=0.01, ge=0)
+    value_learning_rate: float = setting(
+        3e-3,
+        "learning rate of V's AdamW; tuned (sweeps/tuning)",
+        published=1e-4,
+        scales=True,
+        gt=0,
     )
-    value_batch: int = Field(default=256, ge=1, description="rows in each update of V (the code's)")
-    value_memory: int = Field(default=1000, ge=1, description="(sample, timestep) rows that V learns from (the code's)")
+    value_updates: int = setting(20, "updates of V after a rollout", published=1, scales=True, ge=0)
+    value_batch: int = setting(
+        256, "rows in each update of V; the published are 5 batches of 256", published=1280, scales=True, ge=1
+    )
+    value_memory: int = setting(1000, "(sample, timestep) rows that V learns from", published=1000, ge=1)
 
 
 class DPOK(Method):

@@ -10,7 +10,6 @@ respect to LoRA weights and find small K the most efficient.
 
 from collections.abc import Sequence
 
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
@@ -22,17 +21,20 @@ from methods.common.backprop import (
     sample_with_gradient,
     update_cost,
 )
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class DRaFTSettings(BackpropSettings):
+class DRaFTSettings(
+    BackpropSettings,
+    source="arXiv 2309.17400, second-hand from a reimplementation: not checked in the paper",
+    published={"weight_decay": 0.1, "max_grad_norm": None, "loss_scale": 1.0},
+):
     """DRaFT-K's settings. Defaults suit the embedded model."""
 
-    learning_rate: float = Field(
-        default=1.6e-2, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"
-    )
-    batch_size: int = Field(default=8, ge=1, description="images an update; tuned (sweeps/tuning)")
-    keep_steps: int = Field(default=1, ge=1, description="K; tuned (sweeps/tuning); 1 to 10 of 50 steps in the paper")
+    learning_rate: float = setting(1.6e-2, "AdamW's, tuned (sweeps/tuning)", published=4e-4, scales=True, gt=0)
+    batch_size: int = setting(8, "images an update; tuned (sweeps/tuning)", published=4, scales=True, ge=1)
+    keep_steps: int = setting(1, "K, 1 to 10 of 50 in the paper; tuned (sweeps/tuning)", published=1, ge=1)
 
 
 class DRaFT(Method):

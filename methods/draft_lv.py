@@ -11,7 +11,6 @@ costs 1 + n reward queries for each prompt.
 
 from collections.abc import Iterator, Sequence
 
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
@@ -24,18 +23,23 @@ from methods.common.backprop import (
     sample_with_gradient,
     update_cost,
 )
+from methods.settings import setting
 from models.checkpointing import Checkpointing
 from models.sampler import SamplerSettings
 
 
-class DRaFTLVSettings(BackpropSettings):
+class DRaFTLVSettings(
+    BackpropSettings,
+    source="arXiv 2309.17400, second-hand from a reimplementation: not checked in the paper",
+    published={"weight_decay": 0.1, "max_grad_norm": None, "loss_scale": 1.0},
+):
     """DRaFT-LV's settings. Defaults suit the embedded model."""
 
-    learning_rate: float = Field(
-        default=8e-3, gt=0, description="tuned (sweeps/tuning); about 4e-4 with LoRA in the paper"
+    learning_rate: float = setting(8e-3, "AdamW's, tuned (sweeps/tuning)", published=4e-4, scales=True, gt=0)
+    batch_size: int = setting(4, "images an update; tuned (sweeps/tuning)", published=4, scales=True, ge=1)
+    repeats: int = setting(
+        2, "n, how often x_0 is noised anew", published=2, source="arXiv 2309.17400, Algorithm 1", ge=1
     )
-    batch_size: int = Field(default=4, ge=1, description="images an update; tuned (sweeps/tuning)")
-    repeats: int = Field(default=2, ge=1, description="n, how often x_0 is noised anew (the paper's)")
 
 
 class DRaFTLV(Method):

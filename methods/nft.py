@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
@@ -32,35 +31,39 @@ from methods.common.advantages import group_advantages
 from methods.common.denoising import add_noise
 from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import collect
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class NFTSettings(TrainingSettings):
+class NFTSettings(
+    TrainingSettings,
+    source="NVlabs/DiffusionNFT, config/nft.py: sd3_pickscore, config/base.py and scripts/train_nft_sd3.py",
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0},
+):
     """NFT's settings. Defaults suit the embedded model; the paper fine-tunes Stable Diffusion 3.5 with LoRA."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="tuned (sweeps/tuning); 3e-4 in the code, with LoRA")
-    prompts_per_rollout: int = Field(
-        default=8, ge=1, description="distinct draws of a prompt in a round; 48 in the code"
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=3e-4, scales=True, gt=0)
+    prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a round", published=48, scales=True, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt", published=24, scales=True, ge=2)
+    timesteps_per_image: int = setting(
+        4,
+        "draws of t and noise for each image, at any t; the published are 9 of the sampler's 10 steps",
+        published=9,
+        scales=True,
+        ge=1,
     )
-    images_per_prompt: int = Field(default=8, ge=2, description="images of each prompt; 24 in the code")
-    timesteps_per_image: int = Field(
-        default=4, ge=1, description="draws of t and noise for each image; in the code, 9 of the sampler's 10 steps"
+    updates_per_rollout: int = setting(4, "optimiser updates on a round", published=1, scales=True, ge=1)
+    beta: float = setting(
+        0.03, "β: tuned (sweeps/tuning); 0.1 in the code's OCR and multi-reward runs", published=1.0, scales=True, gt=0
     )
-    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a round; 1 or 2 in the code")
-    beta: float = Field(
-        default=0.03,
-        gt=0,
-        description="β: tuned (sweeps/tuning); 1 in the code, 0.1 for its OCR and multi-reward runs",
-    )
-    advantage_clip: float = Field(default=5.0, gt=0, description="A_max: advantages are clipped to ± this (the code's)")
-    old_rate: float = Field(
-        default=1e-3, ge=0, description="`old`'s decay is this times the updates so far (the code's)"
-    )
-    old_decay: float = Field(default=0.5, ge=0, lt=1, description="`old`'s decay is at most this (the code's)")
-    drift_weight: float = Field(
-        default=1e-4,
+    advantage_clip: float = setting(5.0, "A_max: advantages are clipped to ± this", published=5.0, gt=0)
+    old_rate: float = setting(1e-3, "`old`'s decay is this times the updates so far", published=1e-3, ge=0)
+    old_decay: float = setting(0.5, "`old`'s decay is at most this", published=0.5, ge=0, lt=1)
+    drift_weight: float = setting(
+        1e-4,
+        "weight of mean ‖ε_θ − ε_base‖², pulling towards the base model; the published is for the flow's v",
+        published=1e-4,
         ge=0,
-        description="weight of mean ‖ε_θ − ε_base‖², pulling towards the base model (the code's, in the flow's v)",
     )
 
 

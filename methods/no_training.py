@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from methods.base import EvaluatedRows, SamplingMethod, Settings
+from methods.base import EvaluatedRows, SamplingMethod
+from methods.settings import Settings
 
 
 class NoTraining(SamplingMethod):

@@ -10,23 +10,26 @@ keeps the best eight of ten such samples.)
 """
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
+from methods.settings import setting
 
 
-class RAFTSettings(RegressionSettings):
-    """RAFT's settings. Defaults suit the embedded model; those without a source are the same as `rwr`'s."""
+class RAFTSettings(
+    RegressionSettings,
+    source="OptimalScale/LMFlow, experimental/RAFT-diffusion/SD256-RAFT.ipynb and train_text_to_image_lora.py",
+    published={"weight_decay": 1e-2, "max_grad_norm": 1.0, "prompts_per_rollout": 10, "buffer_rollouts": 1,
+        "updates_per_rollout": 80, "loss_guidance": 1.0},
+):  # fmt: skip
+    """RAFT's settings. Defaults suit the embedded model; those that are not tuned are the same as `rwr`'s."""
 
-    learning_rate: float = Field(
-        default=6e-3, gt=0, description="tuned (sweeps/tuning); 9e-6 in the authors' notebook, with LoRA"
+    learning_rate: float = setting(6e-3, "AdamW's, tuned (sweeps/tuning)", published=9e-6, scales=True, gt=0)
+    images_per_prompt: int = setting(
+        16, "K: the best of K images is kept; tuned (sweeps/tuning)", published=10, scales=True, ge=2
     )
-    images_per_prompt: int = Field(
-        default=16, ge=2, description="K: the best of K images is kept; tuned (sweeps/tuning); 10 in the notebook"
-    )
-    batch_size: int = Field(default=32, ge=1, description="samples an update, drawn from the buffer")
+    batch_size: int = setting(32, "samples an update, drawn from the buffer", published=8, scales=True, ge=1)
 
 
 class RAFT(WeightedRegression):

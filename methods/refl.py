@@ -14,36 +14,35 @@ trains on the pre-training loss, which is left out because a comparison by rewar
 
 from collections.abc import Sequence
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, micro_batches
 from methods.common.backprop import BackpropSettings, Draw, Tally, choose_checkpointing, penalise, update_cost
+from methods.settings import setting
 from models.checkpointing import Checkpointing
 from models.sampler import SamplerSettings
 
 
-class ReFLSettings(BackpropSettings):
+class ReFLSettings(
+    BackpropSettings,
+    source="THUDM/ImageReward, ImageReward/ReFL.py and scripts/train_refl.sh, full fine-tuning",
+    published={"weight_decay": 1e-2, "max_grad_norm": 1.0, "batch_size": 64},
+):
     """ReFL's settings. Defaults suit the embedded model."""
 
-    learning_rate: float = Field(
-        default=8e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in the code, for full fine-tuning"
+    learning_rate: float = setting(8e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    loss_scale: float = setting(1.0, "λ, factor on the loss", published=1e-3, scales=True, gt=0)
+    threshold: float | None = setting(
+        None,
+        "the loss is λ·relu(threshold − r). The published one suits ImageReward's scale and may leave no "
+        "gradient on another, so by default the loss is −λ·r",
+        published=2.0,
     )
-    loss_scale: float = Field(default=1.0, gt=0, description="λ; 1e-3 in the code")
-    threshold: float | None = Field(
-        default=None,
-        description="the loss is λ·relu(threshold − r), with threshold 2 in the code. That value suits ImageReward's "
-        "scale and may leave no gradient on another, so by default the loss is −λ·r",
+    stop_from: float = setting(
+        0.4, "earliest stop as a share of T, rounded down; tuned (sweeps/tuning)", published=0.75, ge=0, lt=1
     )
-    stop_from: float = Field(
-        default=0.4,
-        ge=0,
-        lt=1,
-        description="earliest stop as a share of T, rounded down; tuned (sweeps/tuning); 30 of 40 in the code",
-    )
-    stop_to: float = Field(
-        default=1.0, gt=0, le=1, description="end of the stops as a share of T, itself excluded; 40 of 40 in the code"
-    )
+    stop_to: float = setting(1.0, "end of the stops as a share of T, itself excluded", published=1.0, gt=0, le=1)
 
     @model_validator(mode="after")
     def _ordered(self) -> "ReFLSettings":

@@ -15,12 +15,12 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.common.advantages import futile_statistics, group_advantages, standardise
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
+from methods.settings import OURS, setting
 
 Statistics = Literal["group", "batch"]
 
@@ -37,18 +37,28 @@ def standardised(drawn: Samples, statistics: Statistics) -> Samples:
     return Samples(drawn.prompts, drawn.latents, rewards)
 
 
-class RWRSettings(RegressionSettings):
+class RWRSettings(
+    RegressionSettings,
+    source="jannerm/ddpo, config/base.py: a_animals_rwr, full fine-tuning; batches of 128, not checked in the paper",
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 10240, "images_per_prompt": 1,
+        "buffer_rollouts": 1, "updates_per_rollout": 400, "batch_size": 128, "loss_guidance": 5.0},
+):  # fmt: skip
     """RWR's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
-    learning_rate: float = Field(
-        default=3e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    temperature: float = setting(
+        0.3,
+        "β of softmax(r / β), on standardised rewards; tuned (sweeps/tuning)",
+        published=10.0,
+        source="jannerm/ddpo, config/base.py: softmax(0.2 r), for rewards with a deviation of 0.5",
+        scales=True,
+        gt=0,
     )
-    images_per_prompt: int = Field(
-        default=8, ge=1, description="images of each prompt; 10,240 images a round in the paper"
-    )
-    temperature: float = Field(default=0.3, gt=0, description="β of softmax(r / β), on standardised rewards; tuned")
-    statistics: Statistics = Field(
-        default="group", description="rewards standardised around their prompt's mean, or the rollout's"
+    statistics: Statistics = setting(
+        "group",
+        "rewards standardised around their prompt's mean, or the rollout's; "
+        "jannerm/ddpo weighs raw rewards within the prompt instead",
+        source=OURS,
     )
 
 

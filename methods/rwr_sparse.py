@@ -12,29 +12,33 @@ standardised around their prompt's mean, so that a prompt whose rewards vary mor
 import math
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.common.advantages import futile_statistics
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
 from methods.rwr import Statistics, standardised
+from methods.settings import OURS, setting
 
 
-class RWRSparseSettings(RegressionSettings):
-    """RWR-sparse's settings. Defaults suit the embedded model; those without a source are the same as `rwr`'s."""
+class RWRSparseSettings(
+    RegressionSettings,
+    source="jannerm/ddpo, config/base.py: a_animals, full fine-tuning; 64 of 10,240 images a prompt "
+    "and batches of 128 are not checked in the paper",
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 160, "images_per_prompt": 64,
+        "buffer_rollouts": 1, "updates_per_rollout": 400, "batch_size": 128, "loss_guidance": 5.0},
+):  # fmt: skip
+    """RWR-sparse's settings. Defaults suit the embedded model; those that are not tuned are the same as `rwr`'s."""
 
-    learning_rate: float = Field(
-        default=1e-3, gt=0, description="tuned (sweeps/tuning); 1e-5 in jannerm/ddpo, full fine-tuning"
+    learning_rate: float = setting(1e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    keep_share: float = setting(
+        0.05, "share of the buffer that is learned from; tuned (sweeps/tuning)", published=0.1, gt=0, le=1
     )
-    images_per_prompt: int = Field(
-        default=8, ge=1, description="images of each prompt; 10,240 images a round in the paper"
-    )
-    keep_share: float = Field(
-        default=0.05, gt=0, le=1, description="share of the buffer that is learned from: tuned; 0.1 in the paper"
-    )
-    statistics: Statistics = Field(
-        default="group", description="rewards standardised around their prompt's mean, or the rollout's"
+    statistics: Statistics = setting(
+        "group",
+        "rewards standardised around their prompt's mean, or the rollout's; "
+        "jannerm/ddpo ranks raw rewards within the prompt instead",
+        source=OURS,
     )
 
 

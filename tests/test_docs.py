@@ -1,6 +1,7 @@
 """Links of the README, CONTRIBUTING and the pages in docs/ lead somewhere, and every page says first what it is for."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,8 @@ def test_a_page_has_a_title_and_says_what_it_is_for(page):
     assert title.startswith("# ")
     assert not empty
     assert re.match(r"[A-Z]", first), "the first line is a sentence, not a table, a list or code"
+
+
+def test_the_page_of_settings_is_what_the_settings_say():
+    page = runpy.run_path(str(DOCS / "settings.py"))["page"]()
+    assert (DOCS / "settings.md").read_text(encoding="utf-8") == page, "make settings-page"

@@ -33,9 +33,10 @@ def command(kind: str, as_json: bool) -> None:
 
 
 def methods() -> list[dict[str, Any]]:
-    """A row for each built-in or installed method, with its settings and defaults."""
+    """A row for each built-in or installed method, with its settings, their defaults and what is published of them."""
     from bench.build.plugins import load_method, method_names
     from bench.plan.preflight import missing_requirement
+    from methods.settings import provenance
 
     rows = []
     for name in method_names():
@@ -44,6 +45,7 @@ def methods() -> list[dict[str, Any]]:
             key: {
                 "default": None if field.is_required() else field.get_default(call_default_factory=True),
                 "description": field.description,
+                **provenance(field),
             }
             for key, field in cls.Settings.model_fields.items()
         }

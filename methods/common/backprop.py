@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings
 from methods.common.drift import drift_nfe, penalise_drift
+from methods.settings import OURS, setting
 from models.checkpointing import Checkpointing, memory_bytes
 from models.paths.prediction import Prediction
 from models.sampler import SamplerSettings
@@ -31,13 +31,15 @@ LEVELS: tuple[Checkpointing, ...] = ("none", "block", "step")
 class BackpropSettings(TrainingSettings):
     """Settings of all methods that differentiate the reward."""
 
-    batch_size: int = Field(default=16, ge=1, description="images an update; 128 in AlignProp's v1 code")
-    loss_scale: float = Field(default=1.0, gt=0, description="factor on the loss")
-    checkpointing: Literal["auto", "none", "block", "step"] = Field(
-        default="auto",
-        description="what a differentiated denoiser call stores until the backward pass, which recomputes the rest. "
+    batch_size: int = setting(16, "images an update", scales=True, ge=1)
+    loss_scale: float = setting(1.0, "factor on the loss", scales=True, gt=0)
+    checkpointing: Literal["auto", "none", "block", "step"] = setting(
+        "auto",
+        "what a differentiated denoiser call stores until the backward pass, which recomputes the rest. "
         "none: its activations; block: the inputs of the U-Net's blocks; step: its own inputs (AlignProp's code); "
         "auto: the first of these that fits in half the memory, by measurement. Gradients are the same",
+        source=OURS,
+        scales=True,
     )
 
 

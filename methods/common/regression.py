@@ -11,27 +11,25 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
 from methods.common.denoising import add_noise
 from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import Samples, collect, draw_batch
+from methods.settings import setting
 from models.sampler import SamplerSettings, rows_per_prediction
 
 
 class RegressionSettings(TrainingSettings):
     """Settings of all regressions on the policy's own samples."""
 
-    prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a round")
-    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt")
-    buffer_rollouts: int = Field(default=6, ge=1, description="rounds kept to learn from; the papers keep one")
-    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates after a round")
-    batch_size: int = Field(default=64, ge=1, description="samples an update, drawn from the buffer")
-    loss_guidance: float = Field(
-        default=1.0, ge=1, description="guidance inside the loss; jannerm/ddpo trains the guided prediction"
-    )
+    prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a round", scales=True, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt", scales=True, ge=1)
+    buffer_rollouts: int = setting(6, "rounds kept to learn from", ge=1)
+    updates_per_rollout: int = setting(4, "optimiser updates after a round", scales=True, ge=1)
+    batch_size: int = setting(64, "samples an update, drawn from the buffer", scales=True, ge=1)
+    loss_guidance: float = setting(1.0, "guidance inside the loss", scales=True, ge=1)
 
 
 class WeightedRegression(Method):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import Method, TrainingSettings, micro_batches
+from methods.settings import setting
 from models.families.conditioning import Conditioning
 from models.paths.prediction import Prediction
 from models.policy import Policy
@@ -29,20 +29,17 @@ class TrajectorySettings(TrainingSettings):
     Half of the variance of a prompt's rewards comes from x_T, which no action of a step explains.
     """
 
-    prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt in a rollout")
-    images_per_prompt: int = Field(default=8, ge=1, description="images of each prompt")
-    updates_per_rollout: int = Field(default=4, ge=1, description="optimiser updates on a rollout")
-    timestep_fraction: float = Field(
-        default=0.6, gt=0, le=1, description="share of a trajectory's steps that is trained on; 1 in the papers' code"
+    prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a rollout", scales=True, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt", scales=True, ge=1)
+    updates_per_rollout: int = setting(4, "optimiser updates on a rollout", scales=True, ge=1)
+    timestep_fraction: float = setting(0.6, "share of a trajectory's steps that is trained on", gt=0, le=1)
+    timestep_choice: Literal["random", "earliest"] = setting(
+        "earliest", "which steps are trained on: a random choice for each sample, or the noisiest"
     )
-    timestep_choice: Literal["random", "earliest"] = Field(
-        default="earliest",
-        description="which steps are trained on: a random choice for each sample (the papers' code), or the noisiest",
-    )
-    initial_noise: Literal["independent", "per-prompt"] = Field(
-        default="per-prompt",
-        description="x_T of a prompt's images in a rollout. independent: one for each image (DDPO's and DPOK's code); "
-        "per-prompt: one for all images of the prompt (DanceGRPO, arXiv 2505.07818; D3PO's code)",
+    initial_noise: Literal["independent", "per-prompt"] = setting(
+        "per-prompt",
+        "x_T of a prompt's images in a rollout. independent: one for each image; per-prompt: one for all "
+        "images of the prompt (DanceGRPO, arXiv 2505.07818)",
     )
 
 

@@ -8,30 +8,34 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from methods.base import StepMetrics, mean
-from methods.peers.trl_method import TRLMethod, TRLSettings, largest_divisor
+from methods.peers.trl_method import SOURCE, TRLMethod, TRLSettings, largest_divisor
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class TRLAlignPropSettings(TRLSettings):
+class TRLAlignPropSettings(TRLSettings, source=SOURCE):
     """Settings of TRL's AlignPropTrainer. Defaults are those of our `alignprop` if TRL has the setting."""
 
-    learning_rate: float = Field(default=8e-3, gt=0, description="as our alignprop; 1e-3 in TRL")
-    batch_size: int = Field(default=16, ge=1, description="images an update, as our alignprop")
-    truncation: Literal["per-step", "fixed", "full"] = Field(
-        default="per-step",
-        description="per-step: a fresh draw k at every step i, which keeps its gradient where k <= i (TRL's); "
+    learning_rate: float = setting(8e-3, "AdamW's learning rate, as our alignprop", published=1e-3, scales=True, gt=0)
+    batch_size: int = setting(16, "images an update, as our alignprop", published=1, scales=True, ge=1)
+    truncation: Literal["per-step", "fixed", "full"] = setting(
+        "per-step",
+        "per-step: a fresh draw k at every step i, which keeps its gradient where k <= i; "
         "fixed: the last `keep_steps`; full: every step",
+        published="per-step",
     )
-    truncation_range: tuple[int, int] | None = Field(
-        default=None,
-        description="bounds of per-step's draw, both included; (0, T) by default. TRL's (0, 50) is for T = 50: at "
+    truncation_range: tuple[int, int] | None = setting(
+        None,
+        "bounds of per-step's draw, both included; (0, T) by default. TRL's is for T = 50: at "
         "T = 5 it would keep no step at all in three batches of four",
+        published=(0, 50),
+        scales=True,
     )
-    keep_steps: int | None = Field(default=None, ge=1, description="K for truncation: fixed")
+    keep_steps: int | None = setting(None, "K for truncation: fixed", published=1, scales=True, ge=1)
 
     @model_validator(mode="after")
     def _fits_the_truncation(self) -> "TRLAlignPropSettings":

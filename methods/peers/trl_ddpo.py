@@ -14,52 +14,53 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from methods.base import StepMetrics, mean
 from methods.common.advantages import futile_statistics, varies
-from methods.peers.trl_method import TRLMethod, TRLSettings, largest_divisor
+from methods.peers.trl_method import SOURCE, TRLMethod, TRLSettings, largest_divisor
+from methods.settings import setting
 from models.sampler import SamplerSettings
 
 
-class TRLDDPOSettings(TRLSettings):
+class TRLDDPOSettings(TRLSettings, source=SOURCE):
     """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` if TRL has the setting."""
 
-    learning_rate: float = Field(default=3e-3, gt=0, description="as our ddpo; 3e-4 in TRL")
-    prompts_per_rollout: int = Field(default=8, ge=1, description="distinct draws of a prompt, as our ddpo")
-    images_per_prompt: int = Field(
-        default=8, ge=1, description="images of each prompt, as our ddpo; 1 in TRL's example"
-    )
-    updates_per_rollout: int = Field(
-        default=4,
+    learning_rate: float = setting(3e-3, "AdamW's learning rate, as our ddpo", published=3e-4, scales=True, gt=0)
+    prompts_per_rollout: int = setting(8, "distinct draws of a prompt, as our ddpo", published=2, scales=True, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt, as our ddpo", published=1, scales=True, ge=1)
+    updates_per_rollout: int = setting(
+        4,
+        "most optimiser updates an inner epoch, as our ddpo; fewer if they do not divide the rollout",
+        published=2,
+        scales=True,
         ge=1,
-        description="most optimiser updates an inner epoch, as our ddpo; fewer if they do not divide the rollout",
     )
-    inner_epochs: int = Field(default=1, ge=1, description="passes over a rollout (TRL's)")
-    statistics: Literal["per-prompt", "batch"] = Field(
-        default="per-prompt",
-        description="rewards that advantages are relative to. per-prompt: the prompt's last rewards; batch: those of "
-        "the rollout (TRL's default)",
+    inner_epochs: int = setting(1, "passes over a rollout", published=1, scales=True, ge=1)
+    statistics: Literal["per-prompt", "batch"] = setting(
+        "per-prompt",
+        "rewards that advantages are relative to. per-prompt: the prompt's last rewards; batch: those of the rollout",
+        published="batch",
     )
-    buffer_size: int = Field(
-        default=8,
+    buffer_size: int = setting(
+        8,
+        "rewards remembered for a prompt; equal to images_per_prompt it holds this rollout's images, "
+        "the nearest to our ddpo's groups",
+        published=16,
         ge=2,
-        description="rewards remembered for a prompt; equal to images_per_prompt it holds this rollout's images, "
-        "the nearest to our ddpo's groups; 16 in TRL",
     )
-    min_count: int = Field(
-        default=8, ge=2, description="with fewer remembered rewards the rollout's statistics are used; 16 in TRL"
-    )
-    advantage_clip: float = Field(default=5.0, gt=0, description="advantages are clipped to ± this (TRL's)")
-    clip_range: float = Field(
-        default=3.2e-2,
+    min_count: int = setting(8, "with fewer remembered rewards the rollout's statistics are used", published=16, ge=2)
+    advantage_clip: float = setting(5.0, "advantages are clipped to ± this", published=5.0, gt=0)
+    clip_range: float = setting(
+        3.2e-2,
+        "ε of the ratio of mean log-probabilities, not rescaled. The default is our ddpo's 2e-3 for 16,384 "
+        "dimensions, rescaled to the embedded latent's 1,024",
+        published=1e-4,
+        scales=True,
         gt=0,
-        description="ε of the ratio of mean log-probabilities, not rescaled. The default is our ddpo's 2e-3 for 16,384 "
-        "dimensions, rescaled to the embedded latent's 1,024; 1e-4 in TRL",
     )
-    timestep_fraction: float = Field(
-        default=1.0, gt=0, le=1, description="share of a trajectory's steps that is trained on (TRL's)"
+    timestep_fraction: float = setting(
+        1.0, "share of a trajectory's steps that is trained on", published=1.0, gt=0, le=1
     )
 
 

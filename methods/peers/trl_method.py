@@ -13,25 +13,27 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from methods.base import Method, Settings, mean
+from methods.base import Method, mean
 from methods.peers.random_state import OwnRandomState
+from methods.settings import OURS, Settings, setting
 from models.noise import keyed_generator
 from models.sampler import SamplerSettings
 
+SOURCE = "huggingface/trl at v0.23.1, trl/trainer/alignprop_config.py and ddpo_config.py"
 
-class TRLSettings(Settings):
+
+class TRLSettings(Settings, source=SOURCE):
     """Settings of both trainers. Settings of our methods that TRL lacks are absent here; giving one is an error."""
 
-    learning_rate: float = Field(gt=0, description="AdamW's learning rate, constant")
-    weight_decay: float = Field(default=1e-4, ge=0, description="AdamW's decoupled weight decay (TRL's)")
-    max_grad_norm: float = Field(default=1.0, gt=0, description="gradients are clipped to this norm (TRL's)")
-    adam_betas: tuple[float, float] = Field(default=(0.9, 0.999), description="AdamW's β (TRL's)")
-    adam_epsilon: float = Field(default=1e-8, gt=0, description="AdamW's ε (TRL's)")
-    micro_batch: int = Field(
-        default=32, ge=1, description="most images sampled, or denoiser rows differentiated, at once"
+    learning_rate: float = setting(..., "AdamW's learning rate, constant", scales=True, gt=0)
+    weight_decay: float = setting(1e-4, "AdamW's decoupled weight decay", published=1e-4, scales=True, ge=0)
+    max_grad_norm: float = setting(1.0, "gradients are clipped to this norm", published=1.0, scales=True, gt=0)
+    adam_betas: tuple[float, float] = setting((0.9, 0.999), "AdamW's β", published=(0.9, 0.999), scales=True)
+    adam_epsilon: float = setting(1e-8, "AdamW's ε", published=1e-8, scales=True, gt=0)
+    micro_batch: int = setting(
+        32, "most images sampled, or denoiser rows differentiated, at once", source=OURS, scales=True, ge=1
     )
 
 

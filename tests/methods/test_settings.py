@@ -1,0 +1,145 @@
+"""What is published of a setting is data on it, and a method's plain name stands for what is published."""
+
+import pytest
+from pydantic import Field
+
+from bench.sweep.load import load_sweep, variants_of
+from bench.sweep.shipped import shipped
+from methods import registry
+from methods.base import TrainingSettings
+from methods.settings import OURS, Settings, modifications, provenance, setting
+
+NATIVE = [name for name in registry.names() if registry.load(name).exact]
+
+CHAIN = "the embedded model's chain of 5 steps: the steep one drowns the gradient (TrajectorySettings)"
+X_T = "half of the variance of a prompt's rewards comes from x_T, which no step explains"
+BUFFER = "a round of 64 or 128 images is too few to learn from alone"
+DEVIATIONS = {
+    "alignprop": {"loss": "−r has the gradient of the published loss wherever the reward is below its target, 10"},
+    "refl": {
+        "threshold": "2 is on ImageReward's scale and leaves no gradient on another",
+        "stop_from": "tuned",
+    },
+    "ddpo": {
+        "statistics": "with few prompts and small rollouts a buffer's minimum is not reached for dozens of rollouts",
+        "timestep_fraction": CHAIN,
+        "timestep_choice": CHAIN,
+        "initial_noise": X_T,
+    },
+    "dpok": {"timestep_fraction": CHAIN, "timestep_choice": CHAIN, "initial_noise": X_T},
+    "d3po": {"timestep_fraction": CHAIN, "timestep_choice": CHAIN},
+    "rwr": {"buffer_rollouts": BUFFER},
+    "rwr-sparse": {"buffer_rollouts": BUFFER, "keep_share": "tuned"},
+    "raft": {"buffer_rollouts": BUFFER},
+}
+"""Defaults that a plain name does not allow, each with its reason."""
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_setting_of_a_built_in_method_has_a_source(name):
+    for key, field in registry.load(name).Settings.model_fields.items():
+        known = provenance(field)
+        assert known["source"], f"{key} has neither a source nor OURS"
+        assert (known["published"] is None) == (known["source"] == OURS), key
+        assert isinstance(known["scales"], bool), key
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_published_value_is_one_that_the_setting_can_have(name):
+    model = registry.load(name).Settings
+    known = {key: provenance(field)["published"] for key, field in model.model_fields.items()}
+    published = {key: value for key, value in known.items() if value is not None and key != "keep_steps"}
+    assert model(**published).model_dump(mode="json", include=set(published)) == published
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_a_plain_name_stands_for_what_is_published(name):
+    assert set(modifications(registry.load(name).Settings())) == set(DEVIATIONS.get(name, {}))
+
+
+def test_deviations_are_of_native_methods():
+    assert DEVIATIONS.keys() <= set(NATIVE)
+
+
+def plain_rows():
+    """The rows of the shipped sweeps that carry a native method's plain name, with their settings."""
+    sweeps = {name: load_sweep(path) for name, path in shipped().items()}
+    return [
+        pytest.param(variant.method, dict(variant.settings), id=f"{name}-{variant.name}")
+        for name, loaded in sweeps.items()
+        for variant in variants_of(loaded.sweep, loaded.root)
+        if variant.name == variant.method in NATIVE
+    ]
+
+
+@pytest.mark.parametrize(("name", "settings"), plain_rows())
+def test_a_row_with_a_plain_name_modifies_no_more_than_the_defaults_do(name, settings):
+    assert set(modifications(registry.load(name).Settings(**settings))) <= set(DEVIATIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("sweep", [name for name in shipped() if load_sweep(shipped()[name]).sweep.search])
+def test_a_search_under_a_plain_name_moves_what_scales_only(sweep):
+    for name, space in load_sweep(shipped()[sweep]).sweep.search.space.items():
+        if name in NATIVE:
+            fields = registry.load(name).Settings.model_fields
+            assert all(provenance(fields[key])["scales"] for key in space), name
+
+
+class Parent(Settings, source="the parent's paper"):
+    rate: float = setting(1.0, "rate", published=2.0, scales=True, gt=0)
+    pair: tuple[int, int] = setting((1, 2), "pair", published=(3, 4), source="another paper")
+    kept: int = setting(0, "kept", published=0)
+    term: float = setting(0.0, "term", source=OURS)
+    bare: int = Field(default=1, description="bare")
+
+
+class Child(Parent, source="the child's paper", published={"rate": 5.0, "kept": None, "bare": 6}):
+    own: int = setting(1, "own", published=1)
+
+
+def facts(model, name):
+    return tuple(provenance(model.model_fields[name]).values())
+
+
+def test_a_field_carries_its_published_value_and_its_class_the_source():
+    assert facts(Parent, "rate") == (2.0, "the parent's paper", True)
+    assert facts(Parent, "pair") == ([3, 4], "another paper", False)
+    assert facts(Parent, "kept") == (0, "the parent's paper", False)
+    assert facts(Parent, "term") == (None, OURS, False)
+    assert facts(Parent, "bare") == (None, None, None)
+
+
+def test_a_class_says_what_is_published_of_inherited_settings_and_leaves_its_parent_alone():
+    assert facts(Child, "rate") == (5.0, "the child's paper", True)
+    assert facts(Child, "pair") == ([3, 4], "another paper", False)
+    assert facts(Child, "kept") == (None, OURS, False)
+    assert facts(Child, "bare") == (6, "the child's paper", None)
+    assert facts(Child, "own") == (1, "the child's paper", False)
+    assert facts(Parent, "rate") == (2.0, "the parent's paper", True)
+    assert Child().rate == 1.0
+    with pytest.raises(ValueError, match="greater than 0"):
+        Child(rate=0.0)
+
+
+def test_the_json_schema_has_it_too():
+    published = {name: field.get("published") for name, field in Child.model_json_schema()["properties"].items()}
+    assert published == {"rate": 5.0, "pair": [3, 4], "kept": None, "term": None, "bare": 6, "own": 1}
+    assert Parent.model_json_schema()["properties"]["rate"]["published"] == 2.0
+
+
+def test_what_does_not_scale_and_differs_is_a_modification():
+    assert modifications(Parent()) == ["pair"], "rate scales, bare says nothing"
+    assert modifications(Parent(pair=(3, 4))) == []
+    assert modifications(Parent(pair=(3, 4), kept=1, term=0.5)) == ["kept", "term"]
+
+
+def test_a_published_value_needs_a_source_and_a_setting():
+    with pytest.raises(TypeError, match=r"Without\.rate: the published value has no source"):
+
+        class Without(Settings):
+            rate: float = setting(1.0, "rate", published=2.0)
+
+    with pytest.raises(TypeError, match="Misspelt: published is given for weight_decy, which is no setting"):
+
+        class Misspelt(TrainingSettings, source="paper", published={"weight_decy": 0.1}):
+            learning_rate: float = Field(default=1.0, description="of a method with pydantic's own fields")
