@@ -9,7 +9,7 @@ from methods import registry
 from methods.base import TrainingSettings
 from methods.settings import OURS, Settings, modifications, provenance, setting
 
-NATIVE = [name for name in registry.names() if registry.load(name).exact]
+NATIVE = [name for name in registry.names() if not registry.load(name).own_trainer]
 
 CHAIN = "the embedded model's chain of 5 steps: the steep one drowns the gradient (TrajectorySettings)"
 X_T = "half of the variance of a prompt's rewards comes from x_T, which no step explains"
