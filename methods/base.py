@@ -154,9 +154,10 @@ class Method(ABC):
     @classmethod
     @abstractmethod
     def cost(cls, settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
-        """The cost of a step on `prompts` prompts, by axis: steps, updates, reward_queries, images, nfe.
+        """The cost of a step on `prompts` prompts, by axis: updates, reward_queries, images, nfe.
 
-        The cost is an upper bound if it depends on a random draw. The harness uses it to stay within the budget.
+        The harness stays within the budget by it, so the budget's axis must be among them. Others make the plan exact.
+        The cost is an upper bound if it depends on a random draw.
         """
 
     @abstractmethod

@@ -68,7 +68,7 @@ class BestOfN(SamplingMethod):
     @classmethod
     def cost(cls, settings: BestOfNSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         calls = prompts * sampler.rows_per_prediction * sampler.steps
-        return {"steps": 1, "updates": 0, "reward_queries": prompts, "images": prompts, "nfe": calls}
+        return {"updates": 0, "reward_queries": prompts, "images": prompts, "nfe": calls}
 
     @property
     def candidates(self) -> int:

@@ -83,7 +83,6 @@ class D3PO(Method):
         images = prompts * settings.images_per_prompt
         paired = 2 * prompts * (settings.images_per_prompt // 2)
         return {
-            "steps": 1,
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,

@@ -91,7 +91,6 @@ class DPO(Method):
         images = prompts * settings.images_per_prompt
         learned = 2 * settings.updates_per_rollout * settings.batch_size
         return {
-            "steps": 1,
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,

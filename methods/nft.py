@@ -91,7 +91,6 @@ class NFT(Method):
         images = prompts * settings.images_per_prompt
         learned = images * settings.timesteps_per_image
         return {
-            "steps": 1,
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,

@@ -61,6 +61,9 @@ BudgetAxis = Literal["reward_queries", "steps", "updates", "images", "nfe", "flo
 
 BUDGET_AXES: tuple[BudgetAxis, ...] = get_args(BudgetAxis)
 
+MEASURED_AXES = ("flops", "seconds")
+"""Axes whose cost nobody knows before a step is done."""
+
 
 def columns_of(axis: str) -> tuple[str, ...]:
     """The logged axes whose sum is a budget axis: the budget axis `seconds` is training plus reward seconds."""

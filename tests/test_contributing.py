@@ -35,8 +35,8 @@ budget: {{reward_queries: 16}}
 @pytest.fixture
 def my_method(tmp_path, monkeypatch):
     """The folder in which an author works, with the example's file."""
-    (code,) = re.findall(r"```python\n(# my_method\.py\n.*?)```", TEXT, re.DOTALL)
-    (tmp_path / "my_method.py").write_text(code)
+    first, second = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "my_method.py").write_text(f"{first}\n\n{second}")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -46,6 +46,15 @@ def test_the_example_passes_bench_test_as_it_is_written(my_method, capsys):
     assert run_command(shlex.split(line)[1:]) == 0
     out = capsys.readouterr().out
     assert "last-step: 12 passed, 0 failed, 1 do not apply" in out
+
+
+def test_the_policy_gradient_passes_bench_test_and_is_as_short_as_its_title_says(my_method, capsys):
+    assert run_command(["test", "my_method.py:ScoreFunction"]) == 0
+    assert "score-function: 12 passed, 0 failed, 1 do not apply" in capsys.readouterr().out
+    tree = ast.parse((my_method / "my_method.py").read_text())
+    (cls,) = [node for node in tree.body if getattr(node, "name", "") == "ScoreFunction"]
+    (step,) = [node for node in cls.body if getattr(node, "name", "") == "step"]
+    assert step.end_lineno - step.lineno + 1 <= 25
 
 
 def test_the_example_method_runs_in_a_sweep(my_method, tiny_model):

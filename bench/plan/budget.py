@@ -42,7 +42,7 @@ def affordable_prompts(
     for prompts in range(full, max(smallest, 1) - 1, -1):
         if prompts < full and method.futile(settings, prompts, training, before + prompts):
             continue
-        cost = method.cost(settings, prompts, sampler)
+        cost = step_cost(method, settings, prompts, sampler)
         if all(
             spent(axis, book) + cost[axis] <= limit if axis in cost else spent(axis, book) < limit
             for axis, limit in limits.items()
@@ -57,6 +57,11 @@ def affords_a_step(trial: Trial, book: Mapping[str, int | float]) -> bool:
     settings, sampler = cls.Settings(**trial.settings), sampler_settings(trial.sampler)
     evaluated = len(trial.evaluated["train"]) * trial.evaluate.images
     return affordable_prompts(cls, settings, sampler, trial.budget, book, evaluated, len(trial.prompts_train)) > 0
+
+
+def step_cost(method: type[Method], settings: Any, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
+    """The cost of a step on `prompts` prompts by axis, for the axes whose cost is known beforehand."""
+    return {"steps": 1, **method.cost(settings, prompts, sampler)}
 
 
 def prompts_in_step(method: type[Method], settings: Any, evaluated: int) -> int:

@@ -3,10 +3,10 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.build.objects import sampler_settings
 from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
-from bench.plan.budget import prompts_in_step
-from bench.plan.planner import step_cost
+from bench.plan.budget import prompts_in_step, step_cost
 from methods.base import Method
 from models.sampler import rows_per_prediction
 
@@ -47,7 +47,7 @@ def _training(trial: Trial, cls: type[Method]) -> tuple[int | None, dict[str, in
     full = prompts_in_step(cls, settings, len(trial.evaluated["train"]) * trial.evaluate.images)
     if not full:
         return 0, {"reward_queries": 0, "nfe": 0}
-    cost = step_cost(cls, settings, full, trial.sampler)
+    cost = step_cost(cls, settings, full, sampler_settings(trial.sampler))
     limits = {trial.budget.axis: trial.budget.limit, **trial.budget.stops}
     affordable = [limit / cost[axis] for axis, limit in limits.items() if cost.get(axis)]
     if not affordable:

@@ -17,7 +17,7 @@ from bench.build import plugins
 from bench.build.objects import sampler_settings
 from bench.build.trial_spec import Budget, EvaluationPlan, Trial
 from bench.errors import InvalidSweepError
-from bench.plan.budget import prompts_in_step
+from bench.plan.budget import prompts_in_step, step_cost
 from bench.plan.identity import identified
 from bench.plan.preflight import check_tracker
 from bench.plan.shared_inputs import SharedInputs, shared_inputs
@@ -27,6 +27,7 @@ from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
 from bench.sweep.schema import Lora, Prompts, RewardSpec, Sampler, Sweep
 from methods.base import Method
+from models.ledger import MEASURED_AXES
 from models.paths.base import NoisePath
 
 EVALUATION_STEPS = 20
@@ -272,7 +273,10 @@ def _refuse_unlearnable(
     if not wanted:
         return
     limits = {budget.axis: budget.limit, **budget.stops}
-    full = step_cost(cls, settings, wanted, sampler)
+    full = step_cost(cls, settings, wanted, sampler_settings(sampler))
+    if budget.axis not in (*full, *MEASURED_AXES):
+        text = f"cost() of {cls.name} does not say what a step spends of {budget.axis}, by which this sweep is budgeted"
+        raise InvalidSweepError([problem(loaded.root, (*variant.path, "name"), text)])
     steps = min((limit / full[axis] for axis, limit in limits.items() if full.get(axis)), default=math.inf)
     drawn = steps * wanted if math.isinf(steps) else max(1, math.ceil(steps * wanted))
     why = cls.futile(settings, wanted, training, drawn)
@@ -280,18 +284,13 @@ def _refuse_unlearnable(
         raise InvalidSweepError([problem(loaded.root, variant.path, f"{variant.name}: {why}")])
     cuts = range(1, wanted) if cls.cuts_last_step else ()
     least = next((prompts for prompts in cuts if not cls.futile(settings, prompts, training, prompts)), wanted)
-    cost = step_cost(cls, settings, least, sampler)
+    cost = step_cost(cls, settings, least, sampler_settings(sampler))
     problems = Problems()
     for axis, limit in limits.items():
         if cost.get(axis, 0) > limit:
             text = f"{limit:g} is less than one step of {variant.name} ({cost[axis]:g}); it could take no step"
             problems.lines.append(problem(loaded.root, ("budget", axis), text))
     problems.raise_if_any()
-
-
-def step_cost(cls: type[Method], settings: Any, prompts_in_step: int, sampler: Sampler) -> dict[str, int]:
-    """The cost of a step by axis, for the axes whose cost the method knows beforehand."""
-    return cls.cost(settings, prompts_in_step, sampler_settings(sampler))
 
 
 def unfit_reward(cls: type[Method], label: str, differentiable: bool) -> str | None:

@@ -181,7 +181,6 @@ def update_cost(
     calls = prompts * sampler.rows_per_prediction
     backward = 1 if settings.checkpointing == "none" else 2
     return {
-        "steps": 1,
         "updates": 1,
         "reward_queries": prompts * images,
         "images": prompts * images,

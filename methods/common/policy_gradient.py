@@ -72,7 +72,6 @@ def cost(settings: TrajectorySettings, prompts: int, sampler: SamplerSettings, u
     calls = images * sampler.rows_per_prediction
     rows = calls * trained_steps(settings, sampler)
     return {
-        "steps": 1,
         "updates": updates,
         "reward_queries": images,
         "images": images,

@@ -61,7 +61,6 @@ class WeightedRegression(Method):
         images = prompts * settings.images_per_prompt
         learned = settings.updates_per_rollout * settings.batch_size * rows_per_prediction(settings.loss_guidance)
         return {
-            "steps": 1,
             "updates": settings.updates_per_rollout,
             "reward_queries": images,
             "images": images,

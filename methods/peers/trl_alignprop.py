@@ -78,7 +78,6 @@ class TRLAlignProp(TRLMethod):
         calls = prompts * sampler.rows_per_prediction * sampler.steps
         kept = settings.keep_steps or sampler.steps
         return {
-            "steps": 1,
             "updates": 1,
             "reward_queries": prompts,
             "images": prompts,

@@ -126,7 +126,6 @@ class TRLDDPO(TRLMethod):
         images = prompts * settings.images_per_prompt
         calls = images * sampler.rows_per_prediction
         return {
-            "steps": 1,
             "updates": cut(settings, images).updates * settings.inner_epochs,
             "reward_queries": images,
             "images": images,

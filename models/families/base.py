@@ -83,13 +83,14 @@ class Family(ABC):
         """Images `[B, 3, H, W]`, at least fp32, from x_0 `[B, *state_shape]`; `Policy` clamps them to [0, 1]."""
 
     def save_adapter(self, folder: Path, layers: dict[str, Tensor], config: Mapping[str, Any]) -> None:
-        """Writes LoRA `layers` and PEFT's `config` to a folder, as PEFT's `load_adapter` reads them."""
+        """Writes LoRA `layers` and the `config` as `PeftModel.from_pretrained(denoiser, folder)` reads them."""
         from peft import LoraConfig
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
         LoraConfig(**config).save_pretrained(str(folder))
-        save_file({name: tensor.cpu() for name, tensor in layers.items()}, folder / "adapter_model.safetensors")
+        named = {f"base_model.model.{name}": tensor.cpu() for name, tensor in layers.items()}
+        save_file(named, folder / "adapter_model.safetensors")
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:

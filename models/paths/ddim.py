@@ -101,12 +101,17 @@ class DDIM(NoisePath):
         if noiseless is None:
             return unfit
         config = self.scheduler.config
-        linspace = config.timestep_spacing == "linspace"
-        key = "timestep_spacing: leading (or trailing)" if linspace else "a beta_start above 0"
-        key = "set_alpha_to_one: false" if config.get("set_alpha_to_one") else key
+        if config.get("set_alpha_to_one"):
+            key = "set_alpha_to_one: false"
+        elif config.timestep_spacing == "linspace":
+            key = "timestep_spacing: leading (or trailing)"
+        elif noiseless == 0 and self.final_alpha < 1:
+            key = "steps_offset: 1"
+        else:
+            key = "a beta_start above 0"
         return (
             f"the model's scheduler adds no noise in its step at t = {noiseless}, so that step has no log-probability; "
-            f"write {key} in its scheduler_config.json"
+            f"write {key} in its configuration (scheduler_config.json)"
         )
 
     def noiseless_step(self, steps: int) -> int | None:
