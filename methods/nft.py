@@ -32,6 +32,7 @@ from methods.common.denoising import add_noise
 from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import collect
 from methods.settings import setting
+from models.adapter import MovingAverage
 from models.sampler import SamplerSettings
 
 
@@ -80,7 +81,7 @@ class NFT(Method):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.old = self.policy.snapshot()
+        self.old = MovingAverage(self.policy.snapshot())
 
     @classmethod
     def prompts_per_step(cls, settings: NFTSettings) -> int:
@@ -103,7 +104,7 @@ class NFT(Method):
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         settings, policy = self.settings, self.policy
         prompts = [prompt for prompt in prompts for _ in range(settings.images_per_prompt)]
-        with policy.using(self.old):
+        with policy.using(self.old.weights):
             drawn = collect(self, prompts)
         advantages = group_advantages(drawn.rewards, prompts)
         good = (0.5 + advantages / (2 * settings.advantage_clip)).clamp(0, 1)
@@ -120,7 +121,7 @@ class NFT(Method):
                 clean, captions = drawn.latents[image], [prompts[index] for index in image]
                 noisy = add_noise(self, clean, captions, "denoising", chosen[piece])
                 base = reference(self, *noisy.inputs)
-                with policy.using(self.old):
+                with policy.using(self.old.weights):
                     old = policy.predict(*noisy.inputs)
                 prediction = policy.predict(*noisy.inputs)
                 loss = self.contrast(prediction.clean, old.clean, clean, good[image])
@@ -157,15 +158,14 @@ class NFT(Method):
         decay = min(
             self.settings.old_rate * self.settings.updates_per_rollout * self.iteration, self.settings.old_decay
         )
-        present = self.policy.snapshot()
-        self.old = {name: decay * value + (1 - decay) * present[name] for name, value in self.old.items()}
+        self.old.update(self.policy.snapshot(), decay)
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"old": {name: value.cpu() for name, value in self.old.items()}}
+        return super().state_dict() | {"old": self.old.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.old = {name: value.to(self.policy.device) for name, value in state["old"].items()}
+        self.old.load_state_dict(state["old"])
 
 
 def self_normalised_error(predicted: Tensor, clean: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.base import TrainingSettings
+from methods.base import Optimiser, TrainingSettings
+from models.adapter import MovingAverage
+from models.policy import Policy
 
 
 def adamw(parameters: list[torch.nn.Parameter], settings: TrainingSettings) -> torch.optim.AdamW:
@@ -20,6 +22,29 @@ def _adamw_options(settings: TrainingSettings) -> dict[str, Any]:
         "eps": settings.adam_epsilon,
         "weight_decay": settings.weight_decay,
     }
+
+
+class Averaging:
+    """An optimiser that adds the weights after each update to a moving average.
+
+    Args:
+        optimiser: does the updates.
+        policy: the policy whose adapter is updated.
+        average: the average that is kept.
+        decay: share of the average that stays at each update, above 0 and below 1.
+    """
+
+    def __init__(self, optimiser: Optimiser, policy: Policy, average: MovingAverage, decay: float):
+        self._optimiser, self._policy = optimiser, policy
+        self._average, self._decay = average, decay
+
+    def backward(self, loss: Tensor) -> None:
+        self._optimiser.backward(loss)
+
+    def step(self) -> float:
+        norm = self._optimiser.step()
+        self._average.update(self._policy.snapshot(), self._decay)
+        return norm
 
 
 class LocalOptimiser:

@@ -114,7 +114,7 @@ class Adapter:
             gradient: whether the gradient with respect to the denoiser's **input** is kept, as a vector-Jacobian
                 product of the base model needs it; take it inside the block. No weight gets a gradient in either case.
         """
-        with self._scaled_to_zero() if isinstance(weights, str) else self._holding(weights):
+        with self.scaled(0.0) if isinstance(weights, str) else self._holding(weights):
             if not gradient:
                 with torch.no_grad():
                     yield
@@ -129,13 +129,18 @@ class Adapter:
                     parameter.requires_grad_(True)
 
     @contextmanager
-    def _scaled_to_zero(self) -> Iterator[None]:
+    def scaled(self, factor: float) -> Iterator[None]:
+        """Predictions inside the block use `factor` times the adapter's change of the base model.
+
+        The product of the two matrices is scaled, so that 0 is the base model, 1 the adapter, and the change between
+        them is linear in the weights (DRaFT, arXiv 2309.17400, section 5.3, scales the same way).
+        """
         from peft.tuners.lora import LoraLayer
 
         layers = [module for module in self.denoiser.modules() if isinstance(module, LoraLayer)]
         scalings = [dict(layer.scaling) for layer in layers]
         for layer in layers:
-            layer.scaling = dict.fromkeys(layer.scaling, 0.0)
+            layer.scaling = {name: factor * scale for name, scale in layer.scaling.items()}
         try:
             yield
         finally:
@@ -163,6 +168,31 @@ class Adapter:
                 for name, value in get_peft_model_state_dict(self.denoiser).items()
             }
         return layers, {key: value for key, value in config.items() if value is not None}
+
+
+class MovingAverage:
+    """An exponential moving average of an adapter's weights, on their device.
+
+    Args:
+        weights: the first weights, as `Adapter.snapshot` gives them.
+
+    Attributes:
+        weights: the average by name, for `Adapter.using`.
+    """
+
+    def __init__(self, weights: Weights):
+        self.weights: Weights = weights
+
+    def update(self, present: Weights, decay: float) -> None:
+        """Sets the average to `decay` average + (1 − `decay`) present."""
+        self.weights = {name: decay * value + (1 - decay) * present[name] for name, value in self.weights.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The average by name, copied to the CPU."""
+        return {name: value.cpu() for name, value in self.weights.items()}
+
+    def load_state_dict(self, state: Weights) -> None:
+        self.weights = {name: state[name].to(value.device) for name, value in self.weights.items()}
 
 
 ADAPTABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Embedding)

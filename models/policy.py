@@ -86,6 +86,10 @@ class Policy:
         """Predictions inside the block use these weights, or are the base model's (see `Adapter.using`)."""
         return self.adapter.using(weights, gradient)
 
+    def scaled(self, factor: float) -> AbstractContextManager[None]:
+        """Predictions inside the block use `factor` times the adapter's change of the base model, 0 to 1."""
+        return self.adapter.scaled(factor)
+
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the adapter's weights by name, on their device, for `using`."""
         return self.adapter.snapshot()

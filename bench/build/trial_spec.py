@@ -1,7 +1,7 @@
 """`Trial`: the specification of a trial, which holds everything a worker needs to run it and can be pickled."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -63,6 +63,8 @@ class EvaluationPlan(Resolved):
         images: images of each prompt.
         seed: the seed of the evaluation noise.
         sampler: the sampler of evaluation.
+        average: the decay at each update of the moving average of the adapter that is evaluated; None for the adapter.
+        scale: the share of the adapter's change of the base model that is evaluated.
     """
 
     every: float
@@ -70,6 +72,8 @@ class EvaluationPlan(Resolved):
     images: int
     seed: int
     sampler: Sampler
+    average: float | None = None
+    scale: float = 1.0
 
 
 class Trial(Resolved):
@@ -87,6 +91,7 @@ class Trial(Resolved):
         threads: threads of arithmetic, the same in process and under Ray.
         gpus: GPUs of each worker, or a share of one.
         weights: name -> SHA-256 of model and rewards, for the provenance.
+        keep: which adapters along the curve are kept: the last, also the best point's, or all.
         identity: SHA-256 of what decides the numbers, except the seed (see `bench.plan.identity`).
     """
 
@@ -109,6 +114,7 @@ class Trial(Resolved):
     budget: Budget
     evaluate: EvaluationPlan
     target: float | None = None
+    keep: Literal["last", "best", "all"] = "last"
     precision: Precision = "fp32"
     threads: int = 1
     gpus: float = 0.0

@@ -119,6 +119,8 @@ def resolved_sweep(loaded: LoadedSweep) -> dict[str, Any]:
             _resolve_prompts(sources, base)
     if (base / sweep["model"]).is_dir() and sweep["model"] not in plugins.embedded_models():
         sweep["model"] = str((base / sweep["model"]).resolve())
+    elif plugins.is_reference(sweep["model"]):
+        sweep["model"] = plugins.resolve(sweep["model"], base)
     return sweep
 
 
@@ -162,6 +164,7 @@ def _trial(sweep: Sweep, shared: SharedInputs, budget: Budget, planned: PlannedV
             budget=budget,
             evaluate=_evaluation(sweep),
             target=sweep.target,
+            keep=sweep.evaluate.keep,
             precision=resources.precision,
             threads=resources.cpus,
             gpus=resources.gpus,
@@ -191,6 +194,8 @@ def _evaluation(sweep: Sweep) -> EvaluationPlan:
         images=evaluate.images,
         seed=evaluate.seed,
         sampler=evaluate.sampler or default,
+        average=evaluate.average,
+        scale=evaluate.scale,
     )
 
 
@@ -224,6 +229,8 @@ def _planned_variant(
     if unfit:
         problems.lines.append(problem(loaded.root, (*variant.path, "name"), unfit))
     texts = [unfit_model(cls, shared.family, shared.path)]
+    if loaded.sweep.evaluate.average is not None and cls.own_trainer:
+        texts.append(f"{cls.name} owns its optimiser, so its updates cannot be averaged; leave out evaluate.average")
     if loaded.sweep.resources.workers > 1 and cls.own_trainer:
         texts.append(f"{cls.name} owns its optimiser and its random state, and runs on one worker")
     problems.lines += [problem(loaded.root, (*variant.path, "name"), text) for text in texts if text]

@@ -7,7 +7,9 @@ checkpoint, so that a trial whose process is killed at any time continues to bit
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,7 +36,9 @@ from bench.store.null_folder import NullFolder
 from bench.store.records import Point
 from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
-from methods.base import Method, SamplingMethod, StepMetrics
+from methods.base import Method, Optimiser, SamplingMethod, StepMetrics
+from methods.optimiser import Averaging
+from models.adapter import MovingAverage
 from models.ledger import spent
 from models.meter import Meter, return_freed_memory
 from models.noise import SeedStream
@@ -92,11 +96,16 @@ class TrialLoop:
         self.method_class = load_method(trial.reference)
         self.settings = for_all_workers(self.method_class.Settings(**trial.settings), self.workers)
         self.optimiser = optimiser_of(trial, self.policy, self.settings, self.workers)
+        self.average: MovingAverage | None = None
+        optimiser: Optimiser | None = self.optimiser
+        if self.optimiser and trial.evaluate.average is not None:
+            self.average = MovingAverage(self.policy.snapshot())
+            optimiser = Averaging(self.optimiser, self.policy, self.average, trial.evaluate.average)
         self.method: Method = self.method_class(
             self.settings,
             self.policy,
             metered(rewards["reward"], self.meter, self.workers, trial.reward.label, trial.seed),
-            self.optimiser,  # type: ignore[arg-type]  # None for a sampling method
+            optimiser,  # type: ignore[arg-type]  # None for a sampling method
             self.seeds,
         )
         self.evaluator = Evaluator(
@@ -109,6 +118,7 @@ class TrialLoop:
             embed=next((partial(features, r) for r in reversed(rewards.values()) if hasattr(r, "embed")), None),
         )
         self.point = -1
+        self.best = -math.inf  # reward of the best point so far
         self.drawn = 0  # prompts drawn so far
         self.latest: float | None = None
         self.recent: list[StepMetrics] = []
@@ -132,7 +142,9 @@ class TrialLoop:
         if self.optimiser is not None:
             self.optimiser.load_state_dict(state["optimiser"])
         self.meter.load_state_dict(state["meter"])
-        self.drawn, self.latest = state["drawn"], state["latest"]
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.drawn, self.latest, self.best = state["drawn"], state["latest"], state.get("best", -math.inf)
         if self.observe is not None:
             for point in self.folder.read_curve():
                 self.observe(point)
@@ -170,7 +182,7 @@ class TrialLoop:
         if self.latest_images:
             self.warn_unrepeatable()
         if self.method.trains:
-            self.policy.save_adapter(self.folder.adapter)
+            self.save_adapter(self.folder.adapter)
 
     def axes(self) -> dict[str, int | float]:
         """The meter's axes on the first worker, so that all workers decide alike when an evaluation is due."""
@@ -197,7 +209,8 @@ class TrialLoop:
         """Evaluates the policy, appends a point to the curve, and saves a checkpoint."""
         self.point += 1
         sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
-        evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
+        with self.evaluated_adapter(), self.policy.scaled(self.trial.evaluate.scale):
+            evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
         check()
         self.meter.ledger.peak_memory_bytes = max(self.workers.each(self.meter.read_peak_memory()))
         with self.meter.phase("log"):
@@ -210,10 +223,29 @@ class TrialLoop:
         for metric, what in not_finite_metrics(evaluation.rows, self.trial).items():
             self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
         self.recent = []
+        self.keep_adapter()
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker holds a shard
         if self.observe is not None:
             self.observe(Point(point=self.point, axes=axes, values=evaluation.values))
+
+    def evaluated_adapter(self) -> AbstractContextManager[None]:
+        """The policy has the weights that are evaluated inside the block: the trained ones, or their average."""
+        return self.policy.using(self.average.weights) if self.average else nullcontext()
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter that is evaluated, at its whole scale."""
+        with self.evaluated_adapter():
+            self.policy.save_adapter(folder)
+
+    def keep_adapter(self) -> None:
+        """Writes the adapter of this point if the sweep keeps it."""
+        better, self.best = (self.latest or 0) > self.best, max(self.best, self.latest or -math.inf)
+        keep = self.trial.keep
+        if not self.method.trains or keep == "last" or (keep == "best" and not better):
+            return
+        with self.meter.phase("log"):
+            self.save_adapter(self.folder.kept_adapter(self.point, only=keep == "best"))
 
     def save_pictures(self, evaluation: Evaluation) -> None:
         """Saves the first image of `PICTURES_PER_SPLIT` prompts of each split."""
@@ -244,6 +276,8 @@ class TrialLoop:
             "point": self.point,
             "drawn": self.drawn,
             "latest": self.latest,
+            "best": self.best,
+            **({"average": self.average.state_dict()} if self.average else {}),
         }
 
 

@@ -33,6 +33,10 @@ class NullFolder:
     def write_evaluation(self, rows: Any) -> None:
         pass
 
+    def kept_adapter(self, point: int, only: bool = False) -> Path:
+        """A path at which nothing is written."""
+        return Path()
+
     def save_picture(self, *args: Any) -> None:
         pass
 

@@ -63,6 +63,7 @@ class TrialFolder:
         self.evaluation_path = self.path / EVALUATION
         self.samples = self.path / "samples"
         self.adapter = self.path / ADAPTER
+        self.adapters = self.path / "adapters"
         self.checkpoints = self.path / "checkpoint"
         self.error_path = self.path / "error.txt"
         self._record = self.path / RECORD
@@ -323,13 +324,13 @@ class TrialFolder:
         return pd.read_parquet(self.evaluation_path) if self.evaluation_path.exists() else None
 
     def cut_evaluation(self, after_point: int) -> None:
-        """Drops the rows and the samples of points after number `after_point`."""
+        """Drops the rows, the samples and the kept adapters of points after number `after_point`."""
         if self._evaluated() is None:
             self.evaluation_path.unlink()  # a damaged file cannot be cut
         rows = self.read_evaluation()
         if rows is not None:
             self._store_evaluation(rows[rows["point"] <= after_point])
-        for folder in self.samples.glob("point-*"):
+        for folder in (*self.samples.glob("point-*"), *self.adapters.glob("point-*")):
             if int(folder.name.removeprefix("point-")) > after_point:
                 shutil.rmtree(folder)
 
@@ -410,6 +411,20 @@ class TrialFolder:
         remaining = {topic: warning for topic, warning in existing.items() if warning.point <= after_point}
         if remaining != existing:
             self._add(warnings=remaining)
+
+    # -- adapters along the curve -------------------------------------------------------------------------------
+
+    def kept_adapter(self, point: int, only: bool = False) -> Path:
+        """The folder for the adapter of a point, `adapters/point-0003`, empty.
+
+        Args:
+            point: the number of the point.
+            only: whether the adapters of other points are removed.
+        """
+        self.check_owner()
+        folder = self.adapters / f"point-{point:04d}"
+        shutil.rmtree(self.adapters if only else folder, ignore_errors=True)
+        return folder
 
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints, which only an unfinished trial needs."""

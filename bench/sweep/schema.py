@@ -256,6 +256,16 @@ class Evaluate(SchemaModel):
     sampler: Sampler | None = Field(
         default=None, description="the sampler of evaluation; 20 steps, eta 0 and the sweep's guidance unless given"
     )
+    average: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = Field(
+        default=None,
+        description="decay at each update of the moving average of the adapter that is evaluated; none unless given",
+    )
+    scale: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
+        default=1.0, description="evaluate this share of the adapter's change of the base model"
+    )
+    keep: Literal["last", "best", "all"] = Field(
+        default="last", description="adapters kept along the curve: also that of the best point by reward, or every one"
+    )
     rewards: tuple[AnyReward, ...] = Field(
         default=(), description="further rewards to report, which no method optimises"
     )

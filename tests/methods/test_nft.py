@@ -13,7 +13,7 @@ SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout"
 def off_policy(model, sampler):
     """An NFT whose `old` and policy differ, with β and the pull towards the base model large enough to matter."""
     method = shaken("nft", model, sampler, beta=0.7, drift_weight=0.5, **SMALL)
-    method.old = {name: 0.5 * value for name, value in method.old.items()}
+    method.old.weights = {name: 0.5 * value for name, value in method.old.weights.items()}
     return method
 
 
@@ -25,13 +25,13 @@ def test_the_gradient_by_hand(tiny_v_model):
     policy = (again := off_policy(tiny_v_model, sampler)).policy
     prompts = [prompt for prompt in PROMPTS for _ in range(2)]
     noise = again.rollout_noise(range(8))
-    with policy.using(again.old):
+    with policy.using(again.old.weights):
         clean = policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise)
         rewards = brightness(policy.decode(clean), prompts)
     centred = (rewards.reshape(4, 2) - rewards.reshape(4, 2).mean(1, keepdim=True)).flatten()
     good = (0.5 + centred / (centred.std(correction=0) + 1e-6) / 10).clamp(0, 1)
     noisy = add_noise(again, clean, prompts, "denoising", range(8))
-    with policy.using(again.old):
+    with policy.using(again.old.weights):
         old = policy.predict(*noisy.inputs).output
     with policy.using("base"):
         base = policy.predict(*noisy.inputs).output
@@ -51,12 +51,12 @@ def test_the_gradient_by_hand(tiny_v_model):
 def test_old_starts_equal_and_follows_with_a_decay_that_rises(tiny_model):
     method = build("nft", tiny_model, old_rate=0.2, old_decay=0.3, **SMALL)
     first = method.policy.state_dict()
-    assert all(torch.equal(value, first[name]) for name, value in method.old.items())
+    assert all(torch.equal(value, first[name]) for name, value in method.old.weights.items())
     for decay in (0.2, 0.3):
-        before = method.old
+        before = method.old.weights
         method.step(PROMPTS)
         now = method.policy.state_dict()
-        for name, value in method.old.items():
+        for name, value in method.old.weights.items():
             torch.testing.assert_close(value, decay * before[name] + (1 - decay) * now[name])
 
 

@@ -3,7 +3,7 @@ import re
 import pytest
 import torch
 
-from models.adapter import DEFAULT_TARGETS, wrong_targets
+from models.adapter import DEFAULT_TARGETS, MovingAverage, wrong_targets
 from models.inspection import bare_unet, inspect_model
 from models.policy import Policy
 from tests.models.test_policy import PROMPTS, perturb, policy, start
@@ -186,3 +186,30 @@ def test_without_asking_for_it_the_base_model_has_no_gradient(tiny_model):
     for weights in ("base", other):
         with model.using(weights):
             assert not model.predict(state, *rest).output.requires_grad
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.3, 1.0])
+def test_a_scaled_adapter_is_one_whose_second_matrices_are_scaled(factor, tiny_model):
+    model, own, _ = perturbed(tiny_model)
+    smaller = {name: factor * value if "lora_B" in name else value for name, value in own.items()}
+    with torch.no_grad():
+        with model.using(smaller):
+            expected = model.predict(*inputs(model)).output
+        with model.scaled(factor):
+            scaled = model.predict(*inputs(model)).output
+            with model.using("base"):
+                base = model.predict(*inputs(model)).output
+        whole = model.predict(*inputs(model)).output
+    torch.testing.assert_close(scaled, expected)
+    assert torch.equal(scaled, base) == (factor == 0)
+    assert torch.equal(scaled, whole) == (factor == 1)
+
+
+def test_a_moving_average_weighs_by_age():
+    average = MovingAverage({"w": torch.tensor([1.0])})
+    for present in (2.0, 3.0, 5.0):
+        average.update({"w": torch.tensor([present])}, 0.5)
+    assert average.weights["w"] == 1 / 8 + 2 / 8 + 3 / 4 + 5 / 2
+    again = MovingAverage({"w": torch.zeros(1)})
+    again.load_state_dict(average.state_dict())
+    assert torch.equal(again.weights["w"], average.weights["w"])

@@ -5,6 +5,8 @@ import json
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from bench.build.trial_spec import Budget, EvaluationPlan, RewardRef, Trial
 from bench.conformance.expectations import expectations_of
@@ -101,6 +103,74 @@ def test_killed_anywhere_it_continues_to_the_same_curve(method, tiny_model, tmp_
     run_trial(trial, TrialFolder(cut.path))
     assert points(cut) == points(straight)
     pd.testing.assert_frame_equal(cut.read_evaluation(), straight.read_evaluation(), check_exact=True)
+
+
+# -- which adapter is evaluated and kept ---------------------------------------------------------------------------
+
+
+def adapters(folder: TrialFolder) -> dict[str, dict[str, Tensor]]:
+    """Name of the folder -> the adapter in it, for all that the trial has kept."""
+    files = folder.path.glob("adapter*/**/pytorch_lora_weights.safetensors")
+    return {file.parent.name: load_file(file) for file in files}
+
+
+def evaluating(every: float = 4, **changes) -> EvaluationPlan:
+    sampler = Sampler(steps=2, guidance=1.0, eta=0.0)
+    return EvaluationPlan(every=every, images=2, seed=9, sampler=sampler, **changes)
+
+
+def test_adapters_are_kept_along_the_curve_as_the_sweep_says(tiny_model, tmp_path):
+    kept = {}
+    for keep in ("last", "best", "all"):
+        folder = TrialFolder(tmp_path / keep)
+        run_trial(make_trial(tiny_model, "alignprop", keep=keep), folder)
+        kept[keep] = adapters(folder)
+    curve = {point.point: point.values["train"]["reward"] for point in folder.read_curve()}
+    best = f"point-{max(curve, key=curve.get):04d}"
+    assert kept["last"].keys() == {"adapter"}
+    assert kept["all"].keys() == {"adapter", *(f"point-{point:04d}" for point in curve)}
+    assert kept["best"].keys() == {"adapter", best}
+    for name, tensor in kept["all"][best].items():
+        assert torch.equal(tensor, kept["best"][best][name])
+    last = f"point-{max(curve):04d}"
+    assert all(torch.equal(tensor, kept["all"]["adapter"][name]) for name, tensor in kept["all"][last].items())
+
+
+def test_a_moving_average_is_evaluated_and_written_and_survives_an_interruption(tiny_model, tmp_path):
+    plain, averaged = TrialFolder(tmp_path / "plain"), TrialFolder(tmp_path / "averaged")
+    every_update = SETTINGS["alignprop"]["batch_size"]
+    run_trial(make_trial(tiny_model, "alignprop", keep="all", evaluate=evaluating(every_update)), plain)
+    trial = make_trial(tiny_model, "alignprop", keep="all", evaluate=evaluating(every_update, average=0.75))
+    run_trial(trial, averaged)
+    # The average follows from the adapters of the trial without one.
+    weights = adapters(plain)
+    for name in weights["adapter"]:
+        expected = weights["point-0000"][name]
+        for point in (1, 2, 3):
+            expected = 0.75 * expected + 0.25 * weights[f"point-{point:04d}"][name]
+            torch.testing.assert_close(adapters(averaged)[f"point-{point:04d}"][name], expected)
+    assert [row.get("extra") for row in points(plain)] == [row.get("extra") for row in points(averaged)]
+    assert points(plain)[3]["values"] != points(averaged)[3]["values"]
+
+    cut = TrialFolder(tmp_path / "cut")
+    loop = TrialLoop(trial, cut)
+    loop.resume_or_begin()
+    loop.step()
+    run_trial(trial, TrialFolder(cut.path))
+    assert points(cut) == points(averaged)
+
+
+def test_a_share_of_the_adapter_is_evaluated(tiny_model, tmp_path):
+    curves = {}
+    for scale in (0.0, 0.5, 1.0):
+        folder = TrialFolder(tmp_path / str(scale))
+        run_trial(make_trial(tiny_model, "alignprop", evaluate=evaluating(scale=scale)), folder)
+        curves[scale] = points(folder)
+    rewards = {scale: [row["values"]["train"]["reward"] for row in curve] for scale, curve in curves.items()}
+    assert len(set(rewards[0.0])) == 1, "the base model at every point"
+    assert rewards[0.0][0] == rewards[0.5][0] == rewards[1.0][0]
+    assert rewards[0.0][3] < rewards[0.5][3] < rewards[1.0][3]
+    assert [row.get("extra") for row in curves[0.0]] == [row.get("extra") for row in curves[1.0]]
 
 
 @pytest.fixture
