@@ -100,9 +100,11 @@ def _evaluation_text(trial: Trial) -> str:
     counts = {split: len(prompts) for split, prompts in trial.evaluated.items()}
     heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
     images = "1 image" if evaluate.images == 1 else f"{evaluate.images} images"
+    average = f", of a moving average of the adapter (decay {evaluate.average:g})" if evaluate.average else ""
+    share = f", at {evaluate.scale:g} of the adapter’s strength" if evaluate.scale != 1 else ""
     return (
-        f"{images} a prompt on {counts['train']} training{heldout} prompts; DDIM with {sampler.steps} steps, "
-        f"guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
+        f"{images} a prompt on {counts['train']} training{heldout} prompts{average}{share}; "
+        f"DDIM with {sampler.steps} steps, guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
         "for every method and seed."
     )
 

@@ -199,11 +199,23 @@ def trials_table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Tabl
         row["to run it again"] = command_of(trial, meta)
         rows.append(row)
     note = " ".join(f"{number_of}: {words}." for number_of, words in provenances.items())
-    note = f"Ran on {note}" if note else ""
+    note = f"{_evaluation_share(ends)} Ran on {note}" if note else _evaluation_share(ends)
     if not meta.seconds_comparable:
         note = f"{SECONDS_NOTE} {note}".strip()
     table = Table.of("Trials", rows, note, text=("method", "status", "cause", "trial", "to run it again"))
     return table.without(*(name for name in ("cause", "to run it again") if not (table.cells[name] != "").any()))
+
+
+def _evaluation_share(ends: pd.DataFrame) -> str:
+    """A sentence on evaluation's share of the trials' seconds; empty if their time is not known.
+
+    Args:
+        ends: what each trial has spent, by axis.
+    """
+    if not {"eval_seconds", "wall_seconds"} <= set(ends.columns) or not ends["wall_seconds"].sum() > 0:
+        return ""
+    share = ends["eval_seconds"].sum() / ends["wall_seconds"].sum()
+    return f"Evaluation took {share:.0%} of the trials’ time."
 
 
 def command_of(trial: Mapping[Any, Any], meta: Meta) -> str:

@@ -11,6 +11,8 @@ from bench.errors import InvalidSweepError
 from bench.plan.estimate import estimate
 from bench.plan.identity import method_source, modules_of
 from bench.plan.planner import resolved_sweep
+from bench.plan.protocol import protocol_of
+from bench.store.plan_file import describe_run
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
 from methods import registry
@@ -233,6 +235,22 @@ def test_the_stored_sweep_plans_the_same_trials_from_anywhere(sweep_file, tmp_pa
     run = RunFolder(tmp_path / "elsewhere" / "run")
     run.write_plan(resolved_sweep(loaded), found)
     assert [trial.key for trial in plan(load_sweep(run.sweep_path))] == [trial.key for trial in found]
+
+
+def test_what_is_evaluated_of_the_adapter_is_in_identity_protocol_and_report_and_what_is_kept_is_not(sweep_file):
+    changes = {"average": ["evaluate.average=0.9"], "scale": ["evaluate.scale=0.5"], "keep": ["evaluate.keep=all"]}
+    loaded = load_sweep(sweep_file)
+    trials = {"": plan(loaded)[0]}
+    trials |= {name: plan(load_sweep(sweep_file, None, change))[0] for name, change in changes.items()}
+    assert len({trial.identity for trial in trials.values()}) == 3
+    assert trials["keep"].identity == trials[""].identity
+    assert protocol_of(trials["keep"]) == protocol_of(trials[""])
+    texts = {}
+    for name, trial in trials.items():
+        texts[name] = describe_run([trial], loaded.sweep, "bench run", "inline", 1)["evaluation"]
+        assert (protocol_of(trial) == protocol_of(trials[""])) == (texts[name] == texts[""])
+    assert "prompts, of a moving average of the adapter (decay 0.9);" in texts["average"]
+    assert "prompts, at 0.5 of the adapter’s strength;" in texts["scale"]
 
 
 @pytest.mark.parametrize(

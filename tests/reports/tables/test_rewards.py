@@ -128,6 +128,13 @@ def test_a_baseline_that_ended_below_its_start_is_no_target(run, meta):
     assert "×" not in text
 
 
+def test_the_trials_say_how_much_of_their_time_evaluation_took(run, meta):
+    curves = run[0].assign(wall_seconds=200.0, eval_seconds=50.0)
+    assert "Evaluation took 25% of the trials’ time." in costs.trials_table(curves, run[2], meta).note
+    unknown = run[0].drop(columns="eval_seconds", errors="ignore")
+    assert "Evaluation took" not in costs.trials_table(unknown, run[2], meta).note
+
+
 def test_trials_put_the_broken_first_with_their_cause(run, meta):
     curves, _, trials = run
     trials = with_status(trials, "rwr-s2-0123abcd", "failed", "out of memory; lower the batch")
