@@ -104,7 +104,8 @@ def _evaluation_text(trial: Trial) -> str:
     share = f", at {evaluate.scale:g} of the adapter’s strength" if evaluate.scale != 1 else ""
     return (
         f"{images} a prompt on {counts['train']} training{heldout} prompts{average}{share}; "
-        f"DDIM with {sampler.steps} steps, guidance {sampler.guidance:g}, eta {sampler.eta:g}; the same noise (seed {evaluate.seed}) at every point, "
+        f"DDIM with {sampler.steps} steps, guidance {sampler.guidance:g}, eta {sampler.eta:g}; "
+        f"the same noise (seed {evaluate.seed}) at every point, "
         "for every method and seed."
     )
 
