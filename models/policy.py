@@ -288,8 +288,10 @@ class Policy:
                 if observe is not None:
                     observe(step, prediction)
                 transition = self.transition(prediction, step, sampler)
-                random = sampler.eta > 0
-                state = transition.draw(noise(keys[step]).to(self.device)) if random else transition.mean
+                if sampler.eta > 0:
+                    state = transition.draw(noise(keys[step]).to(self.device, non_blocking=True))
+                else:
+                    state = transition.mean
         return state
 
     @property
