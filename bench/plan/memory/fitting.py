@@ -102,7 +102,8 @@ def _changed(trial: Trial, **changes: Any) -> Trial | None:
     shared = {name: changes.get(name, getattr(trial, name)) for name in ("zero", "precision")}
     try:
         settings = cls.Settings(**{**trial.settings, **own}).model_dump(mode="json")
-        Resources(workers=trial.workers, offload="cpu" if trial.offload else "none", **shared)
+        offload = "cpu" if trial.offload else "none"
+        Resources(gpus=trial.gpus, workers=trial.workers, offload=offload, **shared)
         check_deepspeed(shared["zero"])
     except (ValidationError, BenchError):
         return None
