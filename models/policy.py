@@ -203,7 +203,7 @@ class Policy:
         """The denoiser's raw output `[B, ...]` with guidance."""
         if guidance == 1.0:
             return self._denoised(state, times, conditioning)
-        empty = self.encode([""])[[0] * len(state)]
+        empty = self.encode([""]).repeat(len(state))
         both = self._denoised(torch.cat([state, state]), times.repeat(2), join([empty, conditioning]))
         unconditional, conditional = both.chunk(2)
         return unconditional + guidance * (conditional - unconditional)

@@ -15,6 +15,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
@@ -122,6 +123,25 @@ class OnMeta(TorchDispatchMode):
         self.waits.append((what, where, any(frame.f_code in LOOPS for frame in frames)))
 
 
+class _FromLists(TorchFunctionMode):
+    """Notes what is made of Python's numbers on the device, which no operation shows."""
+
+    def __init__(self, note: Callable[[str], None]):
+        super().__init__()
+        self.note = note
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.__getitem__, Tensor.__setitem__):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            made = args[0].is_meta and any(isinstance(each, list) for each in index)
+        else:
+            made = func in (torch.tensor, torch.as_tensor) and str(kwargs.get("device")) == "meta"
+        if made:
+            self.note("a copy to the device")
+        return func(*args, **kwargs)
+
+
 def _alike(tensors: list[Tensor]) -> bool:
     first = tensors[0]
     return first.is_floating_point() and all(
@@ -144,5 +164,5 @@ def on_meta() -> Iterator[OnMeta]:
     def save_values(payload: Any, *args: Any, **kwargs: Any) -> None:
         save(tree_map_only(Tensor, lambda tensor: tensor.cpu(), payload), *args, **kwargs)
 
-    with mock.patch("torch.save", save_values), OnMeta() as mode:
+    with mock.patch("torch.save", save_values), OnMeta() as mode, _FromLists(mode._note):
         yield mode

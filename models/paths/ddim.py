@@ -86,7 +86,7 @@ class DDIM:
         """
         key = steps, str(device)
         if key not in self._runs:
-            self._runs[key] = torch.tensor([*self.timesteps(steps), -1], device=device)
+            self._runs[key] = torch.tensor([*self.timesteps(steps), -1]).to(device, non_blocking=True)
         return self._runs[key]
 
     def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:

@@ -66,3 +66,23 @@ def test_a_snapshot_is_on_the_gpu_and_is_used_there(tiny_model):
     with policy.using({name: 2 * value for name, value in snapshot.items()}):
         assert all(torch.equal(value, 2 * snapshot[name]) for name, value in policy.snapshot().items())
     assert all(torch.equal(value, snapshot[name]) for name, value in policy.snapshot().items())
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_sampling_never_waits_for_the_gpu(tiny_model, eta):
+    """torch itself raises at every wait that it knows of; tests/bench/run/test_devices.py asks the same without a GPU."""
+    policy, sampler = load(tiny_model, "cuda"), SamplerSettings(3, 2.0, eta)
+
+    def noise(timestep):
+        return SeedStream(0).noise("test", 0, timestep, range(2), policy.state_shape)
+
+    def draw(start):
+        return policy.sample(start, conditioning, noise, sampler)
+
+    conditioning, start = policy.encode([*PROMPTS, ""])[:2], policy.start(noise(-1))
+    draw(start)  # the meter counts FLOPs, and tables go to the GPU
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        draw(start)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -98,7 +98,12 @@ SIZES = {
         128,
         3,
         (2,),
-        ("budget.reward_queries=16", "evaluate.every=16", "evaluate.images=1", "prompts.heldout=null"),
+        (
+            "budget.reward_queries=4",
+            "methods.alignprop.settings.batch_size=4",
+            "evaluate={every: 4, images: 1, sampler: {steps: 2, eta: 0}, gold: emoji-aesthetic-gold}",
+            "prompts={train: [a cat, a dog]}",
+        ),
         ("tests", "quickstart", "sd-2", "plan"),
     ),
 }
@@ -119,14 +124,22 @@ class Contestant:
 
 def tests(size: Size, out: Callable[[dict], None]) -> bool:
     """The tests marked `gpu`."""
-    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in path.read_text("utf-8")]
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if "mark.gpu" in path.read_text("utf-8")]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         options = ["-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *files], cwd=ROOT, capture_output=True, text=True
+        )
         counts = ElementTree.parse(report).getroot()[0].attrib if report.exists() else {}
     names = ("tests", "failures", "errors", "skipped")
-    out({"exit_code": done.returncode, **{name: int(counts.get(name, 0)) for name in names}, "output": done.stdout[-4000:]})
+    out(
+        {
+            "exit_code": done.returncode,
+            **{name: int(counts.get(name, 0)) for name in names},
+            "output": (done.stdout + done.stderr)[-4000:],
+        }
+    )
     return done.returncode == 0
 
 
@@ -138,9 +151,12 @@ def quickstart(size: Size, out: Callable[[dict], None]) -> bool:
         for name, count in gpus.items():
             changes = [part for change in (f"resources.gpus={count}", *size.quickstart) for part in ("--set", change)]
             command = ["run", "sweeps/quickstart.yaml", "--executor", "inline", "--out", f"{folder}/{name}", *changes]
-            started = subprocess.Popen([sys.executable, "-c", BENCH, *command], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+            log = running.enter_context((Path(folder) / f"{name}.log").open("w"))
+            started = subprocess.Popen([sys.executable, "-c", BENCH, *command], cwd=ROOT, stdout=log, stderr=log)
             processes[name] = running.enter_context(started)
-        errors = {name: process.communicate()[1][-2000:] for name, process in processes.items()}
+        for process in processes.values():
+            process.wait()
+        errors = {name: (Path(folder) / f"{name}.log").read_text()[-2000:] for name in processes}
         failed = {name: errors[name] for name, process in processes.items() if process.returncode}
         curves = {} if failed else {name: curves_of(Path(folder) / name) for name in gpus}
     if failed:
@@ -186,7 +202,12 @@ def speed(size: Size, images: int, out: Callable[[dict], None]) -> bool:
     """Seconds, their floor and the memory of each contestant on `images` images at once."""
     set_arithmetic("bf16")
     rate = product_rate(size)
-    record: dict[str, Any] = {"images": images, "product_tflops": rate / 1e12, "torch": torch.__version__, "results": []}
+    record: dict[str, Any] = {
+        "images": images,
+        "product_tflops": rate / 1e12,
+        "torch": torch.__version__,
+        "results": [],
+    }
     if size.device == "cuda":
         record["gpu"] = torch.cuda.get_device_name()
     fine = True
@@ -205,10 +226,14 @@ def speed(size: Size, images: int, out: Callable[[dict], None]) -> bool:
 
 def plan(size: Size, output: Path, out: Callable[[dict], None]) -> bool:
     """Adds to what was measured the training peak that the plan predicts, at the level of checkpointing that was used."""
-    rows = {}
+    rows: dict[str, list[float | None]] = {}
+    measured = sorted(output.glob("sd-*.json"))
+    if not measured:
+        print(f"plan: there is no sd-N.json in {output}; run such a piece first", file=sys.stderr)
+        return False
     with tempfile.TemporaryDirectory() as folder:
         model = SD15_NAME if size.device == "cuda" else str(write_tiny_pipeline(Path(folder) / "tiny"))
-        for path in sorted(output.glob("sd-*.json")):
+        for path in measured:
             record = json.loads(path.read_text())
             for result in record["results"]:
                 if "peak_gib" not in result or result["method"] not in ("alignprop", "ddpo"):
@@ -222,7 +247,7 @@ def plan(size: Size, output: Path, out: Callable[[dict], None]) -> bool:
                 rows[f"{path.stem}: {result['label']}"] = [result["predicted_gib"], result["peak_gib"]]
             path.write_text(json.dumps(record, indent=2) + "\n")
             out({"predicted_and_peak_gib": rows})
-    return bool(rows)
+    return True
 
 
 def predicted(method: str, settings: dict[str, Any], model: str, steps: int) -> float | None:
@@ -409,7 +434,17 @@ def run(names: list[str], size: str, output: Path) -> dict[str, str]:
     """Runs pieces one after the other, each in a process of its own; piece -> `good`, or what went wrong."""
     outcomes = {}
     for name in names:
-        command = [sys.executable, "-m", "tests.performance.on_gpu", "--out", str(output), "--size", size, "--here", name]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.performance.on_gpu",
+            "--out",
+            str(output),
+            "--size",
+            size,
+            "--here",
+            name,
+        ]
         begun, limit = time.monotonic(), LIMITS.get(name, 240)
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         try:

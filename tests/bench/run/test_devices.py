@@ -51,8 +51,9 @@ def on_device(model, name):
     once = {setting: 1 for setting in REPEATED if setting in cls.Settings.model_fields}
     settings = cls.Settings(**cls.small | once).model_dump(mode="json")
     plan = EvaluationPlan(every=1.0, images=2, seed=9, sampler=Sampler(steps=1, guidance=1.0, eta=0.0))
+    guided = {"sampler": Sampler(steps=2, guidance=2.0, eta=1.0)} if cls.trains else {}
     few = {"prompts_train": ("a cat", "a dog"), "prompts_heldout": (), "evaluate": plan}
-    return make_trial(model, name, settings=settings, budget=Budget(axis="steps", limit=2.0), **few)
+    return make_trial(model, name, settings=settings, budget=Budget(axis="steps", limit=2.0), **few, **guided)
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -85,6 +86,7 @@ def test_a_tensor_of_the_host_in_a_method_is_found(tiny_model, tmp_path, device,
         (lambda mean: mean[mean.flatten(1).sum(1) > 0], "a mask"),
         (lambda mean: mean.cpu(), "a copy to the host"),
         (lambda mean: torch.ones(3).to(mean.device), "a copy to the device"),
+        (lambda mean: mean[[0]], "a copy to the device"),
     ],
 )
 def test_what_a_denoising_loop_waits_for_is_found(ask, what, tiny_model, device, monkeypatch):
