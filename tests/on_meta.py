@@ -34,8 +34,8 @@ TRANSFERS = {aten._to_copy.default, aten.copy_.default}
 INDEXING = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
 PLAIN = {aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.silu.default, aten.sqrt.default}
 IN_PLACE = {aten.add_.Tensor, aten.mul_.Tensor, aten.lerp_.Scalar, aten.addcmul_.default, aten.addcdiv_.default}
-"""Operations whose result is like their first argument where all arguments are alike. torch finds that out in Python, at
-twice the cost of the whole test."""
+"""Operations whose result is like their first argument where all arguments are alike. torch finds that out in Python,
+which would double the cost of the tests."""
 LIKE_FIRST = PLAIN | IN_PLACE
 
 

@@ -276,8 +276,8 @@ class Resources(SchemaModel):
     offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep in host memory what ZeRO shards")
     precision: Precision = Field(
         default="fp32",
-        description="of the model's frozen weights, fp32 or bf16; tf32: weights in fp32, of which a GPU multiplies only "
-        "the leading bits (NVIDIA's TF32, from Ampere on), the rewards' too",
+        description="of the model's frozen weights: fp32, bf16, or tf32, which keeps fp32 weights and lets a GPU "
+        "multiply with their leading bits only (NVIDIA's TF32, from Ampere on; the rewards' too)",
     )
 
     @model_validator(mode="after")

@@ -3,12 +3,14 @@
 import pytest
 import torch
 
+from bench.build.objects import set_arithmetic
 from models.adapter import AdapterSettings
 from models.checkpointing import memory_bytes
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings
+from rewards.containment import restored
 
 pytestmark = [
     pytest.mark.gpu,
@@ -16,6 +18,14 @@ pytestmark = [
 ]
 
 PROMPTS = ["a cat", "a dog"]
+
+
+@pytest.fixture(autouse=True)
+def fp32():
+    """The arithmetic of a trial in fp32: by default cuDNN would use TF32."""
+    with restored():
+        set_arithmetic("fp32")
+        yield
 
 
 def load(model, device) -> Policy:
@@ -70,7 +80,7 @@ def test_a_snapshot_is_on_the_gpu_and_is_used_there(tiny_model):
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_sampling_never_waits_for_the_gpu(tiny_model, eta):
-    """torch itself raises at every wait that it knows of; tests/bench/run/test_devices.py asks the same without a GPU."""
+    """torch raises at every wait that it knows of; tests/bench/run/test_devices.py asks the same without a GPU."""
     policy, sampler = load(tiny_model, "cuda"), SamplerSettings(3, 2.0, eta)
 
     def noise(timestep):

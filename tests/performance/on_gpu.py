@@ -206,6 +206,7 @@ def speed(size: Size, images: int, out: Callable[[dict], None]) -> bool:
         "images": images,
         "product_tflops": rate / 1e12,
         "torch": torch.__version__,
+        "trl": "beside ours" if find_spec("trl") else "not installed, so its rows are left out",
         "results": [],
     }
     if size.device == "cuda":
@@ -225,7 +226,7 @@ def speed(size: Size, images: int, out: Callable[[dict], None]) -> bool:
 
 
 def plan(size: Size, output: Path, out: Callable[[dict], None]) -> bool:
-    """Adds to what was measured the training peak that the plan predicts, at the level of checkpointing that was used."""
+    """Adds to what was measured the peak that the plan predicts for the level of checkpointing that was used."""
     rows: dict[str, list[float | None]] = {}
     measured = sorted(output.glob("sd-*.json"))
     if not measured:
