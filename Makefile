@@ -7,7 +7,7 @@ SWEEP ?= sweeps/aesthetic.yaml
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu benchmark-overhead benchmark-scale lint types format schema memory-table settings-page emoji-figures clean
+.PHONY: help install run quickstart gate test test-slow test-gpu benchmark benchmark-gpu benchmark-overhead benchmark-scale gpu gpu-wheels lint types format schema memory-table settings-page emoji-figures clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -39,6 +39,13 @@ test-slow: $(STAMP) ## the slow tier, two files at a time, and what measures sec
 
 test-gpu: $(STAMP) ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
+
+gpu: $(STAMP) ## what a GPU makes of it: tests, curves, speed, memory, to build/gpu (twelve minutes; ARGS='--size tiny' tries it on the CPU)
+	$(BIN)/python -m tests.performance.on_gpu $(ARGS)
+
+gpu-wheels: $(STAMP) ## fetch to build/wheels what `make gpu` needs on a machine with torch, Python 3.12 and no network
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --python-version 3.12 -c constraints.txt \
+	  -r tests/performance/gpu-wheels.txt -d build/wheels
 
 benchmark: $(STAMP) ## one update of ours beside TRL's: median ratios and peak memory (ARGS=... for another shape)
 	$(BIN)/python -m tests.performance.against_trl $(ARGS)

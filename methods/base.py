@@ -7,10 +7,11 @@ draws the prompts, meters, evaluates and writes checkpoints.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from methods.settings import OURS, Settings, setting
@@ -177,6 +178,7 @@ class Method(ABC):
         return {"iteration": self.iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from a state; its tensors are on the CPU, whatever the policy's device (see `on_device`)."""
         self.iteration = state["iteration"]
 
 
@@ -245,6 +247,11 @@ def micro_batches(rows: int, size: int) -> Iterator[slice]:
     """Yields slices that cut `rows` rows into pieces of at most `size`."""
     for begin in range(0, rows, size):
         yield slice(begin, min(begin + size, rows))
+
+
+def on_device(state: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A copy of a part of a method's state with its tensors on `device`; a checkpoint is read to the CPU."""
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in state.items()}
 
 
 def mean(values: Sequence[float]) -> float:

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.base import EvaluatedRows, SamplingMethod, StepMetrics, micro_batches
+from methods.base import EvaluatedRows, SamplingMethod, StepMetrics, micro_batches, on_device
 from methods.settings import OURS, Settings, setting
 from models.sampler import SamplerSettings
 
@@ -127,8 +127,10 @@ class BestOfN(SamplingMethod):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
+        device = self.policy.device
         self.best = {
-            split: {sample: Best(**b) for sample, b in images.items()} for split, images in state["best"].items()
+            split: {sample: Best(**on_device(b, device)) for sample, b in images.items()}
+            for split, images in state["best"].items()
         }
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.base import Method, StepMetrics, TrainingSettings, micro_batches
+from methods.base import Method, StepMetrics, TrainingSettings, micro_batches, on_device
 from methods.common.denoising import add_noise
 from methods.common.drift import base_prediction, drift_penalty
 from methods.common.preferences import check_pairs, preference_metrics, ranked_pairs
@@ -144,4 +144,4 @@ class DPO(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.buffer = [Pairs(**pairs) for pairs in state["buffer"]]
+        self.buffer = [Pairs(**on_device(pairs, self.policy.device)) for pairs in state["buffer"]]

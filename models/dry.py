@@ -61,13 +61,13 @@ def configurations(reference: str) -> Configurations:
         raise MissingModelError(f"model {reference}: its configuration cannot be read") from error
 
 
-def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32) -> Components:
-    """The model's parts on the meta device: shapes and types alone."""
+def bare_components(configs: Configurations, dtype: torch.dtype = torch.float32, device: str = "meta") -> Components:
+    """The model's parts: shapes and types alone on the meta device, and random weights on another."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     text = CLIPTextConfig(**configs["text_encoder"])
-    with torch.device("meta"):
+    with torch.device(device):
         unet = UNet2DConditionModel.from_config(configs["unet"])
         vae = AutoencoderKL.from_config(configs["vae"])
         unet.register_to_config(sample_size=sample_size(unet.config, vae.config))

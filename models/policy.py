@@ -191,7 +191,7 @@ class Policy:
         """The denoiser's raw output `[B, ...]` with guidance."""
         if guidance == 1.0:
             return self._denoised(state, times, conditioning)
-        empty = self.encode([""])[[0] * len(state)]
+        empty = self.encode([""]).repeat(len(state))
         both = self._denoised(torch.cat([state, state]), times.repeat(2), join([empty, conditioning]))
         unconditional, conditional = both.chunk(2)
         return unconditional + guidance * (conditional - unconditional)
@@ -281,7 +281,10 @@ class Policy:
                 if observe is not None:
                     observe(step, prediction)
                 transition = self.transition(prediction, step, samplers[drawn[step]])
-                state = transition.draw(noise(keys[step]).to(self.device)) if drawn[step] else transition.mode
+                if drawn[step]:
+                    state = transition.draw(noise(keys[step]).to(self.device, non_blocking=True))
+                else:
+                    state = transition.mode
         return state
 
     @property

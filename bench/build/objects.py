@@ -58,7 +58,7 @@ def for_all_workers(settings: Settings, workers: Workers) -> Settings:
 
 def dtype_of(trial: Trial) -> torch.dtype:
     """The dtype of the frozen weights."""
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
+    return {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}[trial.precision]
 
 
 def sampler_settings(sampler: Sampler) -> SamplerSettings:
@@ -66,9 +66,10 @@ def sampler_settings(sampler: Sampler) -> SamplerSettings:
     return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
 
 
-def exact_arithmetic() -> None:
-    """Makes cuDNN use deterministic algorithms, and fp32 instead of TF32 for fp32 tensors."""
-    torch.backends.cudnn.allow_tf32 = False
+def set_arithmetic(precision: str) -> None:
+    """Makes cuDNN use deterministic algorithms, and TF32 for fp32 tensors on a GPU only if `precision` is `tf32`."""
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
 

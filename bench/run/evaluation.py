@@ -111,20 +111,18 @@ class Evaluator:
         """Images `[N, 3, H, W]` and drift `[N]`, which is measured on each prompt's first image and NaN elsewhere."""
         images, drifts = [], []
         for piece in micro_batches(len(rows), self.batch):
-            measured = torch.tensor([index % self.images == 0 for index in rows.samples[piece]])
-            measured = measured.to(self.policy.device)
-            if sample:
-                latents, drift = sample(rows[piece]), torch.zeros(len(measured), device=self.policy.device)
-            else:
-                latents, drift = self._denoise(rows[piece], measured, trained)
+            first = [row for row, index in enumerate(rows.samples[piece]) if index % self.images == 0]
+            measured = torch.tensor(first, dtype=torch.int64, device=self.policy.device)
+            drift = torch.full((len(rows[piece]),), torch.nan, device=self.policy.device)
+            drift[measured] = 0.0
+            latents = sample(rows[piece]) if sample else self._denoise(rows[piece], drift, measured, trained)
             images.append(self.policy.decode(latents))
-            drifts.append(drift.masked_fill(~measured, torch.nan))
+            drifts.append(drift)
         return torch.cat(images), torch.cat(drifts)
 
-    def _denoise(self, rows: EvaluatedRows, measured: Tensor, trained: bool) -> tuple[Tensor, Tensor]:
-        """x_0 `[B, C, h, w]` by the evaluation sampler, and drift `[B]`, which is 0 where it is not measured."""
+    def _denoise(self, rows: EvaluatedRows, drift: Tensor, measured: Tensor, trained: bool) -> Tensor:
+        """x_0 `[B, C, h, w]` by the evaluation sampler; adds the drift of the rows numbered `measured` to `drift`."""
         policy, sampler = self.policy, self.sampler
-        drift = torch.zeros(len(rows), device=policy.device)
         conditioning = policy.encode(rows.prompts)
 
         def observe(step: int, prediction: Prediction) -> None:
@@ -134,8 +132,7 @@ class Evaluator:
             drift[measured] += own.distance(base) / sampler.steps
 
         start = policy.start(rows.noise(-1))
-        final = policy.sample(start, conditioning, rows.noise, sampler, observe=observe if trained else None)
-        return final, drift
+        return policy.sample(start, conditioning, rows.noise, sampler, observe=observe if trained else None)
 
     def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
         pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), self.batch)]

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from bench.build.objects import (
-    exact_arithmetic,
     for_all_workers,
     optimiser_of,
     policy_of,
     quieten,
     rewards_of,
     sampler_settings,
+    set_arithmetic,
 )
 from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
@@ -88,7 +88,7 @@ class TrialLoop:
         self.observe = observe
         self.folder = folder if self.workers.first else NullFolder()
         device = "cuda" if trial.gpus > 0 and torch.cuda.is_available() else "cpu"
-        exact_arithmetic()
+        set_arithmetic(trial.precision)
         self.meter = Meter(device, self.workers)
         self.seeds = SeedStream(trial.seed)
         self.policy = policy_of(trial, self.meter, self.workers, device)

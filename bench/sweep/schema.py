@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Dis
 from bench.sweep.overlay import suggestion
 from models.ledger import BudgetAxis
 
-Precision = Literal["fp32", "bf16"]
-"""No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
+Precision = Literal["fp32", "tf32", "bf16"]
+"""tf32 has the weights of fp32. No fp16: gradients as small as D3PO's would vanish in it without loss scaling."""
 
 REWARD_KINDS = ("name", "sum", "ensemble", "clip", "http")
 """A reward has exactly one of these keys."""
@@ -284,7 +284,11 @@ class Resources(SchemaModel):
         default=0, description="DeepSpeed ZeRO: 1 shards the optimiser's state, 2 gradients too, 3 the weights too"
     )
     offload: Literal["none", "cpu"] = Field(default="none", description="cpu: keep in host memory what ZeRO shards")
-    precision: Precision = "fp32"
+    precision: Precision = Field(
+        default="fp32",
+        description="of the model's frozen weights: fp32, bf16, or tf32, which keeps fp32 weights and lets a GPU "
+        "multiply with their leading bits only (NVIDIA's TF32, from Ampere on; the rewards' too)",
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> "Resources":
@@ -292,6 +296,8 @@ class Resources(SchemaModel):
             raise ValueError("offload needs ZeRO; write zero: 1, 2 or 3 too")
         if self.zero and self.precision != "fp32":
             raise ValueError(f"ZeRO runs in fp32 for now, not {self.precision}; leave out zero or precision")
+        if self.precision == "tf32" and not self.gpus:
+            raise ValueError("tf32 is arithmetic of GPUs, and gpus is 0; write precision: fp32, or gpus: 1")
         return self
 
 

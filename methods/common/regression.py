@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches
+from methods.base import Method, StepMetrics, TrainingSettings, mean, micro_batches, on_device
 from methods.common.denoising import add_noise
 from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.rollouts import Samples, collect, draw_batch
@@ -105,4 +105,4 @@ class WeightedRegression(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.buffer = [Samples(**samples) for samples in state["buffer"]]
+        self.buffer = [Samples(**on_device(samples, self.policy.device)) for samples in state["buffer"]]

@@ -15,7 +15,7 @@ from methods.settings import setting
 from models.families.conditioning import Conditioning
 from models.paths.prediction import Prediction
 from models.policy import Policy
-from models.sampler import SamplerSettings
+from models.sampler import Noise, SamplerSettings
 
 SD15_DIMENSIONS = 4 * 64 * 64
 """Dimensions of Stable Diffusion 1.5's latent at 512 pixels, for which published clip ranges and β are given."""
@@ -136,20 +136,13 @@ def roll_out(method: Method, prompts: list[str]) -> Rollout:
     """
     policy, settings = method.policy, method.settings
     shared = settings.images_per_prompt if settings.initial_noise == "per-prompt" else 1
-    conditioning, keys = policy.encode(prompts), policy.noise_keys()
+    conditioning = policy.encode(prompts)
     parts = []
     for rows in micro_batches(len(prompts), settings.micro_batch):
         samples = range(rows.start, rows.stop)
-        noise = method.rollout_noise(samples)
-        state = policy.start(method.rollout_noise([index // shared * shared for index in samples])(-1))
-        states, log_probabilities = [state], []
-        for step, time in enumerate(policy.times()):
-            inputs = state, time.expand(len(state)), conditioning[rows]
-            transition = policy.transition(policy.predict(*inputs, policy.sampler.guidance), step)
-            state = transition.draw(noise(keys[step]).to(policy.device))
-            states.append(state)
-            log_probabilities.append(transition.log_prob(state))
-        rewards = method.reward(policy.decode(state), prompts[rows])
+        start = policy.start(method.rollout_noise([index // shared * shared for index in samples])(-1))
+        states, log_probabilities = trajectory(policy, start, conditioning[rows], method.rollout_noise(samples))
+        rewards = method.reward(policy.decode(states[-1]), prompts[rows])
         parts.append((torch.stack(states), torch.stack(log_probabilities), rewards))
     trajectories, log_probability, scores = zip(*parts, strict=True)
     chains = torch.cat(trajectories, 1)
@@ -162,6 +155,26 @@ def roll_out(method: Method, prompts: list[str]) -> Rollout:
         torch.cat(log_probability, 1),
         torch.cat(scores),
     )
+
+
+def trajectory(
+    policy: Policy, start: Tensor, conditioning: Conditioning, noise: Noise
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The T + 1 states `[B, ...]` of the training sampler's chain, x_T first, and log p `[B]` of each drawn state.
+
+    Args:
+        policy: the policy that draws.
+        start: x_T `[B, ...]`.
+        conditioning: conditioning of the rows.
+        noise: gives the noise of each step.
+    """
+    keys, states, log_probabilities = policy.noise_keys(), [start], []
+    for step, time in enumerate(policy.times()):
+        inputs = states[-1], time.expand(len(start)), conditioning
+        transition = policy.transition(policy.predict(*inputs, policy.sampler.guidance), step)
+        states.append(transition.draw(noise(keys[step]).to(policy.device, non_blocking=True)))
+        log_probabilities.append(transition.log_prob(states[-1]))
+    return states, log_probabilities
 
 
 def shuffled_rows(method: Method, samples: int) -> Tensor:

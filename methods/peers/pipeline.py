@@ -31,7 +31,10 @@ class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
         self.use_lora = True  # with an adapter TRL also uses no autocast
 
     def get_trainable_layers(self) -> nn.Module:
-        """The U-Net with the policy's adapter, whose other weights are frozen."""
+        """The U-Net with the policy's adapter in fp32, as TRL's own pipeline has it; its other weights are frozen."""
+        for parameter in self.sd_pipeline.unet.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
         return self.sd_pipeline.unet
 
     def set_progress_bar_config(self, *args: Any, **kwargs: Any) -> None:

@@ -48,9 +48,6 @@ class TRLMethod(Method):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        if next(self.policy.parts["denoiser"].parameters()).dtype != torch.float32:
-            # TRL's half precision wraps the U-Net's forward permanently, which would change evaluation too.
-            raise ValueError(f"{self.name}: runs in fp32 only; set resources.precision: fp32")
         self.updates = 0
         self._prompts: deque[str] = deque()
         self._rewards: list[Tensor] = []
@@ -72,6 +69,17 @@ class TRLMethod(Method):
     def configuration(self) -> dict[str, Any]:
         """The arguments of TRL's configuration that only this trainer has, for a full step."""
 
+    def mixed_precision(self) -> str:
+        """The precision of TRL's configuration.
+
+        Raises:
+            ValueError: the policy's is not fp32.
+        """
+        if next(self.policy.parts["denoiser"].parameters()).dtype != torch.float32:
+            # TRL's half precision wraps the U-Net's forward permanently, which would change evaluation too.
+            raise ValueError(f"{self.name}: runs in fp32 only; set resources.precision: fp32")
+        return "no"
+
     # -- building -------------------------------------------------------------------------------------------
 
     @classmethod
@@ -91,7 +99,7 @@ class TRLMethod(Method):
         return trainer(
             config(
                 seed=keyed_generator(self.seeds.seed, self.name).initial_seed() % 2**31,
-                mixed_precision="no",
+                mixed_precision=self.mixed_precision(),
                 allow_tf32=False,
                 save_freq=sys.maxsize,  # the harness keeps the checkpoints
                 accelerator_kwargs={"cpu": on_cpu},

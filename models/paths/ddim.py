@@ -58,6 +58,9 @@ class DDIM(NoisePath):
         self._noiseless: dict[int, int | None] = {}
         # The ᾱ after the last step. diffusers' default, 1.0, leaves the last step without variance.
         self.final_alpha = 1.0 if config.get("set_alpha_to_one", False) else float(self.alphas_cumprod[0])
+        # ᾱ of each timestep, and last, where index −1 finds it, that after the last step; a copy on each device.
+        table = torch.cat([self.alphas_cumprod, self.alphas_cumprod.new_tensor([self.final_alpha])])
+        self._tables: dict[torch.device, Tensor] = {table.device: table}
         self.init_noise_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))
         self.scheduler = scheduler
 
@@ -84,7 +87,7 @@ class DDIM(NoisePath):
         """
         key = steps, str(device)
         if key not in self._runs:
-            self._runs[key] = torch.tensor([*self.timesteps(steps), -1], device=device)
+            self._runs[key] = torch.tensor([*self.timesteps(steps), -1]).to(device, non_blocking=True)
         return self._runs[key]
 
     def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
@@ -127,10 +130,10 @@ class DDIM(NoisePath):
         return int(noiseless[0]) if len(noiseless) else None
 
     def alpha(self, timesteps: Tensor, like: Tensor) -> Tensor:
-        """ᾱ_t of int64 `timesteps` `[B]`, shaped to broadcast against `like` `[B, ...]`; the final ᾱ below zero."""
-        table = self.alphas_cumprod.to(like.device)
-        values = torch.where(timesteps >= 0, table[timesteps.clamp(min=0)], self.final_alpha)
-        return values.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
+        """ᾱ_t of int64 `timesteps` `[B]`, shaped to broadcast against `like` `[B, ...]`; the final ᾱ at −1."""
+        if like.device not in self._tables:
+            self._tables[like.device] = next(iter(self._tables.values())).to(like.device, non_blocking=True)
+        return self._tables[like.device][timesteps].to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
 
     def prediction(self, output: Tensor, state: Tensor, times: Tensor) -> Prediction:
         """The prediction that the model's output `[B, ...]`, ε or v, stands for at x_t `state` `[B, ...]`."""

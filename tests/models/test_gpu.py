@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from bench.build.objects import set_arithmetic
 from models.adapter import AdapterSettings
 from models.checkpointing import memory_bytes
 from models.families.stable_diffusion import StableDiffusion
@@ -10,6 +11,7 @@ from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import SamplerSettings
+from rewards.containment import restored
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,6 +19,14 @@ pytestmark = [
 ]
 
 PROMPTS = ["a cat", "a dog"]
+
+
+@pytest.fixture(autouse=True)
+def fp32():
+    """The arithmetic of a trial in fp32: by default cuDNN would use TF32."""
+    with restored():
+        set_arithmetic("fp32")
+        yield
 
 
 def load(model, device) -> Policy:
@@ -69,3 +79,23 @@ def test_a_snapshot_is_on_the_gpu_and_is_used_there(tiny_model):
     with policy.using({name: 2 * value for name, value in snapshot.items()}):
         assert all(torch.equal(value, 2 * snapshot[name]) for name, value in policy.snapshot().items())
     assert all(torch.equal(value, snapshot[name]) for name, value in policy.snapshot().items())
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_sampling_never_waits_for_the_gpu(tiny_model, eta):
+    """torch raises at every wait that it knows of; tests/bench/run/test_devices.py asks the same without a GPU."""
+    policy, sampler = load(tiny_model, "cuda"), SamplerSettings(3, 2.0, eta)
+
+    def noise(timestep):
+        return SeedStream(0).noise("test", 0, timestep, range(2), policy.state_shape)
+
+    def draw(start):
+        return policy.sample(start, conditioning, noise, sampler)
+
+    conditioning, start = policy.encode([*PROMPTS, ""])[:2], policy.start(noise(-1))
+    draw(start)  # the meter counts FLOPs, and tables go to the GPU
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        draw(start)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

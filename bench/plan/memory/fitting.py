@@ -102,7 +102,7 @@ def _changed(trial: Trial, **changes: Any) -> Trial | None:
     shared = {name: changes.get(name, getattr(trial, name)) for name in ("zero", "precision")}
     try:
         settings = cls.Settings(**{**trial.settings, **own}).model_dump(mode="json")
-        Resources(workers=trial.workers, offload="cpu" if trial.offload else "none", **shared)
+        Resources(gpus=trial.gpus, workers=trial.workers, offload="cpu" if trial.offload else "none", **shared)
         check_deepspeed(shared["zero"])
     except (ValidationError, BenchError):
         return None

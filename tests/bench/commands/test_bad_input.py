@@ -122,10 +122,15 @@ EDITS = {
         "batch_size: 2\n    grid: {batch_size: [1]}",
         ["grid.batch_size: is in settings too"],
     ),
+    "a GPU's precision without one": (
+        "seeds:",
+        "resources: {precision: tf32}\nseeds:",
+        ["resources: tf32 is arithmetic of GPUs, and gpus is 0; write precision: fp32"],
+    ),
     "impossible precision": (
         "seeds:",
         "resources: {precision: fp8}\nseeds:",
-        ["precision: 'fp8' is none of fp32, bf16"],
+        ["precision: 'fp8' is none of fp32, tf32, bf16"],
     ),
     "a share of an alpha": ("seeds:", "lora: {alpha: 0.5}\nseeds:", ["lora.alpha: "]),
 }
