@@ -1,5 +1,6 @@
-"""Builds a method on a tiny model, as the harness does."""
+"""Builds a method on a small model, as the harness does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from torch.distributions import Normal
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
-from models.adapter import AdapterSettings
+from models.adapter import DEFAULT_TARGETS, AdapterSettings
+from models.families.base import Family
 from models.families.conditioning import Conditioning
 from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
@@ -27,20 +29,21 @@ def brightness(images: Tensor, prompts: list[str]) -> Tensor:
 
 def build(
     name: str,
-    model: Path,
+    model: Path | Family,
     sampler: SamplerSettings | None = None,
     reward=brightness,
     seed: int = 0,
+    targets: Sequence[str] = DEFAULT_TARGETS,
     **settings: Any,
 ) -> Method:
     cls = registry.load(name)
     validated = cls.Settings(**settings)
     meter = Meter()
     policy = Policy(
-        StableDiffusion.load(str(model)),
+        model if isinstance(model, Family) else StableDiffusion.load(str(model)),
         sampler or SamplerSettings(3, 2.0, 1.0),
         meter,
-        AdapterSettings(rank=2, seed=seed),
+        AdapterSettings(rank=2, seed=seed, targets=targets),
     )
     optimiser = LocalOptimiser(policy.trainable_parameters(), validated) if cls.trains else None
 
