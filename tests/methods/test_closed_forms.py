@@ -1,7 +1,7 @@
 """Every native method on the linear-Gaussian model, whose samples and gradients are known in closed form.
 
-Where the noise of a step is given, its gradient is compared tightly. Where a theorem speaks of expectations, the mean of
-independent steps is compared with them, within its own error.
+Where the noise of a step is given, its gradient is compared tightly. Where a theorem speaks of expectations, the mean
+of independent steps is compared with them, within its own error.
 """
 
 import math
@@ -20,7 +20,6 @@ from models.sampler import SamplerSettings
 from tests.linear import (
     DIMENSIONS,
     TARGET,
-    TARGETS,
     BlockSeeds,
     LinearFamily,
     closeness,
@@ -69,7 +68,7 @@ def subject(
 ) -> Method:
     """A method whose policy has left the base model by `scale`, with an optimiser that records."""
     family = family or LinearFamily()
-    method = shaken(name, family, sampler, scale=scale, reward=reward, targets=TARGETS, **settings)
+    method = shaken(name, family, sampler, scale=scale, reward=reward, **settings)
     method.seeds = BlockSeeds(1)
     method.optimiser = Recorder(method.policy.trainable_parameters())
     return method
@@ -216,7 +215,7 @@ def test_refl_differentiates_one_prediction(sampler):
 
 def test_alignprop_reaches_the_optimum():
     """The mean of all samples can be the best state, and their variance cannot be helped: E[r]* = −½ D V."""
-    method = shaken("alignprop", LinearFamily(), STOCHASTIC, scale=0.0, reward=closeness, targets=TARGETS,
+    method = shaken("alignprop", LinearFamily(), STOCHASTIC, scale=0.0, reward=closeness,
         truncation="full", checkpointing="none", learning_rate=0.1, weight_decay=0.0, max_grad_norm=1e9)  # fmt: skip
     method.seeds = BlockSeeds(1)
     prompts = PROMPTS[:2]
@@ -484,7 +483,7 @@ LEARNING = [name for name in registry.names() if registry.load(name).trains and 
 @pytest.mark.parametrize("name", LEARNING)
 def test_every_method_raises_the_expected_reward(name):
     """E[r] in closed form needs no evaluation, and has no noise."""
-    method = shaken(name, LinearFamily(), STOCHASTIC, scale=0.1, reward=closeness, targets=TARGETS, learning_rate=1e-2)
+    method = shaken(name, LinearFamily(), STOCHASTIC, scale=0.1, reward=closeness, learning_rate=1e-2)
     method.seeds = BlockSeeds(1)
 
     def reached() -> float:
