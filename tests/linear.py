@@ -148,9 +148,10 @@ def linear(images: Tensor, prompts: list[str]) -> Tensor:
 # -- closed forms -----------------------------------------------------------------------------------------------
 
 
-def means(policy: Policy, prompts: Sequence[str], guidance: float = 1.0) -> Tensor:
-    """μ_c `[B, 3, 1, 1]`, with gradient; guidance scale w makes it μ_∅ + w (μ_c − μ_∅)."""
+def means(policy: Policy, prompts: Sequence[str], guidance: float = 1.0, base: bool = False) -> Tensor:
+    """μ_c `[B, 3, 1, 1]`, with gradient, or the base model's; guidance scale w makes it μ_∅ + w (μ_c − μ_∅)."""
     mean = policy.parts["denoiser"].mean
+    mean = mean.base_layer if base else mean
     conditional, empty = mean(policy.encode(prompts).pooled), mean(policy.encode([""]).pooled)
     return (empty + guidance * (conditional - empty)).reshape(-1, DIMENSIONS, 1, 1)
 

@@ -40,6 +40,11 @@ from tests.methods.shaken import shaken
 
 STEPS, IMAGES, REPEATS = 4, 1024, 16
 DETERMINISTIC, STOCHASTIC, GUIDED = (SamplerSettings(STEPS, w, eta) for w, eta in ((1.0, 0.0), (1.0, 1.0), (2.0, 1.0)))
+SAMPLERS = [
+    pytest.param(DETERMINISTIC, id="deterministic"),
+    pytest.param(STOCHASTIC, id="stochastic"),
+    pytest.param(GUIDED, id="guided"),
+]
 ONE = PROMPTS[:1]
 PAIRED = [prompt for prompt in PROMPTS for _ in range(2)]
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1}
@@ -78,8 +83,8 @@ def steps(method: Method):
     return steps_of(method.policy.path, method.policy.sampler)
 
 
-def mean_of(method: Method, prompts: list[str]) -> Tensor:
-    return means(method.policy, prompts, method.policy.sampler.guidance)
+def mean_of(method: Method, prompts: list[str], base: bool = False) -> Tensor:
+    return means(method.policy, prompts, method.policy.sampler.guidance, base)
 
 
 def states(method: Method, prompts: list[str], shared: int = 1) -> list[Tensor]:
@@ -131,7 +136,7 @@ def evaluated(method: Method, prompts: list[str]) -> EvaluatedRows:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("sampler", [DETERMINISTIC, STOCHASTIC, GUIDED])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_base_draws_the_gaussian(sampler, kind):
     method = subject("base", sampler, scale=0.0, family=LinearFamily(prediction_type=kind))
     rows = evaluated(method, ONE * IMAGES)
@@ -164,7 +169,7 @@ def moved(final: Tensor, mean: Tensor, factor: float) -> Tensor:
     return final + factor * (mean - mean.detach())
 
 
-@pytest.mark.parametrize("sampler", [DETERMINISTIC, STOCHASTIC, GUIDED])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize(
     ("name", "settings", "keep"),
     [
@@ -191,7 +196,7 @@ def test_a_step_between_two_kept_ones_passes_the_gradient_of_its_state():
     assert_gradient(method, PROMPTS, -score(method, final, PROMPTS).mean())
 
 
-@pytest.mark.parametrize("sampler", [DETERMINISTIC, GUIDED])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_draft_lv_adds_the_last_step_under_fresh_noise(sampler):
     method = subject("draft-lv", sampler, checkpointing="none", repeats=2)
     policy, mean, sampled = method.policy, mean_of(method, PROMPTS), states(method, PROMPTS)[-1]
@@ -205,12 +210,29 @@ def test_draft_lv_adds_the_last_step_under_fresh_noise(sampler):
     assert_gradient(method, PROMPTS, torch.stack(losses).mean())
 
 
-@pytest.mark.parametrize("sampler", [DETERMINISTIC, GUIDED])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_refl_differentiates_one_prediction(sampler):
     method = subject("refl", sampler, checkpointing="none", stop_from=0.5, stop_to=0.75)
     alpha = torch.tensor(steps(method)[2].signal ** 2)
     clean, _ = denoised(states(method, PROMPTS)[2], alpha, mean_of(method, PROMPTS))
     assert_gradient(method, PROMPTS, -score(method, clean, PROMPTS).mean())
+
+
+def test_the_pull_towards_the_base_model_is_the_drift_at_the_kept_steps():
+    """Two kept steps of four images: ‖ε_θ − ε_base‖² = a g² ‖μ_c − μ_base‖², whatever the state."""
+    keep = [False, False, True, True]
+    method = subject("draft", GUIDED, checkpointing="none", keep_steps=2, drift_weight=20.0)
+    mean, final = mean_of(method, PROMPTS), states(method, PROMPTS)[-1]
+    alphas = torch.tensor([step.signal**2 for step in steps(method)[2:]])
+    apart = mean_of(method, PROMPTS) - mean_of(method, PROMPTS, base=True)
+    drift = (alphas * scales(alphas)[1] ** 2).mean() * apart.square().mean()
+    loss = -score(method, moved(final, mean, influence(steps(method), keep)), PROMPTS).mean()
+    pull, pushed = gradient(drift, method.policy), gradient(loss, method.policy)
+    expected = [a + 20 * b for a, b in zip(pushed, pull, strict=True)]
+    metrics = method.step(PROMPTS)
+    assert metrics.extra["drift"] == pytest.approx(float(drift.detach()), rel=1e-4)
+    assert relative_error(method.optimiser.gradients[0], expected) < 1e-5
+    assert relative_error(pushed, expected) > 0.1
 
 
 def test_alignprop_reaches_the_optimum():
@@ -281,7 +303,7 @@ def test_dpok_at_the_first_update(kind):
     """−α (r − V) ∇ log p + β ∇ ‖ε_θ − ε_base‖², where V begins at the mean reward."""
     settings = {**WHOLE, "images_per_prompt": 2, "reward_weight": 10.0, "drift_weight": 3.0}
     method = subject("dpok", GUIDED, family=LinearFamily(prediction_type=kind), **settings)
-    chain, mean, base = states(method, PAIRED), mean_of(method, PAIRED), base_mean(method, PAIRED)
+    chain, mean, base = states(method, PAIRED), mean_of(method, PAIRED), mean_of(method, PAIRED, base=True)
     rewards = score(method, chain[-1], PAIRED)
     rows = []
     for number, step in enumerate(steps(method)):
@@ -292,11 +314,6 @@ def test_dpok_at_the_first_update(kind):
     method.step(PROMPTS)
     expected = gradient(torch.stack(rows).mean(), method.policy)
     assert relative_error(method.optimiser.gradients[0], expected) < 1e-4
-
-
-def base_mean(method: Method, prompts: list[str]) -> Tensor:
-    with method.policy.using("base"):
-        return mean_of(method, prompts)
 
 
 # -- preferences ------------------------------------------------------------------------------------------------
@@ -314,7 +331,7 @@ def test_d3po_prefers_every_step_of_the_better_trajectory(kind):
     """−log σ(β log ρ_w − β log ρ_l), ρ the joint ratio to the power 1 / 16,384; 4 pairs, 4 steps."""
     settings = {**WHOLE, "images_per_prompt": 2, "initial_noise": "per-prompt", "beta": 2e3, "ratio_clip": 0.5}
     method = subject("d3po", GUIDED, family=LinearFamily(prediction_type=kind), **settings)
-    chain, mean, base = states(method, PAIRED, shared=2), mean_of(method, PAIRED), base_mean(method, PAIRED)
+    chain, mean, base = states(method, PAIRED, shared=2), mean_of(method, PAIRED), mean_of(method, PAIRED, base=True)
     better, worse = pairs_of(score(method, chain[-1], PAIRED))
     losses = []
     for number, step in enumerate(steps(method)):
@@ -334,9 +351,7 @@ def test_dpo_prefers_the_smaller_error_of_the_better_image(kind):
     clean = states(method, PAIRED)[-1]
     better, worse = pairs_of(score(method, clean, PAIRED))
     noisy = [add_noise(method, clean[side], PROMPTS, "pairs/0", range(4)) for side in (better, worse)]
-    mean = means(method.policy, PROMPTS)
-    with method.policy.using("base"):
-        base = means(method.policy, PROMPTS)
+    mean, base = (means(method.policy, PROMPTS, base=which) for which in (False, True))
     excess = [error(method, rows, mean, "epsilon") - error(method, rows, base, "epsilon") for rows in noisy]
     loss = -torch.sigmoid(-5000 / 16384 / 2 * DIMENSIONS * (excess[0] - excess[1])).log().mean()
     assert abs(float(loss.detach()) - math.log(2)) > 1e-3
@@ -450,7 +465,7 @@ def test_nft_contrasts_the_good_and_the_bad_direction(kind):
     method.old = {name: 0.5 * value for name, value in method.old.items()}
     with method.policy.using(method.old):
         old, clean = mean_of(method, PAIRED), states(method, PAIRED)[-1]
-    mean, base = mean_of(method, PAIRED), base_mean(method, PAIRED)
+    mean, base = mean_of(method, PAIRED), mean_of(method, PAIRED, base=True)
     rewards = score(method, clean, PAIRED).reshape(4, 2)
     centred = (rewards - rewards.mean(1, keepdim=True)).flatten()
     good = (0.5 + centred / centred.std(correction=0) / 10).clamp(0, 1)

@@ -32,11 +32,6 @@ def noise(key: int) -> torch.Tensor:
     return SeedStream(0).noise("test", 0, key, range(3), (3, 1, 1))
 
 
-def base_means(model: Policy, guidance: float) -> torch.Tensor:
-    with model.using("base"):
-        return means(model, PROMPTS, guidance)
-
-
 @pytest.mark.parametrize("stochastic", list(product([True, False], repeat=4)))
 def test_a_choice_of_noisy_steps_has_the_chain_of_the_closed_form(stochastic):
     model, asked = policy(), []
@@ -108,7 +103,10 @@ def test_a_prediction_in_every_unit(kind, guidance):
     model = policy(kind)
     ours, base, alpha = predictions(model, guidance)
     values = []
-    for prediction, mean in ((ours, means(model, PROMPTS, guidance)), (base, base_means(model, guidance))):
+    for prediction, mean in (
+        (ours, means(model, PROMPTS, guidance)),
+        (base, means(model, PROMPTS, guidance, base=True)),
+    ):
         clean, epsilon = denoised(noise(5), alpha, mean)
         velocity = alpha.sqrt() * epsilon - (1 - alpha).sqrt() * clean
         values.append({"epsilon": epsilon, "velocity": velocity, "output": epsilon if kind == "epsilon" else velocity})
@@ -130,7 +128,7 @@ def test_a_prediction_in_every_unit(kind, guidance):
 def test_the_divergence_of_a_step_is_a_multiple_of_the_drift(kind):
     """Both are squares of μ_c − μ_base times what depends on the step alone (DPOK, arXiv 2305.16381, section 4.1)."""
     model = policy(kind)
-    apart = (means(model, PROMPTS, 2.0) - base_means(model, 2.0)).square().mean((1, 2, 3))
+    apart = (means(model, PROMPTS, 2.0) - means(model, PROMPTS, 2.0, base=True)).square().mean((1, 2, 3))
     inputs = model.encode(PROMPTS), 2.0
     for number, step in enumerate(steps_of(model.path, STOCHASTIC)):
         at = noise(5), model.times()[number].expand(3)
@@ -150,9 +148,11 @@ def test_the_base_models_vector_jacobian_product(kind):
     state, times = noise(5).requires_grad_(), torch.tensor([1, 9, 18])
     with model.using("base", gradient=True):
         epsilon = model.predict(state, times, model.encode(PROMPTS), 2.0).epsilon
-        (product_,) = torch.autograd.grad(epsilon, state, towards, retain_graph=True)
+        (pulled,) = torch.autograd.grad(epsilon, state, towards, retain_graph=True)
         epsilon.backward(towards)
     alpha = model.path.alphas_cumprod[times].float().reshape(-1, 1, 1, 1)
-    torch.testing.assert_close(product_, scales(alpha)[1] * towards, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(epsilon, denoised(state, alpha, base_means(model, 2.0))[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(pulled, scales(alpha)[1] * towards, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        epsilon, denoised(state, alpha, means(model, PROMPTS, 2.0, base=True))[1], rtol=1e-4, atol=1e-5
+    )
     assert all(parameter.grad is None and parameter.requires_grad for parameter in model.trainable_parameters())
