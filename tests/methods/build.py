@@ -1,21 +1,21 @@
-"""Builds a method on a tiny model, as the harness does."""
+"""Builds a method on a small model, as the harness does."""
 
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.distributions import Normal
 
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
-from models.adapter import AdapterSettings
+from models.adapter import DEFAULT_TARGETS, AdapterSettings
 from models.families.conditioning import Conditioning
 from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.noise import SeedStream
 from models.policy import Policy
 from models.sampler import Noise, SamplerSettings
+from tests.linear import TARGETS, LinearFamily
 
 PROMPTS = ["a cat", "a dog", "a fox", "two dogs"]
 
@@ -27,7 +27,7 @@ def brightness(images: Tensor, prompts: list[str]) -> Tensor:
 
 def build(
     name: str,
-    model: Path,
+    model: Path | LinearFamily,
     sampler: SamplerSettings | None = None,
     reward=brightness,
     seed: int = 0,
@@ -36,11 +36,12 @@ def build(
     cls = registry.load(name)
     validated = cls.Settings(**settings)
     meter = Meter()
+    linear = isinstance(model, LinearFamily)
     policy = Policy(
-        StableDiffusion.load(str(model)),
+        model if linear else StableDiffusion.load(str(model)),
         sampler or SamplerSettings(3, 2.0, 1.0),
         meter,
-        AdapterSettings(rank=2, seed=seed),
+        AdapterSettings(rank=2, seed=seed, targets=TARGETS if linear else DEFAULT_TARGETS),
     )
     optimiser = LocalOptimiser(policy.trainable_parameters(), validated) if cls.trains else None
 
@@ -55,13 +56,6 @@ def chain(policy: Policy, start: Tensor, conditioning: Conditioning, noise: Nois
     states: list[Tensor] = []
     final = policy.sample(start, conditioning, noise, observe=lambda step, prediction: states.append(prediction.state))
     return [*states, final]
-
-
-def step_distribution(policy: Policy, state: Tensor, step: int, conditioning: Conditioning) -> Normal:
-    """What the training sampler draws the state after the step numbered `step` from."""
-    times = policy.times()[step].expand(len(state))
-    transition = policy.transition(policy.predict(state, times, conditioning, policy.sampler.guidance), step)
-    return Normal(transition.mean, transition.std)
 
 
 def gradient_of_step(method: Method, prompts: list[str], update: int = 0) -> list[Tensor]:

@@ -7,11 +7,12 @@ import torch
 
 from methods.base import Method
 from models.sampler import SamplerSettings
+from tests.linear import LinearFamily
 from tests.methods.build import build
 
 
 def shaken(
-    name: str, model: Path, sampler: SamplerSettings | None = None, scale: float = 0.3, **settings: Any
+    name: str, model: Path | LinearFamily, sampler: SamplerSettings | None = None, scale: float = 0.3, **settings: Any
 ) -> Method:
     """As `build`, with noise added to the adapter's weights: the same for every call."""
     method = build(name, model, sampler, **settings)

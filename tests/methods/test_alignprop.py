@@ -9,6 +9,7 @@ from bench.conformance.compare import relative_error
 from methods.alignprop import AlignPropSettings
 from methods.common import backprop
 from models.sampler import SamplerSettings
+from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
 
@@ -129,7 +130,7 @@ def test_auto_takes_the_first_level_that_fits(share, chosen, tiny_model, monkeyp
 
 
 @pytest.mark.parametrize("name", ["alignprop", "draft", "draft-lv", "refl"])
-def test_the_drift_penalty_pulls_back_where_the_gradient_is_kept(name, tiny_model):
+def test_the_drift_penalty_pulls_back_where_the_gradient_is_kept(name):
     """Its gradient is the difference to an update without it, and its cost is known beforehand."""
     settings = {"alignprop": {"truncation": "full"}, "refl": {"stop_from": 0.9}}.get(name, {})
     settings |= {"checkpointing": "none", "learning_rate": 1e-12}  # the optimiser's own steps are not to be seen here
@@ -138,7 +139,7 @@ def test_the_drift_penalty_pulls_back_where_the_gradient_is_kept(name, tiny_mode
     def moved(micro_batch, drift_weight):
         method = build(
             name,
-            tiny_model,
+            LinearFamily(),
             sampler,
             micro_batch=micro_batch,
             drift_weight=drift_weight,

@@ -3,10 +3,8 @@ import math
 import pytest
 import torch
 
-from bench.conformance.compare import relative_error
 from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, chain, gradient_of_step, step_distribution
-from tests.methods.shaken import gradients, shaken
+from tests.methods.build import PROMPTS, build
 
 SMALL = {
     "beta": 0.1,
@@ -15,34 +13,6 @@ SMALL = {
     "updates_per_rollout": 1,
     "timestep_fraction": 1.0,
 }
-
-
-def test_the_gradient_by_hand(tiny_v_model):
-    """−log σ(β log clip(ρ_w) − β log clip(ρ_l)), ρ the joint ratio to the power 1 / 16,384; 4 pairs, 3 steps."""
-    sampler = SamplerSettings(3, 2.0, 1.0)
-    ours = gradient_of_step(shaken("d3po", tiny_v_model, sampler, **SMALL), PROMPTS)
-
-    policy = (again := shaken("d3po", tiny_v_model, sampler, **SMALL)).policy
-    prompts = [prompt for prompt in PROMPTS for _ in range(2)]
-    start = policy.start(again.rollout_noise([0, 0, 2, 2, 4, 4, 6, 6])(-1))
-    conditioning = policy.encode(prompts)
-    states = chain(policy, start, conditioning, again.rollout_noise(range(8)))
-    rewards = brightness(policy.decode(states[-1]), prompts)
-    total = torch.zeros(())
-    for step in range(3):
-
-        def log_p(step=step):
-            distribution = step_distribution(policy, states[step], step, conditioning)
-            return distribution.log_prob(states[step + 1]).flatten(1).sum(1)
-
-        with policy.using("base"):
-            base = log_p()
-        ratio = ((log_p() - base) / 16384).exp().clamp(0.9, 1.1)
-        for pair in range(0, 8, 2):
-            better, worse = sorted((pair, pair + 1), key=lambda index: -rewards[index])
-            total = total - torch.log(torch.sigmoid(0.1 * ratio[better].log() - 0.1 * ratio[worse].log()))
-    (total / 12).backward()
-    assert relative_error(ours, gradients(again)) < 1e-4
 
 
 def test_the_ratios_are_clipped(tiny_model):

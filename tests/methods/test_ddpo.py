@@ -6,15 +6,10 @@ from bench.conformance.compare import relative_error
 from methods.common.advantages import PromptStatistics, group_advantages, standardise
 from methods.common.trajectories import roll_out, shuffled_rows
 from models.sampler import SamplerSettings
+from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2}
-
-
-def test_the_first_update_is_on_policy_so_both_estimators_agree(tiny_model):
-    importance = build("ddpo", tiny_model, updates_per_rollout=1, **SMALL)
-    score = build("ddpo", tiny_model, estimator="score-function", **SMALL)
-    assert relative_error(gradient_of_step(importance, PROMPTS), gradient_of_step(score, PROMPTS)) < 1e-4
 
 
 def test_the_clipped_surrogate_by_hand(tiny_model):
@@ -34,24 +29,22 @@ def test_the_clip_range_keeps_its_joint_meaning_on_a_small_latent(tiny_model):
 
 
 @pytest.mark.parametrize("estimator", ["importance-sampling", "score-function"])
-def test_an_outlier_s_advantage_is_clipped(tiny_model, estimator):
+def test_an_outlier_s_advantage_is_clipped(estimator):
     """One image of sixteen is far better than the rest: its advantage of 3.9 counts as the clip's 2."""
     settings = {"prompts_per_rollout": 4, "images_per_prompt": 4, "updates_per_rollout": 1, "statistics": "batch"}
+    settings |= {"estimator": estimator, "micro_batch": 16}
 
     def outlier(images, prompts):
         values = torch.zeros(len(images))
         values[3] = 10.0
         return values
 
-    methods = [
-        build("ddpo", tiny_model, reward=outlier, estimator=estimator, micro_batch=16, advantage_clip=clip, **settings)
-        for clip in (2.0, 5.0)
-    ]
+    methods = [build("ddpo", LinearFamily(), reward=outlier, advantage_clip=clip, **settings) for clip in (2.0, 5.0)]
     clipped, whole = (gradient_of_step(method, PROMPTS) for method in methods)
     assert standardise(outlier([0] * 16, None)).max() == pytest.approx(3.87, abs=0.01)
 
     def gradient_of(advantages):
-        method = build("ddpo", tiny_model, reward=outlier, estimator=estimator, micro_batch=16, **settings)
+        method = build("ddpo", LinearFamily(), reward=outlier, **settings)
         method._advantages = lambda rewards, prompts: advantages
         return gradient_of_step(method, PROMPTS)
 
@@ -83,8 +76,8 @@ def test_the_earliest_steps_can_be_chosen(tiny_model):
 
 
 @pytest.mark.parametrize(("initial_noise", "distinct"), [("independent", 8), ("per-prompt", 4)])
-def test_the_images_of_a_prompt_can_share_their_first_latent(initial_noise, distinct, tiny_model, monkeypatch):
-    method = build("ddpo", tiny_model, initial_noise=initial_noise, micro_batch=3, **SMALL)
+def test_the_images_of_a_prompt_can_share_their_first_latent(initial_noise, distinct, monkeypatch):
+    method = build("ddpo", LinearFamily(), initial_noise=initial_noise, micro_batch=3, **SMALL)
     rollouts = []
     monkeypatch.setattr("methods.ddpo.roll_out", lambda *args: rollouts.append(roll_out(*args)) or rollouts[-1])
     method.step(PROMPTS)

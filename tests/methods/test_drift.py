@@ -8,6 +8,7 @@ from bench.conformance.expectations import expectations_of
 from methods import registry
 from methods.common.drift import penalise_drift
 from models.sampler import SamplerSettings
+from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build, gradient_of_step
 from tests.methods.shaken import gradients, shaken
 
@@ -58,15 +59,19 @@ def predictions(method):
 
 
 @pytest.mark.parametrize("name", VALUE + GRADIENT)
-def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(name, tiny_v_model):
+def test_a_method_adds_the_penalty_at_the_rows_it_trains_on(name):
     """The gradient with the penalty less that without it is the penalty's at the predictions that it differentiates."""
     cls = registry.load(name)
     settings = {**expectations_of(cls).small, **({"updates_per_rollout": 1} if name in VALUE else {})}
-    without = shaken(name, tiny_v_model, **settings, drift_weight=0.0)
+
+    def method(weight):
+        return shaken(name, LinearFamily(prediction_type="v_prediction"), **settings, drift_weight=weight)
+
+    without = method(0.0)
     trained = predictions(without)
     off = gradient_of_step(without, PROMPTS)
-    on = gradient_of_step(shaken(name, tiny_v_model, **settings, drift_weight=50.0), PROMPTS)
-    again = shaken(name, tiny_v_model, **settings, drift_weight=50.0)
+    on = gradient_of_step(method(50.0), PROMPTS)
+    again = method(50.0)
     rows = sum(len(state) for state, *_ in trained)
     assert rows >= len(PROMPTS)
     for inputs in trained:
@@ -81,9 +86,9 @@ def test_it_is_off_unless_the_source_has_it_on(name):
 
 @pytest.mark.parametrize("name", VALUE)
 @pytest.mark.parametrize("weight", [0.0, 0.1])
-def test_its_cost_is_known_beforehand(name, weight, tiny_model):
+def test_its_cost_is_known_beforehand(name, weight):
     sampler = SamplerSettings(2, 2.0, 1.0)
-    method = build(name, tiny_model, sampler, drift_weight=weight, **expectations_of(registry.load(name)).small)
+    method = build(name, LinearFamily(), sampler, drift_weight=weight, **expectations_of(registry.load(name)).small)
     method.step(PROMPTS)
     book, expected = method.policy.meter.ledger, method.cost(method.settings, 4, sampler)
     assert book.nfe == expected["nfe"]

@@ -1,14 +1,9 @@
 import pytest
 import torch
 
-from bench.conformance.compare import relative_error
-from methods.common.advantages import group_advantages
-from methods.common.denoising import add_noise
 from methods.common.rollouts import draw_batch
 from models.families.conditioning import join
-from models.sampler import SamplerSettings
-from tests.methods.build import PROMPTS, brightness, build, gradient_of_step
-from tests.methods.shaken import gradients, shaken
+from tests.methods.build import PROMPTS, build
 
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1, "batch_size": 4}
 
@@ -52,26 +47,6 @@ def test_the_buffer_keeps_the_last_rounds(tiny_model):
         method.step(PROMPTS)
     assert len(method.buffer) == 2
     assert all(len(entry.prompts) == 8 for entry in method.buffer)
-
-
-def test_the_loss_is_the_models_own(tiny_v_model):
-    """Σ w (target − v_θ)² / batch with the target √ᾱ ε − √(1−ᾱ) x_0, by hand."""
-    sampler = SamplerSettings(3, 1.0, 0.0)
-    ours = gradient_of_step(shaken("rwr", tiny_v_model, sampler, **SMALL | {"batch_size": 8}), PROMPTS)
-
-    policy = (again := shaken("rwr", tiny_v_model, sampler, **SMALL)).policy
-    prompts = [prompt for prompt in PROMPTS for _ in range(2)]
-    noise = again.rollout_noise(range(8))
-    clean = policy.sample(policy.start(noise(-1)), policy.encode(prompts), noise)
-    rewards = brightness(policy.decode(clean), prompts)
-    weights = again.weights(group_advantages(rewards, prompts))
-    noisy = add_noise(again, clean, prompts, "denoising/0", range(8))
-    alpha = policy.path.alphas_cumprod[noisy.times].float()[:, None, None, None]
-    target = alpha.sqrt() * noisy.noise - (1 - alpha).sqrt() * clean
-    state = alpha.sqrt() * clean + (1 - alpha).sqrt() * noisy.noise
-    output = policy.predict(state, noisy.times, noisy.conditioning).output
-    (weights * ((output - target) ** 2).mean((1, 2, 3))).mean().backward()
-    assert relative_error(ours, gradients(again)) < 1e-5
 
 
 def test_a_batch_larger_than_the_buffer_repeats_it_with_other_numbers(tiny_model):
