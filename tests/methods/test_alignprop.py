@@ -13,8 +13,8 @@ from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build, gradient_of_step
 
 
-def test_uniform_keeps_the_last_k_steps_with_k_uniform(tiny_model):
-    method = build("alignprop", tiny_model, SamplerSettings(4, 1.0, 0.0))
+def test_uniform_keeps_the_last_k_steps_with_k_uniform():
+    method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0))
     seen = Counter()
     for method.iteration in range(400):
         keep = method.kept_steps()
@@ -24,9 +24,9 @@ def test_uniform_keeps_the_last_k_steps_with_k_uniform(tiny_model):
     assert all(70 < count < 130 for count in seen.values())
 
 
-def test_per_step_keeps_step_i_with_probability_i_plus_1_over_t_plus_1(tiny_model):
+def test_per_step_keeps_step_i_with_probability_i_plus_1_over_t_plus_1():
     """(i + 1) / 51 at T = 50 in the v1 code and TRL."""
-    method = build("alignprop", tiny_model, SamplerSettings(4, 1.0, 0.0), truncation="per-step")
+    method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0), truncation="per-step")
     kept, rounds = torch.zeros(4), 1000
     for method.iteration in range(rounds):
         kept += torch.tensor(method.kept_steps())
@@ -34,9 +34,9 @@ def test_per_step_keeps_step_i_with_probability_i_plus_1_over_t_plus_1(tiny_mode
     torch.testing.assert_close(kept / rounds, expected, atol=0.05, rtol=0)
 
 
-def test_gaussian_is_the_rewrites_draw(tiny_model):
+def test_gaussian_is_the_rewrites_draw():
     """b = int(N(42, 5)) of 50, drawn again until it is one of 1..49; the steps from b on are kept."""
-    method = build("alignprop", tiny_model, SamplerSettings(50, 1.0, 1.0), truncation="gaussian")
+    method = build("alignprop", LinearFamily(), SamplerSettings(50, 1.0, 1.0), truncation="gaussian")
     kept = []
     for method.iteration in range(600):
         keep = method.kept_steps()
@@ -52,21 +52,21 @@ def test_gaussian_is_the_rewrites_draw(tiny_model):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
-def test_gaussian_scales_to_few_steps(steps, tiny_model):
-    method = build("alignprop", tiny_model, SamplerSettings(steps, 1.0, 1.0), truncation="gaussian")
+def test_gaussian_scales_to_few_steps(steps):
+    method = build("alignprop", LinearFamily(), SamplerSettings(steps, 1.0, 1.0), truncation="gaussian")
     seen = set()
     for method.iteration in range(200):
         seen.add(sum(method.kept_steps()))
     assert {1: seen == {1}, 2: seen == {1}, 5: seen >= {1, 2} and max(seen) <= 4}[steps]
 
 
-def test_a_gaussian_that_draws_no_step_is_refused(tiny_model):
+def test_a_gaussian_that_draws_no_step_is_refused():
     with pytest.raises(ValueError, match="draw no step between 1 and 2"):
-        build("alignprop", tiny_model, truncation="gaussian", gaussian_mean=0.01, gaussian_std=0.01)
+        build("alignprop", LinearFamily(), truncation="gaussian", gaussian_mean=0.01, gaussian_std=0.01)
 
 
-def test_an_update_that_keeps_no_step_is_skipped(tiny_model):
-    method = build("alignprop", tiny_model, SamplerSettings(2, 1.0, 0.0), truncation="per-step", batch_size=2)
+def test_an_update_that_keeps_no_step_is_skipped():
+    method = build("alignprop", LinearFamily(), SamplerSettings(2, 1.0, 0.0), truncation="per-step", batch_size=2)
     method.iteration = next(i for i in range(100) if not any(_draw(method, i)))
     before = method.policy.state_dict()
     metrics = method.step(PROMPTS[:2])
@@ -82,16 +82,16 @@ def _draw(method, iteration):
 
 
 @pytest.mark.parametrize(("truncation", "extra", "kept"), [("full", {}, 4), ("fixed", {"keep_steps": 2}, 2)])
-def test_full_and_fixed(truncation, extra, kept, tiny_model):
-    method = build("alignprop", tiny_model, SamplerSettings(4, 1.0, 0.0), truncation=truncation, **extra)
+def test_full_and_fixed(truncation, extra, kept):
+    method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0), truncation=truncation, **extra)
     assert method.kept_steps() == [False] * (4 - kept) + [True] * kept
 
 
-def test_losses(tiny_model):
+def test_losses():
     rewards = torch.tensor([5.0, 12.0])
-    plain = build("alignprop", tiny_model)
+    plain = build("alignprop", LinearFamily())
     torch.testing.assert_close(plain.loss(rewards), -rewards)
-    distance = build("alignprop", tiny_model, loss="distance-to-target", loss_scale=0.01)
+    distance = build("alignprop", LinearFamily(), loss="distance-to-target", loss_scale=0.01)
     torch.testing.assert_close(distance.loss(rewards), torch.tensor([0.05, 0.02]))
 
 
@@ -102,9 +102,9 @@ def test_keep_steps_belongs_to_fixed():
         AlignPropSettings(keep_steps=2)
 
 
-def test_more_kept_steps_than_the_sampler_has_are_refused(tiny_model):
+def test_more_kept_steps_than_the_sampler_has_are_refused():
     with pytest.raises(ValueError, match="keep_steps is 5, but the training sampler has 4 steps"):
-        build("alignprop", tiny_model, SamplerSettings(4, 1.0, 0.0), truncation="fixed", keep_steps=5)
+        build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0), truncation="fixed", keep_steps=5)
 
 
 @pytest.mark.parametrize(("share", "chosen"), [(1.01, "none"), (0.99, "block"), (0.1, "step")])
