@@ -47,8 +47,9 @@ gpu-wheels: $(STAMP) ## fetch to build/wheels what `make gpu` needs on a machine
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary :all: --python-version 3.12 -c constraints.txt \
 	  -r tests/performance/gpu-wheels.txt -d build/wheels
 
-benchmark: $(STAMP) ## one update of ours beside TRL's: median ratios and peak memory (ARGS=... for another shape)
+benchmark: $(STAMP) ## one update of ours beside TRL's (ARGS=... for another shape), and sampling beside diffusers'
 	$(BIN)/python -m tests.performance.against_trl $(ARGS)
+	$(BIN)/python -m tests.performance.against_diffusers
 
 benchmark-gpu: $(STAMP) ## the same on a CUDA device
 	$(BIN)/python -m tests.performance.against_trl --device cuda $(ARGS)
