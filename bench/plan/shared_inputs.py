@@ -6,7 +6,7 @@ from typing import cast
 
 from bench.build import plugins
 from bench.build.trial_spec import RewardRef
-from bench.errors import BenchError, InvalidSweepError
+from bench.errors import InvalidSweepError
 from bench.plan.identity import reward_fingerprint
 from bench.plan.model_facts import ModelFacts, facts_of
 from bench.plan.prompt_tokens import Splits, check_tokens
@@ -72,7 +72,7 @@ def shared_inputs(loaded: LoadedSweep, problems: Problems) -> SharedInputs:
     warnings: list[str] = []
     splits = _splits(loaded, problems, warnings)
     model = problems.collect(lambda: at(loaded.root, ("model",), lambda: plugins.resolve_model(sweep.model, base)))
-    facts = _model_facts(loaded, model, problems) if model else None
+    facts = problems.collect(lambda: at(loaded.root, ("model",), lambda: _model_facts(loaded, model, problems)))
     reward = problems.collect(lambda: _reward(loaded, sweep.reward, ("reward",)))
     rewards = [
         problems.collect(partial(_reward, loaded, spec, ("evaluate", "rewards", index)))
@@ -130,14 +130,16 @@ def _splits(loaded: LoadedSweep, problems: Problems, warnings: list[str]) -> Spl
 # -- the model -------------------------------------------------------------------------------------------------
 
 
-def _model_facts(loaded: LoadedSweep, model: str, problems: Problems) -> ModelFacts | None:
-    """The facts of the sweep's model; None for an unusable one.
+def _model_facts(loaded: LoadedSweep, model: str | None, problems: Problems) -> ModelFacts | None:
+    """The facts of the sweep's model; None for an unusable one, and for None.
 
     An unusable model, and LoRA targets that the denoiser does not have, are added to `problems`.
     """
+    if model is None:
+        return None
     try:
         facts = facts_of(model)
-    except (MissingModelError, UnsupportedModelError, BenchError) as error:
+    except (MissingModelError, UnsupportedModelError) as error:
         problems.lines.append(problem(loaded.root, ("model",), str(error)))
         return None
     if facts.denoiser is not None:
