@@ -28,6 +28,10 @@ class StableDiffusion(Family):
         self.tokenizer, self.scheduler = components.tokenizer, components.scheduler
         parts = {"denoiser": self.unet, "decoder": self.vae, "encoder": self.text_encoder}
         super().__init__(parts, DDIM(components.scheduler), device, metered={**parts, "decoder": self.vae.decoder})
+        if self.device.type == "cpu":
+            # oneDNN is faster so at the decoder's sizes, and not at the U-Net's (docs/performance.md). No measurement
+            # chooses it, as two runs of a trial could then differ in rounding.
+            self.vae.decoder.to(memory_format=torch.channels_last)
 
     @classmethod
     def load(

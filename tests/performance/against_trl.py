@@ -129,7 +129,10 @@ def build(contestant: Contestant, shape: Shape) -> tuple[Method, list[str]]:
     meter = Meter(shape.device)
     sampler = SamplerSettings(shape.steps, shape.guidance, shape.eta)
     adapter = AdapterSettings(rank=shape.rank)
-    policy = Policy(StableDiffusion.load(str(ROOT / "models" / "emoji" / "v1"), shape.device), sampler, meter, adapter)
+    family = StableDiffusion.load(str(ROOT / "models" / "emoji" / "v1"), shape.device)
+    if cls.own_trainer:  # TRL as its users have it
+        family.vae.to(memory_format=torch.contiguous_format)
+    policy = Policy(family, sampler, meter, adapter)
     reward = build_reward("emoji-aesthetic").to(shape.device)
     method = cls(
         settings,
