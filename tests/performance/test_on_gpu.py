@@ -25,23 +25,31 @@ PathFinder.find_spec = partial(find)
 """
 
 
-@pytest.fixture(scope="module")
-def output(tmp_path_factory) -> Path:
-    """The folder of a whole run of size `tiny`, which exits with 0."""
-    without, output = tmp_path_factory.mktemp("without"), tmp_path_factory.mktemp("gpu")
+def run_tiny(folder: Path, *pieces: str) -> Path:
+    """The output of the pieces at size `tiny`, or of all; they exit with 0."""
+    without, output = folder / "without", folder / "gpu"
+    without.mkdir()
     (without / "sitecustomize.py").write_text(WITHOUT)
     paths = os.pathsep.join([str(without), str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "tests.performance.on_gpu", "--size", "tiny", "--out", str(output)]
+    command = [sys.executable, "-m", "tests.performance.on_gpu", "--size", "tiny", "--out", str(output), *pieces]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return output
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory) -> Path:
+    """The output of the pieces that time Stable Diffusion and hold the plan beside it."""
+    return run_tiny(tmp_path_factory.mktemp("gpu"), "sd-2", "plan")
 
 
 def read(output: Path, piece: str) -> dict:
     return json.loads((output / f"{piece}.json").read_text())
 
 
-def test_every_piece_writes_what_it_found(output):
+@pytest.mark.slow
+def test_every_piece_writes_what_it_found(tmp_path):
+    output = run_tiny(tmp_path)
     assert set(read(output, "outcomes").values()) == {"good"}
     assert read(output, "tests")["tests"] > 0
     assert read(output, "quickstart")["gain_over_the_cpus"] == 1  # both are on the CPU
@@ -63,6 +71,7 @@ def test_each_contestant_has_its_seconds_its_floor_and_its_memory(output):
     assert results["DDPO, an epoch"]["predicted_gib"] > 0
 
 
+@pytest.mark.slow
 def test_a_piece_that_fails_leaves_the_others_and_the_exit_code(tmp_path):
     command = [
         sys.executable,
