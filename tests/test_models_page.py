@@ -84,8 +84,13 @@ def test_the_adapter_is_written_as_peft_reads_it(page):
 
 
 def test_the_identity_follows_the_weights(page):
-    (trial, *_) = plan(load_sweep(page / "colours.yaml"))
     source = (page / "colours.py").read_text()
+    # A buffer that is a single number has an identity too.
+    source = source.replace(
+        "self.register_buffer", 'self.register_buffer("count", torch.tensor(0))\n        self.register_buffer'
+    )
+    (page / "colours.py").write_text(source)
+    (trial, *_) = plan(load_sweep(page / "colours.yaml"))
     (page / "colours.py").write_text(source.replace("[0.7, 0.3, 0.3]", "[0.8, 0.3, 0.3]"))
     (other, *_) = plan(load_sweep(page / "colours.yaml"))
     assert trial.identity != other.identity

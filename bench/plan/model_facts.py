@@ -94,5 +94,6 @@ def _hash(reference: str, family: Family) -> str:
     for part, module in sorted(family.parts.items()):
         for name, tensor in module.state_dict().items():
             digest.update(f"{part} {name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            # Flat, because a single number, such as a batch normalisation's count, cannot be viewed as bytes.
+            digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -223,7 +223,7 @@ class TrialLoop:
         for metric, what in not_finite_metrics(evaluation.rows, self.trial).items():
             self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
         self.recent = []
-        self.keep_adapter()
+        self.keep_adapter(self.latest)
         with self.meter.phase("log"):
             self.folder.save_checkpoint(self.state())  # collective: every worker holds a shard
         if self.observe is not None:
@@ -238,10 +238,11 @@ class TrialLoop:
         with self.evaluated_adapter():
             self.policy.save_adapter(folder)
 
-    def keep_adapter(self) -> None:
-        """Writes the adapter of this point if the sweep keeps it."""
-        better, self.best = (self.latest or 0) > self.best, max(self.best, self.latest or -math.inf)
-        keep = self.trial.keep
+    def keep_adapter(self, reward: float) -> None:
+        """Writes the adapter of this point, whose reward is `reward`, if the sweep keeps it."""
+        better, keep = reward > self.best, self.trial.keep
+        if better:
+            self.best = reward
         if not self.method.trains or keep == "last" or (keep == "best" and not better):
             return
         with self.meter.phase("log"):

@@ -136,6 +136,15 @@ def test_adapters_are_kept_along_the_curve_as_the_sweep_says(tiny_model, tmp_pat
     assert all(torch.equal(tensor, kept["all"]["adapter"][name]) for name, tensor in kept["all"][last].items())
 
 
+def test_the_best_point_is_kept_whatever_the_sign_of_its_reward(tiny_model, tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    loop = TrialLoop(make_trial(tiny_model, "alignprop", keep="best"), folder)
+    for point, (reward, kept) in enumerate([(-2.0, 0), (0.0, 1), (-1.0, 1), (float("nan"), 1), (0.5, 4)]):
+        loop.point = point
+        loop.keep_adapter(reward)
+        assert adapters(folder).keys() == {f"point-{kept:04d}"}
+
+
 def test_a_moving_average_is_evaluated_and_written_and_survives_an_interruption(tiny_model, tmp_path):
     plain, averaged = TrialFolder(tmp_path / "plain"), TrialFolder(tmp_path / "averaged")
     every_update = SETTINGS["alignprop"]["batch_size"]
