@@ -58,7 +58,6 @@ class ReFL(Method):
     summary = "reward gradient through one late step's prediction of the clean image (ReFL)"
     reward_access = "gradient"
     Settings = ReFLSettings
-    # With a single possible stop, the cost of a step does not depend on the draw.
     settings: ReFLSettings
 
     @classmethod

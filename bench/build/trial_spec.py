@@ -75,6 +75,11 @@ class EvaluationPlan(Resolved):
     average: float | None = None
     scale: float = 1.0
 
+    @property
+    def adapter(self) -> dict[str, Any]:
+        """How the evaluated adapter differs from the trained one: `average` and `scale`, each where it is set."""
+        return self.model_dump(include={"average", "scale"}, exclude_defaults=True)
+
 
 class Trial(Resolved):
     """The specification of a trial: one variant of one method with one seed.

@@ -29,6 +29,7 @@ BUILT_IN = {
     "alignprop": Expectations({**_UPDATE, "truncation": "full"}),
     "draft": Expectations(_UPDATE),
     "draft-lv": Expectations(_UPDATE),
+    # With a single possible stop, the cost of a step does not depend on the draw.
     "refl": Expectations({**_UPDATE, "stop_from": 0.9}),
     "ddpo": _CHAIN,
     "dpok": _CHAIN,

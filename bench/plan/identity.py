@@ -86,17 +86,12 @@ def trial_identity(
         "prompts_train": prompts_hash(prompts_train),
         "prompts_heldout": prompts_hash(prompts_heldout),
         "budget": budget.model_dump(),
-        "evaluate": evaluate.model_dump(exclude={"average", "scale"}) | _adapter_changes(evaluate),
+        "evaluate": evaluate.model_dump(exclude={"average", "scale"}) | evaluate.adapter,
     }
     for name, value, default in (("precision", precision, "fp32"), ("workers", workers, 1), ("zero", zero, 0)):
         if value != default:
             described[name] = value
     return digest(described)
-
-
-def _adapter_changes(evaluate: EvaluationPlan) -> dict[str, Any]:
-    """How the evaluated adapter differs from the trained one; nothing where it does not."""
-    return evaluate.model_dump(include={"average", "scale"}, exclude_defaults=True)
 
 
 def identified(trial: Trial) -> Trial:

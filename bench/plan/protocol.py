@@ -32,7 +32,7 @@ def protocol_of(trial: Trial) -> dict[str, Any]:
             "images": evaluate.images,
             "seed": evaluate.seed,
             "sampler": evaluate.sampler.model_dump(mode="json"),
-            **evaluate.model_dump(include={"average", "scale"}, exclude_defaults=True),
+            **evaluate.adapter,
         },
         "evaluated every": evaluate.every,
         "budget": {"axis": trial.budget.axis, "limit": trial.budget.limit},
