@@ -97,6 +97,7 @@ class Trial(Resolved):
         gpus: GPUs of each worker, or a share of one.
         weights: name -> SHA-256 of model and rewards, for the provenance.
         keep: which adapters along the curve are kept: the last, also the best point's, or all.
+        skip: why the trial is not to run, though a table has its row; None if it is.
         identity: SHA-256 of what decides the numbers, except the seed (see `bench.plan.identity`).
     """
 
@@ -129,6 +130,7 @@ class Trial(Resolved):
     retries: int = 0
     track: Track = Track()
     weights: dict[str, str] = {}
+    skip: str | None = None
     identity: str
 
     @property

@@ -51,16 +51,16 @@ def command(
     from bench.store.left_aside import print_left_aside
     from bench.store.remote.fetching import RECORDS, fetch_copy
     from bench.store.run_folder import RunFolder
-    from bench.sweep.load import load_sweep, variants_of
+    from bench.sweep.load import load_sweep
 
     loaded = load_sweep(sweep, scale, overrides)
     where = run_path(loaded, out)
     run = fetch_copy(where, RUNS, RECORDS) if isinstance(where, Place) else RunFolder(where)
     tuned = ""
     planner = Planner(loaded)
+    trials = planner.trials()
     if loaded.sweep.search is not None:
-        loaded, tuned = _tuned(planner, run)
-    trials = planner.trials(variants_of(loaded.sweep, loaded.root))
+        loaded, trials, tuned = _tuned(planner, run, trials)
     for text in planner.warnings:
         console.warn(text)
     if loaded.sweep.search is None:  # a tuning decides which trials there are
@@ -148,9 +148,8 @@ def _print_totals(rows: Sequence[PlanRow]) -> None:
     console.say(f"total: {known:,} denoiser rows of training{unknown}, {evaluation:,} of evaluation, at most")
 
 
-def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
-    """The sweep, with tuned settings where the tuning is done, and a line on the tuning for the user."""
-    from bench.plan.estimate import estimate
+def _tuned(planner: "Planner", run: "RunFolder", trials: "list[Trial]") -> "tuple[LoadedSweep, list[Trial], str]":
+    """The sweep and its trials, with tuned settings where the tuning is done, and what to say about the tuning."""
     from bench.run.search.tuning import Tuning
 
     tuning = Tuning(planner, run, "ray")
@@ -158,16 +157,26 @@ def _tuned(planner: "Planner", run: "RunFolder") -> "tuple[LoadedSweep, str]":
     if record is not None:
         left = console.plural(record.unfinished, "configuration")
         again = f"; first, {left} that failed will be tried again" if record.unfinished else ""
-        return tuning.tuned(record), f"tuned already: the trials have the tuned settings{again}"
+        what = f"tuned already: the trials have the tuned settings{again}"
+        return tuning.tuned(record), tuning.compared(record), what
     search = tuning.search
-    count = len(search.space) * search.samples * len(search.seeds)
-    first = [trial for name in search.space for trial in tuning.candidates.make(name, 0, {}).trials]
-    costs = [estimate(trial) for trial in first]
-    known = sum((cost.nfe or 0) + cost.eval_nfe for cost in costs) * search.samples
+    configurations = [search.samples]
+    if search.finals is not None:
+        configurations.append(min(search.samples, search.finals.best * len(search.criteria)))
+    lines = [_stage(stage, count) for stage, count in zip(tuning.examples(), configurations, strict=True)]
+    rows = f"; up to {console.plural(len(search.space), 'variant')} more by gold" if "gold" in search.criteria else ""
+    what = f"tuned first by {search.algorithm}: {lines[0]}; the trials above then have other settings, and other names"
+    finals = f"\nthen finals: {lines[1]}" if len(lines) > 1 else ""
+    return planner.loaded, trials, what + rows + finals
+
+
+def _stage(trials: "Sequence[Trial]", configurations: int) -> str:
+    """The cost of a stage of the tuning in words; `trials` are those of one configuration of every method."""
+    from bench.plan.estimate import estimate
+
+    costs = [estimate(trial) for trial in trials]
+    known = sum((cost.nfe or 0) + cost.eval_nfe for cost in costs) * configurations
     unknown = " and others that cannot be predicted" if any(cost.nfe is None for cost in costs) else ""
-    each = f"{search.samples} configurations of {console.plural(len(search.space), 'method')}"
-    what = (
-        f"tuned first by {search.algorithm}: {each}, {console.plural(count, 'trial')}, at most {known:,} denoiser "
-        f"rows{unknown}; the trials above then have other settings, and other names"
-    )
-    return planner.loaded, what
+    methods = len({trial.variant for trial in trials})
+    each = f"{configurations} configurations of {console.plural(methods, 'method')}"
+    return f"{each}, {console.plural(len(trials) * configurations, 'trial')}, at most {known:,} denoiser rows{unknown}"

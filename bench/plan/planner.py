@@ -5,7 +5,7 @@ no file.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from bench.sweep.problems import Problems, at, describe, problem
 from bench.sweep.prompt_files import local_path
 from bench.sweep.schema import Lora, Prompts, RewardSpec, Sampler, Sweep
 from methods.base import Method
-from models.ledger import MEASURED_AXES
+from models.ledger import MEASURED_AXES, BudgetAxis
 from models.paths.base import NoisePath
 
 EVALUATION_STEPS = 20
@@ -73,13 +73,23 @@ class Planner:
             problems.collect(lambda: _planned_variants(loaded, variants, self._shared, self._budget))
             problems.raise_if_any()
 
-    def for_tuning(self) -> "Planner":
-        """The planner of the trials that tune, on the seeds and the prompts of `search`: it finds nothing again."""
-        search = self.loaded.sweep.search
-        assert search is not None
-        prompts = search.prompts or Prompts(train=self.loaded.sweep.prompts.train)
-        sweep = self.loaded.sweep.model_copy(update={"seeds": search.seeds, "prompts": prompts, "search": None})
-        return Planner(replace(self.loaded, sweep=sweep), self._shared.for_tuning())
+    def for_tuning(self, seeds: tuple[int, ...], budget: Mapping[BudgetAxis, float] | None = None) -> "Planner":
+        """The planner of the trials that tune, on the prompts of `search`: it finds nothing again.
+
+        Args:
+            seeds: the seeds of the trials.
+            budget: what of the sweep's budget is another; points are as far apart as in the comparison.
+        """
+        own = self.loaded.sweep
+        assert own.search is not None
+        changes = {
+            "seeds": seeds,
+            "prompts": own.search.prompts or Prompts(train=own.prompts.train),
+            "budget": {**own.budget, **(budget or {})},
+            "evaluate": own.evaluate.model_copy(update={"every": _evaluation(own).every}),
+            "search": None,
+        }
+        return Planner(replace(self.loaded, sweep=own.model_copy(update=changes)), self._shared.for_tuning())
 
     @property
     def warnings(self) -> tuple[str, ...]:

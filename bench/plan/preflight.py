@@ -82,8 +82,8 @@ def check_tracker(name: str) -> None:
 
 
 def reason_to_skip(trial: Trial) -> str | None:
-    """The first requirement of the trial's method that is not met (see `missing_requirement`); None if all are."""
-    return missing_requirement(load_method(trial.reference).requires)
+    """Why the trial is not to run: its own reason, or a requirement of its method that is not met; None if it is."""
+    return trial.skip or missing_requirement(load_method(trial.reference).requires)
 
 
 def check_requirements(cls: type[Method]) -> None:

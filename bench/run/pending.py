@@ -12,8 +12,8 @@ from bench.store.run_folder import RunFolder
 def trials_to_run(trials: Sequence[Trial], run: RunFolder) -> list[Trial]:
     """The trials that are not settled (`bench.store.status`); a diverged trial is, as it would diverge again.
 
-    Records a trial as skipped if its method needs a package that is not installed. Mends damaged files, after which
-    some trials must run again.
+    Records a trial as skipped if there is a reason (`bench.plan.preflight.reason_to_skip`). Mends damaged files, after
+    which some trials must run again.
     """
     pending = []
     for trial in trials:

@@ -25,7 +25,7 @@ from bench.store.provenance import this_command
 from bench.store.records import TuningRecord
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
-from bench.sweep.load import LoadedSweep, variants_of
+from bench.sweep.load import LoadedSweep
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,7 @@ class SweepRun:
             return Outcome(stopped=True, compared=False)
         tuning.announce(record)
         aside = print_left_aside(run.tuning, (), [row.trial for row in run.tuning.planned()])
-        loaded = tuning.tuned(record)
-        return self._compare(run, loaded, self.planner.trials(variants_of(loaded.sweep, loaded.root)), record, aside)
+        return self._compare(run, tuning.tuned(record), tuning.compared(record), record, aside)
 
     def _compare(
         self,

@@ -5,7 +5,7 @@ that was not in the file is not written. Times and amounts are finite; values of
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -253,20 +253,66 @@ class SettledCopy(Record):
 # -- a tuning -----------------------------------------------------------------------------------------------------
 
 
-class TriedConfiguration(Part):
-    """One configuration that a tuning tried; `statuses` and `trials` have an entry for each of the tuning's seeds.
+class StageResult(Part):
+    """What one configuration gave in one stage; `statuses` and `trials` have an entry for each of the stage's seeds.
 
     Attributes:
-        values: searched setting -> value.
         score: the mean over seeds of the trials' last value; None if a trial is not done or a value is not finite.
         statuses: the status of each trial.
         trials: the name of each trial.
+        gold: the mean over seeds of the last gold, where gold is a criterion; None like `score`.
+        gold_at_start: the mean over seeds of the gold of the first point, which is the base model's.
     """
 
-    values: dict[str, Any]
     score: Finite | None
     statuses: list[StoredStatus]
     trials: list[str]
+    gold: Finite | None = None
+    gold_at_start: Finite | None = None
+
+
+class TriedConfiguration(StageResult):
+    """One configuration that a tuning tried, with its result in the first stage.
+
+    Attributes:
+        values: searched setting -> value.
+        final: its result in the finals; None if it was not among the best.
+        same_as: the number of the earlier configuration whose curves it repeats; None if it counts.
+        inert: the settings that differ between the two, and changed nothing.
+    """
+
+    values: dict[str, Any]
+    final: StageResult | None = None
+    same_as: int | None = None
+    inert: list[str] = []
+
+    @property
+    def stages(self) -> list[StageResult]:
+        """The results of the stages in which the configuration ran."""
+        return [self, self.final] if self.final else [self]
+
+
+Edges = dict[str, Literal["smallest", "largest"]]
+"""Setting -> which of the values that were tried the chosen one is; settings that were chosen in between are absent."""
+
+
+class GoldChoice(Part):
+    """The choice of a method's configuration by gold.
+
+    Attributes:
+        variant: the name of its row in the comparison.
+        chosen: the values of the configuration with the best gold; None if no configuration raised gold.
+        gold: that gold, or the best there was.
+        gold_at_start: the gold of the base model.
+        cause: why the comparison does not train the row; None if it does.
+    """
+
+    variant: str
+    chosen: dict[str, Any] | None
+    gold: Finite | None
+    gold_at_start: Finite | None
+    edges: Edges = {}
+    cause: str | None = None
 
 
 class TunedMethod(Part):
@@ -274,9 +320,11 @@ class TunedMethod(Part):
 
     Attributes:
         chosen: the values of the configuration with the best score.
-        score: that score.
-        statuses: status -> number of trials.
+        score: that score, in the last stage.
+        statuses: status -> number of trials, in all stages.
         cost: axis -> sum over all trials, pruned and failed ones included.
+        counted: the number of configurations that repeat no other; None in records of earlier versions.
+        by_gold: the choice by gold; None if gold is no criterion.
     """
 
     variant: str
@@ -285,6 +333,23 @@ class TunedMethod(Part):
     configurations: list[TriedConfiguration]
     statuses: dict[StoredStatus, int]
     cost: dict[str, Finite]
+    counted: int | None = None
+    edges: Edges = {}
+    by_gold: GoldChoice | None = None
+
+    @property
+    def copies(self) -> str | None:
+        """A sentence on the configurations that are not counted, as "3 as 1"; None if there are none."""
+        groups: dict[str, list[str]] = {}
+        for number, row in enumerate(self.configurations):
+            if row.same_as is not None:
+                why = f"{' and '.join(row.inert)} changed nothing" if row.inert else "drawn again"
+                groups.setdefault(why, []).append(f"{number} as {row.same_as}")
+        if not groups:
+            return None
+        every = len(self.configurations)
+        why = "; ".join(f"{why}, {', '.join(pairs)}" for why, pairs in groups.items())
+        return f"{every - sum(map(len, groups.values()))} of {every} configurations of {self.variant} count ({why})"
 
 
 class TuningRecord(Record):
@@ -302,8 +367,9 @@ class TuningRecord(Record):
     @property
     def unfinished(self) -> int:
         """The number of configurations that failed or were interrupted."""
-        rows = (row for method in self.methods for row in method.configurations)
-        return sum(any(not status.settled and status != Status.SKIPPED for status in row.statuses) for row in rows)
+        rows = (row.stages for method in self.methods for row in method.configurations)
+        left = [[status for stage in stages for status in stage.statuses] for stages in rows]
+        return sum(any(not status.settled and status != Status.SKIPPED for status in own) for own in left)
 
 
 # -- a run --------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ class Status(StrEnum):
     INTERRUPTED = "interrupted"
     """Stopped by the user, the loss of its process, or a damaged file; the same `bench run` continues it."""
     SKIPPED = "skipped"
-    """Not begun, because a package that its method requires is not installed; begins once it is."""
+    """Not begun, because a package that its method requires is not installed, or gold chose no settings for it."""
     PRUNED = "pruned"
     """Stopped early by a search that preferred other trials."""
     PLANNED = "planned"

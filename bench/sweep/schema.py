@@ -342,6 +342,18 @@ def _repeatable(algorithm: Any) -> Any:
     return algorithm
 
 
+class Finals(SchemaModel):
+    """The second stage of a tuning: the best configurations of each method, at the comparison's budget."""
+
+    best: Count = Field(default=2, description="configurations of each method that every criterion sends to the finals")
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(_unique)] = Field(
+        description="seeds of the finals, which neither the first stage nor the comparison has"
+    )
+
+
+Criterion = Literal["reward", "gold"]
+
+
 class Search(SchemaModel):
     """How the settings of every method are tuned before the comparison."""
 
@@ -362,6 +374,16 @@ class Search(SchemaModel):
     metric: Literal["reward", "heldout_reward"] = Field(
         default="reward", description="the score to maximise: a trial's last reward on training or on held-out prompts"
     )
+    criteria: Annotated[tuple[Criterion, ...], AfterValidator(_unique)] = Field(
+        default=("reward",),
+        description="how the best is chosen; gold chooses a second time, and the comparison has that as VARIANT-gold",
+    )
+    budget: Annotated[dict[BudgetAxis, Positive], Field(min_length=1, max_length=1)] | None = Field(
+        default=None, description="the first stage's budget, on the comparison's axis; the comparison's unless given"
+    )
+    finals: Finals | None = Field(
+        default=None, description="a second stage, among whose configurations the best is chosen; none unless given"
+    )
     seed: Seed = Field(default=0, description="seed of the drawn configurations")
     at_once: Count = Field(default=2, description="optuna: configurations in a round")
     grace: Annotated[float, Field(strict=True, gt=0, lt=1)] = Field(
@@ -375,12 +397,29 @@ class Search(SchemaModel):
     def _fit_together(self) -> "Search":
         if self.algorithm == "asha" and len(self.seeds) > 1:
             raise ValueError("asha compares unfinished trials, one a configuration: give one seed")
+        if self.algorithm == "asha" and (self.budget or self.finals or "gold" in self.criteria):
+            what = "asha has stages of its own, which stop trials by the reward: leave out budget, finals and gold"
+            raise ValueError(f"{what}, or take random or optuna")
+        if "reward" not in self.criteria:
+            raise ValueError("criteria: reward chooses each method's own row, so it is always one: [reward, gold]")
+        if self.finals and self.finals.best > self.samples:
+            what = f"{self.finals.best} of {self.samples} configurations cannot be in the finals"
+            raise ValueError(f"{what}; give a smaller finals.best, or more samples")
         if self.metric == "heldout_reward" and not (self.prompts and self.prompts.heldout):
             raise ValueError("heldout_reward needs prompts that are not the comparison's: search.prompts.heldout")
         both = next((name for name in self.untuned if name in self.space), None)
         if both:
             raise ValueError(f"{both!r} has a space and is in untuned")
         return self
+
+    @property
+    def unused(self) -> set[str]:
+        """The keys of a second stage and a second criterion that have their defaults.
+
+        Records leave them out, so that they do not change the fingerprint of a search that has neither.
+        """
+        fields = type(self).model_fields
+        return {name for name in ("criteria", "budget", "finals") if getattr(self, name) == fields[name].default}
 
 
 class Wandb(SchemaModel):

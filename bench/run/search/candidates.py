@@ -1,7 +1,8 @@
 """Candidates of a tuning: configurations of each method, and their trials on the tuning's seeds and prompts."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.build.plugins import load_method, resolve
@@ -13,7 +14,7 @@ from bench.sweep import prompts
 from bench.sweep.load import LoadedSweep, Variant, variants_of
 from bench.sweep.overlay import suggestion
 from bench.sweep.problems import problem
-from bench.sweep.schema import Prompts, Search
+from bench.sweep.schema import NAME_PATTERN, Prompts, Search
 from bench.sweep.yaml_source import Path_
 
 
@@ -25,7 +26,7 @@ class Candidate:
         variant: the method's variant name in the sweep.
         number: the number of the configuration, from 0.
         values: searched setting -> value.
-        trials: one trial for each of the tuning's seeds.
+        trials: one trial for each seed of the stage.
     """
 
     variant: str
@@ -38,7 +39,8 @@ class Candidates:
     """Makes the candidates of a sweep's tuning.
 
     Raises:
-        BenchError: a space does not fit its method, or tuning and comparison share a seed or a held-out prompt.
+        BenchError: a space does not fit its method, stages or criteria do not fit the sweep, or tuning and comparison
+            share a seed or a held-out prompt.
     """
 
     def __init__(self, planner: Planner):
@@ -47,8 +49,10 @@ class Candidates:
         self.loaded, self.search = loaded, search
         self.variants = {variant.name: variant for variant in variants_of(loaded.sweep, loaded.root)}
         _check_spaces(loaded, search, self.variants)
+        _check_stages(loaded, search, self.variants)
         _check_separate(loaded, search)
-        self._planner = planner.for_tuning()
+        self._first = planner.for_tuning(search.seeds, search.budget)
+        self._finals = planner.for_tuning(search.finals.seeds) if search.finals else None
 
     def drawn(self, variant: str) -> list[Candidate]:
         """All candidates of a variant, for an algorithm that draws them independently of scores."""
@@ -57,10 +61,20 @@ class Candidates:
 
     def make(self, variant: str, number: int, values: dict[str, Any]) -> Candidate:
         """The candidate with these values, and its trials. Raises `InvalidSweepError` if a value is invalid."""
-        own = self.variants[variant]
-        configured = Variant(f"{variant}-t{number:02d}", own.method, {**own.settings, **values}, own.sampler, own.path)
+        candidate = Candidate(variant, number, values, ())
+        return replace(candidate, trials=self._trials(self._first, candidate, ""))
+
+    def final(self, candidate: Candidate) -> Candidate:
+        """The candidate with its trials in the finals."""
+        assert self._finals is not None
+        return replace(candidate, trials=self._trials(self._finals, candidate, "-final"))
+
+    def _trials(self, planner: Planner, candidate: Candidate, suffix: str) -> tuple[Trial, ...]:
+        """The trials of a candidate in a stage; `suffix` is the end of their variant's name there."""
+        variant, values = candidate.variant, candidate.values
+        own, name = self.variants[variant], f"{variant}-t{candidate.number:02d}{suffix}"
         try:
-            return Candidate(variant, number, values, tuple(self._planner.trials([configured])))
+            return tuple(planner.trials([Variant(name, own.method, {**own.settings, **values}, own.sampler, own.path)]))
         except InvalidSweepError as error:
             place = ("search", "space", variant)
             causes = [line.partition("settings.")[2] or line for line in error.problems]
@@ -97,13 +111,53 @@ def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Varia
         raise InvalidSweepError([problem(loaded.root, place, text) for place, text in problems])
 
 
+def gold_row(variant: str) -> str:
+    """The name of the comparison's variant that has a method's settings as gold chose them."""
+    return f"{variant}-gold"
+
+
+def _check_stages(loaded: LoadedSweep, search: Search, variants: dict[str, Variant]) -> None:
+    """Raises `InvalidSweepError` if the first stage's budget or the criteria do not fit the sweep."""
+    sweep, problems = loaded.sweep, list[tuple[Path_, str]]()
+    for axis, amount in (search.budget or {}).items():
+        limit = sweep.budget[sweep.primary_axis]
+        if axis != sweep.primary_axis:
+            text = f"the sweep's budget is one of {sweep.primary_axis}; give the first stage a part of that"
+            problems.append((("search", "budget", axis), text))
+        elif amount >= limit:
+            text = f"{amount:g} is no less than the comparison's {limit:g}; give less, or leave search.budget out"
+            problems.append((("search", "budget", axis), text))
+    if "gold" in search.criteria:
+        if sweep.evaluate.gold is None:
+            problems.append((("search", "criteria"), "gold needs a gold reward to be evaluated; write evaluate.gold"))
+        for name, row in ((name, gold_row(name)) for name in search.space):
+            if row in variants:
+                text = f"{row!r} is what the comparison calls {name} as gold chooses it; give this one another name"
+                problems.append(((*variants[row].path, "variant"), text))
+            elif not re.fullmatch(NAME_PATTERN, row):
+                text = f"{row!r} is too long a name for what gold chooses; give {name} a shorter `variant:`"
+                problems.append((("search", "space", name), text))
+    if problems:
+        raise InvalidSweepError([problem(loaded.root, place, text) for place, text in problems])
+
+
 def _check_separate(loaded: LoadedSweep, search: Search) -> None:
-    """Raises `InvalidSweepError` if the comparison uses a seed, or one of the separate prompts, of the tuning."""
-    sweep = loaded.sweep
-    shared_seeds = sorted(set(search.seeds) & set(sweep.seeds))
-    if shared_seeds:
-        text = f"seed {shared_seeds[0]} is compared too; tune on seeds that are not reported"
-        raise InvalidSweepError([problem(loaded.root, ("search", "seeds"), text)])
+    """Raises `InvalidSweepError` if the comparison uses a seed, or one of the separate prompts, of the tuning.
+
+    The stages of the tuning may share no seed either.
+    """
+    sweep, finals = loaded.sweep, search.finals.seeds if search.finals else ()
+    first_place: Path_ = ("search", "seeds")
+    finals_place: Path_ = ("search", "finals", "seeds")
+    reported = "is compared too; tune on seeds that are not reported"
+    for place, seeds, others, text in (
+        (first_place, search.seeds, sweep.seeds, reported),
+        (finals_place, finals, sweep.seeds, reported),
+        (finals_place, finals, search.seeds, "is the first stage's too; give the finals others"),
+    ):
+        both = sorted(set(seeds) & set(others))
+        if both:
+            raise InvalidSweepError([problem(loaded.root, place, f"seed {both[0]} {text}")])
     if search.prompts is None:
         return
     tuned = {prompt for source in _sources(search.prompts) for prompt in prompts.read(source, loaded.base)}

@@ -2,12 +2,14 @@
 
 The record, `tuning/search.json`, holds every configuration with its score, the chosen ones and the cost. While the
 record fits the sweep, only configurations that failed or were interrupted are run again; until they end, the choice
-among the others is used.
+among the others is used. With `search.finals` the best configurations run in a second stage, and the choice is among
+these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
@@ -19,15 +21,15 @@ from bench.plan.planner import Planner, resolved_sweep
 from bench.plan.preflight import missing_requirement
 from bench.run.executors import Executor
 from bench.run.search.candidates import Candidate, Candidates
-from bench.run.search.choosing import mean_score, record
+from bench.run.search.choosing import finalists, first_results, mean_score, record, result
 from bench.run.search.halving import Halving
 from bench.run.search.space import domains, readable
 from bench.store.files import write_json
 from bench.store.plan_file import describe_run
-from bench.store.records import TuningRecord, read_record
+from bench.store.records import Edges, TriedConfiguration, TuningRecord, read_record
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
-from bench.sweep.load import LoadedSweep
+from bench.sweep.load import LoadedSweep, variants_of
 from bench.sweep.schema import MethodSpec, Search
 
 
@@ -67,12 +69,19 @@ class Tuning:
         self.loaded, self.search = loaded, loaded.sweep.search
         self.folder = run.tuning
         self.candidates = Candidates(planner)
+        self._planner = planner
         self._about = (command, executor_name)
         self._room = room
         self._path = self.folder.path / "search.json"
         _check_algorithm(loaded, executor_name)
-        shared = [trial.identity for name in self.search.space for trial in self.candidates.make(name, 0, {}).trials]
-        self._fingerprint = digest([self.search.model_dump(mode="json"), shared])
+        shared = [trial.identity for stage in self.examples() for trial in stage]
+        self._fingerprint = digest([self.search.model_dump(mode="json", exclude=self.search.unused), shared])
+
+    def examples(self) -> list[list[Trial]]:
+        """For each stage, the trials of one configuration of every method, with the sweep's own values."""
+        first = [self.candidates.make(name, 0, {}) for name in self.search.space]
+        stages = [first, list(map(self.candidates.final, first))] if self.search.finals else [first]
+        return [[trial for candidate in stage for trial in candidate.trials] for stage in stages]
 
     def kept_record(self) -> TuningRecord | None:
         """The record of an earlier call, or None if there is none for this search.
@@ -104,34 +113,59 @@ class Tuning:
             tried = self._in_rounds(run_trials) if kept is None else self._once_more(run_trials, kept)
         if tried is None:
             return None
-        methods = [record(self.folder, self.search, name, candidates) for name, candidates in tried.items()]
-        search = self.search.model_dump(mode="json", exclude_none=True)
+        rows = {name: first_results(self.folder, self.search, candidates) for name, candidates in tried.items()}
+        if self.search.finals and self._finals(run_trials, tried, rows):
+            return None
+        methods = [record(self.folder, self.search, name, own) for name, own in rows.items()]
+        search = self.search.model_dump(mode="json", exclude_none=True, exclude=self.search.unused)
         kept = TuningRecord(fingerprint=self._fingerprint, search=search, methods=methods)
         write_json(self._path, kept.stored())
         return kept
 
     def tuned(self, kept: TuningRecord) -> LoadedSweep:
-        """The sweep of the comparison: every method with its chosen settings, and without `search`."""
+        """The sweep of the comparison: every method with its chosen settings, and without `search`.
+
+        What gold chose stands after the variants of the sweep, unless reward chose the same.
+        """
         chosen = {method.variant: method.chosen for method in kept.methods}
-        variants = self.candidates.variants
+        rows = [(name, variant, chosen.get(name, {})) for name, variant in self.candidates.variants.items()]
+        rows += [
+            (choice.variant, self.candidates.variants[method.variant], choice.chosen or {})
+            for method in kept.methods
+            if (choice := method.by_gold) and choice.cause is None
+        ]
         methods = tuple(
             MethodSpec(
-                name=variant.method,
-                variant=name,
-                settings={**variant.settings, **chosen.get(name, {})},
-                sampler=variant.sampler,
+                name=variant.method, variant=name, settings={**variant.settings, **values}, sampler=variant.sampler
             )
-            for name, variant in variants.items()
+            for name, variant, values in rows
         )
         sweep = self.loaded.sweep.model_copy(update={"methods": methods, "search": None})
         return LoadedSweep(sweep, self.loaded.root, self.loaded.base, self.loaded.scale)
 
-    def announce(self, kept: TuningRecord) -> None:
-        """Prints the chosen settings of each method, and how many configurations failed."""
+    def compared(self, kept: TuningRecord) -> list[Trial]:
+        """The trials of the comparison, also those to skip because gold chose no configuration of their method."""
+        loaded = self.tuned(kept)
+        trials = self._planner.trials(variants_of(loaded.sweep, loaded.root))
         for method in kept.methods:
-            chosen = ", ".join(f"{name} {value}" for name, value in method.chosen.items())
-            count = console.plural(len(method.configurations), "configuration")
+            choice = method.by_gold
+            if choice is not None and choice.chosen is None:
+                variant = replace(self.candidates.variants[method.variant], name=choice.variant)
+                trials += [trial.model_copy(update={"skip": choice.cause}) for trial in self._planner.trials([variant])]
+        return trials
+
+    def announce(self, kept: TuningRecord) -> None:
+        """Prints the chosen settings of each method, and which configurations failed or repeat another."""
+        for method in kept.methods:
+            chosen = _chosen(method.chosen, method.edges)
+            count = console.plural(method.counted or len(method.configurations), "configuration")
             console.note(f"tuned {method.variant}: {chosen} (best of {count}, {method.score:.3f})")
+            gold = method.by_gold
+            if gold is not None:
+                by_gold = gold.cause or f"{_chosen(gold.chosen or {}, gold.edges)} (gold {gold.gold:.3f})"
+                console.note(f"tuned {gold.variant}: {by_gold}")
+            if method.copies:
+                console.note(method.copies)
         if kept.unfinished:
             failed = console.plural(kept.unfinished, "configuration")
             where = f"`bench status {self.folder.path}` prints the causes"
@@ -197,6 +231,21 @@ class Tuning:
         self._write_plan(trials, self._round())
         return None if self._run(run_trials, trials, self._round()) else tried
 
+    def _finals(self, run_trials: RunTrials, tried: Tried, rows: dict[str, list[TriedConfiguration]]) -> bool:
+        """Runs the second stage and adds its results to `rows`; returns whether the user stopped it."""
+        finals = {
+            name: {number: self.candidates.final(tried[name][number]) for number in finalists(self.search, own)}
+            for name, own in rows.items()
+        }
+        trials = self.candidates.trials_of({name: list(own.values()) for name, own in finals.items()})
+        self._write_plan([*trials, *self.candidates.trials_of(tried)], len(trials))
+        if self._run(run_trials, trials, len(trials)):
+            return True
+        for name, own in finals.items():
+            for number, candidate in own.items():
+                rows[name][number].final = result(self.folder, self.search, candidate)
+        return False
+
     def _round(self) -> int:
         """The largest number of trials in a round of Optuna."""
         search = self.search
@@ -221,7 +270,16 @@ class Tuning:
     def _write_plan(self, trials: Sequence[Trial], at_once: int) -> None:
         sweep = self.loaded.sweep.model_copy(update={"name": f"{self.loaded.sweep.name}-tuning"})
         about = describe_run(trials, sweep, *self._about, parallel=min(self._room, at_once))
+        budgets = {trial.budget.limit: trial.budget.axis for trial in trials}
+        if len(budgets) > 1:
+            ends = f"{min(budgets):,g} {budgets[min(budgets)]}"
+            about["warnings"] = [f"trials of the first stage end at {ends}; those named -final have the whole budget"]
         self.folder.write_plan(resolved_sweep(self.loaded), trials, **about)
+
+
+def _chosen(values: Mapping[str, Any], edges: Edges) -> str:
+    marked = {name: f" ({edges[name]} tried)" if name in edges else "" for name in values}
+    return ", ".join(f"{name} {value}{marked[name]}" for name, value in values.items())
 
 
 def _check_algorithm(loaded: LoadedSweep, executor_name: str) -> None:
