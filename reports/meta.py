@@ -48,7 +48,8 @@ class Meta:
         versions: package -> version (`torch`, `diffusers`, ...).
         seconds_comparable: False when trials shared a device: the report then shows seconds and does not rank them.
         tuning: how the methods' settings were found, where they were searched for (`search`: what was asked; `methods`:
-            variant, chosen, score, configurations, statuses and cost of each).
+            variant, chosen, score, configurations, statuses and cost of each, and the choice by gold; `copies`:
+            sentences on configurations that repeat others).
         protocol: what evaluated numbers depend on, by name (`reward`, `model`, `evaluation`, ...). Runs whose protocols
             differ do not share a table.
         warnings: sentences from before the run began (a scheduler that DDIM stands in for, prompts that were cut).

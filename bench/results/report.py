@@ -167,7 +167,7 @@ def meta_of(plan: WholePlan, trials: Sequence[StoredTrial]) -> Meta:
         versions=versions,
         methods=facts_of(plan.methods, plan.method_names),
         seconds_comparable=plan.parallel == 1,
-        tuning=plan.tuning.model_dump() if plan.tuning else None,
+        tuning={**plan.tuning.model_dump(), "copies": plan.tuning.copies} if plan.tuning else None,
         protocol=in_words(plan.protocol, plan.reward, plan.evaluation),
         warnings=(*plan.damage, *plan.warnings, *warnings_of(trials)),
     )

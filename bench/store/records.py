@@ -365,6 +365,11 @@ class TuningRecord(Record):
     methods: list[TunedMethod]
 
     @property
+    def copies(self) -> list[str]:
+        """A sentence for each method of which not all configurations are counted."""
+        return [method.copies for method in self.methods if method.copies]
+
+    @property
     def unfinished(self) -> int:
         """The number of configurations that failed or were interrupted."""
         rows = (row.stages for method in self.methods for row in method.configurations)

@@ -378,7 +378,7 @@ class Search(SchemaModel):
         default=("reward",),
         description="how the best is chosen; gold chooses a second time, and the comparison has that as VARIANT-gold",
     )
-    budget: Annotated[dict[BudgetAxis, Positive], Field(min_length=1, max_length=1)] | None = Field(
+    budget: Annotated[dict[BudgetAxis, Positive], Field(min_length=1)] | None = Field(
         default=None, description="the first stage's budget, on the comparison's axis; the comparison's unless given"
     )
     finals: Finals | None = Field(
