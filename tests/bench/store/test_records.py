@@ -113,6 +113,15 @@ def test_unfinished_configurations_are_those_with_a_trial_to_run_again():
     assert TuningRecord.model_validate(search).unfinished == 3
 
 
+def test_a_configuration_that_failed_in_the_finals_is_unfinished():
+    search = read_json(FIRST_VERSION / "search.json")
+    record = TuningRecord.model_validate(search)
+    assert (record.unfinished, record.copies) == (0, [])
+    row = search["methods"][0]["configurations"][0]
+    row["final"] = {"score": None, "statuses": ["done", "failed"], "trials": ["a", "b"]}
+    assert TuningRecord.model_validate(search).unfinished == 1
+
+
 @pytest.mark.parametrize("name", ["trial.json", "settled.json"])
 def test_a_later_version_is_an_error_and_nothing_is_taken_for_damaged(old, name):
     if name == "settled.json":
