@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
+from bench.sweep import prompts
 from bench.sweep.load import load_sweep
 from bench.sweep.shipped import SHIPPED, find_sweep, shipped, sweep_files
 
@@ -25,6 +26,12 @@ def test_an_installed_sweep_is_found_by_name(name):
     loaded = load_sweep(Path(name))
     assert loaded.sweep.name == name
     assert loaded.base == SHIPPED, "its prompt files lie beside it"
+
+
+def test_the_prompts_of_the_shipped_tuning_are_prompts():
+    loaded, notes = load_sweep(Path("searched")), list[str]()
+    read = prompts.read(loaded.sweep.search.prompts.train, loaded.base, notes.append)
+    assert (len(read), notes) == (45, []), "a comment in the file would be a prompt, of which gold knows no animal"
 
 
 def test_a_file_of_that_name_comes_first(sweep_text):
