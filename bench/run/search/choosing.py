@@ -1,12 +1,14 @@
 """Picks the best configurations of each method by each criterion, and sums up the cost of the search."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.axes import Curves, copies, differing, edges
 from bench.run.search.candidates import Candidate, gold_row
-from bench.store.records import GoldChoice, Point, StageResult, TriedConfiguration, TunedMethod
+from bench.run.search.space import Space
+from bench.store.records import Edges, GoldChoice, Point, StageResult, TriedConfiguration, TunedMethod
 from bench.store.run_folder import RunFolder
 from bench.store.status import Status
 from bench.sweep.schema import Search
@@ -89,7 +91,6 @@ def record(run: RunFolder, search: Search, variant: str, rows: Sequence[TriedCon
     score, best = _best(judged, "score")
     results = [stage for row in rows for stage in row.stages]
     statuses = [status for stage in results for status in stage.statuses]
-    tried_values = [row.values for row in rows]
     method = TunedMethod(
         variant=variant,
         chosen=best.values,
@@ -98,12 +99,12 @@ def record(run: RunFolder, search: Search, variant: str, rows: Sequence[TriedCon
         statuses={status: statuses.count(status) for status in sorted(set(statuses))},
         cost=cost(run, [key for stage in results for key in stage.trials]),
         counted=len(counted),
-        edges=edges(search.space[variant], tried_values, best.values),
+        edges=_edges(search.space[variant], rows, best.values),
     )
     if "gold" in search.criteria:
         method.by_gold = chosen_by_gold(variant, judged, best)
         if method.by_gold.chosen is not None:
-            method.by_gold.edges = edges(search.space[variant], tried_values, method.by_gold.chosen)
+            method.by_gold.edges = _edges(search.space[variant], rows, method.by_gold.chosen)
     return method
 
 
@@ -157,6 +158,15 @@ def _best(judged: Sequence[TriedConfiguration], field: str) -> tuple[float, Trie
     """The highest value of a field in the last stage, and its configuration: the first one of several."""
     values = [(getattr(row.stages[-1], field), row) for row in judged]
     return max(((value, row) for value, row in values if value is not None), key=lambda pair: pair[0])
+
+
+def _edges(space: Space, rows: Sequence[TriedConfiguration], chosen: Mapping[str, Any]) -> Edges:
+    """The edges of a choice, without the settings that a copy of it shows to be inert there."""
+    inert = {
+        name for row in rows if row.same_as is not None and rows[row.same_as].values == chosen for name in row.inert
+    }
+    found = edges(space, [row.values for row in rows], chosen)
+    return {name: edge for name, edge in found.items() if name not in inert}
 
 
 def _require_finished(run: RunFolder, variant: str, results: Sequence[StageResult]) -> None:

@@ -90,6 +90,17 @@ def test_copies_are_not_counted_and_a_sentence_says_which(tmp_path):
     assert "by_gold" not in method.stored(), "a search by reward alone is recorded without a word about gold"
 
 
+def test_a_setting_that_is_inert_at_the_choice_is_on_no_edge(tmp_path):
+    space = {"ddpo": {"rate": [1, 2], "clip": [1, 2]}}
+    rows = [row(rate, rate) for rate in (1, 1, 2, 2)]
+    for each, clip in zip(rows, (1, 2, 1, 2), strict=True):
+        each.values = {**each.values, "clip": clip}
+    without = record(RunFolder(tmp_path), Search(space=space, samples=4), "ddpo", rows)
+    assert without.edges == {"rate": "largest", "clip": "smallest"}
+    rows[3].same_as, rows[3].inert = 2, ["clip"]
+    assert record(RunFolder(tmp_path), Search(space=space, samples=4), "ddpo", rows).edges == {"rate": "largest"}
+
+
 @pytest.mark.parametrize("broken", [{"budget": {"reward_queries": 4}}, {"finals": {"seeds": [7]}}, BOTH])
 def test_asha_has_stages_of_its_own(broken):
     with pytest.raises(ValueError, match="asha has stages of its own"):
