@@ -203,6 +203,20 @@ def test_without_finals_the_choice_is_made_at_the_short_budget(inline, plant, tm
     assert record_of(tmp_path / "run")["alignprop"]["chosen"] == {"learning_rate": 3e-2}
 
 
+def test_optuna_suggests_the_first_stage_and_the_finals_follow(inline, plant, tmp_path):
+    pytest.importorskip("optuna")
+    assert inline("search.algorithm=optuna").code == 0
+    method = record_of(tmp_path / "run")["alignprop"]
+    finals = [row for row in method["configurations"] if "final" in row]
+    rewards = {row["values"]["learning_rate"]: row["score"] for row in method["configurations"]}
+    assert method["chosen"] == {"learning_rate": max(rewards, key=rewards.get)}
+    assert {seed for name, seed in plant.calls if name.endswith("-final")} == {101, 102}
+    assert 1 <= len(finals) <= 2
+    plant.calls.clear()
+    assert inline("search.algorithm=optuna").code == 0
+    assert plant.calls == []
+
+
 @pytest.mark.integration
 def test_a_search_by_two_criteria_in_two_stages_trains_and_goes_on(inline, tmp_path, monkeypatch):
     small = ("search.samples=2", "search.finals.seeds=[101]", "seeds=[0]")
