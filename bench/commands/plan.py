@@ -67,9 +67,10 @@ def command(
         print_left_aside(run, trials)
     size = card_bytes(card) if card else None
     rows = [_row(trial, run) for trial in trials]
-    memory = plan_memory.predictions(loaded, trials, size) if dry or size else {}
+    memory = plan_memory.predictions(loaded, [trial for trial in trials if not trial.skip], size) if dry or size else {}
     if as_json:
-        console.say_json([row.as_dict(memory[row.trial.variant].as_dict() if memory else {}) for row in rows])
+        predicted = {variant: each.as_dict() for variant, each in memory.items()}
+        console.say_json([row.as_dict(predicted.get(row.trial.variant, {})) for row in rows])
         return
     _print_trials(loaded.sweep.name, rows)
     if tuned:

@@ -76,11 +76,12 @@ class Candidates:
         try:
             return tuple(planner.trials([Variant(name, own.method, {**own.settings, **values}, own.sampler, own.path)]))
         except InvalidSweepError as error:
-            place = ("search", "space", variant)
-            causes = [line.partition("settings.")[2] or line for line in error.problems]
-            raise InvalidSweepError(
-                [problem(self.loaded.root, place, f"{values}: {line}") for line in causes]
-            ) from None
+            place: Path_ = ("search", "space", variant)
+            causes = [f"{values}: {line.partition('settings.')[2] or line}" for line in error.problems]
+            if planner is self._first and self.search.budget and all(": budget." in line for line in error.problems):
+                place = ("search", "budget")
+                causes = [line.partition(": budget.")[2] for line in error.problems]
+            raise InvalidSweepError([problem(self.loaded.root, place, cause) for cause in causes]) from None
 
     def trials_of(self, candidates: Mapping[str, Sequence[Candidate]]) -> list[Trial]:
         """The trials of every candidate (variant -> candidates), ordered by seed."""

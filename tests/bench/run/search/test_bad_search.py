@@ -33,7 +33,7 @@ REFUSED = {
     "search.budget={nfe: 100}": "search.budget.nfe: the sweep's budget is one of reward_queries",
     "search.budget={reward_queries: 8}": "search.budget.reward_queries: 8 is no less than the comparison's 8",
     "search.budget={reward_queries: 4, steps: 1}": "search.budget.steps: the sweep's budget is one of",
-    "search.budget={reward_queries: 1}": "1 is less than one step of alignprop",
+    "search.budget={reward_queries: 1}": "search.budget: reward_queries: 1 is less than one step of",
     "search={algorithm: asha, budget: {reward_queries: 4}, space: {ddpo: {clip_range: [1]}}}": "stages of its own",
 }
 
