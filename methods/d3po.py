@@ -13,6 +13,7 @@ of any size.
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,9 +36,8 @@ from models.sampler import SamplerSettings
 class D3POSettings(
     TrajectorySettings,
     source="yk7333/d3po, config/base.py and scripts/rm/train_d3po.py",
-    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 20, "images_per_prompt": 2,
-        "updates_per_rollout": 20, "timestep_fraction": 1.0, "timestep_choice": "random",
-        "initial_noise": "per-prompt"},
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "updates_per_rollout": 20,
+        "timestep_fraction": 1.0, "timestep_choice": "random"},
 ):  # fmt: skip
     """D3PO's settings. Defaults suit the embedded model; images of a prompt form disjoint pairs."""
 
@@ -49,6 +49,14 @@ class D3POSettings(
         published=1e-8,
         scales=True,
         gt=0,
+    )
+    prompts_per_rollout: int = setting(32, "distinct draws of a prompt in a rollout", published=20, scales=True, ge=1)
+    images_per_prompt: int = setting(2, "images of each prompt", published=2, scales=True, ge=1)
+    initial_noise: Literal["independent", "per-prompt"] = setting(
+        "per-prompt",
+        "x_T of a prompt's images in a rollout. independent: one for each image; per-prompt: one for all images of the "
+        "prompt",
+        published="per-prompt",
     )
     beta: float = setting(
         1.0, "β, on the joint log-ratio over 16,384; tuned (sweeps/tuning)", published=0.1, scales=True, gt=0

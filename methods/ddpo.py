@@ -39,13 +39,20 @@ class DDPOSettings(
         "importance-sampling", "DDPO-IS, the better in the paper, or DDPO-SF", published="importance-sampling"
     )
     statistics: Literal["group", "per-prompt", "batch"] = setting(
-        "group",
+        "per-prompt",
         "rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
         "per-prompt: the prompt's last rewards; batch: those of the rollout",
         published="per-prompt",
     )
-    buffer_size: int = setting(32, "rewards remembered for a prompt", published=32, ge=2)
-    min_count: int = setting(16, "with fewer remembered rewards the rollout's statistics are used", published=16, ge=2)
+    buffer_size: int = setting(32, "rewards remembered for a prompt", published=32, scales=True, ge=2)
+    min_count: int = setting(
+        16,
+        "with fewer remembered rewards the statistics of the whole rollout are used; with 8 images a prompt, those of "
+        "the prompt begin at its second draw",
+        published=16,
+        scales=True,
+        ge=2,
+    )
     advantage_clip: float = setting(5.0, "advantages are clipped to ± this", published=5.0, gt=0)
     clip_range: float = setting(
         2e-3,

@@ -38,7 +38,7 @@ class DPOKSettings(
     TrajectorySettings,
     source="google-research/google-research, dpok/train_online_pg.py (which trains on 120 of a rollout's 300 rows)",
     published={"prompts_per_rollout": 6, "images_per_prompt": 1, "updates_per_rollout": 5,
-        "timestep_fraction": 0.4, "timestep_choice": "random", "initial_noise": "independent"},
+        "timestep_choice": "random", "initial_noise": "independent"},
 ):  # fmt: skip
     """DPOK's settings. Defaults suit the embedded model; α, β and the gradient's clip are the authors' code's."""
 
@@ -52,6 +52,9 @@ class DPOKSettings(
         published=1e-4,
         scales=True,
         gt=0,
+    )
+    timestep_fraction: float = setting(
+        0.4, "share of a trajectory's steps that is trained on", published=0.4, gt=0, le=1
     )
     reward_weight: float = setting(100.0, "α, weight of the advantage", published=100.0, gt=0)
     drift_weight: float = setting(0.01, "β, weight of mean ‖ε_θ − ε_base‖²", published=0.01, ge=0)
