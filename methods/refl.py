@@ -35,13 +35,12 @@ class ReFLSettings(
     loss_scale: float = setting(1.0, "λ, factor on the loss", published=1e-3, scales=True, gt=0)
     threshold: float | None = setting(
         None,
-        "the loss is λ·relu(threshold − r). The published one suits ImageReward's scale and may leave no "
-        "gradient on another, so by default the loss is −λ·r",
+        "the loss is λ·relu(threshold − r). The published threshold is on ImageReward's scale and may leave no "
+        "gradient on another; by default it lies above all rewards, where the loss −λ·r has the same gradient",
         published=2.0,
+        scales=True,
     )
-    stop_from: float = setting(
-        0.4, "earliest stop as a share of T, rounded down; tuned (sweeps/tuning)", published=0.75, ge=0, lt=1
-    )
+    stop_from: float = setting(0.75, "earliest stop as a share of T, rounded down", published=0.75, ge=0, lt=1)
     stop_to: float = setting(1.0, "end of the stops as a share of T, itself excluded", published=1.0, gt=0, le=1)
 
     @model_validator(mode="after")

@@ -13,11 +13,6 @@ NATIVE = [name for name in registry.names() if not registry.load(name).own_train
 
 BUFFER = "a round of 64 or 128 images is too few to learn from alone"
 DEVIATIONS = {
-    "alignprop": {"loss": "−r has the gradient of the published loss wherever the reward is below its target, 10"},
-    "refl": {
-        "threshold": "2 is on ImageReward's scale and leaves no gradient on another",
-        "stop_from": "tuned",
-    },
     "rwr": {"buffer_rollouts": BUFFER},
     "rwr-sparse": {"buffer_rollouts": BUFFER, "keep_share": "tuned"},
     "raft": {"buffer_rollouts": BUFFER},
