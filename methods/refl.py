@@ -6,10 +6,10 @@ Xu, Liu, Wu, Tong, Li, Ding, Tang, Dong 2023 (ImageReward), arXiv 2304.05977, Al
     θ ← θ − η λ ∇_θ E[ φ(r(x̂_0, c)) ],   φ(r) = relu(2 − r) on ImageReward's scale, λ = 1e-3
 
 The authors' code samples 40 steps without guidance and draws m from 30..39 for each micro-batch of two. Here m is drawn
-once for an update, whose result must not depend on the micro-batch. The code passes the denoiser the index m in place
-of the timestep, and predicts x̂_0 with ᾱ of the step before; here both are those of x_m. The paper's algorithm also
-trains on the pre-training loss, which is left out because a comparison by reward has no pre-training data;
-`drift_weight` can pull the policy towards the base model instead.
+once for an update, whose result must not depend on the micro-batch. Denoiser and x̂_0 take the timestep of x_m, as in
+the code since July 2023. Two parts are left out: the code saves a moving average of the weights, here the policy itself
+is evaluated; and the paper's algorithm also trains on the pre-training loss, for which a comparison by reward has no
+data. `drift_weight` can pull the policy towards the base model instead.
 """
 
 from collections.abc import Sequence
