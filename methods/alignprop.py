@@ -4,6 +4,9 @@ Prabhudesai, Goyal, Pathak, Fragkiadaki 2023, arXiv 2310.03739; code: mihirp1998
 
     θ ← θ − η ∇_θ E_c,x_T [ L(r(D(x_0), c)) ],   x_0 = the whole DDIM chain from x_T under θ
 
+The code's L is 0.01 |r − 10|, for an aesthetic score of at most 10. Below its target the gradient is that of −0.01 r,
+and Adam does not depend on the factor, except where the gradient is clipped or beside `drift_weight`.
+
 The gradient is kept through the last K steps only (truncated backpropagation through time). K is drawn at random, once
 for all trajectories of an update. Memory is bounded by recomputing denoiser calls in the backward pass.
 """
@@ -53,11 +56,12 @@ class AlignPropSettings(
         0.84, "for truncation: gaussian, as a share of T", published=0.84, source=REWRITE, gt=0, lt=1
     )
     gaussian_std: float = setting(0.1, "for truncation: gaussian, as a share of T", published=0.1, source=REWRITE, gt=0)
-    loss: Literal["reward", "distance-to-target"] = setting(
-        "reward", "reward: −r; distance-to-target: |r − target_reward|", published="distance-to-target"
-    )
-    target_reward: float = setting(
-        10.0, "for loss: distance-to-target, on the reward's scale", published=10.0, scales=True
+    target_reward: float | None = setting(
+        None,
+        "the loss is |r − target_reward|. The published target is on the aesthetic predictor's scale and may lie below "
+        "another reward's values; by default it lies above all of them, where the loss −r has the same gradient",
+        published=10.0,
+        scales=True,
     )
 
     @model_validator(mode="after")
@@ -123,7 +127,7 @@ class AlignProp(Method):
 
     def loss(self, rewards: Tensor) -> Tensor:
         """The loss of each image `[B]`."""
-        if self.settings.loss == "reward":
+        if self.settings.target_reward is None:
             return -self.settings.loss_scale * rewards
         return self.settings.loss_scale * (rewards - self.settings.target_reward).abs()
 

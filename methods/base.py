@@ -218,10 +218,12 @@ class SamplingMethod(Method):
 
     Class attributes that an author sets, besides those of `Method`:
         selects: whether the method has rounds; `cost` is then the cost of a round over `prompts` images.
+        shown: the numbers of rounds after which the harness evaluates besides where the sweep has it due.
     """
 
     trains = False
     selects: ClassVar[bool] = False
+    shown: ClassVar[tuple[int, ...]] = ()
 
     @classmethod
     def prompts_per_step(cls, settings: Any) -> int:

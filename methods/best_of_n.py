@@ -6,7 +6,7 @@ Nothing is trained. For each evaluated image, n candidates are drawn from the ba
 reward is kept (rejection sampling: Stiennon et al. 2020, arXiv 2009.01325, appendix G.3). With M images evaluated on
 the training prompts, a round adds a candidate to each and costs M queries, so after Q queries n = Q / M. The candidates
 of n are among those of n + 1, and the first is the image that `base` samples: n = 1 is `base` exactly, and the reward
-on training prompts never falls.
+on training prompts never falls. The curve has a point at n = 1, 4 and 16, whatever the budget gives in the end.
 
 The Kullback-Leibler divergence of x* from the base model is at most log n − (n − 1) / n. (Stiennon et al. give this
 figure as exact; Beirami et al. 2024, arXiv 2401.01879, show that it is an upper bound.) Every point of the curve logs
@@ -59,6 +59,7 @@ class BestOfN(SamplingMethod):
     reward_access = "value"
     Settings = BestOfNSettings
     selects = True
+    shown = (1, 4, 16)
     settings: BestOfNSettings
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -1,6 +1,6 @@
 """D3PO: direct preference for denoising diffusion policy optimisation.
 
-Yang, Tao, Lyu, Ge, Chen, Li, Shen, Zhu, Li 2023, arXiv 2311.13231; code: yk7333/d3po, scripts/train_with_rm.py. Two
+Yang, Tao, Lyu, Ge, Chen, Li, Shen, Zhu, Li 2023, arXiv 2311.13231; code: yk7333/d3po, scripts/rm/train_d3po.py. Two
 trajectories of one prompt are ranked by the reward of their images, and every step of the better is preferred to the
 same step of the worse, as DPO would (Rafailov et al. 2023) if each step were an answer:
 
@@ -9,10 +9,14 @@ same step of the worse, as DPO would (Rafailov et al. 2023) if each step were an
 p_ref is the base model. The authors' code takes the mean log-probability over the 16,384 dimensions of Stable Diffusion
 1.5's latent, so its β and ε apply to the joint log-ratio divided by 16,384. The same quantity is used here, for latents
 of any size.
+
+Published are this loss and its pairs: two images of a prompt from one x_T, every step of them. Ours are the sizes of a
+rollout and of an update, which in the code has one pair, and AdamW's ε.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,11 +39,10 @@ from models.sampler import SamplerSettings
 class D3POSettings(
     TrajectorySettings,
     source="yk7333/d3po, config/base.py and scripts/rm/train_d3po.py",
-    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 20, "images_per_prompt": 2,
-        "updates_per_rollout": 20, "timestep_fraction": 1.0, "timestep_choice": "random",
-        "initial_noise": "per-prompt"},
+    published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "updates_per_rollout": 20,
+        "timestep_fraction": 1.0, "timestep_choice": "random"},
 ):  # fmt: skip
-    """D3PO's settings. Defaults suit the embedded model; images of a prompt form disjoint pairs."""
+    """D3PO's settings. Defaults suit the embedded model."""
 
     learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=3e-5, scales=True, gt=0)
     adam_epsilon: float = setting(
@@ -49,6 +52,14 @@ class D3POSettings(
         published=1e-8,
         scales=True,
         gt=0,
+    )
+    prompts_per_rollout: int = setting(32, "distinct draws of a prompt in a rollout", published=20, scales=True, ge=1)
+    images_per_prompt: int = setting(2, "images of each prompt, two and two a pair", published=2, scales=True, ge=1)
+    initial_noise: Literal["independent", "per-prompt"] = setting(
+        "per-prompt",
+        "x_T of a prompt's images in a rollout. independent: one for each image; per-prompt: one for all images of the "
+        "prompt",
+        published="per-prompt",
     )
     beta: float = setting(
         1.0, "β, on the joint log-ratio over 16,384; tuned (sweeps/tuning)", published=0.1, scales=True, gt=0

@@ -3,11 +3,12 @@
 Black, Janner, Du, Kostrikov, Levine 2023, arXiv 2305.13301; code: kvablack/ddpo-pytorch. Denoising is a Markov
 decision process whose action is x_{t−1}; the reward comes at the end and every step shares its advantage A:
 
-    score function (eq. 3):       ∇J = E[ Σ_t ∇ log p_θ(x_{t−1} | x_t, c) · A ],    one update a rollout
-    importance sampling (eq. 4):  maximise E[ Σ_t min(A ρ_t, A clip(ρ_t, 1 ± ε)) ],  ρ_t = p_θ / p_old
+    score function (DDPO_SF):       ∇J = E[ Σ_t ∇ log p_θ(x_{t−1} | x_t, c) · A ],    one update a rollout
+    importance sampling (DDPO_IS):  maximise E[ Σ_t min(A ρ_t, A clip(ρ_t, 1 ± ε)) ],  ρ_t = p_θ / p_old
 
-As in the authors' code, log p is the mean over a latent's dimensions instead of the sum, so ρ_t is the joint ratio to
-the power of 1 / dimensions.
+A is the reward standardised by the prompt's last rewards (appendix D.3). As in the authors' code, log p is the mean
+over a latent's dimensions instead of the sum, so ρ_t is the joint ratio to the power of 1 / dimensions. The defaults
+differ from what is published in sizes, learning rate and clip only.
 """
 
 import math
@@ -39,13 +40,20 @@ class DDPOSettings(
         "importance-sampling", "DDPO-IS, the better in the paper, or DDPO-SF", published="importance-sampling"
     )
     statistics: Literal["group", "per-prompt", "batch"] = setting(
-        "group",
+        "per-prompt",
         "rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
         "per-prompt: the prompt's last rewards; batch: those of the rollout",
         published="per-prompt",
     )
-    buffer_size: int = setting(32, "rewards remembered for a prompt", published=32, ge=2)
-    min_count: int = setting(16, "with fewer remembered rewards the rollout's statistics are used", published=16, ge=2)
+    buffer_size: int = setting(32, "rewards remembered for a prompt", published=32, scales=True, ge=2)
+    min_count: int = setting(
+        16,
+        "with fewer remembered rewards the statistics of the whole rollout are used; with 8 images a prompt, those of "
+        "the prompt begin at its second draw",
+        published=16,
+        scales=True,
+        ge=2,
+    )
     advantage_clip: float = setting(5.0, "advantages are clipped to ± this", published=5.0, gt=0)
     clip_range: float = setting(
         2e-3,
@@ -113,7 +121,7 @@ class DDPO(Method):
         return policy_gradient.clip_range(self)
 
     def surrogate(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
-        """The loss of each row `[B]`, eq. 3 or 4, from log p_θ − log p_old `[B]` and the advantages `[B]`."""
+        """The loss of each row `[B]`, by DDPO_SF or DDPO_IS, from log p_θ − log p_old `[B]` and advantages `[B]`."""
         if self.settings.estimator == "score-function":
             # Its gradient is that of −A log p_θ; p_old is a constant.
             return -advantages * log_ratio

@@ -5,9 +5,10 @@ x^w and a worse x^l of one prompt, under the same timestep t and the same noise 
 
     minimise −log σ( −(β/2) [ (ℓ^w − ℓ_ref^w) − (ℓ^l − ℓ_ref^l) ] ),    ℓ = ‖ε − ε_θ(x_t, t, c)‖²
 
-with the base model as reference. The paper learns from people's choices collected beforehand. Here the policy draws
-images during training and the reward ranks them, so that the method spends reward queries. The authors' code also drops
-one caption in five; here each row keeps its prompt.
+with the base model as reference. Published are this loss, β, the reference and one pair a caption. Ours are the pairs:
+the paper learns from people's choices collected beforehand; here the policy draws the images in rounds, without
+guidance as in the loss, and the reward ranks them, so that the method spends reward queries. Two parts of the authors'
+code are left out: the learning rate's warm-up over the first 500 of 2,000 updates, and the drop of one caption in five.
 
 In that code ℓ is the **mean** over the 16,384 dimensions of Stable Diffusion 1.5's latent, with β = 5,000; for the sum
 over dimensions β would be 0.305. Here β keeps its meaning for the sum on latents of any size: it is rescaled by
@@ -40,8 +41,8 @@ class DPOSettings(
 
     learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=2.048e-5, scales=True, gt=0)
     prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a round", source=OURS, scales=True, ge=1)
-    images_per_prompt: int = setting(8, "images of each prompt, in disjoint pairs", published=2, scales=True, ge=1)
-    buffer_rollouts: int = setting(6, "rounds whose pairs are learned from", source=OURS, ge=1)
+    images_per_prompt: int = setting(8, "images of each prompt, two and two a pair", published=2, scales=True, ge=1)
+    buffer_rollouts: int = setting(1, "rounds whose pairs are learned from", source=OURS, ge=1)
     updates_per_rollout: int = setting(4, "optimiser updates after a round", source=OURS, scales=True, ge=1)
     batch_size: int = setting(32, "pairs an update, drawn from the buffer", published=2048, scales=True, ge=1)
     beta: float = setting(
@@ -70,7 +71,7 @@ class DPO(Method):
     summary = "Diffusion-DPO on pairs that the policy drew and the reward ranked"
     reward_access = "value"
     Settings = DPOSettings
-    default_sampler = SamplerSettings(steps=10, guidance=2.0, eta=0.0)
+    default_sampler = SamplerSettings(steps=10, guidance=1.0, eta=0.0)
     cuts_last_step = True
     settings: DPOSettings
 

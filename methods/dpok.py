@@ -9,12 +9,13 @@ baseline, and a penalty on each step's divergence from the base model:
 
 As in the authors' code, ρ_t = p_θ(x_{t−1} | x_t, c) / p_old uses the **mean** log-probability over a latent's
 dimensions, and the square is the **mean** over dimensions, of ε with guidance; β is `drift_weight`. The ratio is
-clipped on both sides, without DDPO's minimum.
+clipped on both sides, without DDPO's minimum. V learns from a rollout's rewards before they are compared with it, as in
+the code. α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01, many prompts with
+1,000 and 0.1.
 
-Two choices are ours. The policy learns from the present rollout only; the code draws from a buffer of about three
-rollouts. V predicts a rollout's rewards before it has learned from them, so that it cannot have memorised the rewards
-from which it is subtracted. α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01,
-many prompts with 1,000 and 0.1.
+One choice is ours: the policy learns from the present rollout only, where the code draws from a buffer of about three
+rollouts. With several images of a prompt in a rollout, DPOK can trail `ddpo-early-shared-noise`: an error of V in a
+prompt's mean is common to the advantages of all its images, whereas the mean of a group's rewards has no such error.
 """
 
 import math
@@ -38,7 +39,7 @@ class DPOKSettings(
     TrajectorySettings,
     source="google-research/google-research, dpok/train_online_pg.py (which trains on 120 of a rollout's 300 rows)",
     published={"prompts_per_rollout": 6, "images_per_prompt": 1, "updates_per_rollout": 5,
-        "timestep_fraction": 0.4, "timestep_choice": "random", "initial_noise": "independent"},
+        "timestep_choice": "random", "initial_noise": "independent"},
 ):  # fmt: skip
     """DPOK's settings. Defaults suit the embedded model; α, β and the gradient's clip are the authors' code's."""
 
@@ -52,6 +53,9 @@ class DPOKSettings(
         published=1e-4,
         scales=True,
         gt=0,
+    )
+    timestep_fraction: float = setting(
+        0.4, "share of a trajectory's steps that is trained on", published=0.4, gt=0, le=1
     )
     reward_weight: float = setting(100.0, "α, weight of the advantage", published=100.0, gt=0)
     drift_weight: float = setting(0.01, "β, weight of mean ‖ε_θ − ε_base‖²", published=0.01, ge=0)
@@ -113,12 +117,12 @@ class DPOK(Method):
         inputs = rollout.states[step, sample], rollout.conditioning.pooled[sample], step
         rewards = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
         self.value.remember(*inputs, rollout.rewards[sample])
+        value_loss = self._learn_value()
         advantages = rollout.rewards[sample] - self.value(*inputs)
         if not varies(rewards):  # the true V is then this reward, and the difference is an error of the network
             advantages = torch.zeros_like(advantages)
 
         done = policy_gradient.learn(self, rollout, rows, advantages, self.surrogate, settings.updates_per_rollout)
-        value_loss = self._learn_value()
         self.iteration += 1
         return StepMetrics(
             loss=float(torch.cat(done.losses).mean()),

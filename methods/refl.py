@@ -6,10 +6,10 @@ Xu, Liu, Wu, Tong, Li, Ding, Tang, Dong 2023 (ImageReward), arXiv 2304.05977, Al
     θ ← θ − η λ ∇_θ E[ φ(r(x̂_0, c)) ],   φ(r) = relu(2 − r) on ImageReward's scale, λ = 1e-3
 
 The authors' code samples 40 steps without guidance and draws m from 30..39 for each micro-batch of two. Here m is drawn
-once for an update, whose result must not depend on the micro-batch. The code passes the denoiser the index m in place
-of the timestep, and predicts x̂_0 with ᾱ of the step before; here both are those of x_m. The paper's algorithm also
-trains on the pre-training loss, which is left out because a comparison by reward has no pre-training data;
-`drift_weight` can pull the policy towards the base model instead.
+once for an update, whose result must not depend on the micro-batch. Denoiser and x̂_0 take the timestep of x_m, as in
+the code since July 2023. Two parts are left out: the code saves a moving average of the weights, here the policy itself
+is evaluated; and the paper's algorithm also trains on the pre-training loss, for which a comparison by reward has no
+data. `drift_weight` can pull the policy towards the base model instead.
 """
 
 from collections.abc import Sequence
@@ -35,13 +35,12 @@ class ReFLSettings(
     loss_scale: float = setting(1.0, "λ, factor on the loss", published=1e-3, scales=True, gt=0)
     threshold: float | None = setting(
         None,
-        "the loss is λ·relu(threshold − r). The published one suits ImageReward's scale and may leave no "
-        "gradient on another, so by default the loss is −λ·r",
+        "the loss is λ·relu(threshold − r). The published threshold is on ImageReward's scale and may leave no "
+        "gradient on another; by default it lies above all rewards, where the loss −λ·r has the same gradient",
         published=2.0,
+        scales=True,
     )
-    stop_from: float = setting(
-        0.4, "earliest stop as a share of T, rounded down; tuned (sweeps/tuning)", published=0.75, ge=0, lt=1
-    )
+    stop_from: float = setting(0.75, "earliest stop as a share of T, rounded down", published=0.75, ge=0, lt=1)
     stop_to: float = setting(1.0, "end of the stops as a share of T, itself excluded", published=1.0, gt=0, le=1)
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from reports.meta import Meta
 from reports.names import DONE, FIGURE_AXES, axis_words
 from reports.notices import Notice
 from reports.statistics import gains
-from reports.tables import ablation, costs, parity, rewards, tuning
+from reports.tables import ablation, costs, parity, rewards, selection, tuning
 from reports.tables.table import Table, ranked_variants
 
 MAIN_PANELS = 3
@@ -49,6 +49,7 @@ class Document:
     rewards: Table | None
     paired: Table | None
     ablations: tuple[Table, ...]
+    selection: tuple[Table, ...]
     parity: tuple[Table, ...]
     tuning: Table | None
     trials: Table
@@ -70,8 +71,9 @@ class Document:
     @property
     def all_tables(self) -> tuple[Table, ...]:
         """All tables in reading order."""
-        found = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.parity, self.tuning]
-        return tuple(table for table in (*found, self.trials) if table is not None)
+        compared = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.selection]
+        found = [*compared, *self.parity, self.tuning, self.trials]
+        return tuple(table for table in found if table is not None)
 
 
 def compose(
@@ -119,6 +121,7 @@ def compose(
         rewards=rewards.rewards(frame, trials, meta) if measured else None,
         paired=rewards.paired(frame, evaluation, trials, meta) if measured else None,
         ablations=tuple(ablation.tables(frame, trials, meta)),
+        selection=tuple(selection.tables(frame, meta)),
         parity=tuple(parity.tables(frame, trials, meta)),
         tuning=tuning.table(meta),
         trials=costs.trials_table(frame, trials, meta),

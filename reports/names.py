@@ -77,6 +77,8 @@ STATUSES = (*GOING, DONE, *STOPPED)
 
 UNTRAINED = "untrained"
 """The family of the method that is the model as it came."""
+SELECTION = "selection"
+"""The family of methods that train nothing and choose among samples."""
 
 
 def is_metric(name: str) -> bool:

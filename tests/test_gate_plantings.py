@@ -12,9 +12,11 @@ from tests.test_embedded import bench
 ROOT = Path(__file__).parents[1]
 BASELINE = ROOT / "sweeps/baselines/gate.json"
 SWEEP = ROOT / "sweeps/gate.yaml"
+VARIANT = "ddpo-early-shared-noise"
 HALVED = "[{name: alignprop, settings: {batch_size: 8, learning_rate: 4e-3}}]"
-FLIPPED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: ddpo, settings:
-  {{learning_rate: 5e-3, prompts_per_rollout: 2, images_per_prompt: 16}}}}]"""
+FLIPPED = f"""[{{name: "{ROOT / "tests/flipped_ddpo.py"}:FlippedDDPO", variant: {VARIANT}, settings:
+  {{learning_rate: 5e-3, prompts_per_rollout: 2, images_per_prompt: 16, statistics: group, timestep_fraction: 0.6,
+  timestep_choice: earliest, initial_noise: per-prompt}}}}]"""
 
 
 def arguments(*overrides: str) -> list[str]:
@@ -61,7 +63,7 @@ def test_a_halved_learning_rate_is_caught(planted):
     code, said = check(planted["halved"])
     assert code == 1
     assert said["by"]["alignprop"]["verdict"] == "regression"
-    assert said["by"]["ddpo"]["verdict"] == "failed", "it was left out here, which is no pass either"
+    assert said["by"][VARIANT]["verdict"] == "failed", "it was left out here, which is no pass either"
     assert any("learning_rate: not set, now 0.004" in note for note in said["notes"])
 
 
@@ -70,7 +72,7 @@ def test_a_halved_learning_rate_is_caught(planted):
 def test_a_flipped_advantage_is_caught(planted):
     code, said = check(planted["flipped"])
     assert code == 1
-    assert said["by"]["ddpo"]["verdict"] == "regression"
+    assert said["by"][VARIANT]["verdict"] == "regression"
 
 
 @pytest.mark.slow

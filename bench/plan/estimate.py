@@ -7,7 +7,7 @@ from bench.build.objects import sampler_settings
 from bench.build.plugins import load_method
 from bench.build.trial_spec import Trial
 from bench.plan.budget import prompts_in_step, step_cost
-from methods.base import Method
+from methods.base import Method, SamplingMethod
 from models.sampler import rows_per_prediction
 
 
@@ -61,6 +61,8 @@ def _training(trial: Trial, cls: type[Method]) -> tuple[int | None, dict[str, in
 def _evaluation(trial: Trial, cls: type[Method], steps: int | None) -> tuple[int, int, int]:
     """The number of points, images and denoiser rows of evaluation."""
     points = 1 if steps == 0 else _points(trial)
+    if issubclass(cls, SamplingMethod):
+        points += sum(rounds <= (steps or 0) for rounds in cls.shown)
     train, heldout = (len(trial.evaluated.get(split, ())) for split in ("train", "heldout"))
     sampler, images = trial.evaluate.sampler, trial.evaluate.images
     calls = sampler.steps * rows_per_prediction(sampler.guidance)

@@ -170,7 +170,8 @@ class TrialLoop:
         axis, every = self.trial.budget.axis, self.trial.evaluate.every
         before, after = spent(axis, book), spent(axis, self.axes())
         self.folder.heartbeat(progress=min(1.0, after / self.trial.budget.limit), latest=self.latest)
-        if after // every > before // every:
+        shown = self.method.shown if isinstance(self.method, SamplingMethod) else ()
+        if after // every > before // every or self.meter.ledger.steps in shown:
             self.evaluate()
         return True
 

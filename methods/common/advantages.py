@@ -92,7 +92,7 @@ def futile_statistics(settings: Any, prompts: int, training: int, drawn: float =
 
 
 class PromptStatistics:
-    """Running statistics of each prompt's rewards (DDPO, section 6; ddpo-pytorch's PerPromptStatTracker).
+    """Running statistics of each prompt's rewards (DDPO, appendix D.3; ddpo-pytorch's PerPromptStatTracker).
 
     Args:
         buffer_size: number of the latest rewards remembered for a prompt.

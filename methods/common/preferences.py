@@ -1,4 +1,4 @@
-"""Preferences from rewards: pairs of images of a prompt, ranked by their rewards."""
+"""Preferences from rewards: pairs of images of a prompt, as they were drawn, ranked by their rewards."""
 
 import math
 
@@ -20,19 +20,19 @@ def check_pairs(images_per_prompt: int) -> None:
 
 
 def ranked_pairs(rewards: Tensor, group: int) -> Tensor:
-    """Pairs `[P, 2]` of sample numbers, the better first: a group's best and worst, second best and second worst, ….
+    """Pairs `[P, 2]` of sample numbers, the better first: a group's first and second image, third and fourth, ….
 
-    An image is in at most one pair; the middle one of an odd group is in none. The reward differences are as large as
-    disjoint pairs allow. A pair whose rewards are equal up to rounding expresses no preference and is dropped.
+    The partners are independent of the rewards, as the two images are that the sources draw for a prompt. An image is
+    in at most one pair; the last one of an odd group is in none. A pair whose rewards are equal up to rounding
+    expresses no preference and is dropped.
 
     Args:
         rewards: `[B]`; the images of a prompt are consecutive.
         group: number of images of a prompt, at least 2.
     """
-    ranked = rewards.reshape(-1, group).argsort(dim=1, descending=True, stable=True)
-    ranked = ranked + torch.arange(0, len(rewards), group, device=rewards.device)[:, None]
-    half = group // 2
-    pairs = torch.stack([ranked[:, :half], ranked.flip(1)[:, :half]], dim=2).reshape(-1, 2)
+    numbers = torch.arange(len(rewards), device=rewards.device).reshape(-1, group)
+    drawn = numbers[:, : group // 2 * 2].reshape(-1, 2)
+    pairs = drawn.gather(1, rewards[drawn].argsort(dim=1, descending=True, stable=True))
     better, worse = rewards[pairs].T
     return pairs[better - worse > rounding(torch.maximum(better.abs(), worse.abs()))]
 

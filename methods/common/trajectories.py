@@ -1,8 +1,4 @@
-"""Trajectories as steps of a Markov decision process, for the methods that need log-probabilities.
-
-On short chains, the choice of trained steps and of initial noise decides whether the gradient is signal or noise: see
-`TrajectorySettings`.
-"""
+"""Trajectories as steps of a Markov decision process, for the methods that need log-probabilities."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,20 +20,19 @@ SD15_DIMENSIONS = 4 * 64 * 64
 class TrajectorySettings(TrainingSettings):
     """Settings of all methods on trajectories. A trained row is a (sample, timestep) pair.
 
-    The defaults of the last three settings suit the embedded model. With T = 5 and eta 1 on emoji-v1, |dμ/d output| / σ
-    is 12 at the step at t = 201 and 0.4 to 1.2 at the others, so the noise of that step would dominate the gradient.
-    Half of the variance of a prompt's rewards comes from x_T, which no action of a step explains.
+    On chains of few steps one step's noise may dominate the gradient; docs/methods.md has the variant of DDPO that
+    leaves it out (`ddpo-early-shared-noise`).
     """
 
     prompts_per_rollout: int = setting(8, "distinct draws of a prompt in a rollout", scales=True, ge=1)
     images_per_prompt: int = setting(8, "images of each prompt", scales=True, ge=1)
     updates_per_rollout: int = setting(4, "optimiser updates on a rollout", scales=True, ge=1)
-    timestep_fraction: float = setting(0.6, "share of a trajectory's steps that is trained on", gt=0, le=1)
+    timestep_fraction: float = setting(1.0, "share of a trajectory's steps that is trained on", gt=0, le=1)
     timestep_choice: Literal["random", "earliest"] = setting(
-        "earliest", "which steps are trained on: a random choice for each sample, or the noisiest"
+        "random", "which steps are trained on: a random choice for each sample, or the noisiest"
     )
     initial_noise: Literal["independent", "per-prompt"] = setting(
-        "per-prompt",
+        "independent",
         "x_T of a prompt's images in a rollout. independent: one for each image; per-prompt: one for all "
         "images of the prompt (DanceGRPO, arXiv 2505.07818)",
     )

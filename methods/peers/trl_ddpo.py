@@ -45,7 +45,7 @@ class TRLDDPOSettings(TRLSettings, source=SOURCE):
     buffer_size: int = setting(
         8,
         "rewards remembered for a prompt; equal to images_per_prompt it holds this rollout's images, "
-        "the nearest to our ddpo's groups",
+        "the nearest to ddpo's statistics: group",
         published=16,
         ge=2,
     )

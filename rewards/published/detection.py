@@ -154,7 +154,8 @@ class ObjectRemoval(DetectionReward):
         detector, model, object, objects: as for `DetectionReward`.
         reduce: how P(object) follows from the boxes' probabilities. `max`: their soft maximum (`soft_maximum`).
             `mean`: the mean of those above the threshold, 0 if there are none, as in VADER; it has no gradient if
-            nothing is found, and a further weak find lowers it.
+            nothing is found, and a further weak find lowers it. VADER's code leaves out a box whose likeliest class is
+            another; here any box above the threshold counts.
         temperature: temperature of the soft maximum, in units of probability.
         threshold: threshold of the mean, in (0, 1); 0.2, as in VADER's code, unless given.
     """

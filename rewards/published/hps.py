@@ -4,10 +4,11 @@ The model is an open_clip ViT-H/14, fine-tuned on people's rankings of generated
 prompt), as the authors' `hpsv2.score` returns it: without the logit scale, about 0.2 to 0.35 (the paper's tables show
 100 times that). v2.1 was trained on other data than v2.0, and the scores of the two are not comparable.
 
-Preprocessing is a differentiable version of the authors': the longer side to 224 by antialiased bicubic interpolation,
-black borders to a square, CLIP's normalisation. The network runs in fp32, the authors' in fp16 on a GPU. Prompts are
-cut at 77 tokens. One difference: the authors' code adds no borders to an image whose longer side is 224, so it cannot
-score such an image unless it is square; here the borders are always added.
+Preprocessing is a differentiable version of the authors': the longer side to 224 by bicubic interpolation, black
+borders to a square, CLIP's normalisation. It is antialiased, which is torchvision's default for tensors since 0.17; the
+authors' code does not ask for it. The network runs in fp32, the authors' in fp16 on a GPU. Prompts are cut at 77
+tokens. One difference: the authors' code adds no borders to an image whose longer side is 224, so it cannot score such
+an image unless it is square; here the borders are always added.
 """
 
 import html

@@ -91,8 +91,17 @@ def test_losses():
     rewards = torch.tensor([5.0, 12.0])
     plain = build("alignprop", LinearFamily())
     torch.testing.assert_close(plain.loss(rewards), -rewards)
-    distance = build("alignprop", LinearFamily(), loss="distance-to-target", loss_scale=0.01)
+    distance = build("alignprop", LinearFamily(), target_reward=10.0, loss_scale=0.01)
     torch.testing.assert_close(distance.loss(rewards), torch.tensor([0.05, 0.02]))
+
+
+@pytest.mark.parametrize(("name", "target"), [("alignprop", "target_reward"), ("refl", "threshold")])
+def test_a_target_above_all_rewards_changes_no_gradient(name, target):
+    far, none = (gradient_of_step(build(name, LinearFamily(), **{target: value}), PROMPTS) for value in (1e3, None))
+    near = gradient_of_step(build(name, LinearFamily(), **{target: -1e3}), PROMPTS)
+    assert any(weight.any() for weight in none)
+    assert all(torch.equal(one, other) for one, other in zip(far, none, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(near, none, strict=True))
 
 
 def test_keep_steps_belongs_to_fixed():

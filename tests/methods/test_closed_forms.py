@@ -313,7 +313,7 @@ def test_ddpo_at_the_first_update(estimator, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_dpok_at_the_first_update(kind):
     """−α (r − V) ∇ log p + β ∇ ‖ε_θ − ε_base‖², where V begins at the mean reward."""
-    settings = {**WHOLE, "images_per_prompt": 2, "reward_weight": 10.0, "drift_weight": 3.0}
+    settings = {**WHOLE, "images_per_prompt": 2, "reward_weight": 10.0, "drift_weight": 3.0, "value_updates": 0}
     method = subject("dpok", GUIDED, family=LinearFamily(prediction_type=kind), **settings)
     chain, mean, base = states(method, PAIRED), mean_of(method, PAIRED), mean_of(method, PAIRED, base=True)
     rewards = score(method, chain[-1], PAIRED)

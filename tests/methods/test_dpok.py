@@ -1,6 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from methods.common import policy_gradient
 from methods.common.value_function import ValueFunction, ValueNetwork
 from models.noise import SeedStream
 from tests.linear import LinearFamily
@@ -51,11 +54,20 @@ def test_the_value_function_learns_rewards_and_remembers_so_many_rows():
     )
 
 
-def test_the_value_function_learns_after_the_advantages_are_taken():
-    method = build("dpok", LinearFamily(), **SMALL)
-    first = method.step(PROMPTS).extra
-    assert first["value_loss"] > 0
-    assert len(method.value.rows["rewards"]) == 24
-    again = build("dpok", LinearFamily(), value_updates=0, **SMALL)
-    assert again.step(PROMPTS).extra["advantage"] == first["advantage"]
-    assert first["advantage"] == pytest.approx(0, abs=1e-5)
+def test_the_value_function_learns_before_the_advantages_are_taken(monkeypatch):
+    seen = []
+
+    def learn(method, rollout, rows, advantages, *rest):
+        seen.append((rollout.rewards[rows[:, 1]], advantages))
+        return policy_gradient.learn(method, rollout, rows, advantages, *rest)
+
+    monkeypatch.setattr("methods.dpok.policy_gradient", SimpleNamespace(**vars(policy_gradient) | {"learn": learn}))
+    for updates in (0, 200):
+        method = build("dpok", LinearFamily(), value_updates=updates, **SMALL)
+        metrics = method.step(PROMPTS)
+        assert (metrics.extra["value_loss"] > 0) == bool(updates)
+        assert len(method.value.rows["rewards"]) == 24
+    (rewards, before), (same, after) = seen
+    assert torch.equal(rewards, same)
+    torch.testing.assert_close(before, rewards - rewards.mean())
+    assert float(after.square().mean()) < 0.1 * float(before.square().mean()), "V knows these rewards already"

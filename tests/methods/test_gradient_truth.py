@@ -22,7 +22,6 @@ def test_full_alignprop_agrees_with_central_differences(checkpointing, tiny_mode
         tiny_model,
         SamplerSettings(3, 2.0, 1.0),
         truncation="full",
-        loss="distance-to-target",
         target_reward=1.0,
         micro_batch=3,
         checkpointing=checkpointing,

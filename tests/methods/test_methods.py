@@ -41,8 +41,17 @@ VARIANTS = {
     "alignprop block": ("alignprop", {"checkpointing": "block"}),
     "alignprop with drift": ("alignprop", {"drift_weight": 0.1}),
     "ddpo score-function": ("ddpo", {"estimator": "score-function"}),
-    "ddpo per-prompt": ("ddpo", {"statistics": "per-prompt", "min_count": 2}),
-    "ddpo random timesteps": ("ddpo", {"timestep_fraction": 0.7, "timestep_choice": "random"}),
+    "ddpo per-prompt": ("ddpo", {"min_count": 2}),
+    "ddpo random timesteps": ("ddpo", {"timestep_fraction": 0.7}),
+    "ddpo early shared noise": (
+        "ddpo",
+        {
+            "statistics": "group",
+            "timestep_fraction": 0.7,
+            "timestep_choice": "earliest",
+            "initial_noise": "per-prompt",
+        },
+    ),
     "ddpo with drift": ("ddpo", {"drift_weight": 0.1}),
     "rwr guided with drift": ("rwr", {"loss_guidance": 2.0, "drift_weight": 0.1}),
 }
@@ -92,8 +101,10 @@ def test_it_learns(name, tiny_v_model):
     """Twenty steps make a random model's images brighter, on the same prompts and noise, by three standard errors."""
     settings = {
         "alignprop": {"batch_size": 8, "learning_rate": 1e-2},
-        "ddpo": {"learning_rate": 1e-2, "clip_range": 1.0, "prompts_per_rollout": 4, "images_per_prompt": 16},
-    }[name]
+        "ddpo": {"learning_rate": 1e-2, "clip_range": 1.0, "prompts_per_rollout": 4, "images_per_prompt": 16,
+            "statistics": "group", "timestep_fraction": 0.6, "timestep_choice": "earliest",
+            "initial_noise": "per-prompt"},
+    }[name]  # fmt: skip
     method = build(name, tiny_v_model, SamplerSettings(3, 1.0, 1.0), **settings)
     policy = method.policy
 

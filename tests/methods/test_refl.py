@@ -12,7 +12,7 @@ from tests.methods.build import PROMPTS, build
 
 @pytest.mark.parametrize(("steps", "expected"), [(40, range(30, 40)), (5, range(3, 5)), (1, range(1))])
 def test_stops_are_the_source_s_and_scale_to_any_t(steps, expected):
-    assert stops(ReFLSettings(stop_from=0.75), steps) == expected
+    assert stops(ReFLSettings(), steps) == expected
 
 
 def test_a_stop_is_drawn_for_each_update_and_spends_that_many_steps():

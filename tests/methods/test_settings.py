@@ -11,23 +11,8 @@ from methods.settings import OURS, Settings, modifications, provenance, setting
 
 NATIVE = [name for name in registry.names() if not registry.load(name).own_trainer]
 
-CHAIN = "the embedded model's chain of 5 steps: the steep one drowns the gradient (TrajectorySettings)"
-X_T = "half of the variance of a prompt's rewards comes from x_T, which no step explains"
 BUFFER = "a round of 64 or 128 images is too few to learn from alone"
 DEVIATIONS = {
-    "alignprop": {"loss": "−r has the gradient of the published loss wherever the reward is below its target, 10"},
-    "refl": {
-        "threshold": "2 is on ImageReward's scale and leaves no gradient on another",
-        "stop_from": "tuned",
-    },
-    "ddpo": {
-        "statistics": "with few prompts and small rollouts a buffer's minimum is not reached for dozens of rollouts",
-        "timestep_fraction": CHAIN,
-        "timestep_choice": CHAIN,
-        "initial_noise": X_T,
-    },
-    "dpok": {"timestep_fraction": CHAIN, "timestep_choice": CHAIN, "initial_noise": X_T},
-    "d3po": {"timestep_fraction": CHAIN, "timestep_choice": CHAIN},
     "rwr": {"buffer_rollouts": BUFFER},
     "rwr-sparse": {"buffer_rollouts": BUFFER, "keep_share": "tuned"},
     "raft": {"buffer_rollouts": BUFFER},

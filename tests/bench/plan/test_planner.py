@@ -15,6 +15,7 @@ from bench.plan.protocol import protocol_of
 from bench.store.plan_file import describe_run
 from bench.store.run_folder import RunFolder
 from bench.sweep.load import load_sweep
+from bench.sweep.variants import variant_name
 from methods import registry
 from tests.bench.planned import plan
 
@@ -309,27 +310,29 @@ def test_the_papers_scale_has_settings_for_every_method_that_trains():
     """Each accepted by its method; where the main sweep has the same method, the same ones."""
     families = load_sweep(SWEEPS / "families.yaml", "paper", ["model=emoji-v1", "reward=colourfulness"])
     assert {spec.name for spec in families.sweep.methods} == set(registry.names())
-    written = {spec.name: spec for spec in families.sweep.methods}
+    written = {variant_name(spec.name, spec.variant): spec for spec in families.sweep.methods}
     for name, spec in written.items():
-        assert bool(spec.settings) == registry.load(name).trains, name
+        assert bool(spec.settings) == registry.load(spec.name).trains, name
     for spec in load_sweep(SWEEPS / "aesthetic.yaml", "paper").sweep.methods:
-        assert (written[spec.name].settings, written[spec.name].sampler) == (spec.settings, spec.sampler)
+        same = written[variant_name(spec.name, spec.variant)]
+        assert (same.settings, same.sampler) == (spec.settings, spec.sampler)
     for sweep in ("alignment", "counting", "compressibility"):
         there = ["model=emoji-v1", "reward=colourfulness", "evaluate.rewards=[]", "prompts.train=animals"]
         scaled = load_sweep(SWEEPS / f"{sweep}.yaml", "paper", [*there, "prompts.heldout=null"])
-        assert len(plan(scaled)) == 12
+        assert len(plan(scaled)) == 15
         for spec in scaled.sweep.methods:
-            of_the_reward = {"loss", "loss_scale", "target_reward"}  # |r - 10| is for aesthetics
-            theirs = {key: value for key, value in written[spec.name].settings.items() if key not in of_the_reward}
+            same = written[variant_name(spec.name, spec.variant)]
+            of_the_reward = {"loss_scale", "target_reward"}  # |r - 10| is for aesthetics
+            theirs = {key: value for key, value in same.settings.items() if key not in of_the_reward}
             assert theirs.items() <= spec.settings.items()
             assert spec.settings.keys() - theirs.keys() <= of_the_reward
-            assert spec.sampler == written[spec.name].sampler
+            assert spec.sampler == same.sampler
     for name, peer in (("alignprop", "trl-alignprop"), ("ddpo", "trl-ddpo")):
         ours, theirs = (registry.load(each).Settings(**written[each].settings).model_dump() for each in (name, peer))
         shared = set(ours) & set(theirs) - {"statistics", "truncation"}  # TRL has other choices of these
         assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
         assert written[name].sampler == written[peer].sampler
-    assert len(plan(families)) == 3 * len(registry.names())
+    assert len(plan(families)) == 3 * len(written)
 
 
 def one_image(method, settings="", prompts="[a cat, a dog, a fox]", queries=32):
@@ -339,18 +342,18 @@ def one_image(method, settings="", prompts="[a cat, a dog, a fox]", queries=32):
 
 ALONE = "a rollout is one image"
 FUTILE = {
-    "ddpo": (one_image("ddpo", "prompts_per_rollout: 3"), "3 of 3 training prompts, so a group is one image"),
+    "ddpo group": (
+        one_image("ddpo", "prompts_per_rollout: 3, statistics: group"),
+        "3 of 3 training prompts, so a group is one image",
+    ),
     "ddpo of a part": (
-        one_image("ddpo", "prompts_per_rollout: 2"),
+        one_image("ddpo", "prompts_per_rollout: 2, statistics: group"),
         "write images_per_prompt: 2 or more, or statistics",
     ),
-    "ddpo of one": (one_image("ddpo", "prompts_per_rollout: 1"), "1 of 3 training prompts"),
+    "ddpo of one": (one_image("ddpo", "prompts_per_rollout: 1, statistics: group"), "1 of 3 training prompts"),
     "ddpo batch": (one_image("ddpo", "prompts_per_rollout: 1, statistics: batch"), ALONE),
-    "ddpo buffer": (
-        one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt, buffer_size: 8"),
-        "buffer_size: 8",
-    ),
-    "ddpo count": (one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt"), "draws it 11 times at most"),
+    "ddpo buffer": (one_image("ddpo", "prompts_per_rollout: 1, buffer_size: 8"), "buffer_size: 8"),
+    "ddpo count": (one_image("ddpo", "prompts_per_rollout: 1"), "draws it 11 times at most"),
     "rwr": (one_image("rwr", "prompts_per_rollout: 3"), "so a group is one image"),
     "rwr batch": (one_image("rwr", "prompts_per_rollout: 1, statistics: batch"), ALONE),
     "rwr-sparse": (one_image("rwr-sparse", "prompts_per_rollout: 3"), "so a group is one image"),
@@ -379,11 +382,11 @@ def test_what_teaches_nothing_whatever_the_reward_is_refused(case, cli, sweep_fi
 @pytest.mark.parametrize(
     "overrides",
     [
-        one_image("ddpo", "prompts_per_rollout: 4"),  # a prompt is drawn twice
-        one_image("ddpo", "prompts_per_rollout: 8", "[a cat]"),
+        one_image("ddpo", "prompts_per_rollout: 4, statistics: group"),  # a prompt is drawn twice
+        one_image("ddpo", "prompts_per_rollout: 8, statistics: group", "[a cat]"),
         one_image("ddpo", "prompts_per_rollout: 3, statistics: batch"),
-        one_image("ddpo", "prompts_per_rollout: 3, statistics: per-prompt"),
-        one_image("ddpo", "prompts_per_rollout: 1, statistics: per-prompt, min_count: 11"),
+        one_image("ddpo", "prompts_per_rollout: 3"),
+        one_image("ddpo", "prompts_per_rollout: 1, min_count: 11"),
         one_image("rwr", "prompts_per_rollout: 3, statistics: batch"),
         one_image("dpok", "prompts_per_rollout: 1"),
     ],

@@ -83,9 +83,16 @@ def test_candidates_are_nested_and_the_best_is_the_best(tiny_model, tmp_path):
     long, folder = curve_of(best_of_n(tiny_model, 4), tmp_path / "long")
     short, _ = curve_of(best_of_n(tiny_model, 2), tmp_path / "short")
     assert long[:3] == short
-    _, sparse = curve_of(best_of_n(tiny_model, 4, every=4 * TRAIN), tmp_path / "sparse")
-    assert rewards(sparse, 1).equals(rewards(folder, 4))
-    assert rewards(sparse, 1, "heldout").equals(rewards(folder, 4, "heldout"))
+    _, sparse = curve_of(best_of_n(tiny_model, 4, every=3 * TRAIN), tmp_path / "sparse")
+    assert rewards(sparse, 3).equals(rewards(folder, 4))
+    assert rewards(sparse, 3, "heldout").equals(rewards(folder, 4, "heldout"))
+
+
+def test_a_point_stands_at_the_shown_numbers_of_rounds(tiny_model, tmp_path):
+    trial = best_of_n(tiny_model, 17, every=7 * TRAIN)
+    curve, _ = curve_of(trial, tmp_path / "trial")
+    assert [row["axes"]["steps"] for row in curve] == [0, 1, 4, 7, 14, 16, 17]
+    assert estimate(trial).points >= len(curve)
 
 
 def test_seeds_choose_from_other_candidates(tiny_model, tmp_path):

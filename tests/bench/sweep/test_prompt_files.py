@@ -277,7 +277,18 @@ def test_a_shipped_sets_held_out_split_is_disjoint(name, tmp_path):
 
 @pytest.mark.parametrize("name", ["animals-uncommon", "objects"])
 def test_ddpos_unseen_are_not_among_its_training_prompts(name, tmp_path):
-    assert not set(prompts.read(name, tmp_path)) & set(prompts.read("animals", tmp_path))
+    assert not set(prompts.read(name, tmp_path)) & set(prompts.read("animals-bare", tmp_path))
+
+
+@pytest.mark.parametrize("split", ["", "-unseen"])
+def test_bare_nouns_are_the_embedded_sets_without_their_articles(split, tmp_path):
+    bare = prompts.read(f"animals-bare{split}", tmp_path)
+    assert [prompt.partition(" ")[2] for prompt in prompts.read(f"animals{split}", tmp_path)] == list(bare)
+
+
+@pytest.mark.parametrize("name", ["animals-bare", "animals-bare-unseen", "animals-uncommon", "objects"])
+def test_prompts_for_models_at_the_papers_scale_have_no_article(name, tmp_path):
+    assert not any(prompt.startswith(("a ", "an ")) for prompt in prompts.read(name, tmp_path))
 
 
 def test_a_column_is_found_despite_spaces_around_its_name(tmp_path):

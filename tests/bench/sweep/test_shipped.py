@@ -34,6 +34,12 @@ def test_the_prompts_of_the_shipped_tuning_are_prompts():
     assert (len(read), notes) == (45, []), "a comment in the file would be a prompt, of which gold knows no animal"
 
 
+@pytest.mark.parametrize("path", sorted((SHIPPED / "tuning").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_files_of_the_tuning_are_sweeps(path):
+    loaded = load_sweep(path)
+    assert loaded.sweep.name == f"tuning-{path.stem}"
+
+
 def test_a_file_of_that_name_comes_first(sweep_text):
     Path("quickstart").write_text(sweep_text)
     assert load_sweep(Path("quickstart")).sweep.name == "tiny"

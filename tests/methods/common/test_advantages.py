@@ -105,7 +105,8 @@ def saturated(images, prompts):
 STILL = ["alignprop", "draft", "draft-lv", "refl", "ddpo", "dpok", "nft", "d3po", "dpo"]
 SETTINGS = {
     "ddpo batch": {"statistics": "batch"},
-    "ddpo per-prompt": {"statistics": "per-prompt", "min_count": 2},
+    "ddpo per-prompt": {"min_count": 2},
+    "ddpo group": {"statistics": "group"},
     "ddpo score-function": {"estimator": "score-function"},
     "ddpo with drift": {"drift_weight": 0.1},
 }

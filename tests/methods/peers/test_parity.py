@@ -40,7 +40,7 @@ AS_PUBLISHED = {
     "timestep_choice": "random",
     "initial_noise": "independent",
 }
-"""Every step, and an x_T for each image, as TRL has it; our defaults at the embedded scale differ."""
+"""Every step, and an x_T for each image, as TRL has it."""
 
 
 def per_step_with_a_gap(method):
