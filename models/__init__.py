@@ -6,6 +6,7 @@
 - `adapter.py`      the adapter's weights, and which weights a prediction uses: the adapter's, others, or the base's
 - `families/`       what differs between model families: conditioning, one call of the denoiser, decoding
 - `paths/`          what a prediction means under a noise process, and the sampler's transitions with log-probabilities
+- `choices.py`      the values that a sweep may name and a policy knows
 - `sampler.py`      the sampler's settings, and the functions that a caller of one passes to it
 - `schedulers.py`   the DDIM that takes the place of the scheduler that a checkpoint came with
 - `noise.py`        random numbers keyed by seed and purpose, never by rank or batch position

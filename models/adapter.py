@@ -14,10 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from models.choices import DEFAULT_TARGETS
 from models.noise import keyed_generator
-
-DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-"""The target modules of AlignProp's and DDPO's code: every attention projection."""
 
 Weights = Mapping[str, Tensor]
 """An adapter's weights by name, as `Adapter.snapshot` gives them."""

@@ -6,6 +6,7 @@ stand for tensors on the CPU, which takes fused attention as a GPU does; configu
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -155,7 +156,7 @@ class DryPolicy(Policy):
         sampler, surplus = sampler or self.sampler, max(0, sum(keep) - 2)
         if surplus:
             keep = [*[False] * (len(keep) - surplus - 2), True, True]
-            sampler = SamplerSettings(len(keep), sampler.guidance, sampler.eta)
+            sampler = replace(sampler, steps=len(keep))
             stochastic = stochastic[surplus:]
         stored: list[int] = []
 
@@ -267,10 +268,10 @@ def _fill(part: nn.Module) -> None:
 class _DryPath(DDIM):
     """One timestep for all steps: a scheduler would compute them, and here nothing is computed."""
 
-    def timesteps(self, steps: int) -> list[int]:
-        return [self.train_timesteps // 2] * steps
+    def timesteps(self, sampler: SamplerSettings) -> list[int]:
+        return [self.train_timesteps // 2] * sampler.steps
 
-    def noiseless_step(self, steps: int) -> int | None:
+    def noiseless_step(self, sampler: SamplerSettings) -> int | None:
         return None
 
 

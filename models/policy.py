@@ -135,11 +135,11 @@ class Policy:
 
     def times(self, sampler: SamplerSettings | None = None) -> Tensor:
         """The times of a sampler's T steps, noisy to clean, `[T]`; of the training sampler by default."""
-        return self.path.times((sampler or self.sampler).steps, self.device)[:-1]
+        return self.path.times(sampler or self.sampler, self.device)[:-1]
 
     def noise_keys(self, sampler: SamplerSettings | None = None) -> list[int]:
         """The keys of the noise of a sampler's T steps (see `models.sampler.Noise`)."""
-        return self.path.timesteps((sampler or self.sampler).steps)
+        return self.path.timesteps(sampler or self.sampler)
 
     def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
         """Random times of the forward process `[B]`, one for each of the numbered `samples`."""

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from models.choices import Spacing
 from models.paths.prediction import Prediction
 
 
@@ -16,11 +17,13 @@ class SamplerSettings:
         steps: number of denoising steps T, at least 1.
         guidance: classifier-free guidance scale w; 1 turns guidance off, any other value costs two rows a step.
         eta: 0 is deterministic DDIM, 1 has DDPM's variance; log-probabilities exist only above 0.
+        spacing: how the T timesteps are spread (Lin et al. 2023, arXiv 2305.08891, table 2); None for the checkpoint's.
     """
 
     steps: int
     guidance: float = 1.0
     eta: float = 0.0
+    spacing: Spacing | None = None
 
     @property
     def rows_per_prediction(self) -> int:

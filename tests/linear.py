@@ -187,7 +187,7 @@ class Step:
 
 def steps_of(path: DDIM, sampler: SamplerSettings, stochastic: Sequence[bool] = ()) -> list[Step]:
     """The steps of a sampler, from noisy to clean; those that are not `stochastic` are those of eta 0."""
-    alphas = [*path.alphas_cumprod[path.timesteps(sampler.steps)], torch.tensor(path.final_alpha).double()]
+    alphas = [*path.alphas_cumprod[path.timesteps(sampler)], torch.tensor(path.final_alpha).double()]
     drawn = stochastic or [True] * sampler.steps
     steps = []
     for alpha, following, noisy in zip(alphas[:-1], alphas[1:], drawn, strict=True):

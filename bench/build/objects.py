@@ -63,7 +63,7 @@ def dtype_of(trial: Trial) -> torch.dtype:
 
 def sampler_settings(sampler: Sampler) -> SamplerSettings:
     """The sampler of a sweep as policies and methods take it."""
-    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta)
+    return SamplerSettings(sampler.steps, sampler.guidance, sampler.eta, sampler.spacing)
 
 
 def set_arithmetic(precision: str) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.plan.planner import Planner
     from bench.store.run_folder import RunFolder
     from bench.sweep.load import LoadedSweep
+    from bench.sweep.schema import Sampler
 
 
 @click.command("plan", short_help="List a sweep's trials and their cost; run nothing.")
@@ -124,7 +125,7 @@ def _print_trials(name: str, rows: Sequence[PlanRow]) -> None:
             (
                 row.trial.key,
                 row.status,
-                f"T={row.trial.sampler.steps} w={row.trial.sampler.guidance:g} η={row.trial.sampler.eta:g}",
+                _sampler_text(row.trial.sampler),
                 console.number(row.cost.steps),
                 console.number(row.cost.reward_queries),
                 console.number(row.cost.nfe),
@@ -139,6 +140,11 @@ def _print_trials(name: str, rows: Sequence[PlanRow]) -> None:
     for variant, cause in dict.fromkeys((row.trial.variant, row.cause) for row in rows):
         if cause:
             console.say(f"{variant}: skipped: {cause}")
+
+
+def _sampler_text(sampler: "Sampler") -> str:
+    spacing = f" {sampler.spacing}" if sampler.spacing else ""
+    return f"T={sampler.steps} w={sampler.guidance:g} η={sampler.eta:g}{spacing}"
 
 
 def _print_totals(rows: Sequence[PlanRow]) -> None:

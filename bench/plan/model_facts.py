@@ -15,6 +15,7 @@ from models.families.stable_diffusion import StableDiffusion
 from models.inspection import bare_unet
 from models.loading import find_model, inspected, model_hash
 from models.paths.base import NoisePath
+from models.sampler import SamplerSettings
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def _broken_clause(family: Family) -> str | None:
     if len(conditioning) != 1 or any(len(tensor) != 1 for tensor in conditioning.tensors):
         return "encode(prompt) must give one row for the prompt"
     state = path.start(torch.zeros(1, *shape))
-    output = family.output(family.parts["denoiser"], state, path.times(1)[:1], *conditioning.tensors)
+    output = family.output(family.parts["denoiser"], state, path.times(SamplerSettings(1))[:1], *conditioning.tensors)
     if output.shape != state.shape:
         return f"output(...) has the shape {list(output.shape)}; expected that of the state, {list(state.shape)}"
     images = family.decode(state)

@@ -6,7 +6,7 @@ no file.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -219,7 +219,7 @@ def _planned_variants(
     evaluated = len(prompts.spread(shared.train, loaded.sweep.evaluate.prompts)) * loaded.sweep.evaluate.images
     problems = Problems()
     if shared.path is not None:
-        unfit = shared.path.unfit(_evaluation(loaded.sweep).sampler.steps)
+        unfit = shared.path.unfit(sampler_settings(_evaluation(loaded.sweep).sampler))
         if unfit:
             problems.lines.append(problem(loaded.root, ("evaluate", "sampler", "steps"), unfit))
     results = [
@@ -255,7 +255,7 @@ def _planned_variant(
     sampler = _training_sampler(loaded, variant, cls)
     try:
         cls.check(settings, sampler_settings(sampler))
-        unfit = shared.path.unfit(sampler.steps, cls.needs_log_probabilities) if shared.path else None
+        unfit = shared.path.unfit(sampler_settings(sampler), cls.needs_log_probabilities) if shared.path else None
         if unfit:
             raise ValueError(unfit)
     except ValueError as error:
@@ -274,7 +274,7 @@ def _training_sampler(loaded: LoadedSweep, variant: Variant, cls: type[Method]) 
             raise InvalidSweepError([problem(loaded.root, (*variant.path, "sampler"), text)])
         return _evaluation(loaded.sweep).sampler
     own = cls.default_sampler
-    start = Sampler(steps=own.steps, guidance=own.guidance, eta=own.eta) if own else loaded.sweep.sampler
+    start = Sampler(**asdict(own)) if own else loaded.sweep.sampler
     return start.model_copy(update=change)
 
 

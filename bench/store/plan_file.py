@@ -101,10 +101,11 @@ def _evaluation_text(trial: Trial) -> str:
     heldout = f" and {counts['heldout']} held-out" if "heldout" in counts else ""
     images = "1 image" if evaluate.images == 1 else f"{evaluate.images} images"
     average = f", of a moving average of the adapter (decay {evaluate.average:g})" if evaluate.average else ""
+    spacing = f", {sampler.spacing} spacing" if sampler.spacing else ""
     share = f", at {evaluate.scale:g} of the adapter’s strength" if evaluate.scale != 1 else ""
     return (
         f"{images} a prompt on {counts['train']} training{heldout} prompts{average}{share}; "
-        f"DDIM with {sampler.steps} steps, guidance {sampler.guidance:g}, eta {sampler.eta:g}; "
+        f"DDIM with {sampler.steps} steps, guidance {sampler.guidance:g}, eta {sampler.eta:g}{spacing}; "
         f"the same noise (seed {evaluate.seed}) at every point, "
         "for every method and seed."
     )

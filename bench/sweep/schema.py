@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from bench.sweep.overlay import suggestion
+from models.choices import DEFAULT_TARGETS, Spacing
 from models.ledger import BudgetAxis
 
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -23,7 +24,6 @@ REWARD_KINDS = ("name", "sum", "ensemble", "clip", "http")
 Tracker = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 TRACKERS: tuple[str, ...] = get_args(Tracker)
 
-DEFAULT_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 NAME_PATTERN = r"[a-z0-9][a-z0-9._-]{0,63}"
 NAME_RULE = "1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
 
@@ -202,6 +202,9 @@ class Sampler(SchemaModel):
     eta: Annotated[float, Field(strict=True, ge=0, le=1)] = Field(
         default=1.0, description="DDIM's noise: 0 is deterministic; policy gradients need more than 0"
     )
+    spacing: Spacing | None = Field(
+        default=None, description="how the timesteps are spread; as the checkpoint's scheduler does unless given"
+    )
 
 
 class SamplerChange(SchemaModel):
@@ -210,6 +213,7 @@ class SamplerChange(SchemaModel):
     steps: Count | None = None
     guidance: Annotated[float, Field(strict=True, ge=0)] | None = None
     eta: Annotated[float, Field(strict=True, ge=0, le=1)] | None = None
+    spacing: Spacing | None = None
 
 
 class Lora(SchemaModel):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from trl.models.modeling_sd_base import DefaultDDPOStableDiffusionPipeline
 
 from models.families.stable_diffusion import StableDiffusion
+from models.paths.ddim import DDIM
 from models.policy import Policy
 
 
@@ -18,12 +19,13 @@ class PolicyPipeline(DefaultDDPOStableDiffusionPipeline):
     """
 
     def __init__(self, policy: Policy):
-        family = policy.family
-        assert isinstance(family, StableDiffusion)  # the plan refuses others
+        family, path = policy.family, policy.path
+        assert isinstance(family, StableDiffusion)
+        assert isinstance(path, DDIM)  # the plan refuses others
         self.sd_pipeline = _Pipeline(
             **family.pipeline_parts(),
             # A copy, because TRL changes the number of inference steps of its scheduler.
-            scheduler=DDIMScheduler.from_config(family.scheduler.config),
+            scheduler=DDIMScheduler.from_config(path.spaced(policy.sampler.spacing).config),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,

@@ -23,30 +23,30 @@ class NoisePath(ABC):
     gaussian: ClassVar[bool] = True
 
     @abstractmethod
-    def timesteps(self, steps: int) -> list[int]:
-        """The keys of the noise of a run of T `steps`, one for each step from noisy to clean.
+    def timesteps(self, sampler: SamplerSettings) -> list[int]:
+        """The keys of the noise of a sampler's run, one for each of its T steps, from noisy to clean.
 
         Raises:
-            ValueError: the process cannot be sampled in so many steps; the message is one sentence.
+            ValueError: the process cannot be sampled in such steps; the message is one sentence.
         """
 
     @abstractmethod
-    def times(self, steps: int, device: torch.device | str = "cpu") -> Tensor:
-        """The times of a run of T `steps`, from noisy to clean, and the time after the last one: `[T + 1]`."""
+    def times(self, sampler: SamplerSettings, device: torch.device | str = "cpu") -> Tensor:
+        """The times of a sampler's run, from noisy to clean, and the time after the last one: `[T + 1]`."""
 
     @abstractmethod
     def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
         """A random time of the forward process for each of the numbered `samples`, `[B]`."""
 
-    def unfit(self, steps: int, random: bool = False) -> str | None:
-        """Why the process cannot be sampled in T `steps`, in one sentence; None if it can.
+    def unfit(self, sampler: SamplerSettings, random: bool = False) -> str | None:
+        """Why the process cannot be sampled in a sampler's steps, in one sentence; None if it can.
 
         Args:
-            steps: the number of steps T.
+            sampler: the sampler.
             random: whether every step must add noise, as log-probabilities need.
         """
         try:
-            self.timesteps(steps)
+            self.timesteps(sampler)
         except ValueError as error:
             return str(error)
         return None

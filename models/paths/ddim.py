@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.choices import Spacing
 from models.noise import SeedStream
 from models.paths.base import NoisePath
 from models.paths.prediction import Prediction
@@ -54,8 +55,8 @@ class DDIM(NoisePath):
                 "the predicted noise; use a checkpoint that predicts v, or rescale_betas_zero_snr: false"
             )
         self.fades = bool((self.alphas_cumprod < NEARLY_NO_SIGNAL).any())
-        self._runs: dict[tuple[int, str], Tensor] = {}
-        self._noiseless: dict[int, int | None] = {}
+        self._runs: dict[tuple[int, Spacing | None, str], Tensor] = {}
+        self._noiseless: dict[tuple[int, Spacing | None], int | None] = {}
         # The ᾱ after the last step. diffusers' default, 1.0, leaves the last step without variance.
         self.final_alpha = 1.0 if config.get("set_alpha_to_one", False) else float(self.alphas_cumprod[0])
         # ᾱ of each timestep, and last, where index −1 finds it, that after the last step; a copy on each device.
@@ -64,30 +65,38 @@ class DDIM(NoisePath):
         self.init_noise_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))
         self.scheduler = scheduler
 
-    def timesteps(self, steps: int) -> list[int]:
-        """The T timesteps of a run of T `steps`, from noisy to clean, as the checkpoint's scheduler spaces them.
+    def timesteps(self, sampler: SamplerSettings) -> list[int]:
+        """The T timesteps of a sampler's run, from noisy to clean, as diffusers' scheduler spaces them.
 
         Raises:
             ValueError: the model was not trained at T distinct timesteps, or the spacing leaves them.
         """
+        steps, scheduler = sampler.steps, self.spaced(sampler.spacing)
         if steps > self.train_timesteps:
             raise ValueError(f"{steps} steps are more than the model's {self.train_timesteps} timesteps")
-        self.scheduler.set_timesteps(steps)
-        run = [int(t) for t in self.scheduler.timesteps]
+        scheduler.set_timesteps(steps)
+        run = [int(t) for t in scheduler.timesteps]
         falling = all(after < before for before, after in pairwise([self.train_timesteps, *run, -1]))
         if not falling:
-            spacing = self.scheduler.config.timestep_spacing
+            spacing = scheduler.config.timestep_spacing
             raise ValueError(f"{steps} steps with {spacing} spacing leave the model's {self.train_timesteps} timesteps")
         return run
 
-    def times(self, steps: int, device: torch.device | str = "cpu") -> Tensor:
-        """The timesteps of a run of T `steps`, from noisy to clean, and −1 after the last: int64 `[T + 1]`.
+    def spaced(self, spacing: Spacing | None) -> Any:
+        """The scheduler with another spacing; its `steps_offset` is 1 with leading spacing only, as in `_correct`."""
+        if spacing is None or spacing == self.scheduler.config.timestep_spacing:
+            return self.scheduler
+        offset = {"steps_offset": int(spacing == "leading")}
+        return type(self.scheduler).from_config(self.scheduler.config, timestep_spacing=spacing, **offset)
+
+    def times(self, sampler: SamplerSettings, device: torch.device | str = "cpu") -> Tensor:
+        """The timesteps of a sampler's run, from noisy to clean, and −1 after the last: int64 `[T + 1]`.
 
         With `linspace` spacing the stride is (N − 1) / (T − 1), where diffusers 0.42.1 steps by N // T.
         """
-        key = steps, str(device)
+        key = sampler.steps, sampler.spacing, str(device)
         if key not in self._runs:
-            self._runs[key] = torch.tensor([*self.timesteps(steps), -1]).to(device, non_blocking=True)
+            self._runs[key] = torch.tensor([*self.timesteps(sampler), -1]).to(device, non_blocking=True)
         return self._runs[key]
 
     def draw_times(self, seeds: SeedStream, purpose: str, step: int, samples: Sequence[int]) -> Tensor:
@@ -98,12 +107,17 @@ class DDIM(NoisePath):
         """x_T `[B, ...]` from standard normal noise."""
         return noise * self.init_noise_sigma
 
-    def unfit(self, steps: int, random: bool = False) -> str | None:
-        unfit = super().unfit(steps)
-        noiseless = self.noiseless_step(steps) if random and not unfit else None
+    def unfit(self, sampler: SamplerSettings, random: bool = False) -> str | None:
+        unfit = super().unfit(sampler)
+        noiseless = self.noiseless_step(sampler) if random and not unfit else None
         if noiseless is None:
             return unfit
-        config = self.scheduler.config
+        if sampler.spacing == "linspace":
+            return (
+                f"linspace spacing ends at t = {noiseless}, in whose step no noise is added, so that it has no "
+                "log-probability; write spacing: leading (or trailing)"
+            )
+        config = self.spaced(sampler.spacing).config
         if config.get("set_alpha_to_one"):
             key = "set_alpha_to_one: false"
         elif config.timestep_spacing == "linspace":
@@ -117,14 +131,15 @@ class DDIM(NoisePath):
             f"write {key} in its configuration (scheduler_config.json)"
         )
 
-    def noiseless_step(self, steps: int) -> int | None:
-        """The first timestep of a run of T `steps` whose step adds no noise even with eta 1; None if all steps do."""
-        if steps not in self._noiseless:
-            self._noiseless[steps] = self._find_noiseless_step(steps)
-        return self._noiseless[steps]
+    def noiseless_step(self, sampler: SamplerSettings) -> int | None:
+        """The first timestep of a sampler's run whose step adds no noise even with eta 1; None if all steps do."""
+        key = sampler.steps, sampler.spacing
+        if key not in self._noiseless:
+            self._noiseless[key] = self._find_noiseless_step(sampler)
+        return self._noiseless[key]
 
-    def _find_noiseless_step(self, steps: int) -> int | None:
-        run = self.times(steps)
+    def _find_noiseless_step(self, sampler: SamplerSettings) -> int | None:
+        run = self.times(sampler)
         alpha, following = self.alpha(run[:-1], run.double()), self.alpha(run[1:], run.double())
         noiseless = run[:-1][(1 - following) / (1 - alpha) * (1 - alpha / following) <= 0]
         return int(noiseless[0]) if len(noiseless) else None
@@ -182,12 +197,12 @@ class DDIM(NoisePath):
             sampler: the sampler whose run the step belongs to.
         """
         state = prediction.state
-        following = self.times(sampler.steps, state.device)[step + 1]
+        following = self.times(sampler, state.device)[step + 1]
         following = following.expand(len(state)) if following.dim() == 0 else following
         alpha, alpha_following = self.alpha(prediction.times, state), self.alpha(following, state)
         variance = (1 - alpha_following) / (1 - alpha) * (1 - alpha / alpha_following)
         std = sampler.eta * variance.clamp(min=0).sqrt()
         clean = prediction.clean
         direction = (1 - alpha_following - std**2).clamp(min=0).sqrt() * prediction.epsilon
-        stochastic = sampler.eta > 0 and self.noiseless_step(sampler.steps) is None
+        stochastic = sampler.eta > 0 and self.noiseless_step(sampler) is None
         return GaussianTransition(alpha_following.sqrt() * clean + direction, std, stochastic)

@@ -8,7 +8,8 @@ from torch import Tensor
 from methods import registry
 from methods.base import Method
 from methods.optimiser import LocalOptimiser
-from models.adapter import DEFAULT_TARGETS, AdapterSettings
+from models.adapter import AdapterSettings
+from models.choices import DEFAULT_TARGETS
 from models.families.conditioning import Conditioning
 from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter

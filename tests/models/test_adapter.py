@@ -3,7 +3,8 @@ import re
 import pytest
 import torch
 
-from models.adapter import DEFAULT_TARGETS, MovingAverage, wrong_targets
+from models.adapter import MovingAverage, wrong_targets
+from models.choices import DEFAULT_TARGETS
 from models.inspection import bare_unet, inspect_model
 from models.policy import Policy
 from tests.models.test_policy import PROMPTS, perturb, policy, start

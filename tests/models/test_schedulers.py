@@ -58,9 +58,9 @@ def test_ddim_takes_the_place_of_another_scheduler_and_says_so(name):
     assert name in found.notes[0]
     assert "DDIM takes its place" in found.notes[0]
     assert found.version == ADAPTED
-    assert found.path.timesteps(4) == [751, 501, 251, 1]
+    assert found.path.timesteps(SamplerSettings(4)) == [751, 501, 251, 1]
     assert found.path.final_alpha == FIRST
-    assert found.path.noiseless_step(4) is None, "policy gradients need noise in every step"
+    assert found.path.noiseless_step(SamplerSettings(4)) is None, "policy gradients need noise in every step"
     alphas = diffusers.DDIMScheduler(**BETAS).alphas_cumprod.double()
     torch.testing.assert_close(found.path.alphas_cumprod, alphas, rtol=1e-6, atol=0)
 
@@ -69,7 +69,7 @@ def test_stable_diffusions_own_file_is_read_as_it_always_was():
     """Stable Diffusion 1.5's scheduler_config.json: PNDM, without timestep_spacing."""
     found = ddim({**BETAS, **OURS, "_class_name": "PNDMScheduler", "num_train_timesteps": 1000, "skip_prk_steps": True})
     assert found.version == PLAIN, "its finished trials stay finished"
-    assert found.path.timesteps(5) == [801, 601, 401, 201, 1]
+    assert found.path.timesteps(SamplerSettings(5)) == [801, 601, 401, 201, 1]
     assert found.path.final_alpha == FIRST
 
 
@@ -128,7 +128,7 @@ def test_a_step_leads_to_the_timestep_where_the_next_prediction_is_made(spacing,
     """With the true noise predicted, DDIM without noise of its own goes along √ᾱ x_0 + √(1−ᾱ) ε."""
     path = ddim({**BETAS, **OURS, "timestep_spacing": spacing, "prediction_type": prediction_type}).path
     clean, noise = clean_and_noise(1)
-    for step, (timestep, following) in enumerate(itertools.pairwise(path.timesteps(steps))):
+    for step, (timestep, following) in enumerate(itertools.pairwise(path.timesteps(SamplerSettings(steps)))):
         noisy = path.corrupt(clean, noise, rows(timestep))
         output = path.target(clean, noise, rows(timestep))
         prediction = path.prediction(output, noisy, rows(timestep))
@@ -140,20 +140,20 @@ def test_a_step_leads_to_the_timestep_where_the_next_prediction_is_made(spacing,
 
 def test_linspace_has_a_stride_of_its_own():
     path = ddim({**BETAS, **OURS, "timestep_spacing": "linspace"}).path
-    assert path.timesteps(4) == [999, 666, 333, 0]
-    assert path.times(4).tolist() == [999, 666, 333, 0, -1]
-    assert path.noiseless_step(4) == 0, "behind t = 0 stands the first ᾱ, which is that of t = 0"
+    assert path.timesteps(SamplerSettings(4)) == [999, 666, 333, 0]
+    assert path.times(SamplerSettings(4)).tolist() == [999, 666, 333, 0, -1]
+    assert path.noiseless_step(SamplerSettings(4)) == 0, "behind t = 0 stands the first ᾱ, which is that of t = 0"
 
 
 def test_a_last_step_to_one_adds_no_noise():
     path = ddim({**BETAS, **OURS, "set_alpha_to_one": True}).path
-    assert path.noiseless_step(5) == 1
+    assert path.noiseless_step(SamplerSettings(5)) == 1
 
 
 @pytest.mark.parametrize(("steps", "spacing"), [(1001, "trailing"), (1000, "leading")])
 def test_more_steps_than_the_model_has_timesteps_are_refused(steps, spacing):
     with pytest.raises(ValueError, match=f"{steps} steps"):
-        ddim({**BETAS, **OURS, "timestep_spacing": spacing}).path.timesteps(steps)
+        ddim({**BETAS, **OURS, "timestep_spacing": spacing}).path.timesteps(SamplerSettings(steps))
 
 
 # -- no signal at the last timestep ----------------------------------------------------------------------------
@@ -223,6 +223,38 @@ def test_the_components_have_the_replacement(tiny_model, tmp_path):
         tiny_model, tmp_path / "model", _class_name="EulerDiscreteScheduler", timestep_spacing="linspace"
     )
     path = DDIM(load_components(str(folder)).scheduler)
-    assert path.timesteps(4) == [751, 501, 251, 1]
+    assert path.timesteps(SamplerSettings(4)) == [751, 501, 251, 1]
     still = path.prediction(torch.ones(1, 1), torch.ones(1, 1), rows(1))
     assert float(path.transition(still, 3, SamplerSettings(4, eta=1.0)).std) > 0
+
+
+# -- a spacing of the sampler's own ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("own", ["leading", "trailing"])
+def test_a_sampler_may_space_the_timesteps_otherwise_than_the_checkpoint(own, spacing):
+    offset = int(spacing == "leading")
+    wanted = diffusers.DDIMScheduler(**BETAS, timestep_spacing=spacing, steps_offset=offset)
+    wanted.set_timesteps(7)
+    path = ddim({**BETAS, **OURS, "timestep_spacing": own}).path
+    assert path.timesteps(SamplerSettings(7, spacing=spacing)) == wanted.timesteps.tolist()
+    assert path.timesteps(SamplerSettings(7)) == path.timesteps(SamplerSettings(7, spacing=own))
+
+
+def test_transitions_follow_the_spacing():
+    path = ddim({**BETAS, **OURS}).path
+    state, noise = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1)
+    for spacing, (time, following) in {"leading": (501, 1), "trailing": (999, 499)}.items():
+        sampler = SamplerSettings(2, spacing=spacing)
+        assert path.times(sampler)[:2].tolist() == [time, following]
+        prediction = path.prediction(noise, state, path.times(sampler)[:1])
+        expected = (path.alphas_cumprod[following] / path.alphas_cumprod[time]).sqrt()
+        torch.testing.assert_close(path.transition(prediction, 0, sampler).mode.double().flatten(), expected[None])
+
+
+def test_linspace_has_no_log_probabilities():
+    path = ddim({**BETAS, **OURS}).path
+    assert "write spacing: leading" in path.unfit(SamplerSettings(5, spacing="linspace"), random=True)
+    assert path.unfit(SamplerSettings(5, spacing="linspace")) is None
+    assert path.unfit(SamplerSettings(5, spacing="trailing"), random=True) is None

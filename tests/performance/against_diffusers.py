@@ -19,7 +19,8 @@ from peft import LoraConfig
 from torch import Tensor
 
 from bench.sweep import prompts as prompt_sets
-from models.adapter import DEFAULT_TARGETS, AdapterSettings
+from models.adapter import AdapterSettings
+from models.choices import DEFAULT_TARGETS
 from models.families.stable_diffusion import StableDiffusion
 from models.meter import Meter
 from models.noise import SeedStream

@@ -18,7 +18,7 @@ def test_a_rollout_is_the_samplers_chain_with_the_log_probabilities_of_its_steps
     assert states.shape == (5, 4, *policy.state_shape)
     torch.testing.assert_close(rollout.states, states[:-1], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(rollout.actions, states[1:], rtol=1e-6, atol=1e-6)
-    assert rollout.times.tolist() == policy.path.timesteps(4)
+    assert rollout.times.tolist() == policy.path.timesteps(SamplerSettings(4))
     torch.testing.assert_close(rollout.rewards, policy.decode(states[-1]).mean((1, 2, 3)), rtol=1e-6, atol=1e-6)
     # Rows of different steps and samples in one prediction, as the methods train on them.
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))

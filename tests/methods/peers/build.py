@@ -39,7 +39,7 @@ def build_trained(name: str, model: Path, sampler: SamplerSettings, **settings: 
 def noise_of(ours: Method, images: int) -> Iterator[None]:
     """TRL's pipeline draws x_T and each step's noise as `ours` would, `images` at once."""
     noise = ours.rollout_noise(range(images))
-    timesteps = ours.policy.path.timesteps(ours.policy.sampler.steps)
+    timesteps = ours.policy.path.timesteps(ours.policy.sampler)
     draws = iter([noise(timestep) for timestep in (-1, *timesteps)])
 
     def draw(shape: Any, *args: Any, **kwargs: Any) -> Tensor:

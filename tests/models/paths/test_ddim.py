@@ -28,7 +28,7 @@ def test_step_agrees_with_diffusers(prediction_type, eta):
     reference = scheduler(prediction_type=prediction_type)
     path, sampler = DDIM(reference), SamplerSettings(7, eta=eta)
     x, output, noise = torch.randn(3, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    for step, timestep in enumerate(path.timesteps(7)):
+    for step, timestep in enumerate(path.timesteps(SamplerSettings(7))):
         expected = reference.step(output, timestep, x, eta=eta, variance_noise=noise)
         prediction = path.prediction(output, x, torch.full((2,), timestep))
         drawn = path.transition(prediction, step, sampler).draw(noise)
@@ -39,7 +39,7 @@ def test_step_agrees_with_diffusers(prediction_type, eta):
 def test_rows_may_have_steps_of_their_own():
     path, sampler = DDIM(scheduler()), SamplerSettings(3, eta=1.0)
     x, epsilon = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    prediction = path.prediction(epsilon, x, path.times(3)[:-1])
+    prediction = path.prediction(epsilon, x, path.times(SamplerSettings(3))[:-1])
     together = path.transition(prediction, torch.arange(3), sampler)
     for row in range(3):
         alone = path.transition(prediction[row : row + 1], row, sampler)
@@ -51,7 +51,7 @@ def test_rows_may_have_steps_of_their_own():
 def test_a_step_for_each_row_is_bitwise_one_step_for_all(step):
     path, sampler = DDIM(scheduler(prediction_type="v_prediction")), SamplerSettings(3, eta=0.7)
     x, output = torch.randn(2, 5, 4, 2, 2, generator=torch.Generator().manual_seed(1))
-    prediction = path.prediction(output, x, path.times(3)[step].expand(5))
+    prediction = path.prediction(output, x, path.times(SamplerSettings(3))[step].expand(5))
     one, each = (path.transition(prediction, number, sampler) for number in (step, torch.full((5,), step)))
     assert torch.equal(one.mean, each.mean)
     assert torch.equal(one.std, each.std)
@@ -61,7 +61,7 @@ def test_a_run_with_a_step_without_variance_has_no_log_probability():
     """diffusers' default leaves the last step with σ = 0, which would make log-probabilities NaN."""
     x, sampler = torch.zeros(1, 4, 2, 2), SamplerSettings(5, eta=1.0)
     path = DDIM(scheduler(set_alpha_to_one=True))
-    for step, time in enumerate(path.timesteps(5)):
+    for step, time in enumerate(path.timesteps(SamplerSettings(5))):
         transition = path.transition(path.prediction(x, x, torch.tensor([time])), step, sampler)
         assert (float(transition.std) == 0) == (step == 4)
         with pytest.raises(ValueError, match="zero variance"):
@@ -96,5 +96,5 @@ def test_random_times_are_keyed_by_sample_and_reach_every_training_timestep():
 
 def test_the_tiny_model_has_stable_diffusions_scheduler(tiny_model):
     path = DDIM(load_components(str(tiny_model)).scheduler)
-    assert path.timesteps(5) == [801, 601, 401, 201, 1]
+    assert path.timesteps(SamplerSettings(5)) == [801, 601, 401, 201, 1]
     assert path.final_alpha == pytest.approx(1 - 0.00085)
