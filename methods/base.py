@@ -62,6 +62,7 @@ class StepMetrics:
         updates: number of optimiser updates; 0 if the step was skipped.
         extra: further numbers by name; a point of the curve logs their mean over its steps.
         latest: further numbers by name; a point of the curve logs the values of its last step.
+        warnings: sentences for readers of the trial's numbers, by topic; the report shows the first of each topic.
     """
 
     loss: float
@@ -70,6 +71,7 @@ class StepMetrics:
     updates: int
     extra: dict[str, float] = field(default_factory=dict)
     latest: dict[str, float] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
 
 
 class Method(ABC):

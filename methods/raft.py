@@ -21,15 +21,15 @@ class RAFTSettings(
     RegressionSettings,
     source="OptimalScale/LMFlow, experimental/RAFT-diffusion/SD256-RAFT.ipynb and train_text_to_image_lora.py",
     published={"weight_decay": 1e-2, "max_grad_norm": 1.0, "prompts_per_rollout": 10, "buffer_rollouts": 1,
-        "updates_per_rollout": 80, "loss_guidance": 1.0},
+        "rows_per_image": 6.4, "loss_guidance": 1.0},
 ):  # fmt: skip
     """RAFT's settings. Defaults suit the embedded model; those that are not tuned are the same as `rwr`'s."""
 
-    learning_rate: float = setting(6e-3, "AdamW's, tuned (sweeps/tuning)", published=9e-6, scales=True, gt=0)
+    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=9e-6, scales=True, gt=0)
     images_per_prompt: int = setting(
-        16, "K: the best of K images is kept; tuned (sweeps/tuning)", published=10, scales=True, ge=2
+        8, "K: the best of K images is kept; tuned (sweeps/tuning)", published=10, scales=True, ge=2
     )
-    batch_size: int = setting(32, "samples an update, drawn from the buffer", published=8, scales=True, ge=1)
+    batch_size: int = setting(64, "rows of an update", published=8, scales=True, ge=1)
 
 
 class RAFT(WeightedRegression):
@@ -47,6 +47,6 @@ class RAFT(WeightedRegression):
         best = best + torch.arange(0, len(drawn.rewards), group, device=best.device)
         return Samples([drawn.prompts[index] for index in best.tolist()], drawn.latents[best], drawn.rewards[best])
 
-    def weights(self, rewards: Tensor) -> Tensor:
+    def weights(self, samples: Samples) -> Tensor:
         """1 for all kept samples: `[N]`."""
-        return torch.ones_like(rewards)
+        return torch.ones_like(samples.rewards)

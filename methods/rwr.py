@@ -3,15 +3,16 @@
 Peters & Schaal 2007; for diffusion: Lee et al. 2023, arXiv 2302.12192; the baseline of DDPO (arXiv 2305.13301,
 section 4.2) in jannerm/ddpo:
 
-    maximise Σ_i w_i · (−‖target − prediction_θ(x_t, t, c_i)‖²),    w = N · softmax(r / β)
+    maximise Σ_i w_i · (−‖target − prediction_θ(x_t, t, c_i)‖²),    w_i = n_c · softmax_c(r_i / β)
 
-over N samples. Rewards are standardised first, so that β has the same meaning for any reward. jannerm/ddpo weighs raw
-rewards within each prompt by softmax(0.2 r), which corresponds to β = 5 / σ here for rewards with standard deviation σ.
-The method learns from the policy's own samples, which should therefore be good: sample with enough steps and with
-guidance. The variant with hard weights is `rwr-sparse`.
+over the samples i of a round, with the softmax over the n_c samples of i's prompt c, as for DDPO's aesthetic reward
+(its appendix D.3). Rewards are standardised first, so that β has the same meaning for any reward: jannerm/ddpo weighs
+raw rewards by softmax(0.2 r), which corresponds to β = 5 / σ here for rewards with standard deviation σ. The variant
+with hard weights is `rwr-sparse`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from methods.common.advantages import futile_statistics, group_advantages, standardise
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
-from methods.settings import OURS, setting
+from methods.settings import setting
 
 Statistics = Literal["group", "batch"]
 
@@ -37,17 +38,22 @@ def standardised(drawn: Samples, statistics: Statistics) -> Samples:
     return Samples(drawn.prompts, drawn.latents, rewards)
 
 
+def by_prompt(prompts: Sequence[str]) -> list[list[int]]:
+    """The numbers of the samples of each prompt."""
+    return [[row for row, other in enumerate(prompts) if other == prompt] for prompt in dict.fromkeys(prompts)]
+
+
 class RWRSettings(
     RegressionSettings,
     source="jannerm/ddpo, config/base.py: a_animals_rwr, full fine-tuning; batches of 128, not checked in the paper",
     published={"weight_decay": 1e-4, "max_grad_norm": 1.0, "prompts_per_rollout": 10240, "images_per_prompt": 1,
-        "buffer_rollouts": 1, "updates_per_rollout": 400, "batch_size": 128, "loss_guidance": 5.0},
+        "buffer_rollouts": 1, "rows_per_image": 5.0, "batch_size": 128, "loss_guidance": 5.0},
 ):  # fmt: skip
     """RWR's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
     learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
     temperature: float = setting(
-        0.3,
+        0.1,
         "β of softmax(r / β), on standardised rewards; tuned (sweeps/tuning)",
         published=10.0,
         source="jannerm/ddpo, config/base.py: softmax(0.2 r), for rewards with a deviation of 0.5",
@@ -56,9 +62,10 @@ class RWRSettings(
     )
     statistics: Statistics = setting(
         "group",
-        "rewards standardised around their prompt's mean, or the rollout's; "
-        "jannerm/ddpo weighs raw rewards within the prompt instead",
-        source=OURS,
+        "what a reward is weighed against. group: the softmax is over the samples of a prompt, of rewards around its "
+        "mean; batch: over all samples, of rewards around the round's mean",
+        published="group",
+        source="arXiv 2305.13301, appendix D.3, for the aesthetic reward",
     )
 
 
@@ -78,6 +85,10 @@ class RWR(WeightedRegression):
         """All samples, with standardised rewards."""
         return standardised(drawn, self.settings.statistics)
 
-    def weights(self, rewards: Tensor) -> Tensor:
-        """w = N · softmax(r / β), with mean 1: `[N]`."""
-        return len(rewards) * torch.softmax(rewards / self.settings.temperature, 0)
+    def weights(self, samples: Samples) -> Tensor:
+        """w = n · softmax(r / β) over the n samples of a prompt, or over all of them, with mean 1: `[N]`."""
+        scaled, whole = samples.rewards / self.settings.temperature, [list(range(len(samples.prompts)))]
+        weights = torch.empty_like(scaled)
+        for rows in by_prompt(samples.prompts) if self.settings.statistics == "group" else whole:
+            weights[rows] = len(rows) * torch.softmax(scaled[rows], 0)
+        return weights

@@ -64,7 +64,7 @@ def test_the_papers_scale_runs_through_the_same_code(tiny_model, laion_weights, 
         "methods.ddpo-early-shared-noise.settings.images_per_prompt": 2,
         "methods.rwr.settings.prompts_per_rollout": 2,
         "methods.rwr.settings.images_per_prompt": 2,
-        "methods.rwr.settings.updates_per_rollout": 2,
+        "methods.rwr.settings.rows_per_image": 2,
         "methods.rwr.sampler.steps": 2,
     }
     changes = [word for key, value in small.items() for word in ("--set", f"{key}={value}")]

@@ -23,6 +23,7 @@ class Expectations:
 
 _UPDATE = {"batch_size": 4, "checkpointing": "none"}
 _ROLLOUT = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 2}
+_REGRESSION = {"prompts_per_rollout": 4, "images_per_prompt": 2, "rows_per_image": 1.5, "batch_size": 6}
 _CHAIN = Expectations({**_ROLLOUT, "timestep_fraction": 1.0}, continuous=False)  # these clip
 
 BUILT_IN = {
@@ -34,9 +35,9 @@ BUILT_IN = {
     "ddpo": _CHAIN,
     "dpok": _CHAIN,
     "d3po": _CHAIN,
-    "rwr": Expectations({**_ROLLOUT, "batch_size": 6}),
-    "rwr-sparse": Expectations({**_ROLLOUT, "batch_size": 6}, continuous=False),
-    "raft": Expectations({**_ROLLOUT, "batch_size": 6}, continuous=False),
+    "rwr": Expectations(_REGRESSION),
+    "rwr-sparse": Expectations(_REGRESSION, continuous=False),
+    "raft": Expectations(_REGRESSION, continuous=False),
     "dpo": Expectations({**_ROLLOUT, "batch_size": 6}, continuous=False),
     "nft": Expectations(_ROLLOUT),
     "trl-alignprop": Expectations({"batch_size": 4, "truncation": "full"}),

@@ -16,6 +16,7 @@ from bench.conformance.compare import relative_error
 from methods import registry
 from methods.base import EvaluatedRows, Method
 from methods.common.denoising import NoisyRows, add_noise
+from methods.common.rollouts import draw_in_proportion
 from models.sampler import SamplerSettings
 from tests.linear import (
     DIMENSIONS,
@@ -48,6 +49,7 @@ SAMPLERS = [
 ONE = PROMPTS[:1]
 PAIRED = [prompt for prompt in PROMPTS for _ in range(2)]
 SMALL = {"prompts_per_rollout": 4, "images_per_prompt": 2, "updates_per_rollout": 1}
+ROUND = {"prompts_per_rollout": 4, "images_per_prompt": 2, "rows_per_image": 1.0, "batch_size": 8}
 KINDS = ("epsilon", "v_prediction")
 
 
@@ -191,10 +193,10 @@ def test_backpropagation_through_the_kept_steps(name, settings, keep, sampler):
 def test_a_step_between_two_kept_ones_passes_the_gradient_of_its_state():
     """`truncation: per-step` detaches the ε of such a step, as the authors' code does."""
     method = subject("alignprop", STOCHASTIC, checkpointing="none", truncation="per-step")
-    while method.kept_steps() != [True, False, True, True]:
+    while method.gradient_mask() != [True, False, True, True]:
         method.iteration += 1
     mean, final = mean_of(method, PROMPTS), states(method, PROMPTS)[-1]
-    final = moved(final, mean, influence(steps(method), method.kept_steps()))
+    final = moved(final, mean, influence(steps(method), method.gradient_mask()))
     assert_gradient(method, PROMPTS, -score(method, final, PROMPTS).mean())
 
 
@@ -402,27 +404,29 @@ def error(method: Method, noisy: NoisyRows, mean: Tensor, kind: str) -> Tensor:
 def test_a_regression_has_the_models_own_loss_on_weighted_samples(name, kind):
     settings = {"rwr": {"temperature": 0.5}, "rwr-sparse": {"keep_share": 0.5}, "raft": {}}[name]
     family = LinearFamily(prediction_type=kind)
-    method = subject(name, GUIDED, family=family, **SMALL, **settings, batch_size=8 if name == "rwr" else 4)
+    method = subject(name, GUIDED, family=family, **ROUND, **settings)
     clean = states(method, PAIRED)[-1]
     rewards = score(method, clean, PAIRED).reshape(4, 2)
     centred = (rewards - rewards.mean(1, keepdim=True)).flatten()
+    best = pairs_of(rewards.flatten())[0]
     if name == "rwr":
-        chosen = list(range(8))
-        weights = 8 * torch.softmax(centred / centred.std(correction=0) / 0.5, 0)
+        weights = 2 * torch.softmax((centred / centred.std(correction=0) / 0.5).reshape(4, 2), 1).flatten()
+        chosen = draw_in_proportion(method, "rows", weights, 8)
     elif name == "rwr-sparse":
-        chosen, weights = sorted(centred.topk(4).indices.tolist()), torch.ones(4)
+        weights = torch.tensor([float(row in best) for row in range(8)])
+        chosen = draw_in_proportion(method, "rows", weights, 8)
     else:
-        chosen, weights = pairs_of(rewards.flatten())[0], torch.ones(4)
+        chosen = [best[row] for row in draw_in_proportion(method, "rows", torch.ones(4), 8)]
     captions = [PAIRED[index] for index in chosen]
-    noisy = add_noise(method, clean[chosen], captions, "denoising/0", range(len(chosen)))
-    loss = (weights * error(method, noisy, means(method.policy, captions), kind)).mean()
+    noisy = add_noise(method, clean[chosen], captions, "denoising", range(8))
+    loss = error(method, noisy, mean_of(method, captions), kind).mean()
     assert_gradient(method, PROMPTS, loss, tolerance=1e-4)
 
 
 def regression(name: str, **settings) -> Method:
     """A regression on many samples of one prompt, whose mean is exactly that of the denoiser."""
     family = LinearFamily(prediction_type="v_prediction", zero_snr=True)
-    size = {"images_per_prompt": 2 if name == "raft" else 1, "updates_per_rollout": 1, "buffer_rollouts": 1}
+    size = {"images_per_prompt": 2 if name == "raft" else 1, "rows_per_image": 1.0}
     batch = {"batch_size": IMAGES, "micro_batch": IMAGES}
     return subject(name, DETERMINISTIC, reward=linear, family=family, **size, **batch, **settings)
 
@@ -451,7 +455,7 @@ NORMAL = NormalDist()
         ("rwr", {"temperature": 1.0, "statistics": "batch"}, 1.0),  # softmax weights tilt a Gaussian by 1 / β
         (
             "rwr-sparse",  # the mean of a Gaussian above its quantile
-            {"keep_share": 0.25, "statistics": "batch"},
+            {"keep_share": 0.25},
             NORMAL.pdf(NORMAL.inv_cdf(0.75)) / 0.25,
         ),
         ("raft", {}, math.pi**-0.5),  # the better of two

@@ -92,8 +92,8 @@ def test_counts_by_hand(tiny_model):
     assert (books["alignprop"].nfe_forward, books["alignprop"].nfe_backward) == (24, 24)
     # Rollout 8 × 3 × 2 = 48, and every (sample, step) once more in training, differentiated.
     assert (books["ddpo"].nfe_forward, books["ddpo"].nfe_backward) == (96, 48)
-    # Rollout 48, then 2 updates of 6 samples without guidance in the loss.
-    assert (books["rwr"].nfe_forward, books["rwr"].nfe_backward) == (60, 12)
+    # Rollout 48, then 2 updates of 6 samples, with guidance as in the rollout.
+    assert (books["rwr"].nfe_forward, books["rwr"].nfe_backward) == (72, 24)
 
 
 @pytest.mark.parametrize("name", ["alignprop", "ddpo"])

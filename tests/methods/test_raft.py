@@ -4,7 +4,7 @@ from methods.common.rollouts import Samples
 from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build
 
-SMALL = {"prompts_per_rollout": 4, "updates_per_rollout": 1, "batch_size": 4}
+SMALL = {"prompts_per_rollout": 4, "rows_per_image": 0.5, "batch_size": 4}
 
 
 def test_the_best_of_k_is_kept_for_each_draw_of_a_prompt():
@@ -14,7 +14,7 @@ def test_the_best_of_k_is_kept_for_each_draw_of_a_prompt():
     kept = method.keep(Samples(["a cat"] * 3 + ["a dog"] * 3, latents, rewards))
     assert kept.prompts == ["a cat", "a dog"]
     assert kept.latents.flatten().tolist() == [1, 3]
-    assert method.weights(kept.rewards).tolist() == [1, 1]
+    assert method.weights(kept).tolist() == [1, 1]
 
 
 def test_the_buffer_holds_the_best_only():

@@ -19,7 +19,7 @@ from tests.on_meta import on_meta
 NATIVE = [name for name in registry.names() if not registry.load(name).own_trainer]
 
 
-REPEATED = ("updates_per_rollout", "value_updates", "repeats", "timesteps_per_image")
+REPEATED = ("updates_per_rollout", "rows_per_image", "value_updates", "repeats", "timesteps_per_image")
 """Settings that say how often a step does the same again: once is enough here."""
 
 
