@@ -15,7 +15,7 @@ from reports.meta import Meta
 from reports.names import DONE, FIGURE_AXES, axis_words
 from reports.notices import Notice
 from reports.statistics import gains
-from reports.tables import ablation, costs, parity, rewards, selection, tuning
+from reports.tables import ablation, costs, parity, rewards, samplers, selection, tuning
 from reports.tables.table import Table, ranked_variants
 
 MAIN_PANELS = 3
@@ -47,6 +47,7 @@ class Document:
     ranking: Table | None
     efficiency: tuple[Table, ...]
     rewards: Table | None
+    samplers: Table | None
     paired: Table | None
     ablations: tuple[Table, ...]
     selection: tuple[Table, ...]
@@ -71,8 +72,8 @@ class Document:
     @property
     def all_tables(self) -> tuple[Table, ...]:
         """All tables in reading order."""
-        compared = [self.ranking, *self.efficiency, self.rewards, self.paired, *self.ablations, *self.selection]
-        found = [*compared, *self.parity, self.tuning, self.trials]
+        found = [self.ranking, *self.efficiency, self.rewards, self.samplers, self.paired, *self.ablations]
+        found += [*self.selection, *self.parity, self.tuning, self.trials]
         return tuple(table for table in found if table is not None)
 
 
@@ -119,6 +120,7 @@ def compose(
         ranking=rewards.ranking(frame, trials, meta) if measured else None,
         efficiency=tuple(by_target),
         rewards=rewards.rewards(frame, trials, meta) if measured else None,
+        samplers=samplers.table(frame, trials, meta) if measured else None,
         paired=rewards.paired(frame, evaluation, trials, meta) if measured else None,
         ablations=tuple(ablation.tables(frame, trials, meta)),
         selection=tuple(selection.tables(frame, meta)),

@@ -63,7 +63,10 @@ HEADLINE_AXES = ("nfe", "flops", "train_seconds")
 
 SPLITS = ("train", "heldout")
 SPLIT_WORDS = {"train": "training prompts", "heldout": "held-out prompts"}
-METRICS = ("reward", "gold", "diversity", "drift")  # and reward/NAME, for rewards that were not optimised
+TRAINING_SAMPLER_REWARD = "training_sampler_reward"
+"""The reward under the sampler that a method trains with, at the first and the last point of its curve."""
+METRICS = ("reward", "gold", "diversity", "drift", TRAINING_SAMPLER_REWARD)
+"""Also reward/NAME, for rewards that were not optimised."""
 OTHER_REWARD = "reward/"
 
 DONE = "done"

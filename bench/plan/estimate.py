@@ -74,7 +74,12 @@ def _evaluation(trial: Trial, cls: type[Method], steps: int | None) -> tuple[int
         return points, shown + chosen, drawn * calls
     # Drift also predicts the base model's noise, on one image of each prompt, from the second point on.
     drift = (points - 1) * (train + heldout)
-    return points, shown, (shown + drift) * calls
+    nfe = (shown + drift) * calls
+    if trial.sampler == sampler or points == 1:
+        return points, shown, nfe
+    # The reward under the method's own sampler, at the first and at the last point.
+    own = 2 * train * images
+    return points, shown + own, nfe + own * trial.sampler.steps * rows_per_prediction(trial.sampler.guidance)
 
 
 def _points(trial: Trial) -> int:

@@ -18,6 +18,9 @@ from models.paths.prediction import Prediction
 from models.policy import Policy
 from models.sampler import SamplerSettings
 
+TRAINING_SAMPLER_REWARD = "training_sampler_reward"
+"""The metric of the reward on training prompts under the sampler that the method trains with."""
+
 Sample = Callable[[EvaluatedRows], Tensor]
 """Function that gives x_0 `[B, C, h, w]` of some rows, as `methods.base.SamplingMethod.sample`."""
 
@@ -70,12 +73,16 @@ class Evaluator:
         self.batch = policy.sampled_at_once * policy.workers.size
 
     @torch.no_grad()
-    def __call__(self, sample: Sample | None = None, trained: bool = True) -> Evaluation:
+    def __call__(
+        self, sample: Sample | None = None, trained: bool = True, training_sampler: SamplerSettings | None = None
+    ) -> Evaluation:
         """Evaluates the policy with its current adapter.
 
         Args:
             sample: a sampling method's own sampling; the evaluation sampler by default.
             trained: False if the adapter is the identity, so that drift is zero and need not be measured.
+            training_sampler: a second sampler, under which the reward on training prompts is evaluated too, on the
+                same noise: the metric `TRAINING_SAMPLER_REWARD`.
         """
         frames: list[pd.DataFrame] = []
         pictures: dict[tuple[str, str], Tensor] = {}
@@ -84,6 +91,8 @@ class Evaluator:
                 rows = self.rows(split)
                 images, drift = self._sample(rows, sample, trained)
                 metrics = self._scores(images, rows.prompts) | {"drift": drift}
+                if training_sampler is not None and split == "train":
+                    metrics[TRAINING_SAMPLER_REWARD] = self._rewards_under(training_sampler, rows)
                 frames += [self._frame(split, metric, rows.prompts, scores) for metric, scores in metrics.items()]
                 pictures |= {
                     (split, prompt): image for prompt, image in zip(prompts, images[:: self.images], strict=True)
@@ -119,6 +128,17 @@ class Evaluator:
             images.append(self.policy.decode(latents))
             drifts.append(drift)
         return torch.cat(images), torch.cat(drifts)
+
+    def _rewards_under(self, sampler: SamplerSettings, rows: EvaluatedRows) -> Tensor:
+        """The rewards `[N]` of images that another sampler draws."""
+        rewards = []
+        for piece in micro_batches(len(rows), self.batch):
+            own = rows[piece]
+            final = self.policy.sample(
+                self.policy.start(own.noise(-1)), self.policy.encode(own.prompts), own.noise, sampler
+            )
+            rewards.append(self.score(self.policy.decode(final), own.prompts)["reward"])
+        return torch.cat(rewards)
 
     def _denoise(self, rows: EvaluatedRows, drift: Tensor, measured: Tensor, trained: bool) -> Tensor:
         """x_0 `[B, C, h, w]` by the evaluation sampler; adds the drift of the rows numbered `measured` to `drift`."""

@@ -133,7 +133,7 @@ class TrialLoop:
         self.folder.cut(self.point)
         if state is None:
             self.encode_prompts()
-            self.evaluate()
+            self.evaluate(outermost=True)
             return
         with self.meter.paused():  # the first attempt has billed it
             self.encode_prompts()
@@ -151,15 +151,13 @@ class TrialLoop:
 
     def step(self) -> bool:
         """Takes a step of the method, and evaluates if that is due; returns False once the budget is spent."""
-        book, evaluated = self.axes(), self.evaluator.rows("train")
-        sampler, budget = self.policy.sampler, self.trial.budget
-        training = len(self.trial.prompts_train)
-        wanted = affordable_prompts(self.method_class, self.settings, sampler, budget, book, len(evaluated), training)
+        book = self.axes()
+        wanted = self.affordable(book)
         if wanted == 0:
             return False
         with self.meter.phase("train"):
             if isinstance(self.method, SamplingMethod):
-                metrics = self.method.select(evaluated)
+                metrics = self.method.select(self.evaluator.rows("train"))
             else:
                 metrics = self.method.step(self.draw_prompts(wanted))
         check()  # the numbers of a step in which a request to stop was swallowed may differ
@@ -168,22 +166,35 @@ class TrialLoop:
         self.recent.append(metrics)
         check_finite(metrics, self.meter.ledger.steps)
         axis, every = self.trial.budget.axis, self.trial.evaluate.every
-        before, after = spent(axis, book), spent(axis, self.axes())
+        now = self.axes()
+        before, after = spent(axis, book), spent(axis, now)
         self.folder.heartbeat(progress=min(1.0, after / self.trial.budget.limit), latest=self.latest)
+        last = self.affordable(now) == 0
         shown = self.method.shown if isinstance(self.method, SamplingMethod) else ()
-        if after // every > before // every or self.meter.ledger.steps in shown:
-            self.evaluate()
-        return True
+        if last or after // every > before // every or self.meter.ledger.steps in shown:
+            self.evaluate(last)
+        return not last
 
     def finish(self) -> None:
         """Evaluates the steps since the last evaluation, checks that rewards repeat, and writes the adapter."""
         if self.recent:
-            self.evaluate()
+            self.evaluate(outermost=True)
         self.folder.heartbeat(progress=1.0, latest=self.latest)
         if self.latest_images:
             self.warn_unrepeatable()
         if self.method.trains:
             self.save_adapter(self.folder.adapter)
+
+    def affordable(self, book: dict[str, int | float]) -> int:
+        """The number of prompts that the next step may have within the budget; 0 if it affords none.
+
+        Args:
+            book: what has been spent, by axis.
+        """
+        evaluated, training = len(self.evaluator.rows("train")), len(self.trial.prompts_train)
+        return affordable_prompts(
+            self.method_class, self.settings, self.policy.sampler, self.trial.budget, book, evaluated, training
+        )
 
     def axes(self) -> dict[str, int | float]:
         """The meter's axes on the first worker, so that all workers decide alike when an evaluation is due."""
@@ -206,12 +217,20 @@ class TrialLoop:
 
     # -- a point of the curve -------------------------------------------------------------------------------
 
-    def evaluate(self) -> None:
-        """Evaluates the policy, appends a point to the curve, and saves a checkpoint."""
+    def evaluate(self, outermost: bool = False) -> None:
+        """Evaluates the policy, appends a point to the curve, and saves a checkpoint.
+
+        Args:
+            outermost: whether this is the first or the last point of the curve. Where the method trains with another
+                sampler than that of evaluation, the reward under the method's own is evaluated there too, so that a
+                gain which shows under one of the two only is not overlooked.
+        """
         self.point += 1
         sample = self.method.sample if isinstance(self.method, SamplingMethod) else None
         with self.evaluated_adapter(), self.policy.scaled(self.trial.evaluate.scale):
-            evaluation = self.evaluator(sample, trained=self.meter.ledger.updates > 0)
+            own = self.policy.sampler if self.method.trains and self.policy.sampler != self.evaluator.sampler else None
+            trained = self.meter.ledger.updates > 0
+            evaluation = self.evaluator(sample, trained, training_sampler=own if outermost else None)
         check()
         self.meter.ledger.peak_memory_bytes = max(self.workers.each(self.meter.read_peak_memory()))
         with self.meter.phase("log"):
@@ -223,6 +242,8 @@ class TrialLoop:
         self.folder.append_point(self.point, axes, evaluation.values, training_summary(self.recent))
         for metric, what in not_finite_metrics(evaluation.rows, self.trial).items():
             self.folder.warn(metric, self.point, f"{what}, at point {self.point}; no mean is taken over such values")
+        for topic, what in {topic: what for step in self.recent for topic, what in step.warnings.items()}.items():
+            self.folder.warn(topic, self.point, f"{what} (until point {self.point})")
         self.recent = []
         self.keep_adapter(self.latest)
         with self.meter.phase("log"):

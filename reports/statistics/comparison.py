@@ -65,6 +65,13 @@ def area_summaries(curves: pd.DataFrame, axis: str) -> dict[str, Summary]:
     return by_variant(areas(curves, axis), "value")
 
 
+def trained_rows(curves: pd.DataFrame) -> dict[str, Summary]:
+    """Variant -> summary over finished trials of the denoiser rows with a gradient for each reward query."""
+    ends = spent(finished(curves))
+    ends = ends[(ends["reward_queries"] > 0) & ends["nfe_backward"].notna()]
+    return by_variant(ends.assign(rows=ends["nfe_backward"] / ends["reward_queries"]), "rows")
+
+
 def costs_to_target(
     curves: pd.DataFrame, target: float, axes: Sequence[str], metric: str = "reward", split: str = "train"
 ) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from reports.tables.table import (
     Cell,
     Table,
     axis_header,
+    cost_cell,
     number_cell,
     ranged,
     ranked_variants,
@@ -81,12 +82,14 @@ def efficiency(
     untrained = untrained_variants(curves)
     order = [variant for variant, _ in ranked_variants(curves, trials, meta) if variant not in untrained]
     reaching = costs.groupby("variant")["reached"].sum()
+    trained = comparison.trained_rows(curves)
     rows, best = [], set()
     for variant in order:
         reached = int(reaching.get(variant, 0))
         row: dict[str, str | Cell] = {"method": variant, "seeds that\nreached it": f"{reached} of {counts[variant][1]}"}
         for column in columns:
             row[column.header] = _cell(column.found.get(variant), column.ratios.get(variant), column.scale)
+        row["denoiser rows\ntrained a query"] = cost_cell(trained.get(variant), Scale(1, ""))
         rows.append(row)
     for column in columns:
         if column.axis in SECONDS and not meta.seconds_comparable:
@@ -155,7 +158,8 @@ def _efficiency_note(meta: Meta, baseline: gains.Baseline, untrained: str, machi
         "it, by linear interpolation between evaluated points; ≤ where that was before the first evaluation, of which "
         "no more is known; a finished seed that never did counts as infinite (∞). Evaluation and logging are in the "
         "device time alone. The lowest cost of a column is bold, among methods whose seeds are all done, where no ≤ "
-        "leaves it open."
+        "leaves it open. Denoiser rows trained a query: rows with a gradient, over the whole run, for each image that "
+        "the reward scored."
     )
     if baseline.beats:
         note += (

@@ -49,6 +49,15 @@ def test_the_same_noise_whatever_the_trials_seed(tiny_model):
     assert not first.rows.equals(other.rows)
 
 
+def test_the_reward_under_another_sampler_is_that_of_its_own_images(tiny_model):
+    """On the training prompts, with the noise of evaluation; here the other sampler has more steps."""
+    evaluate, longer = evaluator(tiny_model, steps=3), evaluator(tiny_model, steps=5)
+    found = evaluate(training_sampler=longer.sampler)
+    assert found.values["train"]["training_sampler_reward"] == pytest.approx(longer().values["train"]["reward"])
+    assert found.values["train"]["training_sampler_reward"] != pytest.approx(found.values["train"]["reward"])
+    assert "training_sampler_reward" not in found.values["heldout"]
+
+
 def test_drift_is_zero_for_the_identity_and_positive_for_a_trained_adapter(tiny_model):
     evaluate = evaluator(tiny_model)
     # The base is predicted in a smaller batch, so rounding may differ.
@@ -63,7 +72,7 @@ def test_drift_by_hand_on_one_step(tiny_model):
     policy = evaluate.policy
     perturb(policy)
     state = evaluate.seeds.noise("evaluation/train", 0, -1, [0, 1], policy.state_shape)
-    inputs = state, torch.tensor(policy.path.timesteps(1) * 2), policy.encode(PROMPTS["train"])
+    inputs = state, torch.tensor(policy.path.timesteps(SamplerSettings(1)) * 2), policy.encode(PROMPTS["train"])
     with torch.no_grad():
         ours = policy.predict(*inputs).epsilon
     with policy.using("base"):

@@ -1,6 +1,7 @@
 """The trial loop on a tiny model: budget, points, resume, divergence."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,12 +16,13 @@ from bench.store.trial_folder import TrialFolder
 from bench.sweep.prompts import spread
 from bench.sweep.schema import Lora, RewardSpec, Sampler
 from methods import registry
+from methods.ddpo import DDPO
 from rewards.base import RewardError
 
 SETTINGS = {
     "alignprop": {"batch_size": 2},
     "ddpo": {"prompts_per_rollout": 2, "images_per_prompt": 2},
-    "rwr": {"prompts_per_rollout": 2, "images_per_prompt": 2, "updates_per_rollout": 1, "batch_size": 4},
+    "rwr": {"prompts_per_rollout": 2, "images_per_prompt": 2, "rows_per_image": 1.0, "batch_size": 4},
 }
 TIMES = {"train_seconds", "reward_seconds", "eval_seconds", "log_seconds", "wall_seconds", "device_seconds"}
 MACHINE = TIMES | {"peak_memory_bytes"}
@@ -71,7 +73,8 @@ def test_a_trial_from_nothing_to_its_end(method, tiny_model, tmp_path):
     curve = [point.stored() for point in folder.read_curve()]
     assert [row["axes"]["reward_queries"] for row in curve] == QUERIES[method]
     if method != "best-of-n":  # whose choice among held-out candidates is evaluation too
-        assert curve[-1]["axes"]["eval_queries"] == len(curve) * 4 * 2 * 2, "4 prompts, 2 images, 2 rewards"
+        ends = 2 * 3 * 2 * 2 if registry.load(method).trains else 0  # training prompts under the training sampler
+        assert curve[-1]["axes"]["eval_queries"] == len(curve) * 4 * 2 * 2 + ends, "4 prompts, 2 images, 2 rewards"
     rows = folder.read_evaluation()
     assert set(rows["point"]) == {row["point"] for row in curve}
     for row in curve:
@@ -117,6 +120,34 @@ def adapters(folder: TrialFolder) -> dict[str, dict[str, Tensor]]:
 def evaluating(every: float = 4, **changes) -> EvaluationPlan:
     sampler = Sampler(steps=2, guidance=1.0, eta=0.0)
     return EvaluationPlan(every=every, images=2, seed=9, sampler=sampler, **changes)
+
+
+def test_the_reward_under_the_training_sampler_is_at_both_ends_of_the_curve(tiny_model, tmp_path):
+    folder = TrialFolder(tmp_path / "trial")
+    trial = make_trial(tiny_model, limit=10.0)  # its last step is a short one, between two evaluations
+    run_trial(trial, folder)
+    curve = folder.read_curve()
+    assert [point.axes["reward_queries"] for point in curve] == [0, 4, 8, 10]
+    found = [point.values["train"].get("training_sampler_reward") for point in curve]
+    assert [value is not None for value in found] == [True, False, False, True]
+    assert all("training_sampler_reward" not in point.values["heldout"] for point in curve)
+
+    same = TrialFolder(tmp_path / "same")
+    run_trial(trial.model_copy(update={"sampler": trial.evaluate.sampler, "method": "rwr", "reference": "rwr",
+        "settings": make_trial(tiny_model, "rwr").settings}), same)  # fmt: skip
+    assert not any("training_sampler_reward" in point.values["train"] for point in same.read_curve())
+
+
+def test_a_methods_warnings_reach_the_trial_once(tiny_model, tmp_path, monkeypatch):
+    folder = TrialFolder(tmp_path / "trial")
+    step = DDPO.step
+
+    def warned(method, prompts):
+        return replace(step(method, prompts), warnings={"few": f"few at step {method.iteration}"})
+
+    monkeypatch.setattr(DDPO, "step", warned)
+    run_trial(make_trial(tiny_model), folder)
+    assert [warning.text for warning in folder.warnings().values()] == ["few at step 1 (until point 1)"]
 
 
 def test_adapters_are_kept_along_the_curve_as_the_sweep_says(tiny_model, tmp_path):
@@ -321,7 +352,7 @@ score.differentiable = True
 
 def test_a_nan_score_ends_the_trial_and_keeps_the_last_good_checkpoint(tiny_model, tmp_path):
     plugin = tmp_path / "nan_reward.py"
-    plugin.write_text(NAN_REWARD.format(after=6))
+    plugin.write_text(NAN_REWARD.format(after=8))
     folder = TrialFolder(tmp_path / "trial")
     with pytest.raises(RewardError, match=r"^reward 'colourfulness' gave \d scores? that (is|are) not finite"):
         run_trial(make_trial(tiny_model, "alignprop", reward=f"{plugin}:score"), folder)

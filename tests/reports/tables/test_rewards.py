@@ -100,6 +100,16 @@ def test_the_column_that_ranks_is_in_the_order_of_the_places(run, meta):
     assert heights == sorted(heights, reverse=True)
 
 
+def test_the_cost_table_says_the_trained_rows_a_query(run, meta):
+    curves, _, trials = run
+    curves = curves.assign(nfe_backward=curves["reward_queries"] * curves["variant"].map({"ddpo": 3.0, "rwr": 4.0}))
+    table = costs.efficiency(curves, trials, meta, Target("the target", 1.0))
+    cells = table.cells.set_index("method")["denoiser rows\ntrained a query"]
+    assert cells["ddpo"].startswith("3")
+    assert cells["rwr"].startswith("4")
+    assert cells["alignprop"] == "–", "its run did not count them"
+
+
 def test_seconds_that_cannot_be_compared_are_shown_and_not_ranked(run, meta):
     curves, _, trials = run
     meta = dataclasses.replace(meta, seconds_comparable=False)

@@ -66,6 +66,11 @@ def test_the_finals_have_the_best_by_each_criterion_without_copies():
     assert finalists(search(finals={**finals, "best": 4}, **BOTH), rows) == [0, 2, 4], "what failed is in none"
 
 
+def test_reward_chooses_among_what_the_plain_name_allows():
+    rows = [row(1, 5.0, 1.0, modified=["drift_weight"]), row(2, 4.5, 4.5), row(3, 4.0, 4.6, modified=["drift_weight"])]
+    assert finalists(search(finals={"best": 1, "seeds": (7,)}, **BOTH), rows) == [1, 2]
+
+
 def test_the_finals_decide_and_their_statuses_and_trials_are_billed(tmp_path):
     rows = [row(1, 5.0, 1.0, final=(4.1, 4.2)), row(2, 4.0, 4.5, final=(4.3, 4.4)), row(3, 9.0, 9.0)]
     method = record(RunFolder(tmp_path), search(finals={"best": 1, "seeds": (7,)}, **BOTH), "ddpo", rows)

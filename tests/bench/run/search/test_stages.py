@@ -245,3 +245,18 @@ def test_a_search_by_two_criteria_in_two_stages_trains_and_goes_on(inline, tmp_p
         assert (method["by_gold"]["chosen"] is not None) == bool(raised)
         if raised:
             assert method["by_gold"]["gold"] == max(raised)
+
+
+def test_a_space_in_which_every_configuration_modifies_the_method_is_refused(inline, body):
+    found = inline("search.space.ddpo={drift_weight: [1.0, 3.0, 10.0, 30.0]}")
+    assert found.code == 2
+    assert "every configuration of ddpo changes drift_weight, which the method's plain name does not allow" in found.err
+    assert not body.calls
+
+
+def test_reward_leaves_what_modifies_the_method_to_gold(inline, plant, tmp_path):
+    inline("search.space.ddpo={learning_rate: [1e-3, 1e-2], drift_weight: [0.0, 10.0]}")
+    method = record_of(tmp_path / "run")["ddpo"]
+    modified = {row["values"]["drift_weight"]: row["modified"] for row in method["configurations"]}
+    assert modified == {0.0: [], 10.0: ["drift_weight"]}
+    assert method["chosen"]["drift_weight"] == 0.0
