@@ -2,13 +2,16 @@
 
 Prabhudesai, Goyal, Pathak, Fragkiadaki 2023, arXiv 2310.03739; code: mihirp1998/AlignProp.
 
-    θ ← θ − η ∇_θ E_c,x_T [ L(r(D(x_0), c)) ],   x_0 = the whole DDIM chain from x_T under θ
+    θ ← θ − η ∇_θ E_c,x_T [ L(r(D(x_0), c)) ],   x_0 = the whole DDIM chain of T steps from x_T under θ
 
-The code's L is 0.01 |r − 10|, for an aesthetic score of at most 10. Below its target the gradient is that of −0.01 r,
-and Adam does not depend on the factor, except where the gradient is clipped or beside `drift_weight`.
+for prompts c, the decoder D, the reward r and the loss L. The code's L is 0.01 |r − 10|, for an aesthetic score of at
+most 10. Below its target the gradient is that of −0.01 r, and Adam does not depend on the factor, except where the
+gradient is clipped or beside `drift_weight`.
 
-The gradient is kept through the last K steps only (truncated backpropagation through time). K is drawn at random, once
-for all trajectories of an update. Memory is bounded by recomputing denoiser calls in the backward pass.
+The gradient is kept through the last K steps only (truncated backpropagation through time): the predicted noise of an
+earlier step is detached, and x_t is not, so that from the first kept step on the gradient also flows through the
+update of x_t. The paper draws K ~ U(0, 50) for each trajectory; here K ~ U{1..T}, once for all trajectories of an
+update. Memory can be bounded by recomputing denoiser calls in the backward pass (`checkpointing`).
 """
 
 from collections.abc import Sequence
@@ -39,7 +42,11 @@ class AlignPropSettings(
     source="mihirp1998/AlignProp at 7f4503f (v1), config/align_prop.py: aesthetic, aesthetic_k1",
     published={"batch_size": 128, "weight_decay": 0.1, "max_grad_norm": 5.0, "loss_scale": 0.01},
 ):
-    """AlignProp's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
+    """AlignProp's settings.
+
+    `published` and `source` say what the authors ran. The defaults are for the embedded model; they differ in what
+    `modifications` allows under a method's plain name.
+    """
 
     learning_rate: float = setting(8e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-3, scales=True, gt=0)
     truncation: Literal["uniform", "per-step", "gaussian", "fixed", "full"] = setting(
@@ -72,7 +79,7 @@ class AlignPropSettings(
 
 
 class AlignProp(Method):
-    """Gradient ascent on the reward through the sampler."""
+    """Descent on a loss of the reward through the sampler."""
 
     name = "alignprop"
     summary = "reward backpropagation through the denoising chain, truncated at random (AlignProp)"
@@ -86,9 +93,9 @@ class AlignProp(Method):
         if settings.keep_steps is not None and settings.keep_steps > steps:
             raise ValueError(f"keep_steps is {settings.keep_steps}, but the training sampler has {steps} steps")
         if settings.truncation == "gaussian" and steps > 1:
-            draw = first_kept(settings, steps)
-            if draw.cdf(steps) - draw.cdf(1) < 0.01:
-                raise ValueError(f"gaussian_mean and gaussian_std draw no step between 1 and {steps - 1}")
+            normal = first_kept_distribution(settings, steps)
+            if normal.cdf(steps) - normal.cdf(1) < 0.01:
+                raise ValueError(f"gaussian_mean and gaussian_std almost never draw a step between 1 and {steps - 1}")
 
     @classmethod
     def prompts_per_step(cls, settings: AlignPropSettings) -> int:
@@ -98,7 +105,7 @@ class AlignProp(Method):
     def cost(cls, settings: AlignPropSettings, prompts: int, sampler: SamplerSettings) -> dict[str, int]:
         return update_cost(settings, sampler, prompts, forward=sampler.steps, kept=settings.keep_steps or sampler.steps)
 
-    def kept_steps(self) -> list[bool]:
+    def gradient_mask(self) -> list[bool]:
         """For each denoising step, noisy to clean, whether its predicted noise keeps its gradient."""
         steps, truncation = self.policy.sampler.steps, self.settings.truncation
         if truncation == "full":
@@ -120,9 +127,9 @@ class AlignProp(Method):
         steps = self.policy.sampler.steps
         if steps == 1:
             return 0
-        draw = first_kept(self.settings, steps)
+        normal = first_kept_distribution(self.settings, steps)
         standard = (self.seeds.noise("truncation", self.iteration, 0, [attempt], ()) for attempt in count())
-        drawn = (int(draw.mean + draw.stdev * float(normal)) for normal in standard)
+        drawn = (int(normal.mean + normal.stdev * float(number)) for number in standard)
         return next(step for step in drawn if 1 <= step < steps)
 
     def loss(self, rewards: Tensor) -> Tensor:
@@ -132,18 +139,18 @@ class AlignProp(Method):
         return self.settings.loss_scale * (rewards - self.settings.target_reward).abs()
 
     def step(self, prompts: Sequence[str]) -> StepMetrics:
-        keep = self.kept_steps()
-        kept = sum(keep)  # a per-step draw can keep no step at all; the images are then scored and the update skipped
+        mask = self.gradient_mask()
+        kept = sum(mask)  # a per-step draw can keep no step at all; the images are then scored and the update skipped
         checkpointing = choose_checkpointing(self, prompts, kept)
         tally = Tally()
         for rows in micro_batches(len(prompts), self.settings.micro_batch):
             chosen = list(prompts[rows])
-            draw = sample_with_gradient(self, chosen, range(rows.start, rows.stop), keep, checkpointing)
-            rewards = self.reward(self.policy.decode(draw.final), chosen)
+            sample = sample_with_gradient(self, chosen, range(rows.start, rows.stop), mask, checkpointing)
+            rewards = self.reward(self.policy.decode(sample.final), chosen)
             losses = self.loss(rewards)
             if kept:
                 self.optimiser.backward(losses.sum() / len(prompts))
-                tally.drift += penalise(self, draw, chosen, len(prompts) * kept)
+                tally.drift += penalise(self, sample, chosen, len(prompts) * kept)
             tally.add(losses, rewards)
         norm = self.optimiser.step() if kept else None
         self.iteration += 1
@@ -152,6 +159,6 @@ class AlignProp(Method):
         return metrics
 
 
-def first_kept(settings: AlignPropSettings, steps: int) -> NormalDist:
+def first_kept_distribution(settings: AlignPropSettings, steps: int) -> NormalDist:
     """The distribution of the first step that keeps its gradient under `truncation: gaussian`, for T = `steps`."""
     return NormalDist(settings.gaussian_mean * steps, settings.gaussian_std * steps)

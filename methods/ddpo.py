@@ -6,9 +6,10 @@ decision process whose action is x_{t−1}; the reward comes at the end and ever
     score function (DDPO_SF):       ∇J = E[ Σ_t ∇ log p_θ(x_{t−1} | x_t, c) · A ],    one update a rollout
     importance sampling (DDPO_IS):  maximise E[ Σ_t min(A ρ_t, A clip(ρ_t, 1 ± ε)) ],  ρ_t = p_θ / p_old
 
-A is the reward standardised by the prompt's last rewards (appendix D.3). As in the authors' code, log p is the mean
-over a latent's dimensions instead of the sum, so ρ_t is the joint ratio to the power of 1 / dimensions. The defaults
-differ from what is published in sizes, learning rate and clip only.
+The clip is the code's, as in PPO; the paper's equation has the gradient of Σ_t A ρ_t. A is the reward standardised by
+the prompt's last rewards (appendix D.3). As in the authors' code, log p is the mean over a latent's dimensions instead
+of the sum, so ρ_t is the joint ratio to the power of 1 / dimensions. The defaults differ from what is published in
+sizes, learning rate and clip only.
 """
 
 import math
@@ -33,7 +34,11 @@ class DDPOSettings(
         "updates_per_rollout": 2, "timestep_fraction": 1.0, "timestep_choice": "random",
         "initial_noise": "independent"},
 ):  # fmt: skip
-    """DDPO's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
+    """DDPO's settings.
+
+    `published` and `source` say what the authors ran. The defaults are for the embedded model; they differ in what
+    `modifications` allows under a method's plain name.
+    """
 
     learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=3e-4, scales=True, gt=0)
     estimator: Literal["importance-sampling", "score-function"] = setting(
@@ -41,7 +46,8 @@ class DDPOSettings(
     )
     statistics: Literal["group", "per-prompt", "batch"] = setting(
         "per-prompt",
-        "rewards that advantages are relative to. group: those of the prompt's images in this rollout; "
+        "rewards that advantages are relative to. group: those of the prompt's images in this rollout, "
+        "over the deviation of the whole rollout; "
         "per-prompt: the prompt's last rewards; batch: those of the rollout",
         published="per-prompt",
     )
@@ -104,8 +110,15 @@ class DDPO(Method):
         advantages = advantages.clamp(-settings.advantage_clip, settings.advantage_clip)
 
         # The loss is the mean over trained (step, sample) rows, as in the code; the paper sums over a sample's steps.
-        rows = shuffled_rows(self, len(prompts))
-        done = policy_gradient.learn(self, rollout, rows, advantages[rows[:, 1]], self.surrogate, updates(settings))
+        step, sample = shuffled_rows(self, len(prompts)).T
+        done = policy_gradient.Updates()
+        for update in policy_gradient.shares(len(step), updates(settings)):
+            for rows in update.split(settings.micro_batch):
+                log_ratio, penalty = policy_gradient.log_ratios(self, rollout, step[rows], sample[rows])
+                losses = self.surrogate(log_ratio, advantages[sample[rows]]) + penalty
+                self.optimiser.backward(losses.sum() / len(update))
+                done.add(losses, log_ratio, self.clip_range)
+            done.norms.append(self.optimiser.step())
         self.iteration += 1
         return StepMetrics(
             loss=float(torch.cat(done.losses).mean()),
@@ -123,7 +136,7 @@ class DDPO(Method):
     def surrogate(self, log_ratio: Tensor, advantages: Tensor) -> Tensor:
         """The loss of each row `[B]`, by DDPO_SF or DDPO_IS, from log p_θ − log p_old `[B]` and advantages `[B]`."""
         if self.settings.estimator == "score-function":
-            # Its gradient is that of −A log p_θ; p_old is a constant.
+            # Its gradient is that of −A log p_θ, as p_old is a constant; its value, before any update, is 0.
             return -advantages * log_ratio
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1 - self.clip_range, 1 + self.clip_range)

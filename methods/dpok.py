@@ -112,8 +112,7 @@ class DPOK(Method):
     def step(self, prompts: Sequence[str]) -> StepMetrics:
         settings = self.settings
         rollout = roll_out(self, [prompt for prompt in prompts for _ in range(settings.images_per_prompt)])
-        rows = shuffled_rows(self, len(rollout.prompts))
-        step, sample = rows.T
+        step, sample = shuffled_rows(self, len(rollout.prompts)).T
         inputs = rollout.states[step, sample], rollout.conditioning.pooled[sample], step
         rewards = torch.cat([self.value.rows.get("rewards", rollout.rewards[:0]), rollout.rewards])
         self.value.remember(*inputs, rollout.rewards[sample])
@@ -122,7 +121,14 @@ class DPOK(Method):
         if not varies(rewards):  # the true V is then this reward, and the difference is an error of the network
             advantages = torch.zeros_like(advantages)
 
-        done = policy_gradient.learn(self, rollout, rows, advantages, self.surrogate, settings.updates_per_rollout)
+        done = policy_gradient.Updates()
+        for update in policy_gradient.shares(len(step), settings.updates_per_rollout):
+            for rows in update.split(settings.micro_batch):
+                log_ratio, penalty = policy_gradient.log_ratios(self, rollout, step[rows], sample[rows])
+                losses = self.surrogate(log_ratio, advantages[rows]) + penalty
+                self.optimiser.backward(losses.sum() / len(update))
+                done.add(losses, log_ratio, self.clip_range)
+            done.norms.append(self.optimiser.step())
         self.iteration += 1
         return StepMetrics(
             loss=float(torch.cat(done.losses).mean()),

@@ -1,17 +1,15 @@
-"""Updates on a rollout by the ratio p_θ / p_old of its steps, which DDPO and DPOK share except for their surrogate."""
+"""What DDPO and DPOK share of their updates on a rollout by the ratio p_θ / p_old of its steps."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
-from methods.base import Method, micro_batches
+from methods.base import Method
 from methods.common.drift import drift_penalty, reference, reference_nfe
 from methods.common.trajectories import Rollout, TrajectorySettings, relative_dimensions, trained_steps
 from models.sampler import SamplerSettings
-
-Surrogate = Callable[[Tensor, Tensor], Tensor]
-"""A function of log p_θ − log p_old `[B]` and the advantages `[B]` that returns the loss of each row `[B]`."""
 
 
 @dataclass(frozen=True)
@@ -28,42 +26,41 @@ class Updates:
     norms: list[float] = field(default_factory=list)
     clipped: list[float] = field(default_factory=list)
 
+    def add(self, losses: Tensor, log_ratios: Tensor, limit: float) -> None:
+        """Notes a micro-batch: its losses and log-ratios `[B]`, and ε of the clip."""
+        self.losses.append(losses.detach())
+        self.clipped.append(((log_ratios.exp() - 1).abs() > limit).float().mean().item())
+
 
 def clip_range(method: Method) -> float:
     """ε of the ratio's clip: the setting, which is for Stable Diffusion 1.5's latent, rescaled to this latent."""
     return method.settings.clip_range / relative_dimensions(method.policy)
 
 
-def learn(
-    method: Method, rollout: Rollout, rows: Tensor, advantages: Tensor, surrogate: Surrogate, updates: int
-) -> Updates:
-    """Does `updates` optimiser updates on disjoint shares of the rows; a share without rows is skipped.
+def shares(rows: int, updates: int) -> Iterator[Tensor]:
+    """The numbers of the rows of each update, int64: disjoint shares of `rows` rows; an update without rows is skipped.
+
+    In the papers' codes an update has whole trajectories; here it has single steps of any, in random order.
+    """
+    for update in range(updates):
+        share = torch.arange(rows)[update::updates]
+        if len(share):
+            yield share
+
+
+def log_ratios(method: Method, rollout: Rollout, step: Tensor, sample: Tensor) -> tuple[Tensor, Tensor]:
+    """log p_θ − log p_old of some actions of a rollout, and the penalty on their predictions' drift: `[B]` each.
 
     Args:
-        method: the method whose policy and optimiser are used.
-        rollout: the trajectories.
-        rows: (step, sample) pairs in random order, int64 `[N, 2]`.
-        advantages: advantages of the rows, `[N]`.
-        surrogate: loss of a row; it must not depend on the other rows of its micro-batch.
-        updates: number of updates.
+        method: the method whose policy is θ, and whose `drift_weight` is used.
+        rollout: the trajectories, drawn by p_old.
+        step, sample: the numbers of the actions' steps and trajectories, int64 `[B]`.
     """
-    policy, guidance, limit = method.policy, method.policy.sampler.guidance, clip_range(method)
-    done = Updates()
-    for update in range(updates):
-        chosen, weight = rows[update::updates], advantages[update::updates]
-        if not len(chosen):
-            continue
-        for piece in micro_batches(len(chosen), method.settings.micro_batch):
-            steps = rollout.at(*chosen[piece].T)
-            base = reference(method, *steps.inputs, guidance)
-            prediction = policy.predict(*steps.inputs, guidance)
-            log_ratio = steps.log_probability(policy, prediction) - steps.log_probabilities
-            loss = surrogate(log_ratio, weight[piece]) + drift_penalty(method, prediction, base)
-            method.optimiser.backward(loss.sum() / len(chosen))
-            done.losses.append(loss.detach())
-            done.clipped.append(((log_ratio.exp() - 1).abs() > limit).float().mean().item())
-        done.norms.append(method.optimiser.step())
-    return done
+    steps, guidance = rollout.at(step, sample), method.policy.sampler.guidance
+    base = reference(method, *steps.inputs, guidance)
+    prediction = method.policy.predict(*steps.inputs, guidance)
+    log_ratio = steps.log_probability(method.policy, prediction) - steps.log_probabilities
+    return log_ratio, drift_penalty(method, prediction, base)
 
 
 def cost(settings: TrajectorySettings, prompts: int, sampler: SamplerSettings, updates: int) -> dict[str, int]:

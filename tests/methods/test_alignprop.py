@@ -17,7 +17,7 @@ def test_uniform_keeps_the_last_k_steps_with_k_uniform():
     method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0))
     seen = Counter()
     for method.iteration in range(400):
-        keep = method.kept_steps()
+        keep = method.gradient_mask()
         assert keep == sorted(keep), "kept steps are the last ones"
         seen[sum(keep)] += 1
     assert set(seen) == {1, 2, 3, 4}
@@ -29,7 +29,7 @@ def test_per_step_keeps_step_i_with_probability_i_plus_1_over_t_plus_1():
     method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0), truncation="per-step")
     kept, rounds = torch.zeros(4), 1000
     for method.iteration in range(rounds):
-        kept += torch.tensor(method.kept_steps())
+        kept += torch.tensor(method.gradient_mask())
     expected = torch.arange(1, 5) / 5
     torch.testing.assert_close(kept / rounds, expected, atol=0.05, rtol=0)
 
@@ -39,7 +39,7 @@ def test_gaussian_is_the_rewrites_draw():
     method = build("alignprop", LinearFamily(), SamplerSettings(50, 1.0, 1.0), truncation="gaussian")
     kept = []
     for method.iteration in range(600):
-        keep = method.kept_steps()
+        keep = method.gradient_mask()
         assert keep == sorted(keep), "kept steps are the last ones"
         kept.append(float(sum(keep)))
     assert min(kept) >= 1
@@ -56,12 +56,12 @@ def test_gaussian_scales_to_few_steps(steps):
     method = build("alignprop", LinearFamily(), SamplerSettings(steps, 1.0, 1.0), truncation="gaussian")
     seen = set()
     for method.iteration in range(200):
-        seen.add(sum(method.kept_steps()))
+        seen.add(sum(method.gradient_mask()))
     assert {1: seen == {1}, 2: seen == {1}, 5: seen >= {1, 2} and max(seen) <= 4}[steps]
 
 
 def test_a_gaussian_that_draws_no_step_is_refused():
-    with pytest.raises(ValueError, match="draw no step between 1 and 2"):
+    with pytest.raises(ValueError, match="almost never draw a step between 1 and 2"):
         build("alignprop", LinearFamily(), truncation="gaussian", gaussian_mean=0.01, gaussian_std=0.01)
 
 
@@ -78,13 +78,13 @@ def test_an_update_that_keeps_no_step_is_skipped():
 
 def _draw(method, iteration):
     method.iteration = iteration
-    return method.kept_steps()
+    return method.gradient_mask()
 
 
 @pytest.mark.parametrize(("truncation", "extra", "kept"), [("full", {}, 4), ("fixed", {"keep_steps": 2}, 2)])
 def test_full_and_fixed(truncation, extra, kept):
     method = build("alignprop", LinearFamily(), SamplerSettings(4, 1.0, 0.0), truncation=truncation, **extra)
-    assert method.kept_steps() == [False] * (4 - kept) + [True] * kept
+    assert method.gradient_mask() == [False] * (4 - kept) + [True] * kept
 
 
 def test_losses():

@@ -1,10 +1,8 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from methods.common import policy_gradient
 from methods.common.value_function import ValueFunction, ValueNetwork
+from methods.dpok import DPOK
 from models.noise import SeedStream
 from tests.linear import LinearFamily
 from tests.methods.build import PROMPTS, build
@@ -55,19 +53,20 @@ def test_the_value_function_learns_rewards_and_remembers_so_many_rows():
 
 
 def test_the_value_function_learns_before_the_advantages_are_taken(monkeypatch):
-    seen = []
+    found = []
+    surrogate = DPOK.surrogate
 
-    def learn(method, rollout, rows, advantages, *rest):
-        seen.append((rollout.rewards[rows[:, 1]], advantages))
-        return policy_gradient.learn(method, rollout, rows, advantages, *rest)
+    def recorded(method, log_ratio, advantages):
+        found.append((method.value.rows["rewards"], advantages))
+        return surrogate(method, log_ratio, advantages)
 
-    monkeypatch.setattr("methods.dpok.policy_gradient", SimpleNamespace(**vars(policy_gradient) | {"learn": learn}))
+    monkeypatch.setattr(DPOK, "surrogate", recorded)
     for updates in (0, 200):
-        method = build("dpok", LinearFamily(), value_updates=updates, **SMALL)
+        method = build("dpok", LinearFamily(), value_updates=updates, **SMALL | {"updates_per_rollout": 1})
         metrics = method.step(PROMPTS)
         assert (metrics.extra["value_loss"] > 0) == bool(updates)
         assert len(method.value.rows["rewards"]) == 24
-    (rewards, before), (same, after) = seen
+    (rewards, before), (same, after) = found
     assert torch.equal(rewards, same)
     torch.testing.assert_close(before, rewards - rewards.mean())
     assert float(after.square().mean()) < 0.1 * float(before.square().mean()), "V knows these rewards already"

@@ -4,20 +4,12 @@ import pytest
 from pydantic import Field
 
 from bench.sweep.load import load_sweep, variants_of
-from bench.sweep.shipped import shipped
+from bench.sweep.shipped import SHIPPED, shipped
 from methods import registry
 from methods.base import TrainingSettings
 from methods.settings import OURS, Settings, modifications, provenance, setting
 
 NATIVE = [name for name in registry.names() if not registry.load(name).own_trainer]
-
-BUFFER = "a round of 64 or 128 images is too few to learn from alone"
-DEVIATIONS = {
-    "rwr": {"buffer_rollouts": BUFFER},
-    "rwr-sparse": {"buffer_rollouts": BUFFER, "keep_share": "tuned"},
-    "raft": {"buffer_rollouts": BUFFER},
-}
-"""Defaults that a plain name does not allow, each with its reason."""
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -39,11 +31,7 @@ def test_a_published_value_is_one_that_the_setting_can_have(name):
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_a_plain_name_stands_for_what_is_published(name):
-    assert set(modifications(registry.load(name).Settings())) == set(DEVIATIONS.get(name, {}))
-
-
-def test_deviations_are_of_native_methods():
-    assert DEVIATIONS.keys() <= set(NATIVE)
+    assert modifications(registry.load(name).Settings()) == []
 
 
 def plain_rows():
@@ -58,16 +46,22 @@ def plain_rows():
 
 
 @pytest.mark.parametrize(("name", "settings"), plain_rows())
-def test_a_row_with_a_plain_name_modifies_no_more_than_the_defaults_do(name, settings):
-    assert set(modifications(registry.load(name).Settings(**settings))) <= set(DEVIATIONS.get(name, {}))
+def test_a_row_with_a_plain_name_modifies_nothing(name, settings):
+    assert modifications(registry.load(name).Settings(**settings)) == []
 
 
-@pytest.mark.parametrize("sweep", [name for name in shipped() if load_sweep(shipped()[name]).sweep.search])
-def test_a_search_under_a_plain_name_moves_what_scales_only(sweep):
-    for name, space in load_sweep(shipped()[sweep]).sweep.search.space.items():
+SEARCHED = {path.stem: path for path in (*shipped().values(), *(SHIPPED / "tuning").glob("*.yaml"))}
+
+
+@pytest.mark.parametrize("sweep", [name for name, path in SEARCHED.items() if load_sweep(path).sweep.search])
+def test_a_search_under_a_plain_name_moves_what_scales_and_a_regulariser_for_gold(sweep):
+    """Where gold chooses too, reward chooses among configurations whose regulariser is as published."""
+    search = load_sweep(SEARCHED[sweep]).sweep.search
+    regulariser = {"drift_weight"} if "gold" in search.criteria else set()
+    for name, space in search.space.items():
         if name in NATIVE:
             fields = registry.load(name).Settings.model_fields
-            assert all(provenance(fields[key])["scales"] for key in space), name
+            assert all(provenance(fields[key])["scales"] for key in space.keys() - regulariser), name
 
 
 class Parent(Settings, source="the parent's paper"):

@@ -47,7 +47,7 @@ def per_step_with_a_gap(method):
     """Sets the iteration to one whose kept steps are not simply the last ones; TRL's draws for the same steps."""
     steps = method.policy.sampler.steps
     for method.iteration in range(1000):
-        keep = method.kept_steps()
+        keep = method.gradient_mask()
         if any(early and not late for early, late in pairwise(keep)):
             return method.seeds.integers("truncation", method.iteration, range(steps), 0, steps + 1).tolist()
     raise AssertionError("no such draw")
