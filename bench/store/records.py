@@ -279,12 +279,15 @@ class TriedConfiguration(StageResult):
         final: its result in the finals; None if it was not among the best.
         same_as: the number of the earlier configuration whose curves it repeats; None if it counts.
         inert: the settings that differ between the two, and changed nothing.
+        modified: the settings by which it is another method than its plain name says. Where gold chooses too, reward
+            chooses among configurations without any.
     """
 
     values: dict[str, Any]
     final: StageResult | None = None
     same_as: int | None = None
     inert: list[str] = []
+    modified: list[str] = []
 
     @property
     def stages(self) -> list[StageResult]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bench.build.plugins import load_method, resolve
 from bench.build.trial_spec import Trial
-from bench.errors import InvalidSweepError
+from bench.errors import BenchError, InvalidSweepError
 from bench.plan.planner import Planner
 from bench.run.search.space import draw
 from bench.sweep import prompts
@@ -16,6 +16,7 @@ from bench.sweep.overlay import suggestion
 from bench.sweep.problems import problem
 from bench.sweep.schema import NAME_PATTERN, Prompts, Search
 from bench.sweep.yaml_source import Path_
+from methods.settings import modifications
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,15 @@ class Candidate:
         number: the number of the configuration, from 0.
         values: searched setting -> value.
         trials: one trial for each seed of the stage.
+        modified: the settings by which it is another method than the one whose plain name its variant carries (see
+            `methods.settings.modifications`); empty for a variant with a name of its own.
     """
 
     variant: str
     number: int
     values: dict[str, Any] = field(hash=False)
     trials: tuple[Trial, ...] = field(hash=False)
+    modified: tuple[str, ...] = field(default=(), hash=False)
 
 
 class Candidates:
@@ -57,12 +61,23 @@ class Candidates:
     def drawn(self, variant: str) -> list[Candidate]:
         """All candidates of a variant, for an algorithm that draws them independently of scores."""
         values = draw(self.search.space[variant], self.search.samples, self.search.seed, variant)
-        return [self.make(variant, number, own) for number, own in enumerate(values)]
+        candidates = [self.make(variant, number, own) for number, own in enumerate(values)]
+        if "gold" in self.search.criteria:
+            require_plain(candidates)
+        return candidates
 
     def make(self, variant: str, number: int, values: dict[str, Any]) -> Candidate:
         """The candidate with these values, and its trials. Raises `InvalidSweepError` if a value is invalid."""
         candidate = Candidate(variant, number, values, ())
-        return replace(candidate, trials=self._trials(self._first, candidate, ""))
+        candidate = replace(candidate, trials=self._trials(self._first, candidate, ""))
+        return replace(candidate, modified=self._modified(candidate))
+
+    def _modified(self, candidate: Candidate) -> tuple[str, ...]:
+        own = self.variants[candidate.variant]
+        if own.name != own.method:
+            return ()
+        settings = load_method(resolve(own.method, self.loaded.base)).Settings(**own.settings, **candidate.values)
+        return tuple(name for name in modifications(settings) if name in candidate.values)
 
     def final(self, candidate: Candidate) -> Candidate:
         """The candidate with its trials in the finals."""
@@ -87,6 +102,15 @@ class Candidates:
         """The trials of every candidate (variant -> candidates), ordered by seed."""
         trials = [candidate.trials for own in candidates.values() for candidate in own]
         return [trial for seed in zip(*trials, strict=True) for trial in seed]
+
+
+def require_plain(candidates: Sequence[Candidate]) -> None:
+    """Raises `BenchError` if every candidate of a method modifies it, so that reward can choose none for its name."""
+    first = candidates[0]
+    if all(candidate.modified for candidate in candidates):
+        what = f"reward has nothing to choose from: every configuration of {first.variant} changes {first.modified[0]}"
+        do = "give it its default among the values, or the row a name of its own (variant: …)"
+        raise BenchError(f"{what}, which the method's plain name does not allow", f"search.space.{first.variant}", do)
 
 
 def _check_spaces(loaded: LoadedSweep, search: Search, variants: dict[str, Variant]) -> None:

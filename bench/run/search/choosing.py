@@ -6,7 +6,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.run.search.axes import Curves, copies, differing, edges
-from bench.run.search.candidates import Candidate, gold_row
+from bench.run.search.candidates import Candidate, gold_row, require_plain
 from bench.run.search.space import Space
 from bench.store.records import Edges, GoldChoice, Point, StageResult, TriedConfiguration, TunedMethod
 from bench.store.run_folder import RunFolder
@@ -64,6 +64,10 @@ def first_results(run: RunFolder, search: Search, candidates: Sequence[Candidate
     for number, original in copies([_curves(run, each) for each in candidates]).items():
         rows[number].same_as = original
         rows[number].inert = differing(rows[original].values, rows[number].values)
+    if "gold" in search.criteria:
+        for row, each in zip(rows, candidates, strict=True):
+            row.modified = list(each.modified)
+        require_plain(candidates)
     _require_finished(run, candidates[0].variant, rows)
     return rows
 
@@ -72,8 +76,11 @@ def finalists(search: Search, rows: Sequence[TriedConfiguration]) -> list[int]:
     """The numbers of the configurations that are in the finals: the best by each criterion, without copies."""
     assert search.finals is not None
     best: set[int] = set()
-    for field in (SCORES[criterion] for criterion in search.criteria):
-        scores = {number: getattr(row, field) for number, row in enumerate(rows) if row.same_as is None}
+    for criterion in search.criteria:
+        allowed = {number: row for number, row in enumerate(rows) if row.same_as is None}
+        if criterion == "reward":
+            allowed = {number: row for number, row in allowed.items() if not row.modified}
+        scores = {number: getattr(row, SCORES[criterion]) for number, row in allowed.items()}
         finite = {number: score for number, score in scores.items() if score is not None}
         best.update(sorted(finite, key=finite.__getitem__, reverse=True)[: search.finals.best])
     return sorted(best)
@@ -87,8 +94,9 @@ def record(run: RunFolder, search: Search, variant: str, rows: Sequence[TriedCon
     """
     counted = [row for row in rows if row.same_as is None]
     judged = [row for row in counted if row.final or not search.finals]
-    _require_finished(run, variant, [row.stages[-1] for row in judged])
-    score, best = _best(judged, "score")
+    plain = [row for row in judged if not row.modified]
+    _require_finished(run, variant, [row.stages[-1] for row in plain])
+    score, best = _best(plain, "score")
     results = [stage for row in rows for stage in row.stages]
     statuses = [status for stage in results for status in stage.statuses]
     method = TunedMethod(
