@@ -308,8 +308,11 @@ def test_evaluation_may_look_at_fewer_prompts_than_training_uses(sweep_file):
 
 def test_the_papers_scale_has_settings_for_every_method_that_trains():
     """Each accepted by its method; where the main sweep has the same method, the same ones."""
-    families = load_sweep(SWEEPS / "families.yaml", "paper", ["model=emoji-v1", "reward=colourfulness"])
-    assert {spec.name for spec in families.sweep.methods} == set(registry.names())
+    small = ["model=emoji-v1", "reward=colourfulness"]
+    families, parity = (load_sweep(SWEEPS / f"{name}.yaml", "paper", small) for name in ("families", "parity"))
+    peers = {name for name in registry.names() if registry.load(name).own_trainer}
+    assert {spec.name for spec in families.sweep.methods} == set(registry.names()) - peers
+    assert peers < {spec.name for spec in parity.sweep.methods}
     written = {variant_name(spec.name, spec.variant): spec for spec in families.sweep.methods}
     for name, spec in written.items():
         assert bool(spec.settings) == registry.load(spec.name).trains, name
@@ -327,12 +330,22 @@ def test_the_papers_scale_has_settings_for_every_method_that_trains():
             assert theirs.items() <= spec.settings.items()
             assert spec.settings.keys() - theirs.keys() <= of_the_reward
             assert spec.sampler == same.sampler
-    for name, peer in (("alignprop", "trl-alignprop"), ("ddpo", "trl-ddpo")):
-        ours, theirs = (registry.load(each).Settings(**written[each].settings).model_dump() for each in (name, peer))
-        shared = set(ours) & set(theirs) - {"statistics", "truncation"}  # TRL has other choices of these
-        assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
-        assert written[name].sampler == written[peer].sampler
     assert len(plan(families)) == 3 * len(written)
+
+
+@pytest.mark.parametrize("scale", [None, "paper"])
+def test_the_sweep_of_parity_gives_ours_and_trls_equal_settings(scale):
+    parity = load_sweep(SWEEPS / "parity.yaml", scale, ["model=emoji-v1", "reward=colourfulness"])
+    written = {variant_name(spec.name, spec.variant): spec for spec in parity.sweep.methods}
+    for name, peer in (("alignprop-per-step", "trl-alignprop"), ("ddpo", "trl-ddpo")):
+        specs = written[name], written[peer]
+        ours, theirs = (registry.load(spec.name).Settings(**spec.settings).model_dump() for spec in specs)
+        # Ours rescales the ratio's clip to the latent: from 16,384 dimensions to the embedded model's 1,024.
+        clips = ours.pop("clip_range", 0.0) * (1 if scale else 16), theirs.pop("clip_range", 0.0)
+        assert clips[0] == pytest.approx(clips[1])
+        shared = set(ours) & set(theirs)
+        assert {key: theirs[key] for key in shared} == {key: ours[key] for key in shared}
+        assert specs[0].sampler == specs[1].sampler
 
 
 def one_image(method, settings="", prompts="[a cat, a dog, a fox]", queries=32):
