@@ -1,8 +1,11 @@
 """What is published of a setting is data on it, and a method's plain name stands for what is published."""
 
+import itertools
+
 import pytest
 from pydantic import Field
 
+from bench.build.objects import sampler_settings
 from bench.sweep.load import load_sweep, variants_of
 from bench.sweep.shipped import SHIPPED, shipped
 from methods import registry
@@ -62,6 +65,25 @@ def test_a_search_under_a_plain_name_moves_what_scales_and_a_regulariser_for_gol
         if name in NATIVE:
             fields = registry.load(name).Settings.model_fields
             assert all(provenance(fields[key])["scales"] for key in space.keys() - regulariser), name
+
+
+@pytest.mark.parametrize("sweep", [path.stem for path in (SHIPPED / "tuning").glob("*.yaml")])
+def test_all_configurations_of_a_method_train_on_equally_many_rows_a_query(sweep):
+    """Also those of another number of images a round. What is sampled is equal too; the base model's predictions, which
+    only a configuration with a regulariser needs, are left out."""
+    loaded = load_sweep(SEARCHED[sweep])
+    search, given = loaded.sweep.search, sampler_settings(loaded.sweep.sampler)
+    variants = {variant.name: variant for variant in variants_of(loaded.sweep, loaded.root)}
+    for name, space in search.space.items() if search else ():
+        variant = variants[name]
+        cls = registry.load(variant.method)
+        choices = {key: each.choice for key, each in space.items() if each.choice and key != "drift_weight"}
+        rates = set()
+        for values in itertools.product(*choices.values()):
+            settings = cls.Settings(**variant.settings, **dict(zip(choices, values, strict=True)))
+            cost = cls.cost(settings, cls.prompts_per_step(settings), cls.default_sampler or given)
+            rates.add(cost["nfe"] / cost["reward_queries"])
+        assert len(rates) == 1, (name, rates)
 
 
 class Parent(Settings, source="the parent's paper"):
