@@ -11,7 +11,7 @@ p_ref is the base model. The authors' code takes the mean log-probability over t
 of any size.
 
 Published are this loss and its pairs: two images of a prompt from one x_T, every step of them. Ours are the sizes of a
-rollout and of an update, which in the code has one pair, and AdamW's ε.
+rollout and of an update, which in the code has all steps of one pair and here single steps of any, and AdamW's ε.
 """
 
 import math

@@ -9,7 +9,8 @@ decision process whose action is x_{t−1}; the reward comes at the end and ever
 The clip is the code's, as in PPO; the paper's equation has the gradient of Σ_t A ρ_t. A is the reward standardised by
 the prompt's last rewards (appendix D.3). As in the authors' code, log p is the mean over a latent's dimensions instead
 of the sum, so ρ_t is the joint ratio to the power of 1 / dimensions. The defaults differ from what is published in
-sizes, learning rate and clip only.
+sizes, learning rate and clip. One difference is no setting: an update has single steps of any trajectory, where the
+authors' code gives it whole trajectories.
 """
 
 import math

@@ -13,9 +13,10 @@ clipped on both sides, without DDPO's minimum. V learns from a rollout's rewards
 the code. α = 100 and β = 0.01 are the code's defaults; its README runs one prompt with 10 and 0.01, many prompts with
 1,000 and 0.1.
 
-One choice is ours: the policy learns from the present rollout only, where the code draws from a buffer of about three
-rollouts. With several images of a prompt in a rollout, DPOK can trail `ddpo-early-shared-noise`: an error of V in a
-prompt's mean is common to the advantages of all its images, whereas the mean of a group's rewards has no such error.
+Two choices are ours: the policy learns from the present rollout only, each of its drawn rows once, where the code draws
+rows from a buffer of about three rollouts; and V has another input and start (`methods/common/value_function.py`).
+With several images of a prompt in a rollout, DPOK can trail `ddpo-early-shared-noise`: an error of V in a prompt's mean
+is common to the advantages of all its images, whereas the mean of a group's rewards has no such error.
 """
 
 import math

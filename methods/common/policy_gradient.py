@@ -40,7 +40,7 @@ def clip_range(method: Method) -> float:
 def shares(rows: int, updates: int) -> Iterator[Tensor]:
     """The numbers of the rows of each update, int64: disjoint shares of `rows` rows; an update without rows is skipped.
 
-    In the papers' codes an update has whole trajectories; here it has single steps of any, in random order.
+    An update has single steps of any trajectory, in random order, as in DPOK's code; in DDPO's it has whole ones.
     """
     for update in range(updates):
         share = torch.arange(rows)[update::updates]

@@ -1,9 +1,10 @@
 """TRL 0.23.1's DDPOTrainer as a method (see `methods/ddpo.py` for ours and the paper).
 
 TRL differs from ours in three points: an update takes whole trajectories and goes through their timesteps one at a
-time, where ours mixes (sample, timestep) rows; advantages come from a running per-prompt buffer or from the rollout;
-the clip range applies to the ratio of mean log-probabilities, without rescaling to the latent's dimensions. One thing
-in TRL is changed: if rewards differ by rounding only, its advantages are replaced by 0, as ours are.
+time, where ours mixes (sample, timestep) rows; a prompt's statistics are of its last eight rewards by default, where
+ours are of its last 32; the clip range applies to the ratio of mean log-probabilities, without rescaling to the
+latent's dimensions. One thing in TRL is changed: if rewards differ by rounding only, its advantages are replaced by 0,
+as ours are.
 """
 
 import math
@@ -24,7 +25,7 @@ from models.sampler import SamplerSettings
 
 
 class TRLDDPOSettings(TRLSettings, source=SOURCE):
-    """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` if TRL has the setting."""
+    """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` where TRL has them, except the buffer's."""
 
     learning_rate: float = setting(3e-3, "AdamW's learning rate, as our ddpo", published=3e-4, scales=True, gt=0)
     prompts_per_rollout: int = setting(8, "distinct draws of a prompt, as our ddpo", published=2, scales=True, ge=1)
