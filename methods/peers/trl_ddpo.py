@@ -25,7 +25,7 @@ from models.sampler import SamplerSettings
 
 
 class TRLDDPOSettings(TRLSettings, source=SOURCE):
-    """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` where TRL has them, except the buffer's."""
+    """Settings of TRL's DDPOTrainer. Defaults are those of our `ddpo` where TRL has the setting."""
 
     learning_rate: float = setting(3e-3, "AdamW's learning rate, as our ddpo", published=3e-4, scales=True, gt=0)
     prompts_per_rollout: int = setting(8, "distinct draws of a prompt, as our ddpo", published=2, scales=True, ge=1)
@@ -44,13 +44,16 @@ class TRLDDPOSettings(TRLSettings, source=SOURCE):
         published="batch",
     )
     buffer_size: int = setting(
-        8,
-        "rewards remembered for a prompt; equal to images_per_prompt it holds this rollout's images, "
+        32,
+        "rewards remembered for a prompt, as our ddpo; equal to images_per_prompt it holds this rollout's images, "
         "the nearest to ddpo's statistics: group",
         published=16,
+        scales=True,
         ge=2,
     )
-    min_count: int = setting(8, "with fewer remembered rewards the rollout's statistics are used", published=16, ge=2)
+    min_count: int = setting(
+        16, "with fewer remembered rewards the rollout's statistics are used", published=16, scales=True, ge=2
+    )
     advantage_clip: float = setting(5.0, "advantages are clipped to ± this", published=5.0, gt=0)
     clip_range: float = setting(
         3.2e-2,
