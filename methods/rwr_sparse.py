@@ -48,10 +48,11 @@ class RWRSparse(WeightedRegression):
         samples = draws * settings.images_per_prompt
         if kept(samples, settings.keep_share) < samples:
             return None
-        return (
-            f"keep_share: {settings.keep_share:g} keeps all of the {samples} images of a prompt, whatever their "
-            "rewards: nothing can be learned; write a smaller one, or more images_per_prompt"
-        )
+        if samples == 1:
+            what, do = "the only image of a prompt, whatever its reward", "images_per_prompt: 2 or more"
+        else:
+            what, do = f"all of the {samples} images of a prompt, whatever their rewards", "a smaller one"
+        return f"keep_share: {settings.keep_share:g} keeps {what}: nothing can be learned; write {do}"
 
     def keep(self, drawn: Samples) -> Samples:
         """All samples."""

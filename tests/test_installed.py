@@ -80,7 +80,7 @@ def test_the_wheel_has_every_file_of_the_packages(wheel, tracked):
 def test_an_installed_sweep_is_planned_in_another_folder(installed, tmp_path):
     where = done("python -c 'import bench; print(bench.__file__)'", tmp_path, **installed)
     assert where.startswith(installed["PYTHONPATH"])
-    assert "4 configurations of 2 methods" in done("bench plan searched", tmp_path, **installed)
+    assert "4 configurations of 3 methods" in done("bench plan searched", tmp_path, **installed)
     assert not list(tmp_path.iterdir()), "planning writes nothing"
 
 

@@ -47,7 +47,7 @@ def test_variant_by_seed_interleaved_and_resolved(sweep_file, tiny_model):
 
 def test_a_method_may_have_its_own_training_sampler(sweep_file):
     (base, *_) = trials(sweep_file, "methods=[{name: rwr, settings: {images_per_prompt: 1}, sampler: {eta: 0.5}}]")
-    assert (base.sampler.steps, base.sampler.guidance, base.sampler.eta) == (10, 2.0, 0.5), "RWR's own, one key changed"
+    assert (base.sampler.steps, base.sampler.guidance, base.sampler.eta) == (20, 1.0, 0.5), "RWR's own, one key changed"
     (alignprop, *_) = trials(sweep_file, "methods=[{name: alignprop, settings: {batch_size: 2}}]")
     assert alignprop.sampler.steps == 3, "the sweep's"
 
@@ -280,8 +280,8 @@ def test_plan_prints_what_is_known_beforehand(cli, sweep_file):
     # 4 images a step, 3 sampling steps, and a forward and a backward for each of them: 36 rows; the budget allows two.
     assert ddpo["steps"] == 2
     assert ddpo["nfe"] == 2 * 4 * 3 * 3
-    # Points at 0, 4 and 8 queries; 4 prompts, 2 images each.
-    assert (ddpo["points"], ddpo["eval_images"]) == (3, 24)
+    # Points at 0, 4 and 8 queries; 4 prompts, 2 images each; 3 of the prompts twice more, under ddpo's own sampler.
+    assert (ddpo["points"], ddpo["eval_images"]) == (3, 24 + 12)
 
 
 def test_settings_that_do_not_fit_the_sampler_are_refused_before_anything_runs(sweep_file):
@@ -369,14 +369,17 @@ FUTILE = {
     "ddpo count": (one_image("ddpo", "prompts_per_rollout: 1"), "draws it 11 times at most"),
     "rwr": (one_image("rwr", "prompts_per_rollout: 3"), "so a group is one image"),
     "rwr batch": (one_image("rwr", "prompts_per_rollout: 1, statistics: batch"), ALONE),
-    "rwr-sparse": (one_image("rwr-sparse", "prompts_per_rollout: 3"), "so a group is one image"),
+    "rwr-sparse": (one_image("rwr-sparse", "prompts_per_rollout: 3"), "keeps the only image of a prompt"),
     "dpok": (one_image("dpok", "prompts_per_rollout: 1", queries=1), "the budget draws one image"),
     "trl-ddpo": (one_image("trl-ddpo", "prompts_per_rollout: 1, statistics: batch"), ALONE),
     "d3po": (one_image("d3po"), "a pair takes two images"),
     "dpo": (one_image("dpo"), "a pair takes two images"),
     "nft": (one_image("nft"), "images_per_prompt"),
     "raft": (one_image("raft"), "images_per_prompt"),
-    "sparse all": (("methods=[{name: rwr-sparse, settings: {keep_share: 1}}]",), "keeps all of the 8 images"),
+    "sparse all": (
+        ("methods=[{name: rwr-sparse, settings: {keep_share: 1}}]",),
+        "keeps all of the 16 images",
+    ),
     "grid": (("methods=[{name: rwr, grid: {images_per_prompt: [1, 2]}, settings: {prompts_per_rollout: 3}}]",), "of 3"),
     "least cut": (one_image("ddpo", "statistics: batch", queries=1), "1 is less than one step of ddpo (2)"),
 }

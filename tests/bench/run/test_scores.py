@@ -38,7 +38,7 @@ def lofty(images, prompts):
 def once(images, prompts):
     calls["once"] += 1
     scores = images.mean((1, 2, 3)).clone()
-    if calls["once"] == 3:
+    if calls["once"] == 4:
         scores[0] = float("nan")
     return scores
 

@@ -217,6 +217,7 @@ def test_optuna_suggests_the_first_stage_and_the_finals_follow(inline, plant, tm
     assert plant.calls == []
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_search_by_two_criteria_in_two_stages_trains_and_goes_on(inline, tmp_path, monkeypatch):
     small = ("search.samples=2", "search.finals.seeds=[101]", "seeds=[0]")
