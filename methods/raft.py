@@ -23,12 +23,10 @@ class RAFTSettings(
     published={"weight_decay": 1e-2, "max_grad_norm": 1.0, "prompts_per_rollout": 10, "buffer_rollouts": 1,
         "rows_per_image": 6.4, "loss_guidance": 1.0},
 ):  # fmt: skip
-    """RAFT's settings. Defaults suit the embedded model; those that are not tuned are the same as `rwr`'s."""
+    """RAFT's settings. Defaults suit the embedded model; those that it does not set are `rwr`'s."""
 
-    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=9e-6, scales=True, gt=0)
-    images_per_prompt: int = setting(
-        8, "K: the best of K images is kept; tuned (sweeps/tuning)", published=10, scales=True, ge=2
-    )
+    learning_rate: float = setting(3e-3, "AdamW's, from single runs", published=9e-6, scales=True, gt=0)
+    images_per_prompt: int = setting(8, "K: the best of K images is kept", published=10, scales=True, ge=2)
     batch_size: int = setting(64, "rows of an update", published=8, scales=True, ge=1)
 
 

@@ -12,13 +12,12 @@ with hard weights is `rwr-sparse`.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from methods.common.advantages import futile_statistics, group_advantages, standardise
+from methods.common.advantages import futile_statistics, group_advantages, rows_by_prompt, standardise
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
 from methods.settings import setting
@@ -38,11 +37,6 @@ def standardised(drawn: Samples, statistics: Statistics) -> Samples:
     return Samples(drawn.prompts, drawn.latents, rewards)
 
 
-def by_prompt(prompts: Sequence[str]) -> list[list[int]]:
-    """The numbers of the samples of each prompt."""
-    return [[row for row, other in enumerate(prompts) if other == prompt] for prompt in dict.fromkeys(prompts)]
-
-
 class RWRSettings(
     RegressionSettings,
     source="jannerm/ddpo, config/base.py: a_animals_rwr, full fine-tuning; batches of 128, not checked in the paper",
@@ -51,10 +45,10 @@ class RWRSettings(
 ):  # fmt: skip
     """RWR's settings. Defaults suit the embedded model; sweeps/aesthetic.yaml has the paper's under `scales`."""
 
-    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    learning_rate: float = setting(3e-3, "AdamW's, from single runs", published=1e-5, scales=True, gt=0)
     temperature: float = setting(
         0.1,
-        "β of softmax(r / β), on standardised rewards; tuned (sweeps/tuning)",
+        "β of softmax(r / β), on standardised rewards; from single runs (docs/methods.md)",
         published=10.0,
         source="jannerm/ddpo, config/base.py: softmax(0.2 r), for rewards with a deviation of 0.5",
         scales=True,
@@ -87,8 +81,10 @@ class RWR(WeightedRegression):
 
     def weights(self, samples: Samples) -> Tensor:
         """w = n · softmax(r / β) over the n samples of a prompt, or over all of them, with mean 1: `[N]`."""
-        scaled, whole = samples.rewards / self.settings.temperature, [list(range(len(samples.prompts)))]
+        scaled = samples.rewards / self.settings.temperature
+        if self.settings.statistics == "batch":
+            return len(scaled) * torch.softmax(scaled, 0)
         weights = torch.empty_like(scaled)
-        for rows in by_prompt(samples.prompts) if self.settings.statistics == "group" else whole:
+        for rows in rows_by_prompt(samples.prompts).values():
             weights[rows] = len(rows) * torch.softmax(scaled[rows], 0)
         return weights

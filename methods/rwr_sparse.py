@@ -11,9 +11,9 @@ import math
 import torch
 from torch import Tensor
 
+from methods.common.advantages import rows_by_prompt
 from methods.common.regression import RegressionSettings, WeightedRegression
 from methods.common.rollouts import Samples
-from methods.rwr import by_prompt
 from methods.settings import setting
 
 
@@ -24,9 +24,9 @@ class RWRSparseSettings(
     published={"weight_decay": 1e-4, "max_grad_norm": 1.0,
         "buffer_rollouts": 1, "rows_per_image": 5.0, "batch_size": 128, "loss_guidance": 5.0},
 ):  # fmt: skip
-    """RWR-sparse's settings. Defaults suit the embedded model; those that are not tuned are the same as `rwr`'s."""
+    """RWR-sparse's settings. Defaults suit the embedded model; those that it does not set are `rwr`'s."""
 
-    learning_rate: float = setting(3e-3, "AdamW's, tuned (sweeps/tuning)", published=1e-5, scales=True, gt=0)
+    learning_rate: float = setting(3e-3, "AdamW's, from single runs", published=1e-5, scales=True, gt=0)
     keep_share: float = setting(
         0.1, "share of a prompt's samples that is learned from, at least one sample", published=0.1, gt=0, le=1
     )
@@ -61,7 +61,7 @@ class RWRSparse(WeightedRegression):
     def weights(self, samples: Samples) -> Tensor:
         """1 for the best share of each prompt's samples, 0 for the others: `[N]`."""
         weights = torch.zeros_like(samples.rewards)
-        for rows in by_prompt(samples.prompts):
+        for rows in rows_by_prompt(samples.prompts).values():
             numbers = torch.tensor(rows, device=weights.device)
             weights[numbers[samples.rewards[numbers].topk(kept(len(rows), self.settings.keep_share)).indices]] = 1
         return weights

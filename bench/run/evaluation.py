@@ -17,9 +17,7 @@ from models.noise import SeedStream
 from models.paths.prediction import Prediction
 from models.policy import Policy
 from models.sampler import SamplerSettings
-
-TRAINING_SAMPLER_REWARD = "training_sampler_reward"
-"""The metric of the reward on training prompts under the sampler that the method trains with."""
+from reports.names import TRAINING_SAMPLER_REWARD
 
 Sample = Callable[[EvaluatedRows], Tensor]
 """Function that gives x_0 `[B, C, h, w]` of some rows, as `methods.base.SamplingMethod.sample`."""
@@ -131,14 +129,13 @@ class Evaluator:
 
     def _rewards_under(self, sampler: SamplerSettings, rows: EvaluatedRows) -> Tensor:
         """The rewards `[N]` of images that another sampler draws."""
-        rewards = []
-        for piece in micro_batches(len(rows), self.batch):
-            own = rows[piece]
-            final = self.policy.sample(
-                self.policy.start(own.noise(-1)), self.policy.encode(own.prompts), own.noise, sampler
-            )
-            rewards.append(self.score(self.policy.decode(final), own.prompts)["reward"])
-        return torch.cat(rewards)
+        policy = self.policy
+
+        def sample(own: EvaluatedRows) -> Tensor:
+            return policy.sample(policy.start(own.noise(-1)), policy.encode(own.prompts), own.noise, sampler)
+
+        images, _ = self._sample(rows, sample, trained=False)
+        return self._scored(images, rows.prompts)["reward"]
 
     def _denoise(self, rows: EvaluatedRows, drift: Tensor, measured: Tensor, trained: bool) -> Tensor:
         """x_0 `[B, C, h, w]` by the evaluation sampler; adds the drift of the rows numbered `measured` to `drift`."""
@@ -154,9 +151,12 @@ class Evaluator:
         start = policy.start(rows.noise(-1))
         return policy.sample(start, conditioning, rows.noise, sampler, observe=observe if trained else None)
 
-    def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+    def _scored(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
         pieces = [self.score(images[rows], prompts[rows]) for rows in micro_batches(len(prompts), self.batch)]
-        scores = {metric: torch.cat([piece[metric] for piece in pieces]) for metric in pieces[0]}
+        return {metric: torch.cat([piece[metric] for piece in pieces]) for metric in pieces[0]}
+
+    def _scores(self, images: Tensor, prompts: list[str]) -> dict[str, Tensor]:
+        scores = self._scored(images, prompts)
         if self.images > 1:
             features = torch.cat([self.embed(images[rows]) for rows in micro_batches(len(prompts), self.batch)])
             scores["diversity"] = diversity(features, self.images).repeat_interleave(self.images)

@@ -36,6 +36,14 @@ def standardise(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean()) / (rewards.std(correction=0) + EPSILON)
 
 
+def rows_by_prompt(prompts: Sequence[str]) -> dict[str, list[int]]:
+    """Prompt -> the numbers of its rows, prompts in the order in which they first come."""
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    return rows
+
+
 def group_advantages(rewards: Tensor, prompts: Sequence[str]) -> Tensor:
     """Advantages `[B]`: rewards less the mean of their prompt's images, over σ of these differences in the rollout.
 
@@ -47,8 +55,7 @@ def group_advantages(rewards: Tensor, prompts: Sequence[str]) -> Tensor:
         prompts: B prompts of the images.
     """
     advantages = torch.zeros_like(rewards)
-    for prompt in dict.fromkeys(prompts):
-        rows = [index for index, other in enumerate(prompts) if other == prompt]
+    for rows in rows_by_prompt(prompts).values():
         if varies(rewards[rows]):
             advantages[rows] = rewards[rows] - rewards[rows].mean()
     return advantages / (advantages.std(correction=0) + EPSILON)
@@ -110,11 +117,10 @@ class PromptStatistics:
         for prompt, reward in zip(prompts, rewards.tolist(), strict=True):
             self._rewards.setdefault(prompt, deque(maxlen=self.buffer_size)).append(reward)
         advantages = standardise(rewards)
-        for prompt in dict.fromkeys(prompts):
+        for prompt, rows in rows_by_prompt(prompts).items():
             remembered = torch.tensor(list(self._rewards[prompt]), dtype=rewards.dtype)
             if len(remembered) < self.min_count:
                 continue
-            rows = [index for index, other in enumerate(prompts) if other == prompt]
             if varies(remembered):
                 advantages[rows] = (rewards[rows] - remembered.mean()) / (remembered.std(correction=0) + EPSILON)
             # `remembered` may hold only some of the rollout's rewards, if the buffer is small.

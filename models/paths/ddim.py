@@ -64,6 +64,7 @@ class DDIM(NoisePath):
         self._tables: dict[torch.device, Tensor] = {table.device: table}
         self.init_noise_sigma = float(getattr(scheduler, "init_noise_sigma", 1.0))
         self.scheduler = scheduler
+        self._spaced: dict[Spacing | None, Any] = {None: scheduler, config.timestep_spacing: scheduler}
 
     def timesteps(self, sampler: SamplerSettings) -> list[int]:
         """The T timesteps of a sampler's run, from noisy to clean, as diffusers' scheduler spaces them.
@@ -83,11 +84,11 @@ class DDIM(NoisePath):
         return run
 
     def spaced(self, spacing: Spacing | None) -> Any:
-        """The scheduler with another spacing; its `steps_offset` is 1 with leading spacing only, as in `_correct`."""
-        if spacing is None or spacing == self.scheduler.config.timestep_spacing:
-            return self.scheduler
-        offset = {"steps_offset": int(spacing == "leading")}
-        return type(self.scheduler).from_config(self.scheduler.config, timestep_spacing=spacing, **offset)
+        """The scheduler with another spacing; `steps_offset` is 1 with leading spacing only (`models.schedulers`)."""
+        if spacing not in self._spaced:
+            changed = {"timestep_spacing": spacing, "steps_offset": int(spacing == "leading")}
+            self._spaced[spacing] = type(self.scheduler).from_config(self.scheduler.config, **changed)
+        return self._spaced[spacing]
 
     def times(self, sampler: SamplerSettings, device: torch.device | str = "cpu") -> Tensor:
         """The timesteps of a sampler's run, from noisy to clean, and −1 after the last: int64 `[T + 1]`.

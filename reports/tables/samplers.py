@@ -24,15 +24,15 @@ def table(curves: pd.DataFrame, trials: pd.DataFrame, meta: Meta) -> Table | Non
         return None
     ends = {metric: _ends(done, metric) for metric in SAMPLERS}
     rows: list[dict[str, str | Cell]] = []
-    for variant, _ in ranked_variants(curves, trials, meta):
+    present = set(done["variant"])
+    for variant in (name for name, _ in ranked_variants(curves, trials, meta) if name in present):
         row: dict[str, str | Cell] = {"method": variant}
         for metric, words in SAMPLERS.items():
             found = ends[metric][ends[metric]["variant"] == variant]
             for column in ("base model", "trained", "change"):
                 values = found[column].to_numpy(dtype=np.float64)
                 row[f"{words}\n{column}"] = value_cell(comparison.summarise(values), signed=column == "change")
-        if ends["reward"]["variant"].eq(variant).any():
-            rows.append(row)
+        rows.append(row)
     spread = spread_note(count for count, _ in seed_counts(trials).values())
     note = (
         "The reward on training prompts at the first and the last point, on the same noise: under the sampler with "

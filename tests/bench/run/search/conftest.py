@@ -16,3 +16,14 @@ search:
 def searched_file(sweep_file):
     sweep_file.write_text(sweep_file.read_text() + SEARCH)
     return sweep_file
+
+
+@pytest.fixture
+def run_inline(cli, tmp_path):
+    """Runs a sweep file in this process with `--set` of each override, by default in the folder `run`."""
+
+    def call(file, *overrides, out=None):
+        chosen = [word for text in overrides for word in ("--set", text)]
+        return cli("run", file, "--executor", "inline", "--out", out or tmp_path / "run", *chosen)
+
+    return call

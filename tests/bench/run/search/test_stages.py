@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 
 import pytest
 
@@ -30,14 +31,9 @@ def staged_file(sweep_file):
 
 
 @pytest.fixture
-def inline(cli, staged_file, tmp_path):
+def inline(run_inline, staged_file):
     """Runs the sweep in this process."""
-
-    def call(*overrides, out=None):
-        chosen = [word for text in overrides for word in ("--set", text)]
-        return cli("run", staged_file, "--executor", "inline", "--out", out or tmp_path / "run", *chosen)
-
-    return call
+    return partial(run_inline, staged_file)
 
 
 def planted(trial, folder):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,9 @@ from tests.bench.planned import plan
 
 
 @pytest.fixture
-def inline(cli, searched_file, tmp_path):
+def inline(run_inline, searched_file):
     """Runs the searched sweep in this process."""
-
-    def call(*overrides, out=None):
-        chosen = [word for text in overrides for word in ("--set", text)]
-        return cli("run", searched_file, "--executor", "inline", "--out", out or tmp_path / "run", *chosen)
-
-    return call
+    return partial(run_inline, searched_file)
 
 
 def record_of(folder: Path) -> dict:
